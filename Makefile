@@ -1,0 +1,35 @@
+# Two commands: `make perf` measures, `make test` tests. Each does all of its own set-up, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUDGET ?= 10
+
+.PHONY: perf test asv clean
+
+perf: $(STAMP)
+	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Measures HEAD with the interpreter of .venv and publishes the site; look at it with: .venv/bin/asv preview
+asv: $(STAMP)
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
+	$(BIN)/asv publish --html-dir=.asv/html
+
+# torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes.
+$(STAMP): requirements/torch.txt requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .loaderperf .asv

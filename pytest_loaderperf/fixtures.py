@@ -1,0 +1,107 @@
+"""The fixtures that users request. Heavy imports wait until one of them is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_loaderperf.session import session_of
+from pytest_loaderperf.settings import MARKER_KEYWORDS
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.data import Workload
+    from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
+    from pytest_loaderperf.run import Run
+
+
+@pytest.fixture
+def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
+    """``loaderperf(make_loader, against=None, count=None, dataset_nbytes=None)`` measures a loader."""
+    session = session_of(request.config)
+    if not session.settings.measuring:
+        pytest.skip("measures a loader: run with --loaderperf")
+    from pytest_loaderperf.results import document_of
+    from pytest_loaderperf.run import Run
+
+    options = session.options(**marker_keywords(request.node))
+    runs: list[Run] = []
+
+    def start(
+        make_loader: object,
+        against: object = None,
+        *,
+        count: Callable[[Any], int] | None = None,
+        dataset_nbytes: int | None = None,
+    ) -> Run:
+        with session.progress:
+            name = request.node.nodeid if not runs else f"{request.node.nodeid} #{len(runs) + 1}"
+            run = Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes, name=name)
+        runs.append(run)
+        session.open_runs.append(run)
+        return run
+
+    yield start
+    for run in runs:
+        session.open_runs.remove(run)
+        try:
+            session.documents.append(document_of(run))
+        finally:
+            run.close()
+
+
+def marker_keywords(node: pytest.Item) -> dict[str, Any]:
+    """The keywords of ``@pytest.mark.loaderperf``, the closest marker winning. Fails the test for an unknown one."""
+    keywords: dict[str, Any] = {}
+    for marker in reversed(list(node.iter_markers("loaderperf"))):
+        unknown = sorted(set(marker.kwargs) - set(MARKER_KEYWORDS))
+        if unknown or marker.args:
+            came = ", ".join([*map(repr, marker.args), *unknown])
+            pytest.fail(
+                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, but {came} came.",
+                pytrace=False,
+            )
+        keywords |= marker.kwargs
+    return keywords
+
+
+@pytest.fixture
+def reference_loader() -> Iterator[Callable[..., ReferenceLoader]]:
+    """Factory for the reference optimized loader: ``reference_loader(dataset, batch_size=32, shuffle=True)``."""
+    from pytest_loaderperf.loader import ReferenceLoader
+
+    made: list[ReferenceLoader] = []
+
+    def make(*args: Any, **kwargs: Any) -> ReferenceLoader:
+        made.append(ReferenceLoader(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for loader in made:
+        loader.close()
+
+
+@pytest.fixture
+def executor() -> Iterator[PersistentExecutor]:
+    """A persistent executor, closed after the test."""
+    from pytest_loaderperf.loader import PersistentExecutor
+
+    with PersistentExecutor() as made:
+        yield made
+
+
+@pytest.fixture
+def workload() -> Callable[[str], Workload]:
+    """Synthetic-data factory: ``workload("vectors")`` gives the arrays, a torch Dataset and the spec."""
+    from pytest_loaderperf.data import workload as make
+
+    return make
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    """Where batches must arrive: ``cpu`` or ``cuda``."""
+    from pytest_loaderperf.measurement import resolve_device
+
+    return resolve_device(session_of(request.config).settings.device)

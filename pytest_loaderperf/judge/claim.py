@@ -1,0 +1,208 @@
+"""Claims and their verdicts: pure functions of what was observed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from pytest_loaderperf.errors import MeasureError
+from pytest_loaderperf.judge.evidence import log_evidence_above, log_evidence_below
+from pytest_loaderperf.judge.interval import quantile_interval
+from pytest_loaderperf.judge.power import chance_needed, detectable_shift
+
+
+class Outcome(StrEnum):
+    PASS = "PASS"  # noqa: S105 a verdict, not a password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+def claim_alpha(alpha: float, index: int) -> float:
+    """The share of the run's false-alarm budget that its ``index``-th claim (from 0) may spend.
+
+    alpha / ((index + 1) (index + 2)) adds up to alpha over any number of claims, so it need not be known beforehand.
+    """
+    return alpha / ((index + 1) * (index + 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the evidence so far says; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit."""
+
+    outcome: Outcome
+    estimate: float
+    low: float
+    high: float
+    needed: float
+    n: int
+    mde: float | None
+
+
+class Test(Protocol):
+    """A sequential test: add observations, look at any time."""
+
+    @property
+    def n(self) -> int:
+        """Observations so far."""
+        ...
+
+    def outcome(self, alpha: float) -> Outcome:
+        """What is settled at ``alpha`` by now."""
+        ...
+
+    def ruling(self, alpha: float, n_affordable: int) -> Ruling:
+        """Outcome, estimate and interval; the MDE is that of ``n_affordable`` observations."""
+        ...
+
+
+def _settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
+    enough = -math.log(alpha)
+    if against_claim >= enough:
+        return Outcome.FAIL
+    return Outcome.PASS if for_claim >= enough else Outcome.INCONCLUSIVE
+
+
+@dataclass(slots=True)
+class SignTest:
+    """The claim that the median of positive ``values`` is at least (or, with ``at_least=False``, at most) ``needed``.
+
+    A value is a ratio of a pair, or a single measurement. Only the side of ``needed`` that it falls on counts as
+    evidence; one that equals ``needed`` is evidence for neither. Raises MeasureError for one not positive and finite.
+    """
+
+    needed: float
+    at_least: bool
+    _values: list[float] = field(default_factory=list)
+    _above: int = 0
+    _below: int = 0
+
+    @property
+    def n(self) -> int:
+        return len(self._values)
+
+    def add(self, value: float) -> None:
+        """Add one observation."""
+        if not (math.isfinite(value) and value > 0):
+            raise MeasureError(
+                f"a measured value of {value} came; expected a positive, finite one. A duration of zero or a broken "
+                "clock gives such values: use more work a batch, or another machine."
+            )
+        self._values.append(value)
+        self._above += value > self.needed
+        self._below += value < self.needed
+
+    def outcome(self, alpha: float) -> Outcome:
+        holds, breaks = (self._above, self._below) if self.at_least else (self._below, self._above)
+        n = len(self._values)
+        return _settled(float(log_evidence_above(holds, n, 0.5)), float(log_evidence_above(breaks, n, 0.5)), alpha)
+
+    def ruling(self, alpha: float, n_affordable: int) -> Ruling:
+        n = len(self._values)
+        estimate = statistics.median(self._values) if n else math.nan
+        low, high = quantile_interval(self._values, 0.5)
+        toward_breach = 1 if self.at_least else -1
+        logs = [toward_breach * math.log(value) for value in self._values]
+        mde = detectable_shift(logs, max(n, n_affordable), alpha)
+        return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, n, mde)
+
+
+@dataclass(slots=True)
+class PercentileTest:
+    """The claim that the ``q``-quantile of ``values`` is at most (or at least) ``needed``, by counting those beyond it.
+
+    The MDE is a share of values beyond the limit, where ``1 - q`` is allowed.
+    """
+
+    needed: float
+    q: float
+    at_least: bool
+    _values: list[float] = field(default_factory=list)
+    _above: int = 0
+    _below: int = 0
+
+    @property
+    def n(self) -> int:
+        return len(self._values)
+
+    def add_all(self, values: Sequence[float]) -> None:
+        """Add observations."""
+        self._values.extend(values)
+        self._above += sum(value > self.needed for value in values)
+        self._below += sum(value < self.needed for value in values)
+
+    def outcome(self, alpha: float) -> Outcome:
+        n = len(self._values)
+        # The q-quantile is at most the limit if, and only if, at most 1 - q of all values are above it.
+        too_many_above = float(log_evidence_above(self._above, n, 1 - self.q))
+        too_few_above = float(log_evidence_below(n - self._below, n, 1 - self.q))
+        if self.at_least:
+            return _settled(too_many_above, too_few_above, alpha)
+        return _settled(too_few_above, too_many_above, alpha)
+
+    def ruling(self, alpha: float, n_affordable: int) -> Ruling:
+        n = len(self._values)
+        low, high = quantile_interval(self._values, self.q)
+        estimate = quantile(self._values, self.q) if n else math.nan
+        mde = chance_needed(max(n, n_affordable), 1 - self.q, alpha)
+        return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, n, mde)
+
+
+@dataclass(slots=True)
+class ExactTest:
+    """A claim on one number that does not vary: no statistics."""
+
+    needed: float
+    at_least: bool
+    value: float = math.nan
+    _seen: int = 0
+
+    @property
+    def n(self) -> int:
+        return self._seen
+
+    def add(self, value: float) -> None:
+        """Set the number; of several, the largest counts."""
+        self.value = value if self.n == 0 else max(self.value, value)
+        self._seen += 1
+
+    def outcome(self, alpha: float) -> Outcome:
+        if self.n == 0:
+            return Outcome.INCONCLUSIVE
+        holds = self.value >= self.needed if self.at_least else self.value <= self.needed
+        return Outcome.PASS if holds else Outcome.FAIL
+
+    def ruling(self, alpha: float, n_affordable: int) -> Ruling:
+        return Ruling(self.outcome(alpha), self.value, self.value, self.value, self.needed, self.n, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A claim, what came of it, and how: true unless it failed.
+
+    ``claim`` is its text, ``unit`` that of the ruling's figures ("1": a ratio), ``left`` and ``right`` are the measured
+    values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` went by measuring.
+    """
+
+    claim: str
+    ruling: Ruling
+    unit: str
+    at_least: bool
+    left: float
+    left_unit: str
+    right: float | None
+    counted: str
+    seconds: float
+    alpha: float
+
+    def __bool__(self) -> bool:
+        return self.ruling.outcome is not Outcome.FAIL
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The smallest value with at least a share ``q`` of all values at or below it."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]

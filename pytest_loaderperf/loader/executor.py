@@ -1,0 +1,84 @@
+"""A thread pool that is made once, on first use, and kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from pytest_loaderperf.errors import LoaderPerfError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_DEFAULT_WORKERS = 4  # beyond four threads a gather from memory is bound by the memory bus, not by cores
+_log = logging.getLogger("pytest_loaderperf")
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class PersistentExecutor:
+    """A lazily made, thread-safe thread pool of ``max_workers`` (default min(4, cores)) that outlives epochs.
+
+    It is remade on first use after a fork and after unpickling, and closed by ``close()``, by leaving its ``with``
+    block, or at interpreter exit. ``submit`` after ``close`` raises LoaderPerfError.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+            raise LoaderPerfError(f"max_workers must be a whole number from 1 up or None, but {max_workers!r} came.")
+        self.max_workers = max_workers or min(MAX_DEFAULT_WORKERS, usable_cores())
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._owner_pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``function`` on a thread of the pool; its exception re-raises in ``Future.result``."""
+        if self._owner_pid != os.getpid():
+            self._start_empty()  # the parent's threads do not exist on this side of the fork, and its lock may be held
+        pool = self._pool
+        if pool is None:
+            pool = self._make_pool()
+        return pool.submit(function, *args, **kwargs)
+
+    def _make_pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._closed:
+                raise LoaderPerfError("this executor is closed. Make a new PersistentExecutor, or close it later.")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.max_workers, thread_name_prefix="loaderperf")
+                _log.info("executor: %d threads, made on first use, kept until close()", self.max_workers)
+            return self._pool
+
+    def close(self) -> None:
+        """Let running work end, drop what waits, and end the threads. May be called twice."""
+        with self._lock:
+            pool, self._pool, self._closed = self._pool, None, True
+        if pool is not None and self._owner_pid == os.getpid():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"max_workers": self.max_workers}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.max_workers = state["max_workers"]
+        self._start_empty()

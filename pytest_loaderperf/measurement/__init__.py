@@ -1,0 +1,31 @@
+"""The measure layer: sides, rounds and raw records."""
+
+from pytest_loaderperf.measurement.delivery import delivery, resolve_device
+from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step
+from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
+from pytest_loaderperf.measurement.roofline import Roofline
+from pytest_loaderperf.measurement.rounds import Key, Round, Rounds
+from pytest_loaderperf.measurement.side import Side
+from pytest_loaderperf.measurement.stages import stage_shares
+from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watchdog
+
+__all__ = [
+    "DEFAULT_TIMEOUT_SECONDS",
+    "Exit",
+    "Key",
+    "Kind",
+    "Resources",
+    "Roofline",
+    "Round",
+    "Rounds",
+    "Side",
+    "Start",
+    "Steady",
+    "Step",
+    "Watchdog",
+    "delivery",
+    "machine_facts",
+    "resolve_device",
+    "stage_shares",
+    "steal_seconds",
+]

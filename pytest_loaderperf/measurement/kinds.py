@@ -1,0 +1,116 @@
+"""What can be observed of a side, one kind a class. A round observes each side once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from pytest_loaderperf.errors import LoaderError, MeasureError
+from pytest_loaderperf.measurement.activity import cpu_ns
+from pytest_loaderperf.measurement.memory import PeakMemory
+from pytest_loaderperf.measurement.record import (
+    ExitRecord,
+    Record,
+    ResourceRecord,
+    StartRecord,
+    SteadyRecord,
+    StepRecord,
+)
+from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, Side
+
+_STEP_TRIAL_SECONDS = 0.1  # the timed steps of one trial together
+_SETTLING_STEPS = 8  # after which a loader that keeps up has batches ready again, and one that does not has none
+_RESOURCE_SECONDS = 2.0  # a peak is reached long before, once all buffers are full
+_SAMPLE_EVERY_SECONDS = 0.02  # reading other processes' memory takes milliseconds
+
+
+class Kind(Protocol):
+    """A way to observe a side; equal kinds are observed together."""
+
+    def observe(self, side: Side, batches: int) -> Record:
+        """Observe ``side`` once; a kind that times batches times ``batches`` of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """A trial in steady state."""
+
+    def observe(self, side: Side, batches: int) -> SteadyRecord:
+        record = side.steady(batches)
+        if record.wall_ns <= 0 or min(record.latencies_ns) < 0:
+            raise MeasureError(
+                f"the clock says that {batches} batches of the {side.name} loader took {record.wall_ns} ns. Expected a "
+                "positive duration: the clock of this machine stands still or goes backwards, and nothing can be timed."
+            )
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start of an epoch."""
+
+    def observe(self, side: Side, batches: int) -> StartRecord:
+        return side.start()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of an epoch."""
+
+    def observe(self, side: Side, batches: int) -> ExitRecord:
+        return side.finish_epoch()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A simulated training loop whose step takes ``seconds`` and leaves the CPU to the loader."""
+
+    seconds: float
+
+    def observe(self, side: Side, batches: int) -> StepRecord:
+        settling = min(_SETTLING_STEPS, side.warmup_batches)
+        timed = max(MIN_TRIAL_BATCHES, round(_STEP_TRIAL_SECONDS / self.seconds))
+        if side.epoch_batches is not None:
+            timed = max(1, min(timed, side.epoch_batches - side.warmup_batches - settling - 1))
+        needed = side.warmup_batches + settling + timed
+        if not side.more_in_epoch(needed):
+            side.start()
+        for _ in range(2):
+            # First empty what was prefetched, then let the loader reach the state that this step leaves it in.
+            drained = side.take(side.warmup_batches) and side.steps(settling, self.seconds)
+            measured = side.steps(timed, self.seconds) if drained else None
+            if measured is not None:
+                return StepRecord(*measured)
+            side.start()
+        raise LoaderError(
+            f"the {side.name} loader gives {side.epoch_batches} batches an epoch, but data_wait(step=...) needs "
+            f"{needed}. Use more samples, a smaller batch_size, or fewer workers."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Memory and CPU time from building the loader to loading an epoch of it, or two seconds' worth."""
+
+    def observe(self, side: Side, batches: int) -> ResourceRecord:
+        side.close()
+        peak = PeakMemory()
+        side.build()
+        side.start()
+        began_ns, samples = cpu_ns(side.children), 0
+        deadline_s = time.monotonic() + _RESOURCE_SECONDS
+        sampled_s = 0.0
+        while True:
+            record = side.take(1)
+            now_s = time.monotonic()
+            if record is None or now_s > deadline_s:
+                break
+            samples += record.samples
+            if now_s - sampled_s > _SAMPLE_EVERY_SECONDS:
+                peak.sample()
+                sampled_s = time.monotonic()
+        used_ns = cpu_ns(side.children) - began_ns
+        peak.sample()
+        return ResourceRecord(peak.nbytes, max(0, used_ns), max(samples, side.batch_samples))

@@ -1,0 +1,49 @@
+"""Frozen raw samples: what was observed, in integer nanoseconds and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyRecord:
+    """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return."""
+
+    latencies_ns: tuple[int, ...]
+    wall_ns: int
+    samples: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecord:
+    """``first_batch_ns`` from the call of ``iter()`` to the first batch."""
+
+    first_batch_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """``exit_ns`` from the last batch of an epoch to StopIteration and the release of the iterator."""
+
+    exit_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A simulated training loop: ``wait_ns`` of its ``total_ns`` went by in ``next()``."""
+
+    wait_ns: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRecord:
+    """``peak_bytes`` the process tree grew by, and ``cpu_ns`` it used, while ``samples`` samples were loaded."""
+
+    peak_bytes: int
+    cpu_ns: int
+    samples: int
+
+
+Record = SteadyRecord | StartRecord | ExitRecord | StepRecord | ResourceRecord

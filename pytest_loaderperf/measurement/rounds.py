@@ -1,0 +1,164 @@
+"""Rounds: every side that a claim compares is observed once, in random order, while the others are idle."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
+from pytest_loaderperf.measurement.kinds import Kind, Steady
+from pytest_loaderperf.measurement.record import Record
+from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, ShortEpochError, Side
+
+_TRIAL_SECONDS = 0.005  # of the fastest side: long against the clock, short against the machine's moods
+_LONGEST_TRIAL_SECONDS = 0.06  # of the slowest side
+_PROBE_SECONDS = 0.02
+_PROBE_BATCHES = 64
+_REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
+_REBUILD_SHARE = 0.25  # of the measuring time at most
+_IMPATIENT_SECONDS = 0.01  # for a side that has shown never to be idle
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is observed: ``kind`` of the side called ``side``."""
+
+    side: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One record for each key, measured in one go that took ``seconds``."""
+
+    records: Mapping[Key, Record]
+    seconds: float
+
+
+class Rounds:
+    """Measures ``sides`` in rounds and keeps every record; the sides are closed with ``close()``."""
+
+    def __init__(self, sides: Mapping[str, Side]) -> None:
+        self.sides = sides
+        self.done: list[Round] = []
+        self.seconds = 0.0
+        self.never_idle: set[str] = set()
+        self._batch_seconds = {name: _probe(side) for name, side in sides.items()}
+        self._since_build = dict.fromkeys(sides, 0)
+        self._seconds_since_build = dict.fromkeys(sides, 0.0)
+        self._last: str | None = None
+        self._order = random.Random()  # noqa: S311 no secret depends on it
+
+    def observe(self, keys: Sequence[Key]) -> Round:
+        """Measure one round of ``keys`` and keep it."""
+        began_s = time.perf_counter()
+        names = list(dict.fromkeys(key.side for key in keys))
+        for name in names:
+            self._rebuild_if_due(self.sides[name])
+        while True:
+            try:
+                records = self._one_round(keys, self._trial_batches(names))
+                break
+            except ShortEpochError as error:
+                if max(self._affordable(name) for name in names) < 0 or self._trial_batches(names) < MIN_TRIAL_BATCHES:
+                    raise error from None
+        took_s = time.perf_counter() - began_s
+        self.done.append(Round(records, took_s))
+        self.seconds += took_s
+        for name in names:
+            self._since_build[name] += 1
+            self._seconds_since_build[name] += took_s
+        return self.done[-1]
+
+    def has(self, key: Key) -> bool:
+        """Whether any round holds ``key``."""
+        return any(key in seen.records for seen in self.done)
+
+    def _one_round(self, keys: Sequence[Key], batches: int) -> dict[Key, Record]:
+        records: dict[Key, Record] = {}
+        for key in self._order.sample(list(keys), len(keys)):
+            self._quieten()
+            with _collector_off():
+                records[key] = key.kind.observe(self.sides[key.side], batches)
+            self._last = key.side
+        return records
+
+    def _quieten(self) -> None:
+        last = self._last
+        if last is None:
+            return
+        children = [pid for side in self.sides.values() for pid in side.children]
+        patience_s = _IMPATIENT_SECONDS if last in self.never_idle else PATIENCE_SECONDS
+        if not wait_until_idle(children, patience_s):
+            self.never_idle.add(last)
+
+    def _affordable(self, name: str) -> int:
+        """Most timed batches that one epoch of a side allows."""
+        side = self.sides[name]
+        return _ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
+
+    def _trial_batches(self, names: Sequence[str]) -> int:
+        fastest = min(self._batch_seconds[name] for name in names)
+        slowest = max(self._batch_seconds[name] for name in names)
+        wanted = min(_TRIAL_SECONDS / fastest, _LONGEST_TRIAL_SECONDS / slowest)
+        # Not fewer than a side may have ready: batches come from its workers in bursts.
+        least = max(MIN_TRIAL_BATCHES, *(self.sides[name].warmup_batches for name in names))
+        return min(max(least, round(wanted)), *(self._affordable(name) for name in names), _ENDLESS)
+
+    def _rebuild_if_due(self, side: Side) -> None:
+        name = side.name
+        if not side.rebuildable or self._since_build[name] < _REBUILD_ROUNDS:
+            return
+        if side.build_seconds > _REBUILD_SHARE * self._seconds_since_build[name]:
+            return
+        side.build()
+        self._since_build[name] = 0
+        self._seconds_since_build[name] = 0.0
+
+    def close(self) -> None:
+        """Close every side. May be called twice."""
+        for side in self.sides.values():
+            side.close()
+        gc.collect()
+
+
+_ENDLESS = 1 << 20
+
+
+def _probe(side: Side) -> float:
+    """Median seconds a batch takes, from the first few."""
+    side.start()
+    latencies: list[int] = []
+    deadline_s = time.perf_counter() + _PROBE_SECONDS
+    while len(latencies) < _PROBE_BATCHES and (time.perf_counter() < deadline_s or not latencies):
+        record = side.take(1)
+        if record is None:
+            break
+        latencies.append(record.wall_ns)
+    if not latencies:
+        raise LoaderError(
+            f"the {side.name} loader gives 1 batch an epoch, but a trial needs at least "
+            f"{side.warmup_batches + MIN_TRIAL_BATCHES}. Use more samples, a smaller batch_size, or fewer workers."
+        )
+    return max(1, statistics.median(latencies)) / 1e9
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+Progress = Callable[[str], None]
+STEADY = Steady()

@@ -1,0 +1,40 @@
+"""Where the time of a batch goes, for loaders built as torch's DataLoader is."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Any
+
+_BATCHES = 16  # enough for shares to a few percent; a slow dataset is charged for no more
+
+
+def stage_shares(loader: Any) -> dict[str, float]:
+    """Share of a batch's time in each stage (``sampler``, ``fetch``, ``collate``), replayed in this process.
+
+    Empty where the loader does not expose torch's ``batch_sampler``, ``dataset`` and ``collate_fn``.
+    """
+    batch_sampler: Any = getattr(loader, "batch_sampler", None)
+    dataset: Any = getattr(loader, "dataset", None)
+    collate = getattr(loader, "collate_fn", None)
+    if batch_sampler is None or collate is None or not hasattr(dataset, "__getitem__"):
+        return {}
+    spent_ns = {"sampler": 0, "fetch": 0, "collate": 0}
+    fetch_all = getattr(dataset, "__getitems__", None)
+    clock = time.perf_counter_ns
+    batches = iter(islice(batch_sampler, _BATCHES))
+    while True:
+        began_ns = clock()
+        indices = next(batches, None)
+        if indices is None:
+            break
+        indexed_ns = clock()
+        samples = fetch_all(indices) if fetch_all else [dataset[i] for i in indices]
+        fetched_ns = clock()
+        collate(samples)
+        collated_ns = clock()
+        spent_ns["sampler"] += indexed_ns - began_ns
+        spent_ns["fetch"] += fetched_ns - indexed_ns
+        spent_ns["collate"] += collated_ns - fetched_ns
+    total_ns = sum(spent_ns.values())
+    return {stage: ns / total_ns for stage, ns in spent_ns.items()} if total_ns else {}

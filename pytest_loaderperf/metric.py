@@ -1,0 +1,236 @@
+"""Metrics that compare into claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from pytest_loaderperf.errors import ClaimError
+from pytest_loaderperf.judge import Verdict, quantile
+from pytest_loaderperf.measurement import Exit, Key, Kind, Resources, Start, Steady, Step
+from pytest_loaderperf.measurement.record import Record
+from pytest_loaderperf.report.figures import figure
+from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND, Quantity, as_seconds
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.run import Run
+
+NS = 1e-9
+LATENCY_QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A metric: how it is observed, what it is of one record, and its unit.
+
+    ``q``: the value is that quantile over all batches. ``exact``: it does not vary, so no statistics are needed.
+    """
+
+    name: str
+    unit: str
+    kind: Kind
+    of: Callable[[Any], float]
+    counted: str = "trials"
+    q: float | None = None
+    exact: bool = False
+
+
+def _latency(name: str, q: float) -> Definition:
+    return Definition(
+        f"batch_latency_{name}", SECOND, Steady(), lambda r: quantile(r.latencies_ns, q) * NS, "batches", q
+    )
+
+
+DEFINITIONS = {
+    d.name: d
+    for d in (
+        Definition("throughput", SAMPLES_PER_SECOND, Steady(), lambda r: r.samples / (r.wall_ns * NS)),
+        *(_latency(name, q) for name, q in LATENCY_QUANTILES.items()),
+        Definition("first_batch", SECOND, Start(), lambda r: r.first_batch_ns * NS, "epochs"),
+        Definition("epoch_exit", SECOND, Exit(), lambda r: r.exit_ns * NS, "epochs"),
+        Definition("bytes_per_second", BYTES_PER_SECOND, Steady(), lambda r: r.nbytes / (r.wall_ns * NS)),
+        Definition("cpu_seconds_per_1k", SECOND, Resources(), lambda r: r.cpu_ns * NS * 1000 / r.samples, "epochs"),
+        Definition("peak_memory", BYTE, Resources(), lambda r: float(r.peak_bytes), "epochs", exact=True),
+    )
+}
+
+
+class Metric:
+    """A measured quantity of one side of a run. ``<=`` and ``>=`` against a number, a time or another metric claim.
+
+    The comparison measures until the claim is settled or the budget is spent, and is true unless the claim FAILs.
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # equality is refused, see __eq__
+
+    def __init__(self, run: Run, side: str, prefix: str, definition: Definition, factor: float = 1.0) -> None:
+        self.run, self.side, self.definition, self.factor = run, side, definition, factor
+        self._prefix = prefix
+
+    @property
+    def key(self) -> Key:
+        return Key(self.side, self.definition.kind)
+
+    @property
+    def unit(self) -> str:
+        return self.definition.unit
+
+    @property
+    def value(self) -> float:
+        """The estimate so far, in ``unit``; measures first where nothing is known yet."""
+        return self.factor * self.run.estimate(self.key, self.definition).value
+
+    def of(self, record: Record) -> float:
+        """This metric's value in one record."""
+        return self.factor * self.definition.of(record)
+
+    def __float__(self) -> float:
+        return self.value
+
+    @property
+    def text(self) -> str:
+        """How a claim names this metric."""
+        name = self._prefix + self.definition.name.replace("latency_p", "latency.p")
+        if isinstance(self.definition.kind, Step):
+            name += f"(step={self.definition.kind.seconds * 1e3:g} ms)"
+        return name if self.factor == 1 else f"{self.factor:g} * {name}"
+
+    def __repr__(self) -> str:
+        return f"<{self.text}: {self.value:.4g} {self.unit}>"
+
+    def __mul__(self, factor: float) -> Metric:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+            return NotImplemented
+        if not (math.isfinite(factor) and factor > 0):
+            raise ClaimError(f"a metric can be multiplied by a positive, finite number, but {factor!r} came.")
+        return Metric(self.run, self.side, self._prefix, self.definition, self.factor * factor)
+
+    __rmul__ = __mul__
+
+    def __ge__(self, other: object) -> Verdict:
+        return self.run.claim(self, ">=", self.comparable(other))
+
+    def __le__(self, other: object) -> Verdict:
+        return self.run.claim(self, "<=", self.comparable(other))
+
+    # For what is measured, "more than" and "at least" are the same claim.
+    def __gt__(self, other: object) -> Verdict:
+        return self.run.claim(self, ">", self.comparable(other))
+
+    def __lt__(self, other: object) -> Verdict:
+        return self.run.claim(self, "<", self.comparable(other))
+
+    def _no_equality(self, _other: object) -> NoReturn:
+        raise ClaimError(f"{self.text} is measured, and two measurements are never equal. Compare with >= or <=.")
+
+    __eq__ = cast("Any", _no_equality)
+    __ne__ = cast("Any", _no_equality)
+
+    def comparable(self, other: object) -> Metric | Quantity:
+        """``other`` as what this metric compares with. Raises ClaimError where that has no meaning."""
+        if isinstance(other, Metric):
+            if other.run is not self.run:
+                raise ClaimError(
+                    f"{self.text} and {other.text} come from two runs, which were not measured side by side. "
+                    "Measure both in one: loaderperf(a, against=b), then compare with run.against."
+                )
+            self._check_unit(other.unit, other.text)
+            return other
+        if isinstance(other, Quantity):
+            self._check_unit(other.unit, str(other))
+            limit = other
+        elif isinstance(other, (int, float)) and not isinstance(other, bool):
+            if self.unit == SECOND:
+                raise ClaimError(f"{self.text} is a time, but the bare number {other!r} came. Write 5 * ms or 2 * s.")
+            limit = Quantity(float(other), self.unit)
+        else:
+            raise ClaimError(
+                f"{self.text} compares with a number, a quantity such as 5 * ms, or a metric of the same run, "
+                f"but {type(other).__name__} came."
+            )
+        if not (math.isfinite(limit.value) and limit.value > 0):
+            raise ClaimError(f"{self.text} compares with a positive, finite value, but {limit} came.")
+        return limit
+
+    def _check_unit(self, unit: str, text: str) -> None:
+        if unit != self.unit:
+            raise ClaimError(
+                f"{self.text} is in {_spell(self.unit)}, but {text} is in {_spell(unit)}. Compare like with like: "
+                "a throughput with samples/s, a latency with a time such as 5 * ms."
+            )
+
+
+def limit_text(limit: Metric | Quantity) -> str:
+    """How a claim names what a metric is compared with."""
+    return limit.text if isinstance(limit, Metric) else figure(limit.value, limit.unit)
+
+
+def _spell(unit: str) -> str:
+    return "a plain ratio" if unit == ONE else unit
+
+
+class BatchLatency:
+    """``p50``, ``p95`` and ``p99`` of the time that one ``next()`` takes."""
+
+    __slots__ = ("p50", "p95", "p99")
+    p50: Metric
+    p95: Metric
+    p99: Metric
+
+    def __init__(self, view: Measured) -> None:
+        for name in LATENCY_QUANTILES:
+            setattr(self, name, view.metric(f"batch_latency_{name}"))
+
+
+class Measured:
+    """The metrics of one side of a run."""
+
+    def __init__(self, run: Run, side: str, prefix: str) -> None:
+        self._run, self._side, self._prefix = run, side, prefix
+
+    def metric(self, name: str) -> Metric:
+        """The metric called ``name`` in the result file."""
+        return Metric(self._run, self._side, self._prefix, DEFINITIONS[name])
+
+    @property
+    def throughput(self) -> Metric:
+        """Samples a second in steady state."""
+        return self.metric("throughput")
+
+    @property
+    def batch_latency(self) -> BatchLatency:
+        """Time that one ``next()`` takes in steady state."""
+        return BatchLatency(self)
+
+    @property
+    def first_batch(self) -> Metric:
+        """Time to first batch: from ``iter()`` to the first batch."""
+        return self.metric("first_batch")
+
+    @property
+    def epoch_exit(self) -> Metric:
+        """Time from the last batch to StopIteration and the release of the iterator."""
+        return self.metric("epoch_exit")
+
+    @property
+    def bytes_per_second(self) -> Metric:
+        """Bytes of arrays and tensors a second in steady state."""
+        return self.metric("bytes_per_second")
+
+    @property
+    def cpu_seconds_per_1k(self) -> Metric:
+        """CPU seconds of the process tree for 1,000 samples."""
+        return self.metric("cpu_seconds_per_1k")
+
+    @property
+    def peak_memory(self) -> Metric:
+        """Bytes that the process tree grows by, at most, from before the factory is called through an epoch."""
+        return self.metric("peak_memory")
+
+    def data_wait(self, step: Quantity) -> Metric:
+        """Data-wait fraction of a loop whose step takes ``step`` (a time): the share of it spent in ``next()``."""
+        seconds = as_seconds(step, "the step of data_wait(step=...)", "data_wait(step=10 * ms)")
+        definition = Definition("data_wait", ONE, Step(seconds), lambda r: r.wait_ns / r.total_ns)
+        return Metric(self._run, self._side, self._prefix, definition)

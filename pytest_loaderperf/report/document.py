@@ -1,0 +1,100 @@
+"""The result file: one JSON object, schema loaderperf/1."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_loaderperf.judge import Verdict
+
+SCHEMA = "loaderperf/1"
+Document = dict[str, Any]
+
+
+def metric_entry(value: float, low: float, high: float, n: int, unit: str) -> Document:
+    """One entry of ``metrics``; what is unknown or unbounded is null."""
+    return {"value": _finite(value), "unit": unit, "low": _finite(low), "high": _finite(high), "n": n}
+
+
+def claim_entry(verdict: Verdict) -> Document:
+    """One entry of ``claims``. ``unit`` is that of estimate, interval and needed; ``counted`` what ``pairs`` counts."""
+    ruling = verdict.ruling
+    return {
+        "claim": verdict.claim,
+        "verdict": str(ruling.outcome),
+        "estimate": _finite(ruling.estimate),
+        "low": _finite(ruling.low),
+        "high": _finite(ruling.high),
+        "needed": ruling.needed,
+        "unit": verdict.unit,
+        "pairs": ruling.n,
+        "counted": verdict.counted,
+        "seconds": round(verdict.seconds, 3),
+        "mde": ruling.mde,
+        "alpha": verdict.alpha,
+    }
+
+
+def run_document(
+    *,
+    nodeid: str,
+    sides: Sequence[Document],
+    batch_size: int,
+    device: str,
+    stages: Mapping[str, float],
+    verdicts: Sequence[Verdict],
+    seconds: float,
+    notes: Sequence[str],
+) -> Document:
+    """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
+    return {
+        "nodeid": nodeid,
+        "loader": sides[0]["loader"],
+        "batch_size": batch_size,
+        "device": device,
+        "metrics": sides[0]["metrics"],
+        "sides": list(sides),
+        "stages": dict(stages),
+        "claims": [claim_entry(verdict) for verdict in verdicts],
+        "findings": [],
+        "seconds": round(seconds, 3),
+        "notes": list(notes),
+    }
+
+
+def result_document(
+    *, machine: Mapping[str, object], commit: str | None, alpha: float, runs: Sequence[Document], partial: bool
+) -> Document:
+    """The whole result. ``partial`` says that the run was interrupted before its end."""
+    return {
+        "schema": SCHEMA,
+        "machine": dict(machine),
+        "commit": commit,
+        "base_commit": None,
+        "alpha": alpha,
+        "partial": partial,
+        "runs": list(runs),
+    }
+
+
+def write_json(document: Document, path: Path) -> None:
+    """Write the file so that it is complete or absent. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,84 @@
+"""Figures as text."""
+
+from __future__ import annotations
+
+import math
+
+from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
+
+NOTHING = "-"
+_HUNDRED, _TEN, _TENTH = 100, 10, 0.1  # where the number of decimals changes
+_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, without an exponent where it can be avoided.
+
+    >>> three_digits(4.7123), three_digits(47.123), three_digits(12345.6)
+    ('4.71', '47.1', '12,346')
+    """
+    size = abs(value)
+    if size >= _HUNDRED:
+        return f"{value:,.0f}"
+    if size >= _TEN:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= _TENTH else f"{value:.3g}"
+
+
+def time_text(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> time_text(0.00471), time_text(47.1e-6), time_text(0)
+    ('4.71 ms', '47.1 us', '0 s')
+    """
+    for unit, name in _TIMES:
+        if abs(seconds) >= unit * 0.9995:
+            return f"{three_digits(seconds / unit)} {name}"
+    return f"{seconds:g} s"
+
+
+def size_text(nbytes: float) -> str:
+    """A number of bytes in the binary unit that suits it.
+
+    >>> size_text(31440000), size_text(17)
+    ('30.0 MiB', '17 B')
+    """
+    for unit, name in _SIZES:
+        if abs(nbytes) >= unit:
+            return f"{nbytes:.0f} B" if unit == 1 else f"{three_digits(nbytes / unit)} {name}"
+    return "0 B"
+
+
+def short_count(value: float) -> str:
+    """A count in at most six characters.
+
+    >>> short_count(212369), short_count(6213000), short_count(950)
+    ('212k', '6.21M', '950')
+    """
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit * 0.9995:
+            return f"{three_digits(value / unit)}{name}"
+    return three_digits(value)
+
+
+def figure(value: float | None, unit: str) -> str:  # noqa: PLR0911 one return a unit
+    """A figure with its unit; ``-`` where there is none.
+
+    >>> figure(0.903, "1"), figure(412000.0, "samples/s"), figure(None, "s")
+    ('0.903', '412,000 samples/s', '-')
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "unbounded"
+    if unit == SECOND:
+        return time_text(value)
+    if unit == BYTE:
+        return size_text(value)
+    if unit == BYTES_PER_SECOND:
+        return f"{size_text(value)}/s"
+    if unit == SAMPLES_PER_SECOND:
+        return f"{value:,.0f} {unit}"
+    assert unit == ONE
+    return three_digits(value) if abs(value) >= _TEN else f"{value:.3g}"

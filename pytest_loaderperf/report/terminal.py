@@ -1,0 +1,130 @@
+"""The table and the summary that a terminal shows, made from run documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from pytest_loaderperf.report.figures import NOTHING, figure, short_count, three_digits, time_text
+from pytest_loaderperf.units import ONE
+
+Document = dict[str, Any]
+_GAP = "  "
+_LEAST_LABEL = 12
+_WIDE = 100  # columns of a terminal from which every column of the table is shown
+_SMALL_SHARE = 0.1  # shown with one more digit below
+_NOTABLE_STEAL = 0.02  # of the measuring time
+_COLORS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class TableLine:
+    """A line of text and the colour (green, red, yellow, bold or none) it is shown in."""
+
+    text: str
+    color: str = ""
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= _SMALL_SHARE else f"{share:.1%}"
+
+
+def _metric(name: str, show: Callable[[float], str]) -> Callable[[Document], str]:
+    def cell(side: Document) -> str:
+        entry = side["metrics"].get(name)
+        return NOTHING if entry is None or entry["value"] is None else show(entry["value"])
+
+    return cell
+
+
+def _always(width: int) -> bool:
+    return width > 0
+
+
+def _wide(width: int) -> bool:
+    return width >= _WIDE
+
+
+def _narrow(width: int) -> bool:
+    return width < _WIDE
+
+
+# (heading, cell, whether a terminal of some width shows the column)
+_COLUMNS: tuple[tuple[str, Callable[[Document], str], Callable[[int], bool]], ...] = (
+    ("samples/s", _metric("throughput", short_count), _always),
+    ("p50", _metric("batch_latency_p50", time_text), _always),
+    ("p95", _metric("batch_latency_p95", time_text), _wide),
+    ("p99", _metric("batch_latency_p99", time_text), _always),
+    ("TTFB", _metric("first_batch", time_text), _always),
+    ("x DataLoader", _metric("dataloader_ratio", three_digits), _wide),
+    ("x DL", _metric("dataloader_ratio", three_digits), _narrow),
+    ("of roofline", _metric("roofline_fraction", _percent), _wide),
+    ("roof", _metric("roofline_fraction", _percent), _narrow),
+)
+
+
+def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
+    """A table of all runs: a heading a run, a row a loader, a line a claim, none wider than ``width`` columns."""
+    columns = [(head, cell) for head, cell, shown in _COLUMNS if shown(width)]
+    heads = ["loader", *(head for head, _ in columns)]
+    rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in run["sides"]] for run in runs]
+    widths = [max(len(row[i]) for row in [heads, *chain.from_iterable(rows)]) for i in range(len(heads))]
+    widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
+    lines = [TableLine(_row(heads, widths), "bold")]
+    for run, run_rows in zip(runs, rows, strict=True):
+        lines.append(TableLine(_fit(f"{run['nodeid']}  ({_seconds(run)})", width), "bold"))
+        lines += [TableLine(_row(row, widths)) for row in run_rows]
+        lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
+        lines += [TableLine(_fit(f"  note: {note}", width), "yellow") for note in run["notes"]]
+    return lines
+
+
+def _label(side: Document) -> str:
+    """``loader`` and ``against`` say little: the type tells which it is. Names that a user gave stand alone."""
+    return f"{side['name']}: {side['kind']}" if side["name"] in ("loader", "against") else str(side["name"])
+
+
+def _seconds(run: Document) -> str:
+    return f"{run['seconds']:.1f} s"
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    label = _fit(cells[0], widths[0]).ljust(widths[0])
+    return _GAP.join([label, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]).rstrip()
+
+
+def _claim_lines(claim: Document, width: int) -> list[TableLine]:
+    times = " x" if claim["unit"] == ONE and claim["counted"] == "pairs" else ""
+    measured = f"{figure(claim['estimate'], claim['unit'])}{times}, {claim['pairs']:,} {claim['counted']}"
+    head, tail = f"  {claim['verdict']}  {claim['claim']}", f"  {measured}, {claim['seconds']:.1f} s"
+    texts = [head + tail] if len(head) + len(tail) <= width else [head, f"      {tail}"]
+    return [TableLine(_fit(text, width), _COLORS[claim["verdict"]]) for text in texts]
+
+
+def _fit(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def summary_lines(runs: Sequence[Document], alpha: float, steal_seconds: float) -> list[TableLine]:
+    """What came of the claims as a whole, and what disturbed them."""
+    verdicts = Counter(claim["verdict"] for run in runs for claim in run["claims"])
+    claims = verdicts.total()
+    parts = [f"{verdicts[name]} {name}" for name in _COLORS if verdicts[name]]
+    spent = sum(run["seconds"] for run in runs)
+    text = f"{claims} claim{'s' * (claims != 1)}: {', '.join(parts)}" if claims else "no claims"
+    color = next((_COLORS[name] for name in ("FAIL", "INCONCLUSIVE", "PASS") if verdicts[name]), "")
+    used = sum(claim["alpha"] for run in runs for claim in run["claims"])
+    lines = [
+        TableLine(f"{text}; {spent:.1f} s spent measuring", color),
+        TableLine(f"false-alarm budget of the run: {alpha:g}, of which its claims were given {used:.2g}"),
+    ]
+    if verdicts["INCONCLUSIVE"]:
+        lines.append(
+            TableLine("INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may", "yellow")
+        )
+    if spent and steal_seconds / spent > _NOTABLE_STEAL:
+        lines.append(TableLine(f"the machine was taken away for {time_text(steal_seconds)} (steal time)", "yellow"))
+    return lines

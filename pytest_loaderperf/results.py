@@ -1,0 +1,108 @@
+"""A run as a document: what the table shows and the result file holds."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from pytest_loaderperf.measurement import Exit, Key, Resources
+from pytest_loaderperf.metric import DEFINITIONS
+from pytest_loaderperf.report import run_document
+from pytest_loaderperf.report.document import metric_entry
+from pytest_loaderperf.run import AGAINST, LOADER, ROOFLINE, Estimate, Run
+from pytest_loaderperf.units import ONE
+
+_ONLY_WHERE_ASKED = (Exit, Resources)  # these need a run of their own, so they are shown only where a claim made one
+_SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
+
+
+def document_of(run: Run) -> dict[str, Any]:
+    """The run's entry in the result file, from what has been measured so far; measures nothing more."""
+    rounds = run.rounds
+    unit_side = next((name for name, side in rounds.sides.items() if _is_plain_dataloader(side.loader)), None)
+    sides: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "kind": type(side.loader).__name__,
+            "loader": describe(side.loader),
+            "rebuilt": side.rebuildable,
+            "metrics": _metrics(run, name, unit_side),
+        }
+        for name, side in rounds.sides.items()
+    ]
+    if AGAINST in rounds.sides:
+        _put(sides[0]["metrics"], "against_ratio", run.ratio(LOADER, AGAINST), ONE)
+    return run_document(
+        nodeid=run.name,
+        sides=sides,
+        batch_size=rounds.sides[LOADER].batch_samples,
+        device=run.device,
+        stages=run.stages,
+        verdicts=run.verdicts,
+        seconds=rounds.seconds,
+        notes=_notes(run),
+    )
+
+
+def _is_plain_dataloader(loader: object) -> bool:
+    """Torch's own DataLoader, one sample at a time and without workers: the unit of the table's ratios."""
+    return type(loader) is DataLoader and loader.num_workers == 0 and not hasattr(loader.dataset, "__getitems__")
+
+
+def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for definition in DEFINITIONS.values():
+        key = Key(name, definition.kind)
+        if not isinstance(definition.kind, _ONLY_WHERE_ASKED) or run.rounds.has(key):
+            _put(entries, definition.name, run.estimate(key, definition, measures=False), definition.unit)
+    for metric in run.step_metrics(name):
+        _put(entries, metric.definition.name, run.estimate(metric.key, metric.definition, measures=False), metric.unit)
+    if ROOFLINE in run.rounds.sides and name != ROOFLINE:
+        _put(entries, "roofline_fraction", run.ratio(name, ROOFLINE), ONE)
+    if unit_side is not None:
+        exactly = Estimate(1.0, 1.0, 1.0, 0)
+        _put(entries, "dataloader_ratio", exactly if name == unit_side else run.ratio(name, unit_side), ONE)
+    return entries
+
+
+def _put(entries: dict[str, Any], name: str, estimate: Estimate, unit: str) -> None:
+    if not math.isnan(estimate.value):
+        entries[name] = metric_entry(estimate.value, estimate.low, estimate.high, estimate.n, unit)
+
+
+def describe(loader: object) -> str:
+    """``repr``, or for a loader that has none of its own, its type and settings."""
+    if type(loader).__repr__ is not object.__repr__:
+        return repr(loader)
+    settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
+    dataset = getattr(loader, "dataset", None)
+    return f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
+
+
+def _notes(run: Run) -> list[str]:
+    notes = []
+    for name, side in run.rounds.sides.items():
+        if not side.rebuildable and name != ROOFLINE:
+            notes.append(f"{name} was given as a loader, not a factory: it was not rebuilt")
+    notes += [f"{name} works on when it is not asked for batches" for name in sorted(run.rounds.never_idle)]
+    if ROOFLINE not in run.rounds.sides:
+        notes.append(run.no_roofline)
+    return notes
+
+
+def head_commit() -> str | None:
+    """The commit checked out here; None outside a git repository."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 the git that the user has
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip()

@@ -1,0 +1,347 @@
+"""Run: a claim asks the judge, the judge asks for more, the rounds measure."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from pytest_loaderperf.claims import test_of
+from pytest_loaderperf.errors import ClaimError, LoaderError
+from pytest_loaderperf.judge import (
+    Outcome,
+    Verdict,
+    claim_alpha,
+    quantile,
+    quantile_interval,
+)
+from pytest_loaderperf.loader.columns import as_columns
+from pytest_loaderperf.measurement import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Exit,
+    Key,
+    Roofline,
+    Rounds,
+    Side,
+    Start,
+    Steady,
+    Step,
+    Watchdog,
+    delivery,
+    resolve_device,
+    stage_shares,
+)
+from pytest_loaderperf.metric import DEFINITIONS, Definition, Measured, Metric, limit_text
+from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
+
+LOADER, AGAINST, ROOFLINE = "loader", "against", "roofline"
+_FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
+_FIRST_SHARE = 0.3  # of the budget at most
+DEFAULT_BUDGET_SECONDS = 10.0
+DEFAULT_ALPHA = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric's value over all records so far, its 95 % interval, and how many observations there are."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim."""
+
+    budget_seconds: float = DEFAULT_BUDGET_SECONDS
+    device: str = "cpu"
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))
+    progress: Callable[[str], None] = lambda text: None
+    abandon: Callable[[str], None] = lambda report: None
+
+
+def alpha_shares(alpha: float) -> Callable[[], float]:
+    """A function that gives each claim of a run, in turn, its share of ``alpha``."""
+    spent = iter(range(1 << 62))
+    return lambda: claim_alpha(alpha, next(spent))
+
+
+class Run(Measured):
+    """What ``loaderperf(make_loader)`` returns: metrics of the loader, and of ``against`` and ``roofline``, to compare.
+
+    ``against`` is one side, or a mapping of them under the names they were given.
+    """
+
+    def __init__(
+        self,
+        make_loader: object,
+        against: object = None,
+        *,
+        options: Options | None = None,
+        count: Callable[[Any], int] | None = None,
+        dataset_nbytes: int | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__(self, LOADER, "")
+        self.name = name
+        self.options = options or Options()
+        self.device = resolve_device(self.options.device)
+        self.verdicts: list[Verdict] = []
+        self.stages: dict[str, float] = {}
+        self.no_roofline = ""
+        self._last: dict[tuple[str, str, str], Verdict] = {}
+        self._step_metrics: dict[str, Metric] = {}
+        self._dataset_nbytes = dataset_nbytes
+        self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
+        self._rounds: Rounds | None = None
+        sides: dict[str, Side] = {}
+        try:
+            for side_name, source in {LOADER: make_loader, **_named(against)}.items():
+                self.options.progress(f"building {side_name}")
+                sides[side_name] = Side(side_name, source, self._watchdog, count=count, deliver=delivery(self.device))
+            self._against = against
+            self._begin(sides)
+        except BaseException:
+            for side in sides.values():
+                side.close()
+            self._watchdog.close()
+            raise
+
+    def _begin(self, sides: dict[str, Side]) -> None:
+        loader = sides[LOADER]
+        loader.start()
+        try:
+            roofline = Roofline(loader.first_batch, _epoch_batches(loader.loader))
+        except LoaderError as error:
+            self.no_roofline = str(error)
+        else:
+            samples = loader.batch_samples
+            sides[ROOFLINE] = Side(
+                ROOFLINE, roofline, self._watchdog, count=lambda batch: samples, deliver=delivery(self.device)
+            )
+        loader.forget_first_batch()
+        self._rounds = Rounds(sides)
+        _check_separate(sides)
+        self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
+
+    def look_until(self, seconds: float, most: int | None = None) -> None:
+        """Measure rounds of all sides until ``seconds`` have gone by measuring, or ``most`` rounds are done."""
+        keys = [Key(name, Steady()) for name in self.rounds.sides]
+        looked = 0
+        while looked == 0 or (self.rounds.seconds < seconds and (most is None or looked < most)):
+            looked += 1
+            self.options.progress(f"looking at all sides, round {looked}, {self.rounds.seconds:.0f} s")
+            self.rounds.observe(keys)
+
+    @property
+    def rounds(self) -> Rounds:
+        if self._rounds is None:
+            raise ClaimError("this run is closed: its loaders are released. Compare before the test or `with` ends.")
+        return self._rounds
+
+    @property
+    def against(self) -> Any:
+        """The other side, or a mapping of sides. Raises ClaimError where the run was made without ``against=``."""
+        if self._against is None:
+            raise ClaimError("run.against needs another loader. Write loaderperf(make_loader, against=other_loader).")
+        if isinstance(self._against, Mapping):
+            return {name: Measured(self, name, f"against[{name!r}].") for name in self._against}
+        return Measured(self, AGAINST, "against.")
+
+    @property
+    def roofline(self) -> Measured:
+        """The machine's copy limit for the same bytes. Raises LoaderError where batches hold no arrays."""
+        if ROOFLINE not in self.rounds.sides:
+            raise LoaderError(self.no_roofline)
+        return Measured(self, ROOFLINE, "roofline.")
+
+    @property
+    def dataset_nbytes(self) -> int:
+        """Bytes of all samples of the loader's dataset, as they are delivered.
+
+        Raises LoaderError where the loader has no sized ``dataset`` and ``dataset_nbytes=`` was not given.
+        """
+        if self._dataset_nbytes is not None:
+            return self._dataset_nbytes
+        side = self.rounds.sides[LOADER]
+        dataset = getattr(side.loader, "dataset", None)
+        columns = as_columns(dataset)
+        try:
+            samples = len(columns) if columns is not None else len(dataset)  # type: ignore[arg-type]
+        except TypeError:
+            raise LoaderError(
+                f"run.dataset_nbytes: the loader of type {type(side.loader).__name__} has no dataset with a length. "
+                "Give its size: loaderperf(make_loader, dataset_nbytes=...)."
+            ) from None
+        return round(samples * side.batch_nbytes / side.batch_samples)
+
+    def _records(self, key: Key) -> list[Any]:
+        side = self.rounds.sides[key.side]
+        if isinstance(key.kind, Start):
+            return list(side.starts)
+        if isinstance(key.kind, Exit):
+            return list(side.exits)
+        return [seen.records[key] for seen in self.rounds.done if key in seen.records]
+
+    def estimate(self, key: Key, definition: Definition, *, measures: bool = True) -> Estimate:
+        """A metric over all records so far; where there are none, measures one round, or gives NaN."""
+        records = self._records(key)
+        if not records and measures:
+            self.rounds.observe([key])
+            records = self._records(key)
+        if definition.q is not None:
+            q, values = definition.q, [ns * 1e-9 for record in records for ns in record.latencies_ns]
+        else:
+            q, values = 0.5, [definition.of(record) for record in records]
+        if not values:
+            return Estimate(math.nan, math.nan, math.nan, 0)
+        if definition.exact:
+            return Estimate(max(values), max(values), max(values), len(values))
+        return Estimate(quantile(values, q), *quantile_interval(values, q), len(values))
+
+    def ratio(self, side: str, other: str) -> Estimate:
+        """Throughput of ``side`` over that of ``other``, from the rounds that hold both."""
+        of, keys = DEFINITIONS["throughput"].of, [Key(side, Steady()), Key(other, Steady())]
+        both = [seen.records for seen in self.rounds.done if all(key in seen.records for key in keys)]
+        ratios = [of(records[keys[0]]) / of(records[keys[1]]) for records in both]
+        if not ratios:
+            return Estimate(math.nan, math.nan, math.nan, 0)
+        return Estimate(quantile(ratios, 0.5), *quantile_interval(ratios, 0.5), len(ratios))
+
+    def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
+        """Measure until the claim is settled or its budget spent, and keep the verdict."""
+        at_least = op in (">=", ">")
+        right_text = limit_text(right)
+        text = f"{left.text} {op} {right_text}"
+        keys = list(dict.fromkeys([left.key] + ([right.key] if isinstance(right, Metric) else [])))
+        test, add = test_of(left, right, at_least=at_least)
+        alpha = self.options.next_alpha()
+        for metric in (left, right):
+            if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):
+                self._step_metrics[metric.side] = metric
+        began_s = time.perf_counter()
+        for seen in self.rounds.done:
+            if all(key in seen.records for key in keys):
+                add(seen.records)
+        spent_s = 0.0
+        while test.n == 0 or (test.outcome(alpha) is Outcome.INCONCLUSIVE and spent_s < self.options.budget_seconds):
+            self.options.progress(f"{text}: {test.n} observations, {spent_s:.0f} s")
+            add(self.rounds.observe(keys).records)
+            spent_s = time.perf_counter() - began_s
+        affordable = round(test.n * self._affordable_rounds(keys, spent_s))
+        paired = isinstance(right, Metric)
+        verdict = Verdict(
+            claim=text,
+            ruling=test.ruling(alpha, affordable),
+            unit=ONE if paired else left.unit,
+            at_least=at_least,
+            left=left.value / left.factor,
+            left_unit=left.unit,
+            right=right.value / right.factor if isinstance(right, Metric) else None,
+            counted="pairs" if paired else left.definition.counted,
+            seconds=spent_s,
+            alpha=alpha,
+        )
+        self.verdicts.append(verdict)
+        self._last[left.text, op, right_text] = verdict
+        if not verdict and not self.stages:
+            self.stages = self._stages()
+        return verdict
+
+    def _affordable_rounds(self, keys: list[Key], spent_s: float) -> float:
+        """How many times as many rounds of ``keys`` as there are the budget would have paid for."""
+        seconds = [seen.seconds for seen in self.rounds.done if all(key in seen.records for key in keys)]
+        left_s = max(0.0, self.options.budget_seconds - spent_s)
+        return 1 + left_s / sum(seconds)
+
+    def _stages(self) -> dict[str, float]:
+        try:
+            with self._watchdog.stage("loader: replaying its stages"):
+                return stage_shares(self.rounds.sides[LOADER].loader)
+        except Exception:  # noqa: BLE001 a dataset that only works in its workers: no shares are known, the verdict stands
+            return {}
+
+    def step_metrics(self, side: str) -> list[Metric]:
+        """The data-wait fraction that was last claimed of a side, if any."""
+        return [self._step_metrics[side]] if side in self._step_metrics else []
+
+    def last_verdict(self, left: object, op: str, right: object) -> Verdict | None:
+        """The verdict of the comparison that an ``assert`` has just made."""
+        if not isinstance(left, Metric):
+            left, op, right = right, {">=": "<=", "<=": ">=", ">": "<", "<": ">"}.get(op, op), left
+        return self._last.get((left.text, op, limit_text(left.comparable(right)))) if isinstance(left, Metric) else None
+
+    def close(self) -> None:
+        """Release loaders, workers and threads. May be called twice; the verdicts stay."""
+        rounds, self._rounds = self._rounds, None
+        if rounds is not None:
+            rounds.close()
+        self._watchdog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def measure(
+    make_loader: object,
+    against: object = None,
+    budget: Quantity | float = 10 * s,
+    device: str = "cpu",
+    *,
+    count: Callable[[Any], int] | None = None,
+    dataset_nbytes: int | None = None,
+    timeout: Quantity | float = DEFAULT_TIMEOUT_SECONDS * s,
+) -> Run:
+    """Measure outside pytest, in a script or a notebook; use the Run in a ``with`` block, or ``close()`` it.
+
+    ``make_loader`` and ``against`` are factories, or loaders that can be iterated again; ``against`` may map names to
+    them. ``budget`` is the most that each claim may spend measuring, ``timeout`` the longest silence of a loader.
+    ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, where they cannot be seen.
+
+    Raises LoaderError, ClaimError or MeasureError, saying what was expected, what came and what to do.
+    """
+    options = Options(
+        budget_seconds=as_seconds(budget, "budget", "10 * s", bare=True),
+        device=device,
+        timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
+    )
+    return Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes)
+
+
+def _named(against: object) -> dict[str, object]:
+    if against is None:
+        return {}
+    if not isinstance(against, Mapping):
+        return {AGAINST: against}
+    if not against or any(not isinstance(name, str) or name in (LOADER, ROOFLINE) for name in against):
+        raise LoaderError(
+            f"against= takes a loader, a factory, or a mapping from names to them, but the names {list(against)} came. "
+            f"Expected at least one string, and neither {LOADER!r} nor {ROOFLINE!r}."
+        )
+    return dict(against)
+
+
+def _epoch_batches(loader: Any) -> int | None:
+    """What the loader says of its length; only the size of the roofline's source depends on it."""
+    try:
+        return max(1, len(loader))
+    except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
+        return None
+
+
+def _check_separate(sides: dict[str, Side]) -> None:
+    iterators = [side.iterator for side in sides.values() if side.iterator is not None]
+    if len({id(iterator) for iterator in iterators}) < len(iterators):
+        raise LoaderError(
+            "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
+            "Give factories, so that each side has a loader of its own."
+        )

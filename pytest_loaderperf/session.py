@@ -1,0 +1,104 @@
+"""What one pytest session measures: one object, kept in pytest's stash."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_loaderperf.progress import Progress
+from pytest_loaderperf.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.run import Options, Run
+
+Document = dict[str, Any]
+
+
+@dataclass
+class LoaderPerfSession:
+    """Settings, the runs that are open, and the documents of those that are done."""
+
+    settings: Settings
+    progress: Progress
+    open_runs: list[Run] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    steal_before_seconds: float = 0.0
+    json_error: str | None = None
+    _next_alpha: Callable[[], float] | None = None
+
+    def options(self, budget: object = None, device: object = None, timeout: object = None) -> Options:
+        """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
+        from pytest_loaderperf.run import Options, alpha_shares
+        from pytest_loaderperf.units import as_seconds
+
+        if self._next_alpha is None:
+            self._next_alpha = alpha_shares(self.settings.alpha)
+
+        def chosen(value: object, default: float, what: str) -> float:
+            return default if value is None else as_seconds(value, what, "10 or 10 * s", bare=True)
+
+        return Options(
+            budget_seconds=chosen(budget, self.settings.budget_seconds, "the marker's budget"),
+            device=self.settings.device if device is None else str(device),
+            timeout_seconds=chosen(timeout, self.settings.timeout_seconds, "the marker's timeout"),
+            next_alpha=self._next_alpha,
+            progress=self.progress.show,
+            abandon=self.abandon,
+        )
+
+    def abandon(self, report: str) -> None:
+        """Save what there is before the process ends in the middle of a loader that never returns."""
+        stderr = sys.__stderr__
+        if stderr is not None:
+            stderr.write(f"\n{report}\nThe loader does not return from native code; the process ends here.\n")
+            stderr.flush()
+        self.collect_open()
+        self.write_json(partial=True)
+
+    def collect_open(self) -> None:
+        """Documents of the runs that were interrupted."""
+        from pytest_loaderperf.results import document_of
+
+        for run in self.open_runs:
+            self.documents.append(document_of(run))
+        self.open_runs.clear()
+
+    def result(self, *, partial: bool) -> Document:
+        """The whole result as one document."""
+        from pytest_loaderperf.measurement import machine_facts
+        from pytest_loaderperf.report import result_document
+        from pytest_loaderperf.results import head_commit
+
+        machine = machine_facts() | {"steal_seconds": self.steal_seconds()}
+        return result_document(
+            machine=machine, commit=head_commit(), alpha=self.settings.alpha, runs=self.documents, partial=partial
+        )
+
+    def steal_seconds(self) -> float:
+        """Seconds stolen from this machine since the session began."""
+        from pytest_loaderperf.measurement import steal_seconds
+
+        return max(0.0, steal_seconds() - self.steal_before_seconds)
+
+    def write_json(self, *, partial: bool) -> None:
+        """Write the result file where one was asked for; a failure is kept for the summary."""
+        from pytest_loaderperf.report import write_json
+
+        if self.settings.json_path is None:
+            return
+        try:
+            write_json(self.result(partial=partial), self.settings.json_path)
+        except OSError as error:
+            self.json_error = f"cannot write {self.settings.json_path}: {error}"
+
+
+SESSION = pytest.StashKey[LoaderPerfSession]()
+
+
+def session_of(config: pytest.Config) -> LoaderPerfSession:
+    """The session object of this pytest run."""
+    return config.stash[SESSION]

@@ -1,0 +1,130 @@
+"""Options, parsed once into frozen Settings. Light to import: this runs in every pytest session."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEVICES = ("cpu", "cuda", "auto")
+MARKER_KEYWORDS = ("budget", "device", "timeout")
+_DEFAULTS = {"budget": 10.0, "alpha": 0.001, "device": "cpu", "timeout": 120.0}
+
+
+def seconds(text: str) -> float:
+    """Argument type: a positive, finite number of seconds."""
+    value = _number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds such as 10, but {text!r} came")
+    return value
+
+
+def probability(text: str) -> float:
+    """Argument type: a chance between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a chance between 0 and 1 such as 0.001, but {text!r} came")
+    return value
+
+
+def device(text: str) -> str:
+    """Argument type: cpu, cuda or auto."""
+    if text not in DEVICES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(DEVICES)}, but {text!r} came")
+    return text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+_TYPES = {"budget": seconds, "alpha": probability, "device": device, "timeout": seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user set for the whole run. Times are in seconds; ``alpha`` is shared by all claims."""
+
+    measuring: bool
+    budget_seconds: float
+    alpha: float
+    device: str
+    timeout_seconds: float
+    json_path: Path | None
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register the command-line options and ini keys."""
+    group = parser.getgroup("loaderperf", "measuring data loaders (pytest-loaderperf)")
+    group.addoption("--loaderperf", action="store_true", help="measure; without it the tests that measure are skipped")
+    options: tuple[tuple[str, str, str], ...] = (
+        ("budget", "SECONDS", "the most a claim may spend measuring"),
+        ("alpha", "P", "false-alarm budget of the whole run, shared by all its claims"),
+        ("device", "cpu|cuda|auto", "where batches must arrive"),
+    )
+    for name, metavar, text in options:
+        described = f"{text} (default {_DEFAULTS[name]})"
+        group.addoption(f"--loaderperf-{name}", metavar=metavar, type=_TYPES[name], default=None, help=described)
+        parser.addini(f"loaderperf_{name}", described, default=None)
+    parser.addini(
+        "loaderperf_timeout",
+        f"seconds without a batch after which a loader counts as hung (default {_DEFAULTS['timeout']})",
+        default=None,
+    )
+    group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Settings from the command line, else the ini file, else the defaults. Raises pytest.UsageError for bad values."""
+    values: dict[str, Any] = {}
+    for name, parse in _TYPES.items():
+        given = config.getoption(f"--loaderperf-{name}", None)
+        if given is None and (text := config.getini(f"loaderperf_{name}")) not in (None, ""):
+            try:
+                given = parse(text)
+            except argparse.ArgumentTypeError as error:
+                raise pytest.UsageError(f"ini key loaderperf_{name}: {error}") from None
+        values[name] = _DEFAULTS[name] if given is None else given
+    json_path = config.getoption("--loaderperf-json")
+    settings = Settings(
+        measuring=config.getoption("--loaderperf"),
+        budget_seconds=values["budget"],
+        alpha=values["alpha"],
+        device=values["device"],
+        timeout_seconds=values["timeout"],
+        json_path=None if json_path is None else config.invocation_params.dir / json_path,
+    )
+    if settings.measuring:
+        _check_json(settings.json_path)
+        _check_alone(config)
+    return settings
+
+
+def _check_json(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"--loaderperf-json: cannot make the folder of {path}: {error}") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise pytest.UsageError(
+            f"--loaderperf-json: cannot write {path}. Expected the path of a file in a writable folder."
+        )
+
+
+def _check_alone(config: pytest.Config) -> None:
+    workers = len(getattr(config.option, "tx", None) or [])
+    if workers > 1 and not hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            f"--loaderperf measures one loader at a time, but pytest-xdist was asked for {workers} workers: tests that "
+            "run at once would disturb each other's timing. Measure with -n 0, in a run of its own."
+        )

@@ -1,0 +1,56 @@
+"""Is the reference loader fast where all data are in memory? Every figure is a ratio inside this run."""
+
+from __future__ import annotations
+
+import pytest
+from torch.utils.data import DataLoader
+
+from pytest_loaderperf import ReferenceLoader, ms
+from pytest_loaderperf.data import as_is
+
+
+@pytest.fixture(params=["vectors", "digits"])
+def sample_data(request, workload):
+    return workload(request.param)
+
+
+@pytest.fixture
+def loaders(sample_data):
+    """Factories by name; shuffled, as in training."""
+    spec = sample_data.spec
+    plain, batched = sample_data.dataset(), sample_data.dataset(batched=True)
+    return {
+        "torch DataLoader": lambda: DataLoader(plain, spec.batch_size, shuffle=True),
+        "with __getitems__": lambda: DataLoader(batched, spec.batch_size, shuffle=True, collate_fn=as_is),
+        "reference loader": lambda: ReferenceLoader(sample_data.arrays, spec.batch_size, shuffle=True),
+    }
+
+
+def test_reference_loader(loaderperf, loaders, sample_data):
+    reference = loaders.pop("reference loader")
+    run = loaderperf(reference, against=loaders)
+    assert run.throughput >= 10 * run.against["torch DataLoader"].throughput
+    assert run.throughput >= 2 * run.against["with __getitems__"].throughput
+    assert run.data_wait(step=1 * ms) <= 0.05
+    if sample_data.spec.name == "vectors":
+        assert run.throughput >= 0.8 * run.roofline.throughput
+
+
+def test_same_loader_twice_passes(loaderperf, loaders):
+    """An A/A claim: a tool that cries wolf fails here."""
+    run = loaderperf(loaders["torch DataLoader"], against=loaders["torch DataLoader"])
+    assert run.throughput >= 0.97 * run.against.throughput
+
+
+def test_memory_is_bounded_by_the_prefetch_depth(loaderperf, workload):
+    """Batches of 8 MB, so that a batch too many cannot hide in the allocator's slack of about 1 MB."""
+    vectors = workload("vectors")
+    batch_size = 2500
+    batch_nbytes = batch_size * vectors.nbytes // len(vectors.labels)
+
+    def make_loader():
+        return ReferenceLoader(vectors.arrays, batch_size, shuffle=True, num_workers=1, prefetch_factor=1)
+
+    run = loaderperf(make_loader)
+    slack = batch_nbytes // 4
+    assert run.peak_memory <= (make_loader().prefetch_depth + 2) * batch_nbytes + slack
