@@ -18,7 +18,7 @@ test: $(STAMP)
 
 # Measures HEAD with the interpreter of .venv and publishes the site; look at it with: .venv/bin/asv preview
 asv: $(STAMP)
-	$(BIN)/asv machine --yes
+	$(BIN)/asv machine --yes > /dev/null
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 	$(BIN)/asv publish --html-dir=.asv/html
 

@@ -99,7 +99,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     own = session_of(session.config)
     if not own.settings.measuring:
         return
-    own.collect_open()
+    for run in list(own.open_runs):
+        run.close()  # an interrupt may keep a fixture from its end
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_KEY] = own.documents

@@ -56,7 +56,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim."""
+    """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim.
+
+    ``progress`` is told what is measured, ``abandon`` that the process must end, ``on_close`` that the run is about to
+    release what it measured.
+    """
 
     budget_seconds: float = DEFAULT_BUDGET_SECONDS
     device: str = "cpu"
@@ -64,6 +68,7 @@ class Options:
     next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))
     progress: Callable[[str], None] = lambda text: None
     abandon: Callable[[str], None] = lambda report: None
+    on_close: Callable[[Run], None] = lambda run: None
 
 
 def alpha_shares(alpha: float) -> Callable[[], float]:
@@ -115,9 +120,8 @@ class Run(Measured):
 
     def _begin(self, sides: dict[str, Side]) -> None:
         loader = sides[LOADER]
-        loader.start()
         try:
-            roofline = Roofline(loader.first_batch, _epoch_batches(loader.loader))
+            roofline = Roofline(loader.start_keeping()[0], _epoch_batches(loader.loader))
         except LoaderError as error:
             self.no_roofline = str(error)
         else:
@@ -125,7 +129,6 @@ class Run(Measured):
             sides[ROOFLINE] = Side(
                 ROOFLINE, roofline, self._watchdog, count=lambda batch: samples, deliver=delivery(self.device)
             )
-        loader.forget_first_batch()
         self._rounds = Rounds(sides)
         _check_separate(sides)
         self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
@@ -279,9 +282,12 @@ class Run(Measured):
 
     def close(self) -> None:
         """Release loaders, workers and threads. May be called twice; the verdicts stay."""
-        rounds, self._rounds = self._rounds, None
-        if rounds is not None:
-            rounds.close()
+        if self._rounds is not None:
+            try:
+                self.options.on_close(self)
+            finally:
+                self._rounds.close()
+                self._rounds = None
         self._watchdog.close()
 
     def __enter__(self) -> Self:

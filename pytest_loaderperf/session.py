@@ -48,6 +48,7 @@ class LoaderPerfSession:
             next_alpha=self._next_alpha,
             progress=self.progress.show,
             abandon=self.abandon,
+            on_close=self.keep,
         )
 
     def abandon(self, report: str) -> None:
@@ -56,16 +57,16 @@ class LoaderPerfSession:
         if stderr is not None:
             stderr.write(f"\n{report}\nThe loader does not return from native code; the process ends here.\n")
             stderr.flush()
-        self.collect_open()
+        for run in list(self.open_runs):
+            self.keep(run)
         self.write_json(partial=True)
 
-    def collect_open(self) -> None:
-        """Documents of the runs that were interrupted."""
+    def keep(self, run: Run) -> None:
+        """Keep the document of a run that is about to close."""
         from pytest_loaderperf.results import document_of
 
-        for run in self.open_runs:
-            self.documents.append(document_of(run))
-        self.open_runs.clear()
+        self.open_runs.remove(run)
+        self.documents.append(document_of(run))
 
     def result(self, *, partial: bool) -> Document:
         """The whole result as one document."""

@@ -104,6 +104,10 @@ class Side:
 
     def start(self) -> StartRecord:
         """Begin a new epoch and take its first batch."""
+        return self.start_keeping()[1]
+
+    def start_keeping(self) -> tuple[Any, StartRecord]:
+        """The same, giving the first batch away; the side itself keeps none, for a loader may reuse its memory."""
         self.drop_epoch()
         batch, record = self._first_batch()
         if batch is _NOTHING and self.epoch_batches is not None and self.rebuildable:
@@ -115,15 +119,13 @@ class Side:
                 f"the {self.name} loader gave no batch{again}. Expected at least one: is the dataset empty, is "
                 "drop_last dropping everything, or does it give one epoch only? Then give a factory."
             )
-        if self._taken == 0:
-            self._count = self._own_count or counter(batch)
-            self.batch_samples = self._checked_count(batch)
-            self.batch_nbytes = batch_nbytes(batch)
-            self.first_batch = batch
+        self._count = self._own_count or counter(batch)
+        self.batch_samples = self._checked_count(batch)
+        self.batch_nbytes = batch_nbytes(batch)
         self._taken = 1
         self.children = child_pids()
         self.starts.append(record)
-        return record
+        return batch, record
 
     def _first_batch(self) -> tuple[Any, StartRecord]:
         if iter(self.loader) is self.loader and self.epoch_batches is not None and self.rebuildable:
@@ -236,10 +238,6 @@ class Side:
     def iterator(self) -> Iterator[Any] | None:
         """That of the running epoch."""
         return self._iterator
-
-    def forget_first_batch(self) -> None:
-        """Let go of the batch that ``start`` keeps for whoever wants to know its structure."""
-        self.first_batch = None
 
     def more_in_epoch(self, batches: int) -> bool:
         """Whether the running epoch is known to have, or may have, ``batches`` more."""

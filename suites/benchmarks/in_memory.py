@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 from pytest_loaderperf import ReferenceLoader, measure
 from pytest_loaderperf.data import workload
 
-WORKLOADS = ["vectors", "digits"]
-LOADERS = ["reference loader", "torch DataLoader"]
+WORKLOADS = ("vectors", "digits")
+LOADERS = ("reference loader", "torch DataLoader")
 LOOK_SECONDS = 3.0  # some hundred trials of each side
 
 
@@ -43,13 +43,13 @@ class InMemory:
         return results[name][loader]
 
     track_seconds_per_sample.params = (WORKLOADS, LOADERS)
-    track_seconds_per_sample.param_names = ["workload", "loader"]
-    track_seconds_per_sample.unit = "s/sample"
+    track_seconds_per_sample.param_names = ("workload", "loader")
+    track_seconds_per_sample.unit = "seconds"
 
     def track_time_ratio(self, results, name):
         """Time of the reference loader over that of torch's DataLoader: the median of pairs."""
         return results[name]["ratio"]
 
     track_time_ratio.params = WORKLOADS
-    track_time_ratio.param_names = ["workload"]
+    track_time_ratio.param_names = ("workload",)
     track_time_ratio.unit = "x"

@@ -1,0 +1,45 @@
+"""What the tool itself costs: a settled claim, and a pytest run that does not measure."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+from torch.utils.data import DataLoader
+
+SETTLES_WITHIN_SECONDS = 2.0
+PLUGIN_COSTS_MS = 10.0
+STARTS = 15
+
+
+def test_a_claim_five_percent_away_settles_in_two_seconds(loaderperf, workload):
+    """The same loader twice: its ratio, 1, is 5 % away from both thresholds."""
+    vectors = workload("vectors")
+    dataset, batch_size = vectors.dataset(), vectors.spec.batch_size
+
+    def make_loader():
+        return DataLoader(dataset, batch_size, shuffle=True)
+
+    run = loaderperf(make_loader, against=make_loader)
+    slower = run.throughput >= 0.95 * run.against.throughput
+    faster = run.throughput <= 1.05 * run.against.throughput
+    assert slower.ruling.outcome == faster.ruling.outcome == "PASS"
+    assert slower.seconds + faster.seconds < SETTLES_WITHIN_SECONDS
+
+
+def test_plugin_costs_nothing_where_it_does_not_measure(tmp_path, capsys):
+    (tmp_path / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    base = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:codspeed"]
+    commands = {"with": base, "without": [*base, "-p", "no:loaderperf"]}
+    took_ms = {name: [] for name in commands}
+    for _ in range(STARTS):
+        for name, command in commands.items():
+            began_s = time.perf_counter()
+            subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)  # noqa: S603 our own command
+            took_ms[name].append((time.perf_counter() - began_s) * 1e3)
+    extra_ms = statistics.median(a - b for a, b in zip(took_ms["with"], took_ms["without"], strict=True))
+    with capsys.disabled():
+        print(f"\nplugin installed, not measuring: {extra_ms:+.1f} ms a pytest run, median of {STARTS} pairs ", end="")  # noqa: T201
+    assert extra_ms < PLUGIN_COSTS_MS
