@@ -1,29 +1,25 @@
 """pytest-loaderperf: catch performance regressions in PyTorch-style data loaders.
 
-Importing this package imports neither torch, numpy nor pyarrow; using ``measure`` or ``ReferenceLoader`` does.
+Importing this package imports nothing heavy; using ``measure`` or ``ReferenceLoader`` brings torch and numpy.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from pytest_loaderperf.units import ms, s, us
 
 if TYPE_CHECKING:
     from pytest_loaderperf.loader import ReferenceLoader
     from pytest_loaderperf.run import measure
+    from pytest_loaderperf.units import ms, s, us
 
 __all__ = ["ReferenceLoader", "__version__", "measure", "ms", "s", "us"]
 __version__ = "0.1.0"
 
+_HOME = {"ReferenceLoader": "loader", "measure": "run", "ms": "units", "s": "units", "us": "units"}
+
 
 def __getattr__(name: str) -> object:
-    if name == "measure":
-        from pytest_loaderperf.run import measure
-
-        return measure
-    if name == "ReferenceLoader":
-        from pytest_loaderperf.loader import ReferenceLoader
-
-        return ReferenceLoader
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

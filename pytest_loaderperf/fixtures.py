@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_loaderperf.session import session_of
-from pytest_loaderperf.settings import MARKER_KEYWORDS
+from pytest_loaderperf.settings import MARKER_KEYWORDS, SETTINGS, SKIP_REASON
 
 if TYPE_CHECKING:
     from pytest_loaderperf.data import Workload
@@ -19,11 +18,12 @@ if TYPE_CHECKING:
 @pytest.fixture
 def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     """``loaderperf(make_loader, against=None, count=None, dataset_nbytes=None)`` measures a loader."""
-    session = session_of(request.config)
-    if not session.settings.measuring:
-        pytest.skip("measures a loader: run with --loaderperf")
+    if not request.config.stash[SETTINGS].measuring:
+        pytest.skip(SKIP_REASON)  # requested in passing, by getfixturevalue
     from pytest_loaderperf.run import Run
+    from pytest_loaderperf.session import session_of
 
+    session = session_of(request.config)
     options = session.options(**marker_keywords(request.node))
     runs: list[Run] = []
 
@@ -99,4 +99,4 @@ def device(request: pytest.FixtureRequest) -> str:
     """Where batches must arrive: ``cpu`` or ``cuda``."""
     from pytest_loaderperf.measurement import resolve_device
 
-    return resolve_device(session_of(request.config).settings.device)
+    return resolve_device(request.config.stash[SETTINGS].device)

@@ -1,21 +1,15 @@
-"""The pytest plugin: hooks only. Importing it imports neither torch, numpy nor pyarrow."""
+"""The pytest plugin. A run that does not measure loads this file, the options and the fixtures, and nothing heavier."""
 
 from __future__ import annotations
-
-import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_loaderperf import fixtures, settings
-from pytest_loaderperf.progress import Progress
-from pytest_loaderperf.session import SESSION, LoaderPerfSession, session_of
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
-_FIXTURE = "loaderperf"
-_WORKER_KEY = "loaderperf_documents"
+def measures(item: pytest.Item) -> bool:
+    """Whether a test measures loaders."""
+    return "loaderperf" in getattr(item, "fixturenames", ())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,119 +21,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "loaderperf(budget=seconds, device=name, timeout=seconds): how the test's loaders are measured",
     )
-    # The terminal reporter's stream is the terminal itself, also while pytest captures a test's output.
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    stream = reporter._tw._file if reporter is not None else sys.stdout  # noqa: SLF001 pytest offers no other way
-    config.stash[SESSION] = LoaderPerfSession(settings.read_settings(config), Progress(stream))
+    config.stash[settings.SETTINGS] = own = settings.read_settings(config)
     config.pluginmanager.register(fixtures, "loaderperf-fixtures")
+    if own.measuring:
+        from pytest_loaderperf import hooks, session
 
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    own = session_of(session.config)
-    if not own.settings.measuring:
-        return
-    from pytest_loaderperf.errors import MeasureError
-    from pytest_loaderperf.measurement import resolve_device, steal_seconds
-
-    own.steal_before_seconds = steal_seconds()
-    try:
-        resolve_device(own.settings.device)
-    except MeasureError as error:
-        raise pytest.UsageError(f"--loaderperf-device: {error}") from None
-
-
-def _measures(item: pytest.Item) -> bool:
-    return _FIXTURE in getattr(item, "fixturenames", ())
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    own = session_of(session.config)
-    if own.settings.measuring and not session.config.option.collectonly and not any(map(_measures, session.items)):
-        if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
-            return  # under xdist the controller collects nothing; what was measured is checked at the end
-        raise pytest.UsageError(
-            "--loaderperf was given, but no collected test uses the loaderperf fixture: nothing would be measured. "
-            "Name the folder or file with such tests, or leave --loaderperf out."
-        )
+        session.begin(config)
+        config.pluginmanager.register(hooks, "loaderperf-hooks")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not session_of(config).settings.measuring:
-        skip = pytest.mark.skip(reason="measures a loader: run with --loaderperf")
-        for item in filter(_measures, items):
-            item.add_marker(skip)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Let progress stand behind whatever the terminal's line shows already."""
-    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and _measures(item):
-        writer = reporter._tw  # noqa: SLF001 as above
-        session_of(item.config).progress.room = writer.fullwidth - writer.width_of_current_line - 1
-    try:
-        return (yield)
-    finally:
-        session_of(item.config).progress.clear()
-
-
-def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    metric = sys.modules.get("pytest_loaderperf.metric")
-    if metric is None or (not isinstance(left, metric.Metric) and not isinstance(right, metric.Metric)):
-        return None
-    from pytest_loaderperf.report import explain
-
-    run = left.run if isinstance(left, metric.Metric) else right.run  # type: ignore[attr-defined]
-    verdict = run.last_verdict(left, op, right)
-    return None if verdict is None else explain(verdict, run.stages)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    own = session_of(session.config)
-    if not own.settings.measuring:
-        return
-    for run in list(own.open_runs):
-        run.close()  # an interrupt may keep a fixture from its end
-    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output[_WORKER_KEY] = own.documents
-        return
-    if own.documents:
-        own.write_json(partial=exitstatus == pytest.ExitCode.INTERRUPTED)
-    elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not _collects_only(session):
-        session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    if own.json_error:
-        session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
-
-
-def _collects_only(session: pytest.Session) -> bool:
-    return bool(session.config.option.collectonly)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """xdist: take over what its one worker measured."""
-    session_of(node.config).documents.extend(getattr(node, "workeroutput", {}).get(_WORKER_KEY, []))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    own = session_of(config)
-    if not own.settings.measuring or config.option.collectonly:
-        return
-    write = terminalreporter.write_line
-    if not own.documents:
-        terminalreporter.section("loaderperf", red=True)
-        write("--loaderperf was given, but nothing was measured: no test called loaderperf(...) to its end.", red=True)
-        return
-    from pytest_loaderperf.report import summary_lines, table_lines
-
-    terminalreporter.section("loaderperf")
-    width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
-    summary = summary_lines(own.documents, own.settings.alpha, own.steal_seconds())
-    for line in [*table_lines(own.documents, width), *summary]:
-        write(line.text, **({line.color: True} if line.color else {}))
-    if own.json_error:
-        write(f"--loaderperf-json: {own.json_error}", red=True)
-    elif own.settings.json_path is not None:
-        write(f"result written to {own.settings.json_path}")
+    if not config.stash[settings.SETTINGS].measuring:
+        for item in filter(measures, items):
+            item.add_marker(pytest.mark.skip(reason=settings.SKIP_REASON))

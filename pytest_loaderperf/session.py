@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_loaderperf.progress import Progress
-from pytest_loaderperf.settings import Settings
+from pytest_loaderperf.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
     from pytest_loaderperf.run import Options, Run
@@ -98,6 +98,14 @@ class LoaderPerfSession:
 
 
 SESSION = pytest.StashKey[LoaderPerfSession]()
+
+
+def begin(config: pytest.Config) -> None:
+    """Put a new session object into pytest's stash."""
+    # The terminal reporter's stream is the terminal itself, also while pytest captures a test's output.
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    stream = reporter._tw._file if reporter is not None else sys.stdout  # noqa: SLF001 pytest offers no other way
+    config.stash[SESSION] = LoaderPerfSession(config.stash[SETTINGS], Progress(stream))
 
 
 def session_of(config: pytest.Config) -> LoaderPerfSession:

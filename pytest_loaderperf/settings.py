@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 DEVICES = ("cpu", "cuda", "auto")
+SKIP_REASON = "measures a loader: run with --loaderperf"
 MARKER_KEYWORDS = ("budget", "device", "timeout")
 _DEFAULTS = {"budget": 10.0, "alpha": 0.001, "device": "cpu", "timeout": 120.0}
 
@@ -49,8 +49,7 @@ def _number(text: str) -> float:
 _TYPES = {"budget": seconds, "alpha": probability, "device": device, "timeout": seconds}
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the user set for the whole run. Times are in seconds; ``alpha`` is shared by all claims."""
 
     measuring: bool
@@ -59,6 +58,9 @@ class Settings:
     device: str
     timeout_seconds: float
     json_path: Path | None
+
+
+SETTINGS = pytest.StashKey[Settings]()
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -25,7 +25,8 @@ from pytest_loaderperf.loader.samples import Collate, MapStyleDataset, Samples
 _log = logging.getLogger("pytest_loaderperf")
 
 CHUNK_NBYTES = 2 << 20  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs
-INLINE_NBYTES = 512 << 10  # below this, a chunk is gathered sooner than it is handed over: no threads
+HANDOVER_NBYTES = 512 << 10  # below this, a chunk is gathered sooner than it is handed over: no threads
+INLINE_NBYTES = 128 << 10  # bytes gathered at once where there are no threads: hides the cost of small calls
 EPOCH_SHARE = 3  # buffers hold at most a third of an epoch
 SPARE_CHUNKS = 2  # tasks queued beyond one a worker, so that a worker never waits for the consumer to bring it one
 PREFETCH_FACTOR = 2  # batches a worker has in flight, as in torch
@@ -114,12 +115,18 @@ class ReferenceLoader:
             depth = workers * prefetch_factor
             ahead = min(ahead, depth)
             return Plan(workers, ahead, (depth + SPARE_BATCHES) // (ahead + SPARE_BATCHES), depth)
-        batch_nbytes = max(1, self.batch_size * self._source.sample_nbytes)
-        slabs = ahead + SPARE_BATCHES
-        chunk = max(1, min(CHUNK_NBYTES // batch_nbytes, len(self) // EPOCH_SHARE // slabs))
-        if workers == 0 or (num_workers is None and chunk * batch_nbytes < INLINE_NBYTES):
-            return Plan(0, 0, 1, 0)
-        return Plan(workers, ahead, chunk, chunk * slabs - SPARE_BATCHES)
+        chunk = self._chunk_of(CHUNK_NBYTES, ahead)
+        if workers == 0 or (num_workers is None and chunk * self._batch_nbytes < HANDOVER_NBYTES):
+            workers, ahead, chunk = 0, 0, self._chunk_of(INLINE_NBYTES, 0)
+        return Plan(workers, ahead, chunk, chunk * (ahead + SPARE_BATCHES) - SPARE_BATCHES)
+
+    @property
+    def _batch_nbytes(self) -> int:
+        return max(1, self.batch_size * cast("Columns", self._source).sample_nbytes)
+
+    def _chunk_of(self, nbytes: int, ahead: int) -> int:
+        """Batches in a chunk of about ``nbytes``, such that all buffers together hold but a share of an epoch."""
+        return max(1, min(nbytes // self._batch_nbytes, len(self) // EPOCH_SHARE // (ahead + SPARE_BATCHES)))
 
     @property
     def num_workers(self) -> int:
@@ -159,7 +166,7 @@ class ReferenceLoader:
             order = order[: len(self) * self.batch_size]
         if isinstance(self._source, Samples):
             return self._fetched(self._source, order)
-        return (self._gathered_ahead if self._plan.workers else self._gathered)(self._source, order)
+        return self._gathered(self._source, order)
 
     def _prefetched(self, tasks: Iterator[Task[Any]], *, helps: bool) -> Iterator[Any]:
         plan = self._plan
@@ -174,35 +181,21 @@ class ReferenceLoader:
         # A dataset need not bear more threads than its caller asked for.
         return self._prefetched((partial(source.batch, some) for some in chosen), helps=False)
 
-    def _take_ring(self, source: Columns) -> Ring:
-        """The ring, which an iteration takes with it, so that two at once never share one."""
-        ring, self._ring = self._ring, None
-        return ring or Ring(source, self.batch_size, self._plan.chunk, self._plan.ahead + SPARE_BATCHES)
-
     def _gathered(self, source: Columns, order: Order) -> Iterator[Any]:
-        size, ring = self.batch_size, self._take_ring(source)
-        make_batch = source.batch_maker()
-        try:
-            for start in range(0, len(order), size):
-                slab = ring.take()
-                rows = _gather(source, order[start : start + size], slab)
-                yield make_batch(slab.batch(0, rows))
-                ring.put(slab)
-        finally:
-            self._ring = ring
-
-    def _gathered_ahead(self, source: Columns, order: Order) -> Iterator[Any]:
-        size, ring = self.batch_size, self._take_ring(source)
+        size, plan = self.batch_size, self._plan
+        # An iteration takes the ring with it, so that two at once never share one.
+        ring = self._ring or Ring(source, size, plan.chunk, plan.ahead + SPARE_BATCHES)
+        self._ring = None
         taken: deque[Slab] = deque()
 
         def tasks() -> Iterator[Task[int]]:
-            for indices in _chunks(order, size, self._plan.chunk):
+            for indices in _chunks(order, size, plan.chunk):
                 slab = ring.take()
                 taken.append(slab)
                 yield partial(_gather, source, indices, slab)
 
         make_batch = source.batch_maker()
-        gathered = self._prefetched(tasks(), helps=True)
+        gathered = self._prefetched(tasks(), helps=True) if plan.workers else (task() for task in tasks())
         try:
             for rows in gathered:
                 slab = taken[0]

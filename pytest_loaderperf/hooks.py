@@ -1,0 +1,111 @@
+"""The hooks of a pytest run that measures: registered with --loaderperf alone."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_loaderperf.plugin import measures
+from pytest_loaderperf.session import session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_WORKER_KEY = "loaderperf_documents"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    own = session_of(session.config)
+    from pytest_loaderperf.errors import MeasureError
+    from pytest_loaderperf.measurement import resolve_device, steal_seconds
+
+    own.steal_before_seconds = steal_seconds()
+    try:
+        resolve_device(own.settings.device)
+    except MeasureError as error:
+        raise pytest.UsageError(f"--loaderperf-device: {error}") from None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and not any(map(measures, session.items)):
+        if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
+            return  # under xdist the controller collects nothing; what was measured is checked at the end
+        raise pytest.UsageError(
+            "--loaderperf was given, but no collected test uses the loaderperf fixture: nothing would be measured. "
+            "Name the folder or file with such tests, or leave --loaderperf out."
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Let progress stand behind whatever the terminal's line shows already."""
+    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and measures(item):
+        writer = reporter._tw  # noqa: SLF001 as above
+        session_of(item.config).progress.room = writer.fullwidth - writer.width_of_current_line - 1
+    try:
+        return (yield)
+    finally:
+        session_of(item.config).progress.clear()
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    metric = sys.modules.get("pytest_loaderperf.metric")
+    if metric is None or (not isinstance(left, metric.Metric) and not isinstance(right, metric.Metric)):
+        return None
+    from pytest_loaderperf.report import explain
+
+    run = left.run if isinstance(left, metric.Metric) else right.run  # type: ignore[attr-defined]
+    verdict = run.last_verdict(left, op, right)
+    return None if verdict is None else explain(verdict, run.stages)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    own = session_of(session.config)
+    for run in list(own.open_runs):
+        run.close()  # an interrupt may keep a fixture from its end
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_WORKER_KEY] = own.documents
+        return
+    if own.documents:
+        own.write_json(partial=exitstatus == pytest.ExitCode.INTERRUPTED)
+    elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not _collects_only(session):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    if own.json_error:
+        session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+
+
+def _collects_only(session: pytest.Session) -> bool:
+    return bool(session.config.option.collectonly)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """xdist: take over what its one worker measured."""
+    session_of(node.config).documents.extend(getattr(node, "workeroutput", {}).get(_WORKER_KEY, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    own = session_of(config)
+    if config.option.collectonly:
+        return
+    write = terminalreporter.write_line
+    if not own.documents:
+        terminalreporter.section("loaderperf", red=True)
+        write("--loaderperf was given, but nothing was measured: no test called loaderperf(...) to its end.", red=True)
+        return
+    from pytest_loaderperf.report import summary_lines, table_lines
+
+    terminalreporter.section("loaderperf")
+    width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
+    summary = summary_lines(own.documents, own.settings.alpha, own.steal_seconds())
+    for line in [*table_lines(own.documents, width), *summary]:
+        write(line.text, **({line.color: True} if line.color else {}))
+    if own.json_error:
+        write(f"--loaderperf-json: {own.json_error}", red=True)
+    elif own.settings.json_path is not None:
+        write(f"result written to {own.settings.json_path}")

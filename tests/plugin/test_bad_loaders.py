@@ -1,0 +1,269 @@
+"""Loaders that cannot be measured, and claims without a meaning: what is said about each."""
+
+from __future__ import annotations
+
+import re
+
+import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from pytest_loaderperf import measure, ms, s
+from pytest_loaderperf.errors import ClaimError, LoaderError, LoaderPerfError, MeasureError
+from pytest_loaderperf.measurement import side as side_module
+
+BATCH = torch.zeros(4, 8)
+GOOD = [BATCH] * 12
+
+
+def raises():
+    raise OSError("disk gone")
+
+
+def forgets_to_return():
+    pass
+
+
+def returns_a_number():
+    return 5
+
+
+def makes_generator():
+    yield from GOOD
+
+
+def makes_few():
+    return iter(GOOD[:3])
+
+
+@pytest.fixture
+def run():
+    with measure(lambda: GOOD, budget=0.5, against=lambda: GOOD) as made:
+        yield made
+
+
+BAD = [
+    (
+        5,
+        "the loader loader must be a factory, a function without arguments that returns a loader, but int came, which "
+        "can be neither called nor iterated. Write: lambda: DataLoader(...).",
+    ),
+    (None, "but NoneType came, which can be neither called nor iterated."),
+    (
+        raises,
+        "the loader factory raises() raised OSError: disk gone. Expected a loader; the traceback above says where.",
+    ),
+    (lambda needed: GOOD, "raised TypeError: "),
+    (
+        forgets_to_return,
+        "the loader factory forgets_to_return() returned None. Expected a loader: is its return statement missing?",
+    ),
+    (
+        returns_a_number,
+        "the loader factory returns_a_number() returned a int, which cannot be iterated. Expected a loader.",
+    ),
+    (
+        makes_generator(),
+        "the loader loader is a one-shot generator, which can be iterated once; measuring needs many epochs. "
+        "Give the function that makes it, without calling it.",
+    ),
+    (
+        iter(GOOD),
+        "is a one-shot list_iterator, which can be iterated once; measuring needs many epochs.",
+    ),
+    (
+        list,
+        "the loader loader gave no batch. Expected at least one: is the dataset empty, is drop_last dropping "
+        "everything, or does it give one epoch only? Then give a factory.",
+    ),
+    (lambda: DataLoader([1, 2, 3], batch_size=4, drop_last=True), "the loader loader gave no batch."),
+    (
+        lambda: GOOD[:3],
+        "the loader loader gives 3 batches an epoch, but a trial needs at least 5: 1 untimed, as many as it may "
+        "prefetch, and 4 timed. Use more samples, a smaller batch_size, or fewer workers.",
+    ),
+    (lambda: GOOD[:1], "the loader loader gives 1 batch an epoch, but a trial needs at least 5"),
+    (makes_few, "the loader loader gives 3 batches an epoch, but a trial needs at least 20: 16 untimed"),
+    (
+        lambda: [object()] * 12,
+        "cannot count the samples of a batch of type object: nothing in it has a length. Expected tensors, arrays or "
+        "lists; give count=, a function from a batch to its number of samples.",
+    ),
+    (lambda: [7] * 12, "cannot count the samples of a batch of type int"),
+    (lambda: [torch.tensor(1.0)] * 12, "cannot count the samples of a batch of type Tensor"),
+    (
+        lambda: [{"x": BATCH, "y": BATCH[:3]}] * 12,
+        "cannot count the samples of a batch: its parts differ in length (batch['x']: 4, batch['y']: 3). "
+        "Give count=, a function from a batch to its number of samples.",
+    ),
+    (
+        lambda: [BATCH[:0]] * 12,
+        "the loader loader: a batch must hold a whole number of samples from 1 up, but 0 came. "
+        "Mend count=, or keep empty batches out of the loader.",
+    ),
+]
+
+
+@pytest.mark.parametrize("source, words", BAD, ids=range(len(BAD)))
+def test_a_loader_that_cannot_be_measured_is_refused(source, words):
+    with pytest.raises(LoaderError, match=re.escape(words)):
+        measure(source, budget=0.5)
+
+
+@pytest.mark.parametrize("source, words", [BAD[0], BAD[2], BAD[8], BAD[10]], ids=["type", "raises", "empty", "short"])
+def test_the_other_side_is_refused_in_the_same_words_under_its_own_name(source, words):
+    words = words.replace("the loader loader", "the against loader").replace("the loader factory", "the against factory")
+    with pytest.raises(LoaderError, match=re.escape(words)):
+        measure(lambda: GOOD, against=source, budget=0.5)
+
+
+def test_a_bad_factory_fails_its_item_alone_with_the_users_own_traceback(pytester):
+    pytester.makepyfile(
+        """
+        def broken():
+            raise OSError("disk gone")
+
+        def test_broken(loaderperf):
+            loaderperf(broken)
+
+        def test_good(loaderperf):
+            loaderperf(lambda: [[0]] * 12)
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        ["*raise OSError(*disk gone*", "E *LoaderError: the loader factory broken() raised OSError: disk gone.*"]
+    )
+
+
+@pytest.mark.parametrize("came", [0, -1, 2.5, True, None, "4"])
+def test_a_count_that_is_no_number_of_samples_is_refused(came):
+    with pytest.raises(LoaderError, match=f"whole number of samples from 1 up, but {came!r} came. Mend count="):
+        measure(lambda: GOOD, count=lambda batch: came, budget=0.5)
+
+
+def test_count_is_the_way_out_for_batches_without_a_countable_size():
+    with measure(lambda: [object()] * 12, count=lambda batch: 3, budget=0.5) as run:
+        assert run.throughput >= 1e-6
+        assert run.rounds.sides["loader"].batch_samples == 3
+        with pytest.raises(LoaderError, match="no roofline for batches of type object: they hold no arrays to copy"):
+            _ = run.roofline
+
+
+@pytest.mark.parametrize("against", [{}, {"loader": list}, {"roofline": list}, {3: list}])
+def test_names_of_other_sides_must_be_free_strings(against):
+    words = f"the names {list(against)} came. Expected at least one string, and neither 'loader' nor 'roofline'."
+    with pytest.raises(LoaderError, match=re.escape(words)):
+        measure(lambda: GOOD, against=against)
+
+
+@pytest.mark.parametrize(
+    "now, words",
+    [
+        (0, "took 0 ns. Expected a positive duration: the clock of this machine stands still or goes backwards"),
+        (float("nan"), "expected a positive, finite one. A duration of zero or a broken clock gives such values"),
+    ],
+)
+def test_a_clock_that_gives_no_duration_is_reported(monkeypatch, now, words):
+    monkeypatch.setattr(side_module, "_clock", lambda: now)
+    with pytest.raises(MeasureError, match=words), measure(lambda: GOOD, budget=0.5) as run:
+        assert run.throughput >= 1
+
+
+def test_a_clock_that_goes_backwards_is_reported(monkeypatch):
+    ticks = iter(range(10**9, 0, -1))
+    monkeypatch.setattr(side_module, "_clock", lambda: next(ticks))
+    with pytest.raises(MeasureError, match="stands still or goes backwards, and nothing can be timed"):
+        measure(lambda: GOOD, budget=0.5)
+
+
+SWAPPED = [
+    (
+        lambda r: r.throughput >= 5 * ms,
+        "throughput is in samples/s, but 0.005 s is in s. Compare like with like: a throughput with samples/s, "
+        "a latency with a time such as 5 * ms.",
+    ),
+    (
+        lambda r: r.batch_latency.p99 <= r.against.throughput,
+        "batch_latency.p99 is in s, but against.throughput is in samples/s.",
+    ),
+    (lambda r: r.data_wait(step=1 * ms) <= 1 * s, "data_wait(step=1 ms) is in a plain ratio, but 1 s is in s."),
+    (
+        lambda r: r.batch_latency.p50 <= 0.005,
+        "batch_latency.p50 is a time, but the bare number 0.005 came. Write 5 * ms or 2 * s.",
+    ),
+    (lambda r: r.first_batch <= 2, "first_batch is a time, but the bare number 2 came."),
+    (
+        lambda r: r.throughput == 5,
+        "throughput is measured, and two measurements are never equal. Compare with >= or <=.",
+    ),
+    (lambda r: r.throughput != r.against.throughput, "two measurements are never equal."),
+    (
+        lambda r: r.throughput >= "fast",
+        "throughput compares with a number, a quantity such as 5 * ms, or a metric of the same run, but str came.",
+    ),
+    (lambda r: r.throughput >= True, "of the same run, but bool came."),
+    (
+        lambda r: r.throughput >= float("nan"),
+        "throughput compares with a positive, finite value, but nan samples/s came.",
+    ),
+    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0 samples/s came."),
+    (
+        lambda r: -1 * r.throughput,
+        "a metric can be multiplied by a positive, finite number, but -1 came.",
+    ),
+    (
+        lambda r: r.data_wait(step=10),
+        "the step of data_wait(step=...) must be a positive time, but 10 came. Write data_wait(step=10 * ms).",
+    ),
+]
+
+
+@pytest.mark.parametrize("claim, words", SWAPPED, ids=range(len(SWAPPED)))
+def test_a_claim_without_a_meaning_is_refused(run, claim, words):
+    with pytest.raises(ClaimError, match=re.escape(words)):
+        claim(run)
+
+
+def test_two_runs_do_not_compare(run):
+    words = (
+        "throughput and throughput come from two runs, which were not measured side by side. "
+        "Measure both in one: loaderperf(a, against=b), then compare with run.against."
+    )
+    with measure(lambda: GOOD, budget=0.5) as other, pytest.raises(ClaimError, match=re.escape(words)):
+        assert run.throughput >= other.throughput
+
+
+def test_what_a_run_lacks_is_said_with_the_way_to_get_it():
+    with measure(lambda: GOOD, budget=0.5) as run:
+        with pytest.raises(ClaimError, match=re.escape("Write loaderperf(make_loader, against=other_loader).")):
+            _ = run.against
+        with pytest.raises(LoaderError, match=re.escape("loaderperf(make_loader, dataset_nbytes=...)")):
+            _ = run.dataset_nbytes
+    with pytest.raises(ClaimError, match="this run is closed: its loaders are released"):
+        assert run.throughput >= 1
+
+
+@pytest.mark.parametrize(
+    "keywords, words",
+    [
+        ({"budget": 0}, "budget must be a positive time, but 0 came. Write 10 * s."),
+        ({"budget": "x"}, "budget must be a positive time, but 'x' came. Write 10 * s."),
+        ({"timeout": -1 * s}, "timeout must be a positive time, but -1 s came. Write 60 * s."),
+        ({"device": "tpu"}, "unknown device 'tpu'. Expected one of: cpu, cuda, auto."),
+    ],
+)
+def test_measure_refuses_bad_arguments(keywords, words):
+    with pytest.raises(LoaderPerfError, match=re.escape(words)):
+        measure(lambda: GOOD, **keywords)
+
+
+def test_an_error_raised_by_the_loader_reaches_the_user_as_it_is():
+    def broken():
+        yield from GOOD
+        raise OSError("bad sector")
+
+    with pytest.raises(OSError, match="bad sector"):
+        measure(broken, budget=0.5)

@@ -1,0 +1,271 @@
+"""Claims in tests: what passes, what fails, and what pytest, JUnit and the summary say."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from xml.etree import ElementTree as ET
+
+import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
+import pytest
+
+import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
+
+FAKES = dedent(
+    """
+    import time
+
+    import pytest
+    import torch
+
+    from pytest_loaderperf import ms, s
+
+    class Loader:
+        def __init__(self, delay_s=0.0):
+            self.delay_s = delay_s
+
+        def __len__(self):
+            return 12
+
+        def __iter__(self):
+            for _ in range(12):
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                yield torch.zeros(4, 8)
+
+    def fast():
+        return Loader()
+
+    def slow():
+        return Loader(0.002)
+
+    def slower():
+        return Loader(0.004)
+    """
+)
+
+
+@pytest.fixture
+def tests(pytester):
+    """Write a test file that knows the fake loaders."""
+    return lambda body: pytester.makepyfile(test_it=FAKES + dedent(body))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "run.throughput >= 0.9 * run.against.throughput",
+        "run.throughput > 1",
+        "run.batch_latency.p50 <= 10 * s",
+        "10 * s >= run.batch_latency.p50",
+        "run.batch_latency.p50 <= 0.5 * run.against.batch_latency.p50",
+        "run.first_batch <= 10 * s",
+        "run.epoch_exit <= 10 * s",
+        "run.bytes_per_second >= run.against.bytes_per_second",
+        "run.peak_memory <= 1 << 40",
+        "run.against.throughput <= 0.5 * run.roofline.throughput",
+        "run.against.data_wait(step=0.1 * ms) >= 0.5",
+        "run.dataset_nbytes == 77",
+    ],
+)
+def test_a_true_claim_passes(pytester, tests, claim):
+    tests(
+        f"""
+        def test_it(loaderperf):
+            run = loaderperf(fast, against=slow, dataset_nbytes=77)
+            assert {claim}
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(
+    "claim, words",
+    [
+        ("run.throughput >= 1e9 * run.against.throughput", ["needed    at least 1,000,000,000 x"]),
+        ("run.throughput >= 1e15", ["needed    at least 1,000,000,000,000,000 samples/s"]),
+        ("run.against.batch_latency.p50 <= 1 * ms", ["needed    at most 1.00 ms", "batches in"]),
+        ("run.against.first_batch <= 1 * ms", ["needed    at most 1.00 ms", "epochs in"]),
+        ("run.against.data_wait(step=0.1 * ms) <= 0.1", ["FAIL: against.data_wait(step=0.1 ms) <= 0.1"]),
+        ("1 * ms >= run.against.batch_latency.p50", ["FAIL: against.batch_latency.p50 <= 1.00 ms"]),
+    ],
+)
+def test_a_false_claim_fails_the_test_and_says_what_was_needed(pytester, tests, claim, words):
+    tests(
+        f"""
+        def test_it(loaderperf):
+            run = loaderperf(fast, against=slow)
+            assert {claim}
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(failed=1)
+    assert result.ret == 1
+    for word in words:
+        result.stdout.fnmatch_lines(f"*{word}*")
+
+
+def test_a_loader_twice_as_slow_fails_its_item_and_junit_explains_it(pytester, tests):
+    tests(
+        """
+        def test_no_regression(loaderperf):
+            run = loaderperf(slower, against=slow)
+            assert run.throughput >= 0.97 * run.against.throughput
+
+        def test_next(loaderperf):
+            assert loaderperf(fast, against=slow).throughput >= 1
+        """
+    )
+    result = pytester.runpytest_subprocess("--loaderperf", "--junitxml=junit.xml")
+    assert result.ret == 1
+    result.assert_outcomes(failed=1, passed=1)
+    suite = ET.parse(pytester.path / "junit.xml").getroot().find("testsuite")  # noqa: S314 our own file
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+    [failure] = suite.findall(".//failure")
+    result.stdout.re_match_lines(
+        [
+            r"E +(AssertionError: )?assert FAIL: throughput >= 0.97 \* against.throughput",
+            r"E +needed +at least 0.97 x",
+            r"E +measured +0\.\d+ x, 95% interval 0\.\d+ to \d\.?\d*",
+            r"E +figures +[\d,]+ samples/s against [\d,]+ samples/s",
+            r"E +evidence +\d+ pairs in .*false-alarm share 0.0005; would have caught [\d.]+%",
+            r"  FAIL  throughput >= 0.97 \* against.throughput.* pairs.*",
+            r"2 claims: 1 PASS, 1 FAIL; .* spent measuring",
+        ]
+    )
+    for words in ("needed", "95% interval", "samples/s against", "pairs in"):
+        assert words in failure.get("message") + failure.text
+
+
+def test_the_stage_that_costs_most_is_named_for_a_dataloader(pytester, tests):
+    tests(
+        """
+        from torch.utils.data import DataLoader, Dataset
+
+        class Samples(Dataset):
+            def __len__(self):
+                return 24
+            def __getitem__(self, i):
+                time.sleep(0.002)
+                return torch.zeros(8)
+
+        def test_it(loaderperf):
+            run = loaderperf(lambda: DataLoader(Samples(), 2))
+            assert run.throughput >= 1e12
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines([r"E +stages +fetch \d+%, \w+ \d+%, \w+ \d+% of a batch"])
+
+
+def test_what_is_not_settled_in_the_budget_passes_and_is_counted(pytester, tests):
+    tests(
+        """
+        @pytest.mark.loaderperf(budget=0.05)
+        def test_too_little_time(loaderperf):
+            run = loaderperf(lambda: Loader(0.005), against=lambda: Loader(0.005))
+            assert run.throughput >= run.against.throughput
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*INCONCLUSIVE  throughput >= against.throughput*",
+            "1 claim: 1 INCONCLUSIVE; *",
+            "INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may",
+        ]
+    )
+
+
+def test_each_parameter_and_each_run_of_a_test_has_a_name_of_its_own(pytester, tests):
+    tests(
+        """
+        @pytest.mark.parametrize("delay_s", [0.0, 0.001])
+        def test_two(loaderperf, delay_s):
+            first = loaderperf(lambda: Loader(delay_s))
+            second = loaderperf(lambda: Loader(delay_s))
+            assert first.throughput >= 1
+            assert second.throughput >= 1
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_two[[]0.0[]]  (*",
+            "*::test_two[[]0.0[]] #2  (*",
+            "*::test_two[[]0.001[]]  (*",
+            "*::test_two[[]0.001[]] #2  (*",
+            "4 claims: 4 PASS; *",
+        ]
+    )
+
+
+def test_a_test_that_claims_nothing_still_shows_its_figures(pytester, tests):
+    tests("def test_figures(loaderperf): loaderperf(fast)")
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["loader * samples/s *", "loader: Loader *", "roofline *", "no claims; *"])
+
+
+def test_a_class_fixture_and_an_indirect_use_of_the_fixture_measure_too(pytester, tests):
+    tests(
+        """
+        @pytest.fixture
+        def run(loaderperf):
+            return loaderperf(fast)
+
+        class TestLoader:
+            def test_it(self, run):
+                assert run.throughput >= 1
+        """
+    )
+    pytester.runpytest_inprocess("--loaderperf").assert_outcomes(passed=1)
+
+
+def test_a_run_used_after_its_test_says_that_it_is_closed(pytester, tests):
+    tests(
+        """
+        kept = []
+
+        def test_keeps(loaderperf):
+            kept.append(loaderperf(fast))
+
+        def test_uses_it_later(loaderperf):
+            loaderperf(fast)
+            assert kept[0].throughput >= 1
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        "*ClaimError: this run is closed: its loaders are released. Compare before the test or `with` ends."
+    )
+
+
+def test_the_reference_loader_and_the_workload_serve_the_example_of_the_design(pytester, tests):
+    tests(
+        """
+        from torch.utils.data import DataLoader
+
+        def test_keeps_up(loaderperf, reference_loader, workload, executor, device):
+            assert device == "cpu"
+            vectors = workload("vectors")
+            run = loaderperf(
+                lambda: reference_loader(vectors.arrays, batch_size=32, shuffle=True),
+                against=lambda: DataLoader(vectors.dataset(), batch_size=32, shuffle=True),
+            )
+            assert run.throughput >= 0.8 * run.against.throughput
+            assert run.throughput >= 1e-6 * run.roofline.throughput
+            assert run.batch_latency.p99 <= 5 * s
+            assert run.first_batch <= 20 * s
+            assert run.data_wait(step=10 * ms) <= 0.99
+            assert run.peak_memory <= 100 * run.dataset_nbytes
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf", "--loaderperf-budget=3")
+    result.assert_outcomes(passed=1)

@@ -1,0 +1,144 @@
+"""A loader that hangs is ended, its stage named, every thread shown; the other tests of the run go on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+HANGING = """
+    import threading
+    import time
+
+    import pytest
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    BATCH = torch.zeros(4, 8)
+
+    def sleeps():
+        time.sleep(600)
+
+    def waits_for_a_lock():
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+
+    def spins():
+        while True:
+            pass
+
+    class Hangs:
+        def __init__(self, where, how):
+            self.where, self.how = where, how
+        def __len__(self):
+            return 40
+        def __iter__(self):
+            if self.where == "iter":
+                self.how()
+            return self.batches()
+        def batches(self):
+            try:
+                for i in range(40):
+                    if (self.where, i) in (("first", 0), ("next", 30)):
+                        self.how()
+                    yield BATCH
+                if self.where == "end":
+                    self.how()
+            finally:
+                if self.where == "release":
+                    self.how()
+
+    def build(where, how):
+        if where == "build":
+            how()
+        return Hangs(where, how)
+
+    class HangsInWorker(Dataset):
+        def __len__(self):
+            return 400
+        def __getitem__(self, i):
+            if i == 100:
+                time.sleep(600)
+            return torch.zeros(8)
+
+    helper_may_end = threading.Event()
+
+    @pytest.fixture(autouse=True, scope="module")
+    def helper():
+        thread = threading.Thread(target=helper_may_end.wait, name="my-helper")
+        thread.start()
+        yield
+        helper_may_end.set()
+        thread.join()
+
+    def test_before(loaderperf):
+        assert loaderperf(lambda: [BATCH] * 12).throughput >= 1
+
+    {marker}
+    def test_hangs(loaderperf):
+        run = loaderperf({factory})
+        assert run.epoch_exit.value >= 0
+
+    def test_after(loaderperf):
+        assert loaderperf(lambda: [BATCH] * 12).throughput >= 1
+"""
+MARKER = "@pytest.mark.loaderperf(timeout=0.5)"
+
+
+@pytest.mark.parametrize(
+    "factory, stage, stands",
+    [
+        ("lambda: build('build', sleeps)", "loader: building the loader", "time.sleep(600)"),
+        ("lambda: build('iter', waits_for_a_lock)", "loader: waiting for the first batch", "lock.acquire()"),
+        ("lambda: build('first', spins)", "loader: waiting for the first batch", "while True:"),
+        ("lambda: build('next', waits_for_a_lock)", "loader: waiting for a batch", "lock.acquire()"),
+        ("lambda: build('end', sleeps)", "loader: waiting for a batch", "time.sleep(600)"),
+        ("lambda: build('release', sleeps)", "loader: releasing the iterator", "time.sleep(600)"),
+        ("lambda: DataLoader(HangsInWorker(), 4, num_workers=1)", "loader: waiting for a batch", "_try_get_data"),
+    ],
+    ids=["build", "iter", "first", "next", "end", "release", "worker"],
+)
+def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, stage, stands):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pytester.makepyfile(test_it=HANGING.replace("{factory}", factory).replace("{marker}", MARKER))
+    began_s = time.monotonic()
+    result = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=25)
+    assert time.monotonic() - began_s < 20
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    shown = result.stdout.str()
+    assert f"the loader hangs: nothing came for 0.5 s in stage '{stage}'" in shown
+    assert "Expected a batch, an end or an error. Mend the loader, or set loaderperf_timeout (seconds) higher." in shown
+    for thread in ("MainThread", "my-helper"):
+        assert f"thread '{thread}' stands at (innermost last):" in shown
+    assert stands in shown
+    assert "Exception ignored" not in shown + result.stderr.str()
+
+
+def test_the_ini_key_sets_the_timeout_of_every_test(pytester):
+    pytester.makeini("[pytest]\nloaderperf_timeout = 0.3")
+    pytester.makepyfile(test_it=HANGING.replace("{factory}", "lambda: build('next', sleeps)").replace("{marker}", ""))
+    result = pytester.runpytest_subprocess("--loaderperf", timeout=25)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines("*nothing came for 0.3 s in stage 'loader: waiting for a batch'*")
+
+
+def test_a_loader_that_is_slow_but_alive_is_left_alone(pytester):
+    pytester.makepyfile(
+        """
+        import time
+        import pytest
+        import torch
+
+        def batches():
+            while True:
+                time.sleep(0.02)
+                yield torch.zeros(4)
+
+        @pytest.mark.loaderperf(timeout=0.4, budget=0.5)
+        def test_it(loaderperf):
+            loaderperf(batches)
+        """
+    )
+    pytester.runpytest_subprocess("--loaderperf", timeout=25).assert_outcomes(passed=1)

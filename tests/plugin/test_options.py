@@ -1,0 +1,120 @@
+"""Options, ini keys and marker keywords: what they do, and what a bad value is answered with."""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
+import pytest
+import torch
+
+import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
+
+SECONDS = "expected a positive number of seconds such as 10, but {!r} came"
+CHANCE = "expected a chance between 0 and 1 such as 0.001, but {!r} came"
+DEVICE = "expected one of cpu, cuda, auto, but {!r} came"
+BAD = [
+    *(("budget", value, SECONDS) for value in ("abc", "0", "-1", "nan", "inf", "1e999", "10s")),
+    *(("alpha", value, CHANCE) for value in ("0", "1", "2", "-0.1", "x", "nan")),
+    *(("device", value, DEVICE) for value in ("tpu", "CPU", "cuda:0")),
+]
+MEASURING = """
+    import pytest
+    import torch
+    BATCH = torch.zeros(4, 8)
+    {marker}
+    def test_it(loaderperf):
+        run = loaderperf(lambda: [BATCH] * 12)
+        assert run.throughput >= 1
+"""
+
+
+@pytest.fixture
+def measuring(pytester):
+    return lambda marker="": pytester.makepyfile(MEASURING.format(marker=marker))
+
+
+@pytest.mark.parametrize("name, value, words", [*BAD, ("budget", "", SECONDS)])
+def test_a_bad_option_is_a_usage_error_that_says_what_was_expected(pytester, measuring, name, value, words):
+    measuring()
+    result = pytester.runpytest_inprocess(f"--loaderperf-{name}={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"argument --loaderperf-{name}: {words.format(value)}" in result.stderr.str()
+
+
+@pytest.mark.parametrize("name, value, words", [*BAD, ("timeout", "-1", SECONDS), ("timeout", "soon", SECONDS)])
+def test_a_bad_ini_value_is_a_usage_error_that_names_the_key(pytester, measuring, name, value, words):
+    measuring()
+    pytester.makeini(f"[pytest]\nloaderperf_{name} = {value}")
+    result = pytester.runpytest_inprocess("--loaderperf")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"ini key loaderperf_{name}: {words.format(value)}" in result.stderr.str()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+@pytest.mark.parametrize("ini", ["", "[pytest]\nloaderperf_device = cuda"])
+def test_a_gpu_that_is_not_there_is_a_usage_error(pytester, measuring, ini):
+    measuring()
+    pytester.makeini(ini)
+    result = pytester.runpytest_inprocess("--loaderperf", *([] if ini else ["--loaderperf-device=cuda"]))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    words = "--loaderperf-device: device 'cuda' was asked for, but torch sees no CUDA device. Use cpu or auto."
+    assert words in result.stderr.str()
+
+
+def test_the_command_line_wins_over_the_ini_file(pytester, measuring):
+    measuring()
+    pytester.makeini("[pytest]\nloaderperf_alpha = 0.5\nloaderperf_budget = 7")
+    for arguments, alpha in ([], 0.5), (["--loaderperf-alpha=0.01"], 0.01):
+        result = pytester.runpytest_inprocess("--loaderperf", "--loaderperf-json=out/result.json", *arguments)
+        assert result.ret == 0
+        assert json.loads((pytester.path / "out" / "result.json").read_text())["alpha"] == alpha
+
+
+@pytest.mark.parametrize("path", ["folder", "file/result.json"])
+def test_a_result_file_that_cannot_be_written_is_refused_before_measuring(pytester, measuring, path):
+    measuring()
+    pytester.mkdir("folder")
+    (pytester.path / "file").write_text("")
+    result = pytester.runpytest_inprocess("--loaderperf", f"--loaderperf-json={path}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.re_match_lines([r".*--loaderperf-json: cannot (write|make the folder of) .*"])
+    result.stdout.no_fnmatch_line("*test_it*")
+
+
+@pytest.mark.parametrize(
+    "marker, words",
+    [
+        ("bugdet=1", "takes the keywords budget, device, timeout, but bugdet came."),
+        ("1, budget=2, x=3", "takes the keywords budget, device, timeout, but 1, x came."),
+        ("'cpu'", "takes the keywords budget, device, timeout, but 'cpu' came."),
+        ("budget=-1", "the marker's budget must be a positive time, but -1 came. Write 10 or 10 * s."),
+        ("budget='1'", "the marker's budget must be a positive time, but '1' came. Write 10 or 10 * s."),
+        ("budget=True", "the marker's budget must be a positive time, but True came. Write 10 or 10 * s."),
+        ("timeout=0", "the marker's timeout must be a positive time, but 0 came. Write 10 or 10 * s."),
+        ("timeout=float('nan')", "the marker's timeout must be a positive time, but nan came. Write 10 or 10 * s."),
+        ("device='tpu'", "unknown device 'tpu'. Expected one of: cpu, cuda, auto."),
+    ],
+)
+def test_a_bad_marker_fails_its_test_and_says_why(pytester, measuring, marker, words):
+    measuring(f"@pytest.mark.loaderperf({marker})")
+    result = pytester.runpytest_inprocess("--loaderperf", "--strict-markers")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert words in result.stdout.str()
+
+
+def test_the_closest_marker_wins_and_takes_quantities(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_loaderperf import ms, s
+        pytestmark = pytest.mark.loaderperf(budget=100, device="auto", timeout=50)
+
+        @pytest.mark.loaderperf(budget=500 * ms)
+        def test_it(loaderperf):
+            run = loaderperf(lambda: [[0]] * 12)
+            assert (run.options.budget_seconds, run.options.timeout_seconds) == (0.5, 50)
+            assert run.options.device == "auto"
+        """
+    )
+    pytester.runpytest_inprocess("--loaderperf").assert_outcomes(passed=1)

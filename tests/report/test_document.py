@@ -1,0 +1,135 @@
+"""The result file: valid JSON with the keys that programs read, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_loaderperf.judge import Outcome, PercentileTest, Ruling, SignTest, Verdict
+from pytest_loaderperf.report import result_document, run_document, write_json
+from pytest_loaderperf.report.document import claim_entry, metric_entry
+
+UNKNOWN = Ruling(Outcome.INCONCLUSIVE, math.nan, -math.inf, math.inf, 0.97, 0, None)
+
+
+def verdict(ruling=UNKNOWN, **changes):
+    plain = {"claim": "throughput >= 0.97 * against.throughput", "unit": "1", "at_least": True, "left": math.nan}
+    plain |= {"left_unit": "samples/s", "right": math.nan, "counted": "pairs", "seconds": 0.12345, "alpha": 0.0005}
+    return Verdict(**(plain | changes), ruling=ruling)
+
+
+def document(*verdicts):
+    metrics = {"throughput": metric_entry(412.5, 400.0, math.inf, 7, "samples/s")}
+    one = run_document(
+        nodeid="test_data.py::test_keeps_up",
+        sides=[{"name": "loader", "kind": "DataLoader", "loader": "DataLoader(...)", "metrics": metrics}],
+        batch_size=32,
+        device="cpu",
+        stages={"fetch": 0.75, "collate": 0.25},
+        verdicts=verdicts,
+        seconds=1.23456,
+        notes=["a note"],
+    )
+    return result_document(machine={"cores": 2}, commit=None, alpha=0.001, runs=[one], partial=False)
+
+
+def test_the_document_holds_the_keys_of_the_schema():
+    whole = document(verdict())
+    assert whole["schema"] == "loaderperf/1"
+    assert {"schema", "machine", "commit", "base_commit", "alpha", "runs"} <= whole.keys()
+    [run] = whole["runs"]
+    assert {"nodeid", "loader", "batch_size", "device", "metrics", "stages", "claims", "findings"} <= run.keys()
+    [claim] = run["claims"]
+    assert {"claim", "verdict", "estimate", "low", "high", "needed", "pairs", "seconds", "mde", "alpha"} <= claim.keys()
+    assert run["metrics"]["throughput"].keys() == {"value", "unit", "low", "high", "n"}
+    assert (run["findings"], whole["partial"]) == ([], False)
+
+
+def test_a_claim_is_written_with_its_figures():
+    ruling = Ruling(Outcome.FAIL, 0.9, 0.88, 0.92, 0.97, 37, 0.021)
+    assert claim_entry(verdict(ruling)) == {
+        "claim": "throughput >= 0.97 * against.throughput",
+        "verdict": "FAIL",
+        "estimate": 0.9,
+        "low": 0.88,
+        "high": 0.92,
+        "needed": 0.97,
+        "unit": "1",
+        "pairs": 37,
+        "counted": "pairs",
+        "seconds": 0.123,
+        "mde": 0.021,
+        "alpha": 0.0005,
+    }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_unknown_or_unbounded_is_null(value):
+    entry = metric_entry(value, value, value, 0, "s")
+    assert entry == {"value": None, "unit": "s", "low": None, "high": None, "n": 0}
+
+
+@pytest.mark.parametrize(
+    "ruling",
+    [UNKNOWN, SignTest(0.97, at_least=True).ruling(0.001, 0), PercentileTest(0.1, 0.99, at_least=False).ruling(0.1, 9)],
+)
+def test_every_ruling_makes_json_that_strict_readers_take(tmp_path, ruling):
+    path = tmp_path / "result.json"
+    write_json(document(verdict(ruling)), path)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert json.loads(path.read_text("utf-8"), parse_constant=refuse) == document(verdict(ruling))
+
+
+def test_a_verdict_is_plain_text_in_the_file():
+    assert type(claim_entry(verdict())["verdict"]) is str
+
+
+def test_the_file_ends_with_a_newline_and_its_folder_is_made(tmp_path):
+    path = tmp_path / "a" / "b" / "result.json"
+    write_json({"name": "h\u00e9 \ud800"}, path)
+    assert path.read_bytes() == b'{\n "name": "h\\u00e9 \\ud800"\n}\n'
+    assert os.listdir(path.parent) == ["result.json"]  # noqa: PTH208 a listing of names is what is compared
+
+
+@pytest.mark.parametrize("old", [None, "old\n"])
+@pytest.mark.parametrize(
+    "breaks, error",
+    [("value", ValueError), ("type", TypeError), ("fsync", OSError), ("replace", OSError)],
+)
+def test_a_failure_midway_leaves_the_old_file_and_no_scratch_file(tmp_path, monkeypatch, breaks, error, old):
+    path = tmp_path / "result.json"
+    if old is not None:
+        path.write_text(old)
+    bad = {"value": math.nan, "type": object()}.get(breaks, 1)
+
+    def no_space(*_args):
+        raise OSError(28, "No space left on device")
+
+    if breaks == "fsync":
+        monkeypatch.setattr(os, "fsync", no_space)
+    if breaks == "replace":
+        monkeypatch.setattr(Path, "replace", no_space)
+    with pytest.raises(error):
+        write_json({"first": list(range(10_000)), "last": bad}, path)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+def test_a_new_result_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "result.json"
+    write_json({"run": 1}, path)
+    write_json({"run": 2}, path)
+    assert json.loads(path.read_text()) == {"run": 2}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_raises_oserror(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_json({}, tmp_path / "file" / "result.json")

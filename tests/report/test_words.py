@@ -1,0 +1,130 @@
+"""The words of a verdict, whole."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pytest_loaderperf.judge import ExactTest, Outcome, Ruling, SignTest, Verdict
+from pytest_loaderperf.report import explain
+
+
+def verdict(ruling, **changes):
+    ratio = {
+        "claim": "throughput >= 0.97 * against.throughput",
+        "unit": "1",
+        "at_least": True,
+        "left": 412_000.0,
+        "left_unit": "samples/s",
+        "right": 400_000.0,
+        "counted": "pairs",
+        "seconds": 1.25,
+        "alpha": 0.0005,
+    }
+    return Verdict(**(ratio | changes), ruling=ruling)
+
+
+RATIO_PASS = verdict(Ruling(Outcome.PASS, 1.03, 1.011, 1.049, 0.97, 37, 0.021))
+RATIO_FAIL = verdict(Ruling(Outcome.FAIL, 0.903, 0.88, 0.921, 0.97, 1234, 0.00951), left=361_200.0, seconds=61.0)
+RATIO_OPEN = verdict(Ruling(Outcome.INCONCLUSIVE, 0.97, 0.0, math.inf, 0.97, 3, None), seconds=0.0102)
+LATENCY = verdict(
+    Ruling(Outcome.FAIL, 0.0061, 0.0055, math.inf, 0.005, 640, 0.0312),
+    claim="batch_latency.p99 <= 5.00 ms",
+    unit="s",
+    at_least=False,
+    left=0.0061,
+    left_unit="s",
+    right=None,
+    counted="batches",
+)
+MEMORY = verdict(
+    Ruling(Outcome.PASS, 31_440_000.0, 31_440_000.0, 31_440_000.0, 62_880_000.0, 2, 0.0),
+    claim="peak_memory <= 60.0 MiB",
+    unit="B",
+    at_least=False,
+    left=31_440_000.0,
+    left_unit="B",
+    right=None,
+    counted="epochs",
+)
+
+
+@pytest.mark.parametrize(
+    "verdict, stages, text",
+    [
+        (
+            RATIO_PASS,
+            {},
+            """\
+PASS: throughput >= 0.97 * against.throughput
+  needed    at least 0.97 x
+  measured  1.03 x, 95% interval 1.01 to 1.05
+  figures   412,000 samples/s against 400,000 samples/s
+  evidence  37 pairs in 1.25 s, false-alarm share 0.0005; would have caught 2.1%""",
+        ),
+        (
+            RATIO_FAIL,
+            {"collate": 0.204, "fetch": 0.7, "order": 0.096},
+            """\
+FAIL: throughput >= 0.97 * against.throughput
+  needed    at least 0.97 x
+  measured  0.903 x, 95% interval 0.88 to 0.921
+  figures   361,200 samples/s against 400,000 samples/s
+  evidence  1,234 pairs in 61.0 s, false-alarm share 0.0005; would have caught 1.0%
+  stages    fetch 70%, collate 20%, order 10% of a batch""",
+        ),
+        (
+            RATIO_OPEN,
+            {},
+            """\
+INCONCLUSIVE: throughput >= 0.97 * against.throughput
+  needed    at least 0.97 x
+  measured  0.97 x, 95% interval 0 to unbounded
+  figures   412,000 samples/s against 400,000 samples/s
+  evidence  3 pairs in 10.2 ms, false-alarm share 0.0005; too few to have caught anything""",
+        ),
+        (
+            LATENCY,
+            {"fetch": 1.0},
+            """\
+FAIL: batch_latency.p99 <= 5.00 ms
+  needed    at most 5.00 ms
+  measured  6.10 ms, 95% interval 5.50 ms to unbounded
+  evidence  640 batches in 1.25 s, false-alarm share 0.0005; would have caught 3.12% of batches beyond the limit
+  stages    fetch 100% of a batch""",
+        ),
+        (
+            MEMORY,
+            {},
+            """\
+PASS: peak_memory <= 60.0 MiB
+  needed    at most 60.0 MiB
+  measured  30.0 MiB, 95% interval 30.0 MiB to 30.0 MiB
+  evidence  2 epochs, exact""",
+        ),
+    ],
+    ids=["pass", "fail", "inconclusive", "percentile", "exact"],
+)
+def test_a_verdict_says_what_was_needed_what_was_measured_and_how_sure_that_is(verdict, stages, text):
+    assert "\n".join(explain(verdict, stages)) == text
+
+
+@pytest.mark.parametrize("verdict, true", [(RATIO_PASS, True), (RATIO_OPEN, True), (RATIO_FAIL, False)])
+def test_a_verdict_is_true_unless_it_failed(verdict, true):
+    assert bool(verdict) is true
+
+
+def test_pairs_without_any_noise_are_still_evidence_not_exact_numbers():
+    test = SignTest(0.97, at_least=True)
+    for _ in range(20):
+        test.add(1.0)
+    assert explain(verdict(test.ruling(0.0005, 0)), {})[-1] == (
+        "  evidence  20 pairs in 1.25 s, false-alarm share 0.0005; would have caught 0.0%"
+    )
+
+
+def test_a_ratio_of_exact_numbers_is_said_to_be_exact():
+    test = ExactTest(1.0, at_least=False)
+    test.add(0.5)
+    assert explain(verdict(test.ruling(0.0005, 0), counted="pairs"), {})[-1] == "  evidence  1 pairs, exact"
