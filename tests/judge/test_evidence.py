@@ -63,9 +63,7 @@ def test_the_expected_e_value_is_at_most_one_where_the_null_holds(n, p0, share):
 @given(st.integers(0, 400), st.integers(0, 400), st.sampled_from([0.5, 0.05, 0.95]))
 def test_one_more_observation_wins_nothing_on_average(hits, misses, p0):
     n = hits + misses
-    before, hit, miss = (
-        float(log_evidence_above(h, m, p0)) for h, m in [(hits, n), (hits + 1, n + 1), (hits, n + 1)]
-    )
+    before, hit, miss = (float(log_evidence_above(h, m, p0)) for h, m in [(hits, n), (hits + 1, n + 1), (hits, n + 1)])
     if before > FAR_BELOW_ONE:
         assert p0 * math.exp(hit - before) + (1 - p0) * math.exp(miss - before) == pytest.approx(1, rel=1e-6)
 

@@ -46,19 +46,23 @@ def test_looking_after_every_batch_keeps_the_false_alarm_rate_at_the_boundary(q)
 
 
 @pytest.mark.parametrize("at_least, above", [(False, "FAIL"), (True, "PASS")])
-def test_one_batch_beyond_a_p99_limit_settles_nothing_but_five_in_a_row_do(at_least, above):
+def test_one_batch_beyond_a_p99_limit_settles_nothing_but_fifty_in_a_row_do(at_least, above):
     assert judged([2.0], 1.0, 0.99, at_least=at_least)[0] is Outcome.INCONCLUSIVE
-    assert judged([2.0] * 5, 1.0, 0.99, at_least=at_least)[0] is Outcome(above)
+    assert judged([2.0] * 50, 1.0, 0.99, at_least=at_least)[0] is Outcome(above)
 
 
 def test_slow_batches_that_come_in_bursts_do_not_fail_a_percentile_that_holds():
     """A fifth of what the p99 allows is beyond the limit, ten batches in a row: a machine taken away for a while."""
     rng = np.random.default_rng(4)
-    n, series, burst = 3000, 1000, 10
-    starts = rng.random((series, n // burst)) < 0.002
-    above = np.repeat(starts, burst, axis=1)
-    enough = np.array([hits_needed(looked, 0.01, -math.log(FIRST_SHARE)) for looked in range(1, n + 1)])
-    assert (above.cumsum(axis=1) >= enough).any(axis=1).mean() <= 10 * FIRST_SHARE
+    failed = 0
+    for _ in range(300):
+        test = PercentileTest(1.0, 0.99, at_least=False)
+        for burst in rng.random(300) < 0.002:
+            test.add_all([2.0 if burst else 0.5] * 10)
+            if burst and test.outcome(FIRST_SHARE) is Outcome.FAIL:
+                failed += 1
+                break
+    assert failed <= 1
 
 
 @pytest.mark.parametrize("at_least", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
@@ -9,6 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import pytest_loaderperf.hooks
+import pytest_loaderperf.results  # noqa: F401 one copy of each module for all inner runs
 from pytest_loaderperf import measure, ms, s
 from pytest_loaderperf.errors import ClaimError, LoaderError, LoaderPerfError, MeasureError
 from pytest_loaderperf.measurement import side as side_module
@@ -46,8 +49,10 @@ def run():
 BAD = [
     (
         5,
-        "the loader loader must be a factory, a function without arguments that returns a loader, but int came, which "
-        "can be neither called nor iterated. Write: lambda: DataLoader(...).",
+        (
+            "the loader loader must be a factory, a function without arguments that returns a loader, but int came, which "
+            "can be neither called nor iterated. Write: lambda: DataLoader(...)."
+        ),
     ),
     (None, "but NoneType came, which can be neither called nor iterated."),
     (
@@ -65,8 +70,10 @@ BAD = [
     ),
     (
         makes_generator(),
-        "the loader loader is a one-shot generator, which can be iterated once; measuring needs many epochs. "
-        "Give the function that makes it, without calling it.",
+        (
+            "the loader loader is a one-shot generator, which can be iterated once; measuring needs many epochs. "
+            "Give the function that makes it, without calling it."
+        ),
     ),
     (
         iter(GOOD),
@@ -74,33 +81,43 @@ BAD = [
     ),
     (
         list,
-        "the loader loader gave no batch. Expected at least one: is the dataset empty, is drop_last dropping "
-        "everything, or does it give one epoch only? Then give a factory.",
+        (
+            "the loader loader gave no batch. Expected at least one: is the dataset empty, is drop_last dropping "
+            "everything, or does it give one epoch only? Then give a factory."
+        ),
     ),
     (lambda: DataLoader([1, 2, 3], batch_size=4, drop_last=True), "the loader loader gave no batch."),
     (
         lambda: GOOD[:3],
-        "the loader loader gives 3 batches an epoch, but a trial needs at least 5: 1 untimed, as many as it may "
-        "prefetch, and 4 timed. Use more samples, a smaller batch_size, or fewer workers.",
+        (
+            "the loader loader gives 3 batches an epoch, but a trial needs at least 5: 1 untimed, as many as it may "
+            "prefetch, and 4 timed. Use more samples, a smaller batch_size, or fewer workers."
+        ),
     ),
     (lambda: GOOD[:1], "the loader loader gives 1 batch an epoch, but a trial needs at least 5"),
     (makes_few, "the loader loader gives 3 batches an epoch, but a trial needs at least 20: 16 untimed"),
     (
         lambda: [object()] * 12,
-        "cannot count the samples of a batch of type object: nothing in it has a length. Expected tensors, arrays or "
-        "lists; give count=, a function from a batch to its number of samples.",
+        (
+            "cannot count the samples of a batch of type object: nothing in it has a length. Expected tensors, arrays or "
+            "lists; give count=, a function from a batch to its number of samples."
+        ),
     ),
     (lambda: [7] * 12, "cannot count the samples of a batch of type int"),
     (lambda: [torch.tensor(1.0)] * 12, "cannot count the samples of a batch of type Tensor"),
     (
         lambda: [{"x": BATCH, "y": BATCH[:3]}] * 12,
-        "cannot count the samples of a batch: its parts differ in length (batch['x']: 4, batch['y']: 3). "
-        "Give count=, a function from a batch to its number of samples.",
+        (
+            "cannot count the samples of a batch: its parts differ in length (batch['x']: 4, batch['y']: 3). "
+            "Give count=, a function from a batch to its number of samples."
+        ),
     ),
     (
         lambda: [BATCH[:0]] * 12,
-        "the loader loader: a batch must hold a whole number of samples from 1 up, but 0 came. "
-        "Mend count=, or keep empty batches out of the loader.",
+        (
+            "the loader loader: a batch must hold a whole number of samples from 1 up, but 0 came. "
+            "Mend count=, or keep empty batches out of the loader."
+        ),
     ),
 ]
 
@@ -113,7 +130,9 @@ def test_a_loader_that_cannot_be_measured_is_refused(source, words):
 
 @pytest.mark.parametrize("source, words", [BAD[0], BAD[2], BAD[8], BAD[10]], ids=["type", "raises", "empty", "short"])
 def test_the_other_side_is_refused_in_the_same_words_under_its_own_name(source, words):
-    words = words.replace("the loader loader", "the against loader").replace("the loader factory", "the against factory")
+    words = words.replace("the loader loader", "the against loader").replace(
+        "the loader factory", "the against factory"
+    )
     with pytest.raises(LoaderError, match=re.escape(words)):
         measure(lambda: GOOD, against=source, budget=0.5)
 
@@ -182,8 +201,10 @@ def test_a_clock_that_goes_backwards_is_reported(monkeypatch):
 SWAPPED = [
     (
         lambda r: r.throughput >= 5 * ms,
-        "throughput is in samples/s, but 0.005 s is in s. Compare like with like: a throughput with samples/s, "
-        "a latency with a time such as 5 * ms.",
+        (
+            "throughput is in samples/s, but 0.005 s is in s. Compare like with like: a throughput with samples/s, "
+            "a latency with a time such as 5 * ms."
+        ),
     ),
     (
         lambda r: r.batch_latency.p99 <= r.against.throughput,
@@ -206,7 +227,7 @@ SWAPPED = [
     ),
     (lambda r: r.throughput >= True, "of the same run, but bool came."),
     (
-        lambda r: r.throughput >= float("nan"),
+        lambda r: r.throughput >= math.nan,
         "throughput compares with a positive, finite value, but nan samples/s came.",
     ),
     (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0 samples/s came."),

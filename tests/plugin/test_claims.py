@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
 import pytest
 
+import pytest_loaderperf.hooks
 import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
 
 FAKES = dedent(

@@ -44,7 +44,15 @@ MEASURING = """
 @pytest.mark.parametrize("after", [1, 3000], ids=["first batches", "claim"])
 def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, whole_group, after):
     pytester.makepyfile(test_it=MEASURING.replace("{after}", str(after)))
-    command = [sys.executable, "-m", "pytest", "--loaderperf", "--loaderperf-json=result.json", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--loaderperf",
+        "--loaderperf-json=result.json",
+        "-p",
+        "no:cacheprovider",
+    ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
@@ -55,7 +63,7 @@ def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, whole_g
                 assert process.poll() is None
                 time.sleep(0.02)
             (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-            shown, _ = process.communicate(timeout=20)
+            shown, _ = process.communicate(timeout=10)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

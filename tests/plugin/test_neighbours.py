@@ -56,7 +56,7 @@ def test_one_xdist_worker_that_measures_nothing_is_not_green(pytester):
     assert pytester.runpytest_subprocess("--loaderperf", "-n", "1", timeout=60).ret != 0
 
 
-@pytest.mark.parametrize("arguments", [["-p", "no:codspeed"], ["-p", "no:benchmark"], []])
+@pytest.mark.parametrize("arguments", [["-p", "no:codspeed"], []])
 def test_a_benchmark_test_and_a_loaderperf_test_work_in_one_run(pytester, arguments):
     pytester.makepyfile(MEASURING + "\n    def test_benchmark(benchmark):\n        assert benchmark(lambda: 5) == 5\n")
     result = pytester.runpytest_subprocess("--loaderperf", *arguments, timeout=60)
@@ -65,12 +65,20 @@ def test_a_benchmark_test_and_a_loaderperf_test_work_in_one_run(pytester, argume
     result.stdout.fnmatch_lines(["1 claim: 1 PASS; *"])
 
 
-def test_codspeed_measures_its_own_test_beside_ours(pytester):
+CODSPEED = ["--codspeed", "--codspeed-mode=walltime", "--codspeed-max-time=0.1", "--codspeed-warmup-time=0"]
+
+
+@pytest.mark.parametrize(
+    "arguments, status", [([], pytest.ExitCode.OK), (["--loaderperf"], pytest.ExitCode.USAGE_ERROR)]
+)
+def test_codspeed_deselects_our_tests_which_is_an_error_only_where_we_shall_measure(pytester, arguments, status):
     pytester.makepyfile(MEASURING + "\n    def test_benchmark(benchmark):\n        assert benchmark(lambda: 5) == 5\n")
-    options = ["--codspeed", "--codspeed-mode=walltime", "--codspeed-max-time=0.1", "--codspeed-warmup-time=0"]
-    result = pytester.runpytest_subprocess("--loaderperf", *options, timeout=60)
-    assert result.ret == 0
-    result.stdout.fnmatch_lines_random(["*test_benchmark*", "*1 benchmarked*"])
+    result = pytester.runpytest_subprocess(*CODSPEED, *arguments, timeout=60)
+    assert result.ret == status
+    if arguments:
+        result.stderr.fnmatch_lines("ERROR: --loaderperf was given, but no collected test uses the loaderperf fixture*")
+    else:
+        result.stdout.fnmatch_lines("*1 benchmarked*")
 
 
 def test_without_the_terminal_plugin_the_verdict_still_counts(pytester):

@@ -8,6 +8,7 @@ import hypothesis  # noqa: F401 else its plugin imports it anew in every inner r
 import pytest
 import torch
 
+import pytest_loaderperf.hooks
 import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
 
 SECONDS = "expected a positive number of seconds such as 10, but {!r} came"

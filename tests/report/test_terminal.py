@@ -122,7 +122,7 @@ def test_no_line_is_wider_than_the_terminal(width):
 @pytest.mark.parametrize(
     "width, columns",
     [
-        (60, ["samples/s", "p50", "p99", "TTFB", "x DL", "roof"]),
+        (80, ["samples/s", "p50", "p99", "TTFB", "x DL", "roof"]),
         (99, ["samples/s", "p50", "p99", "TTFB", "x DL", "roof"]),
         (100, ["samples/s", "p50", "p95", "p99", "TTFB", "x DataLoader", "of roofline"]),
     ],
@@ -165,9 +165,7 @@ def test_the_summary_counts_verdicts_in_the_colour_of_the_worst(verdicts, text, 
     assert lines[1].text == (
         f"false-alarm budget of the run: 0.001, of which its claims were given {0.0005 * len(verdicts):.2g}"
     )
-    unsettled = TableLine(
-        "INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may", "yellow"
-    )
+    unsettled = TableLine("INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may", "yellow")
     assert lines[2:] == [unsettled] * ("INCONCLUSIVE" in verdicts)
 
 

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader, reference
+
+ROWS = np.zeros((10, 2), np.float32)
+
+
+def refusal(dataset: object, **arguments: object) -> str:
+    with pytest.raises(DataError) as caught:
+        ReferenceLoader(dataset, **arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argument, least", [("batch_size", 1), ("num_workers", 0), ("prefetch_factor", 1), ("seed", 0)]
+)
+@pytest.mark.parametrize("value", [-1, 2.0, True, "2"])
+def test_a_count_that_is_not_a_whole_number_is_refused(argument, least, value):
+    assert (
+        refusal(ROWS, **{argument: value}) == f"{argument} must be a whole number from {least} up, but {value!r} came."
+    )
+
+
+@pytest.mark.parametrize("argument", ["batch_size", "prefetch_factor"])
+def test_a_count_of_zero_is_refused_where_it_makes_no_sense(argument):
+    assert refusal(ROWS, **{argument: 0}) == f"{argument} must be a whole number from 1 up, but 0 came."
+
+
+def test_a_negative_epoch_is_refused():
+    with pytest.raises(DataError) as caught:
+        ReferenceLoader(ROWS).set_epoch(-1)
+    assert str(caught.value) == "epoch must be a whole number from 0 up, but -1 came."
+
+
+def test_a_prefetch_factor_without_workers_is_refused():
+    assert refusal(ROWS, num_workers=0, prefetch_factor=2) == (
+        "prefetch_factor needs workers, but num_workers=0 came. Leave one of the two out."
+    )
+
+
+@pytest.mark.parametrize("empty", [{}, ()], ids=["dict", "tuple"])
+def test_a_dataset_without_fields_is_refused(empty):
+    assert refusal(empty) == "the dataset has no fields. Expected at least one array or tensor."
+
+
+def test_fields_of_different_lengths_are_refused_with_their_lengths():
+    assert refusal({"x": ROWS, "y": torch.zeros(9)}) == (
+        "all fields must have the same number of samples, but {'x': 10, 'y': 9} came. Cut them to one length."
+    )
+
+
+@pytest.mark.parametrize("field, kind", [([1, 2], "list"), (None, "NoneType"), ("rows", "str")])
+def test_a_field_that_is_no_array_is_refused_by_name(field, kind):
+    assert refusal({"x": field}) == f"field 'x' must be a NumPy array or a torch tensor, but {kind} came."
+
+
+@pytest.mark.parametrize("scalar", [np.array(1.0), torch.tensor(1.0), torch.tensor(1.0, dtype=torch.bfloat16)])
+def test_a_field_without_rows_is_refused(scalar):
+    assert refusal((scalar,)) == "field '0' is a single number; expected rows along its first dimension."
+
+
+@pytest.mark.parametrize(
+    "dtype, shown",
+    [("U3", "<U3"), ("O", "object"), ("M8[s]", "datetime64[s]"), ("i4,f4", "[('f0', '<i4'), ('f1', '<f4')]")],
+)
+def test_a_dtype_that_no_tensor_holds_is_refused(dtype, shown):
+    assert refusal(np.zeros(2, dtype)) == (
+        f"field '0' has dtype {shown}, which no tensor can hold. "
+        "Expected bool, int, float or complex numbers: encode it, or give a map-style dataset with a collate_fn."
+    )
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long double is double here")
+def test_a_float_wider_than_torchs_is_refused():
+    dtype = np.dtype(np.longdouble)
+    assert refusal(np.zeros(2, dtype)) == (f"field '0' has dtype {dtype}, which torch lacks. Convert it to float64.")
+
+
+@pytest.mark.parametrize(
+    "tensor, shown",
+    [
+        (torch.zeros(3, device="meta"), "torch.strided tensor on meta"),
+        (torch.zeros(3, 3).to_sparse(), "torch.sparse_coo tensor on cpu"),
+    ],
+    ids=["device", "sparse"],
+)
+def test_a_tensor_that_is_not_dense_on_the_cpu_is_refused(tensor, shown):
+    assert refusal({"x": tensor}) == (
+        f"field 'x' is a {shown}; expected a dense one on the CPU. Call .cpu() or .to_dense() first."
+    )
+
+
+@pytest.mark.parametrize(
+    "samples, batch_size, drop_last, batches",
+    [(10, 3, False, 4), (10, 3, True, 3), (9, 3, False, 3), (2, 5, False, 1), (2, 5, True, 0), (0, 5, False, 0)],
+)
+@pytest.mark.parametrize("wrap", [np.zeros, lambda n: [0] * n], ids=["array", "map-style"])
+def test_len_counts_the_batches_of_an_epoch(wrap, samples, batch_size, drop_last, batches):
+    assert len(ReferenceLoader(wrap(samples), batch_size, drop_last=drop_last)) == batches
+
+
+@pytest.mark.parametrize("shuffle, shuffles", [(None, False), (False, False), (True, True)])
+def test_shuffle_is_off_unless_asked_for(shuffle, shuffles):
+    assert ReferenceLoader(ROWS, 2, shuffle).shuffle is shuffles
+
+
+def test_the_repr_tells_every_choice_that_was_made():
+    loader = ReferenceLoader(ROWS, 4, shuffle=True, num_workers=2, prefetch_factor=3)
+    assert repr(loader) == (
+        "ReferenceLoader(ndarray, batch_size=4, shuffle=True, drop_last=False, num_workers=2, prefetch_depth=6)"
+    )
+
+
+class TestWorkers:
+    def chosen(self, dataset: object, monkeypatch: pytest.MonkeyPatch, cores: int = 8, **arguments: object) -> int:
+        monkeypatch.setattr(reference, "usable_cores", lambda: cores)
+        return ReferenceLoader(dataset, 32, **arguments).num_workers
+
+    @pytest.mark.parametrize("cores, workers", [(1, 0), (2, 1), (4, 3), (64, 3)])
+    def test_large_arrays_get_a_thread_for_each_core_but_the_consumers(self, monkeypatch, cores, workers):
+        large = np.broadcast_to(np.float32(0), (10_000, 64, 1024))
+        assert self.chosen(large, monkeypatch, cores) == workers
+
+    def test_small_arrays_get_none(self, monkeypatch):
+        assert self.chosen(ROWS, monkeypatch) == 0
+
+    def test_map_style_datasets_get_none_for_they_need_not_be_thread_safe(self, monkeypatch):
+        assert self.chosen([0] * 100, monkeypatch) == 0
+
+    def test_a_given_executor_sets_their_number(self, monkeypatch):
+        assert self.chosen(ROWS, monkeypatch, executor=PersistentExecutor(2)) == 2
+
+    @pytest.mark.parametrize("dataset", [ROWS, [0] * 100], ids=["array", "map-style"])
+    @pytest.mark.parametrize("workers", [0, 1, 5])
+    def test_a_given_number_is_kept(self, monkeypatch, dataset, workers):
+        assert self.chosen(dataset, monkeypatch, num_workers=workers) == workers
+
+    @pytest.mark.parametrize("dataset", [ROWS, [0] * 100], ids=["array", "map-style"])
+    def test_each_has_prefetch_factor_batches_in_flight(self, dataset):
+        assert ReferenceLoader(dataset, 2, num_workers=3, prefetch_factor=4).prefetch_depth == 12
+
+    def test_map_style_datasets_have_two_in_flight_for_each_as_in_torch(self):
+        assert ReferenceLoader([0] * 100, 2, num_workers=3).prefetch_depth == 6

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.loader import PersistentExecutor
+from pytest_loaderperf.loader import executor as module
+
+CLOSED = "this executor is closed. Make a new PersistentExecutor, or close it later."
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The thread pools that executors make, in order."""
+    pools = []
+
+    class CountedPool(module.ThreadPoolExecutor):
+        def __init__(self, *args, **kwargs):
+            pools.append(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", CountedPool)
+    return pools
+
+
+def test_no_pool_is_made_before_the_first_use(made):
+    with PersistentExecutor(2) as executor:
+        assert made == []
+        executor.submit(int).result()
+        assert len(made) == 1
+
+
+def test_a_race_of_first_uses_makes_one_pool(made):
+    racers = 16
+    barrier = threading.Barrier(racers)
+    with PersistentExecutor(2) as executor:
+
+        def race() -> None:
+            barrier.wait()
+            executor.submit(int).result()
+
+        threads = [threading.Thread(target=race) for _ in range(racers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(made) == 1
+
+
+def test_its_threads_outlive_the_work_given_to_them():
+    with PersistentExecutor(1) as executor:
+        assert executor.submit(threading.get_ident).result() == executor.submit(threading.get_ident).result()
+
+
+def test_it_runs_as_many_tasks_at_once_as_it_has_workers():
+    barrier = threading.Barrier(3)
+    with PersistentExecutor(3) as executor:
+        arrivals = [executor.submit(barrier.wait, 10) for _ in range(3)]
+        assert sorted(arrival.result() for arrival in arrivals) == [0, 1, 2]
+
+
+def test_arguments_reach_the_function_and_its_exception_the_caller():
+    with PersistentExecutor(1) as executor:
+        assert executor.submit(int, "z", base=36).result() == 35
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 1, 0).result()
+
+
+@pytest.mark.parametrize("cores, workers", [(1, 1), (3, 3), (64, 4)])
+def test_by_default_it_has_a_thread_for_each_core_up_to_four(monkeypatch, cores, workers):
+    monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    assert PersistentExecutor().max_workers == workers
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_close_may_be_called_twice_and_refuses_later_work(used):
+    executor = PersistentExecutor(1)
+    if used:
+        executor.submit(int).result()
+    executor.close()
+    executor.close()
+    with pytest.raises(LoaderPerfError) as caught:
+        executor.submit(int)
+    assert str(caught.value) == CLOSED
+
+
+def test_close_waits_for_what_runs_and_drops_what_waits():
+    executor = PersistentExecutor(1)
+    started, finish = threading.Event(), threading.Event()
+
+    def work() -> str:
+        started.set()
+        finish.wait(10)
+        return "done"
+
+    running, waiting = executor.submit(work), executor.submit(int)
+    started.wait(10)
+    closer = threading.Thread(target=executor.close)
+    closer.start()
+    while not waiting.cancelled():
+        closer.join(0.01)
+    assert closer.is_alive()
+    finish.set()
+    closer.join(10)
+    assert running.result(0) == "done"
+
+
+def test_leaving_the_with_block_ends_the_threads():
+    with PersistentExecutor(1) as executor:
+        thread = executor.submit(threading.current_thread).result()
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_pickled_executor_comes_back_with_its_size_and_a_pool_of_its_own(closed):
+    with PersistentExecutor(3) as executor:
+        executor.submit(int).result()
+        if closed:
+            executor.close()
+        with pickle.loads(pickle.dumps(executor)) as copy:  # noqa: S301 made here
+            assert copy.max_workers == 3
+            assert copy.submit(int, "5").result() == 5
+
+
+@pytest.mark.parametrize("workers", [0, -1, 2.0, "2"])
+def test_a_size_that_is_not_a_positive_whole_number_is_refused(workers):
+    with pytest.raises(LoaderPerfError) as caught:
+        PersistentExecutor(workers)
+    assert str(caught.value) == f"max_workers must be a whole number from 1 up or None, but {workers!r} came."
+
+
+AFTER_FORK = {
+    "works again": "assert executor.submit(int, '5').result() == 5",
+    "can be closed": "executor.close(); executor.close()",
+    "stays closed once the child closed it": (
+        "executor.close()\n"
+        "    try:\n"
+        "        executor.submit(int)\n"
+        "    except LoaderPerfError:\n"
+        "        os._exit(0)\n"
+        "    os._exit(1)"
+    ),
+}
+
+
+@pytest.mark.parametrize("child", AFTER_FORK.values(), ids=AFTER_FORK)
+def test_in_a_forked_child_the_executor(child):
+    script = f"""
+import os, signal
+from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.loader import PersistentExecutor
+executor = PersistentExecutor(2)
+executor.submit(int).result()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    {child}
+    os._exit(0)
+assert executor.submit(int, "7").result() == 7
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    # Python 3.12 and later warn of a fork beside threads, which is what is tested here.
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60, check=False)
+    assert done.returncode == 0

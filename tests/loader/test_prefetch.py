@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_loaderperf.loader import PersistentExecutor
+from pytest_loaderperf.loader.prefetch import prefetch
+
+TIMEOUT_S = 10
+
+
+@pytest.fixture(params=[False, True], ids=["waits", "helps"])
+def helps(request):
+    return request.param
+
+
+@pytest.fixture
+def executor():
+    with PersistentExecutor(4) as made:
+        yield made
+
+
+@given(
+    tasks=st.integers(0, 30),
+    workers=st.integers(1, 4),
+    ahead=st.integers(0, 8),
+    helps=st.booleans(),
+    slow=st.sets(st.integers(0, 30), max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_task_runs_once_and_results_come_in_order(tasks, workers, ahead, helps, slow):
+    ran: list[int] = []
+
+    def work(i: int) -> int:
+        if i in slow:
+            time.sleep(0.001)
+        ran.append(i)
+        return i
+
+    with PersistentExecutor(workers) as executor:
+        results = prefetch(
+            (partial(work, i) for i in range(tasks)), executor, workers=workers, ahead=ahead, helps=helps
+        )
+        assert list(results) == list(range(tasks))
+    assert sorted(ran) == list(range(tasks))
+
+
+def test_no_more_than_ahead_tasks_start_before_they_are_due(executor, helps):
+    ahead, begun = 3, []
+
+    def tasks():
+        for i in range(20):
+            begun.append(i)
+            yield partial(int, i)
+
+    for i in prefetch(tasks(), executor, workers=2, ahead=ahead, helps=helps):
+        assert len(begun) <= i + 1 + ahead
+
+
+def test_nothing_starts_before_the_first_result_is_asked_for(executor, helps):
+    begun = []
+    results = prefetch(iter([partial(begun.append, 1)]), executor, workers=1, ahead=2, helps=helps)
+    assert begun == []
+    assert list(results) == [None]
+    assert begun == [1]
+
+
+def test_without_help_only_the_given_number_of_threads_run_tasks(executor):
+    threads, lock, at_once = set(), threading.Lock(), []
+    running = 0
+
+    def work() -> None:
+        nonlocal running
+        with lock:
+            running += 1
+            at_once.append(running)
+            threads.add(threading.get_ident())
+        time.sleep(0.001)
+        with lock:
+            running -= 1
+
+    list(prefetch((work for _ in range(60)), executor, workers=2, ahead=8, helps=False))
+    assert max(at_once) <= 2
+    assert threading.get_ident() not in threads
+
+
+def test_with_help_the_consumer_runs_tasks_that_no_thread_has_begun(executor):
+    begun, finish = threading.Event(), threading.Event()
+
+    def first() -> int:
+        begun.set()
+        assert finish.wait(TIMEOUT_S)
+        return threading.get_ident()
+
+    def later() -> int:
+        assert begun.wait(TIMEOUT_S)
+        finish.set()
+        return threading.get_ident()
+
+    me = threading.get_ident()
+    # The one worker is busy with the first task until the consumer has run the second.
+    blocker, free = threading.Event(), threading.Event()
+    for _ in range(3):
+        executor.submit(lambda: (free.set(), blocker.wait(TIMEOUT_S)))
+    assert free.wait(TIMEOUT_S)
+    try:
+        who = list(prefetch(iter([first, later]), executor, workers=1, ahead=2, helps=True))
+    finally:
+        blocker.set()
+    assert who.count(me) == 1
+
+
+@pytest.mark.parametrize("bad", [0, 3, 9])
+def test_the_exception_of_a_task_comes_at_its_place_in_the_order(executor, helps, bad):
+    def work(i: int) -> int:
+        if i == bad:
+            raise KeyError(i)
+        return i
+
+    came = []
+    with pytest.raises(KeyError, match=str(bad)):
+        came.extend(prefetch((partial(work, i) for i in range(10)), executor, workers=2, ahead=3, helps=helps))
+    came_before = prefetch((partial(work, i) for i in range(bad)), executor, workers=2, ahead=3, helps=helps)
+    assert came == list(came_before)
+
+
+def test_an_exception_of_the_task_source_reaches_the_consumer(executor, helps):
+    def tasks():
+        yield int
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        list(prefetch(tasks(), executor, workers=1, ahead=0, helps=helps))
+
+
+def test_closing_early_drops_what_waits_and_awaits_what_runs(executor, helps):
+    began, ended = [], []
+    started = threading.Event()
+
+    def work(i: int) -> int:
+        began.append(i)
+        if i:
+            started.set()
+            time.sleep(0.05)
+        ended.append(i)
+        return i
+
+    results = prefetch((partial(work, i) for i in range(20)), executor, workers=1, ahead=8, helps=helps)
+    next(results)
+    assert started.wait(TIMEOUT_S)
+    results.close()
+    assert sorted(began) == sorted(ended)
+    seen = len(began)
+    executor.submit(int).result()
+    time.sleep(0.06)
+    assert len(began) == seen < 9
+
+
+def test_closing_twice_and_closing_before_the_start_are_no_errors(executor, helps):
+    begun = []
+    results = prefetch(iter([partial(begun.append, 1)]), executor, workers=1, ahead=1, helps=helps)
+    results.close()
+    results.close()
+    assert begun == []
+
+
+@pytest.mark.parametrize("ending", ["close", "next"])
+def test_a_closed_executor_never_leaves_the_consumer_waiting(ending):
+    executor = PersistentExecutor(1)
+    # Two pumps for one thread: the second waits in the executor's queue, and close() drops it from there.
+    results = prefetch((partial(time.sleep, 0.01) for _ in range(20)), executor, workers=2, ahead=4, helps=False)
+    next(results)
+    executor.close()
+
+    def finish() -> None:
+        if ending == "close":
+            results.close()
+        else:
+            with pytest.raises(Exception, match="executor is closed"):
+                list(results)
+
+    consumer = threading.Thread(target=finish, daemon=True)
+    consumer.start()
+    consumer.join(3)
+    assert not consumer.is_alive()
+
+
+def test_two_consumers_share_an_executor_of_one_thread(helps):
+    with PersistentExecutor(1) as executor:
+        both = [
+            prefetch((partial(int, i) for i in range(10)), executor, workers=1, ahead=2, helps=helps) for _ in range(2)
+        ]
+        assert list(zip(*both, strict=True)) == [(i, i) for i in range(10)]

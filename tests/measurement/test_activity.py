@@ -1,0 +1,88 @@
+"""Child processes, their CPU time, and waiting for silence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pytest_loaderperf.measurement import activity
+
+SPINS = "while True: pass"
+
+
+@pytest.fixture
+def child():
+    with subprocess.Popen([sys.executable, "-c", SPINS]) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_children_are_listed_while_they_live():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process.pid in activity.child_pids()
+        process.communicate(b"\n")
+    assert process.pid not in activity.child_pids()
+
+
+def test_children_of_every_thread_are_listed():
+    started, may_end = threading.Event(), threading.Event()
+    processes = []
+
+    def work():
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+            processes.append(process)
+            started.set()
+            may_end.wait()
+            process.communicate(b"\n")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait()
+    try:
+        assert processes[0].pid in activity.child_pids()
+    finally:
+        may_end.set()
+        thread.join()
+
+
+def test_cpu_time_counts_children_and_oneself(child):
+    began = activity.cpu_ns([child])
+    deadline = time.monotonic() + 20
+    while activity.cpu_ns([child]) - began < 50_000_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    own = activity.cpu_ns([])
+    while time.process_time_ns() < own + 20_000_000:
+        pass
+    assert activity.cpu_ns([]) - own >= 20_000_000
+
+
+def test_a_process_that_has_ended_uses_no_cpu_time():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert activity._child_cpu_ns(process.pid) == 0
+
+
+@pytest.mark.parametrize("share, idle", [(0.0, True), (0.01, True), (0.9, False), (4.0, False)])
+def test_idle_means_that_cpu_time_stands_still(monkeypatch, share, idle):
+    monkeypatch.setattr(activity, "_READING_NS", 0)
+    monkeypatch.setattr(activity, "cpu_ns", lambda children: int(share * time.perf_counter_ns()))
+    assert activity.wait_until_idle([os.getpid()], patience_seconds=0.1) is idle
+
+
+def test_it_waits_as_long_as_work_goes_on(monkeypatch):
+    busy = iter(range(0, 30 * 10**12, 10**12))
+    last = [0]
+
+    def cpu_ns(children):
+        last[0] = next(busy, last[0])
+        return last[0]
+
+    monkeypatch.setattr(activity, "cpu_ns", cpu_ns)
+    assert activity.wait_until_idle([], patience_seconds=30)
+    assert next(busy, None) is None

@@ -1,0 +1,74 @@
+"""Shares of a batch's time by stage."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from pytest_loaderperf.measurement.stages import stage_shares
+
+SLOW_SECONDS = 0.002
+
+
+class Samples(Dataset):
+    def __init__(self, delay_s=0.0):
+        self.delay_s = delay_s
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, i):
+        time.sleep(self.delay_s)
+        return torch.zeros(2)
+
+
+class Batched(Samples):
+    def __getitems__(self, indices):
+        time.sleep(SLOW_SECONDS)
+        return [torch.zeros(2)] * len(indices)
+
+    def __getitem__(self, i):
+        raise AssertionError("one by one")
+
+
+class SlowSampler:
+    def __iter__(self):
+        for i in range(16):
+            time.sleep(SLOW_SECONDS)
+            yield i
+
+    def __len__(self):
+        return 16
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(torch.zeros(16, 2))
+
+
+def slow_collate(samples):
+    time.sleep(5 * SLOW_SECONDS)
+    return torch.stack(samples)
+
+
+@pytest.mark.parametrize(
+    "loader, costs_most",
+    [
+        (DataLoader(Samples(SLOW_SECONDS), 4), "fetch"),
+        (DataLoader(Batched(), 4), "fetch"),
+        (DataLoader(Samples(), 4, collate_fn=slow_collate), "collate"),
+        (DataLoader(Samples(), 4, sampler=SlowSampler()), "sampler"),
+    ],
+)
+def test_the_stage_that_sleeps_costs_most(loader, costs_most):
+    shares = stage_shares(loader)
+    assert max(shares, key=shares.get) == costs_most
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("loader", [[1, 2], DataLoader(Stream(), 4), DataLoader(TensorDataset(torch.zeros(4)), None)])
+def test_a_loader_without_these_stages_has_no_shares(loader):
+    assert stage_shares(loader) == {}

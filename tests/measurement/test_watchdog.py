@@ -1,0 +1,121 @@
+"""The watchdog interrupts what makes no progress, once, and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from pytest_loaderperf.errors import LoaderHangError
+from pytest_loaderperf.measurement.watchdog import Watchdog
+
+
+@pytest.fixture
+def watchdog():
+    made = Watchdog(0.3, lambda report: None)
+    yield made
+    made.close()
+    made.close()
+
+
+def test_a_stage_that_hangs_is_ended_and_every_thread_shown(watchdog):
+    may_end = threading.Event()
+    helper = threading.Thread(target=may_end.wait, name="my-helper")
+    helper.start()
+    try:
+        with pytest.raises(LoaderHangError) as error, watchdog.stage("reading a shard"):
+            time.sleep(30)
+    finally:
+        may_end.set()
+        helper.join()
+    assert str(error.value).startswith(
+        "the loader hangs: nothing came for 0.3 s in stage 'reading a shard'. Expected a batch, an end or an error. "
+        "Mend the loader, or set loaderperf_timeout (seconds) higher.\nthread 'MainThread' stands at (innermost last):"
+    )
+    assert "time.sleep(30)" in str(error.value)
+    assert "thread 'my-helper' stands at (innermost last):" in str(error.value)
+
+
+def test_it_says_after_how_many_batches(watchdog):
+    with pytest.raises(LoaderHangError, match="in stage 'epoch' after 3 batches"), watchdog.stage("epoch", [1, 2, 3]):
+        time.sleep(30)
+
+
+def test_a_stage_that_makes_progress_may_take_longer(watchdog):
+    batches = []
+    with watchdog.stage("epoch", batches):
+        for i in range(12):
+            batches.append(i)
+            time.sleep(0.1)
+
+
+def test_time_between_stages_does_not_count(watchdog):
+    with watchdog.stage("short"):
+        pass
+    time.sleep(0.6)
+
+
+def test_it_works_again_after_a_hang(watchdog):
+    for name in "first", "second":
+        with pytest.raises(LoaderHangError, match=name), watchdog.stage(name):
+            time.sleep(30)
+
+
+def test_the_users_own_interrupt_passes(watchdog):
+    with pytest.raises(KeyboardInterrupt), watchdog.stage("epoch"):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_error_of_the_loader_passes(watchdog):
+    with pytest.raises(OSError, match="disk gone"), watchdog.stage("epoch"):
+        raise OSError("disk gone")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_hang_whose_interrupt_is_swallowed_is_reported_all_the_same(watchdog):
+    class Deaf:
+        def __del__(self):
+            time.sleep(30)
+
+    deaf = [Deaf()]
+    with pytest.raises(LoaderHangError, match="in stage 'release'"), watchdog.stage("release"):
+        deaf.clear()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_swallowed_interrupt_is_not_blamed_on_the_next_stage(watchdog):
+    class Deaf:
+        def __del__(self):
+            time.sleep(30)
+
+    deaf = [Deaf()]
+    with suppress(LoaderHangError), watchdog.stage("release"):
+        deaf.clear()
+    with pytest.raises(KeyboardInterrupt), watchdog.stage("next"):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_closing_ends_its_thread():
+    before = set(threading.enumerate())
+    made = Watchdog(5, lambda report: None)
+    with made.stage("short"):
+        [thread] = set(threading.enumerate()) - before
+    made.close()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_a_hang_on_another_thread_is_reported_on_stderr(watchdog, capfd):
+    def hang():
+        with watchdog.stage("elsewhere"):
+            time.sleep(0.8)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    thread.join()
+    shown = capfd.readouterr().err
+    assert "in stage 'elsewhere'" in shown
+    assert "This stage is not on the main thread, which alone can be interrupted." in shown

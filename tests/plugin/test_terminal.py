@@ -1,0 +1,121 @@
+"""What a terminal shows while and after measuring, and what a log does not."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+import pexpect
+import pytest
+
+from pytest_loaderperf import progress
+
+MEASURING = """
+    import time
+    import torch
+
+    class Loader:
+        def __len__(self):
+            return 12
+        def __iter__(self):
+            for _ in range(12):
+                time.sleep({delay_s})
+                yield torch.zeros(4, 8)
+
+    def test_it(loaderperf):
+        run = loaderperf(Loader, against=Loader)
+        assert run.throughput <= 1000 * run.against.throughput
+"""
+SAVED = "\x1b7"
+SLOW, QUICK = "0.01", "0.0001"
+
+
+def on_a_terminal(pytester, *arguments, ci=""):
+    env = {**os.environ, "TERM": "xterm", "CI": ci, "PY_COLORS": ""}
+    command = ["-m", "pytest", "--loaderperf", "--loaderperf-budget=20", *arguments]
+    child = pexpect.spawn(
+        sys.executable, command, env=env, cwd=str(pytester.path), timeout=60, dimensions=(24, 100), encoding="utf-8"
+    )
+    shown = child.read()
+    child.close()
+    assert child.exitstatus == 0, shown
+    return shown
+
+
+@pytest.mark.parametrize("capture", ["--capture=fd", "--capture=sys", "--capture=no"])
+def test_a_long_measurement_shows_its_progress_on_a_terminal(pytester, capture):
+    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
+    shown = on_a_terminal(pytester, capture)
+    assert f"{SAVED} throughput <= 1000 * against.throughput: " in shown
+    assert " observations, " in shown
+    assert shown.rindex(SAVED) < shown.index("= loaderperf =")
+
+
+@pytest.mark.parametrize("delay_s, ci", [(QUICK, ""), (SLOW, "true")], ids=["short", "CI"])
+def test_a_short_measurement_and_ci_show_no_progress(pytester, delay_s, ci):
+    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", delay_s))
+    assert SAVED not in on_a_terminal(pytester, ci=ci)
+
+
+def test_a_log_gets_neither_progress_nor_colour(pytester):
+    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
+    result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-budget=20", timeout=60)
+    assert result.ret == 0
+    assert "\x1b" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize("color", ["yes", "no"])
+def test_a_verdict_is_coloured_where_colours_are_asked_for(pytester, color):
+    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", QUICK))
+    result = pytester.runpytest_subprocess("--loaderperf", f"--color={color}", timeout=60)
+    green = "\x1b[32m  PASS  throughput <= 1000 * against.throughput"
+    assert (green in result.stdout.str()) == (color == "yes")
+    assert ("\x1b" in result.stdout.str()) == (color == "yes")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
+    return now
+
+
+def test_progress_waits_a_second_and_then_shows_at_most_five_lines_a_second(clock):
+    stream = Terminal()
+    shown = progress.Progress(stream)
+    with shown:
+        for _ in range(30):
+            shown.show("working")
+            clock[0] += 0.1
+    assert 8 <= stream.getvalue().count("working") <= 10
+    assert stream.getvalue().endswith("\x1b7\x1b[K\x1b8")
+
+
+def test_progress_is_cut_to_the_room_that_is_left(clock):
+    stream = Terminal()
+    shown = progress.Progress(stream, room=12)
+    clock[0] += 100
+    shown.show("a text of more than twelve columns")
+    assert "a text of " in stream.getvalue()
+    assert "a text of m" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "stream, env", [(Terminal(), {"CI": "1"}), (Terminal(), {"TERM": "dumb"}), (io.StringIO(), {})]
+)
+def test_progress_is_silent_in_ci_and_where_no_terminal_is(clock, monkeypatch, stream, env):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    shown = progress.Progress(stream)
+    with shown:
+        clock[0] += 100
+        shown.show("working")
+    assert stream.getvalue() == ""

@@ -1,0 +1,112 @@
+"""Data flows one way through the layers, and importing the plugin stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pytest_loaderperf
+
+PACKAGE = "pytest_loaderperf"
+ROOT = Path(pytest_loaderperf.__file__).parent
+LAYERS = ["data", "loader", "measurement", "judge", "report"]  # each may import itself and what is to its left
+LEAVES = ["errors", "units"]
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+HEAVY = {"torch", "numpy", "pyarrow", "scipy", "psutil"}
+MOST_LINES = 320
+
+
+def imports(source, module):
+    """Dotted names of everything that a source file imports, also inside functions and TYPE_CHECKING."""
+    package = [PACKAGE, *Path(module).parts[:-1]]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            base += [node.module] if node.module else []
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def owner(module):
+    """The layer, or the top module, that a file belongs to."""
+    return Path(module).parts[0].removesuffix(".py")
+
+
+def allowed(name):
+    """The parts of the package that ``name``, a layer or a leaf, may import."""
+    if name in LAYERS:
+        return {*LEAVES, *LAYERS[: LAYERS.index(name) + 1]}
+    return {"errors"}
+
+
+def breaches(source, module):
+    inside = [name.split(".") for name in imports(source, module) if name.split(".")[0] == PACKAGE]
+    return [".".join(parts) for parts in inside if parts[-1:] == [PACKAGE] or parts[1] not in allowed(owner(module))]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if owner(module) in (*LAYERS, *LEAVES)])
+def test_a_layer_imports_only_from_its_left_and_never_the_shell(module):
+    assert breaches((ROOT / module).read_text("utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    "module, source, found",
+    [
+        ("judge/claim.py", "from pytest_loaderperf.report import explain", ["pytest_loaderperf.report.explain"]),
+        ("judge/claim.py", "from pytest_loaderperf import report", ["pytest_loaderperf.report"]),
+        ("judge/claim.py", "import pytest_loaderperf.run", ["pytest_loaderperf.run"]),
+        ("judge/claim.py", "import pytest_loaderperf", ["pytest_loaderperf"]),
+        ("judge/claim.py", "def f():\n    from ..report import words", ["pytest_loaderperf.report.words"]),
+        ("judge/claim.py", "from . import evidence\nfrom ..data import spec\nfrom ..errors import MeasureError", []),
+        ("data/spec.py", "from pytest_loaderperf import measure", ["pytest_loaderperf.measure"]),
+        ("errors.py", "from pytest_loaderperf.units import s", ["pytest_loaderperf.units.s"]),
+        ("units.py", "from pytest_loaderperf.errors import ClaimError", []),
+        ("report/words.py", "from pytest_loaderperf.settings import Settings", ["pytest_loaderperf.settings.Settings"]),
+    ],
+)
+def test_a_breach_is_found(module, source, found):
+    assert breaches(source, module) == found
+
+
+def test_every_folder_of_the_package_is_a_layer():
+    """Everything else beside the leaves is the shell, which no layer may import."""
+    assert sorted({owner(module) for module in MODULES if "/" in module}) == sorted(LAYERS)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if owner(module) == "judge"])
+def test_the_judge_has_no_clock_and_no_torch(module):
+    tops = {name.split(".")[0] for name in imports((ROOT / module).read_text("utf-8"), module)}
+    assert tops & {"time", "datetime", "torch"} == set()
+
+
+@pytest.mark.parametrize("name", [PACKAGE, f"{PACKAGE}.plugin"])
+def test_importing_the_plugin_imports_nothing_heavy(name):
+    """In an interpreter of its own: this one has them all."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import {name}, sys; print(*{{m.split('.')[0] for m in sys.modules}})"],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert PACKAGE in loaded
+    assert HEAVY & set(loaded) == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_one_sitting(module):
+    assert len((ROOT / module).read_text("utf-8").splitlines()) < MOST_LINES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_modules_classes_and_functions_say_what_they_are(module):
+    tree = ast.parse((ROOT / module).read_text("utf-8"))
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    public = [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith(("_", "pytest_"))]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+    assert ast.get_docstring(tree), "the module itself"

@@ -1,0 +1,93 @@
+"""Which test settles which comparison, and what a round adds to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_loaderperf import ms, s
+from pytest_loaderperf.claims import test_of as settling_test
+from pytest_loaderperf.errors import MeasureError
+from pytest_loaderperf.judge import ExactTest, Outcome, PercentileTest, SignTest
+from pytest_loaderperf.measurement.record import ResourceRecord, StartRecord, SteadyRecord
+from pytest_loaderperf.metric import Measured
+
+RUN = object()
+LOADER, OTHER = Measured(RUN, "loader", ""), Measured(RUN, "against", "against.")
+THROUGHPUT, LATENCY, MEMORY = LOADER.throughput, LOADER.batch_latency.p99, LOADER.peak_memory
+
+
+def trial(samples, wall_ns=1_000_000_000, latencies_ns=(1_000_000,)):
+    return SteadyRecord(latencies_ns, wall_ns, samples, samples * 8)
+
+
+def memory(peak_bytes):
+    return ResourceRecord(peak_bytes, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "left, right, kind, needed",
+    [
+        (THROUGHPUT, OTHER.throughput, SignTest, 1.0),
+        (THROUGHPUT, 0.8 * OTHER.throughput, SignTest, 0.8),
+        (2 * THROUGHPUT, OTHER.throughput, SignTest, 0.5),
+        (LATENCY, 2 * OTHER.batch_latency.p99, SignTest, 2.0),
+        (THROUGHPUT, 5000, SignTest, 5000),
+        (2 * THROUGHPUT, 5000, SignTest, 2500),
+        (LOADER.first_batch, 2 * s, SignTest, 2.0),
+        (LATENCY, 5 * ms, PercentileTest, 0.005),
+        (2 * LATENCY, 5 * ms, PercentileTest, 0.0025),
+        (MEMORY, 1000, ExactTest, 1000),
+        (MEMORY, 2 * OTHER.peak_memory, ExactTest, 2.0),
+    ],
+)
+@pytest.mark.parametrize("at_least", [True, False])
+def test_each_comparison_has_its_test(left, right, kind, needed, at_least):
+    test, _ = settling_test(left, left.comparable(right), at_least=at_least)
+    assert type(test) is kind
+    assert (test.needed, test.at_least, test.n) == (pytest.approx(needed), at_least, 0)
+
+
+def test_a_pair_adds_the_ratio_of_its_two_values():
+    test, add = settling_test(0.5 * THROUGHPUT, 2 * OTHER.throughput, at_least=True)
+    add({THROUGHPUT.key: trial(900), OTHER.throughput.key: trial(300)})
+    ruling = test.ruling(0.05, 0)
+    assert (ruling.estimate, ruling.needed, ruling.n) == (pytest.approx(3.0), 4.0, 1)
+
+
+def test_a_single_metric_adds_its_value_without_the_factor():
+    test, add = settling_test(2 * THROUGHPUT, (2 * THROUGHPUT).comparable(1000), at_least=True)
+    add({THROUGHPUT.key: trial(900)})
+    assert test.ruling(0.05, 0).estimate == pytest.approx(900)
+
+
+def test_a_percentile_adds_every_batch():
+    test, add = settling_test(LATENCY, LATENCY.comparable(5 * ms), at_least=False)
+    add({LATENCY.key: trial(8, latencies_ns=(1_000_000, 6_000_000, 2_000_000))})
+    assert test.n == 3
+    assert test.ruling(0.05, 0).estimate == pytest.approx(0.006)
+
+
+@pytest.mark.parametrize("peaks, outcome", [((900, 1000), "PASS"), ((900, 1001, 900), "FAIL")])
+def test_memory_is_judged_by_the_largest_peak(peaks, outcome):
+    test, add = settling_test(MEMORY, MEMORY.comparable(1000), at_least=False)
+    for peak in peaks:
+        add({MEMORY.key: memory(peak)})
+    assert test.outcome(0.001) is Outcome(outcome)
+
+
+@pytest.mark.parametrize(
+    "mine, theirs, outcome",
+    [(100, 100, "PASS"), (101, 100, "FAIL"), (0, 100, "PASS"), (100, 0, "FAIL"), (0, 0, "PASS")],
+)
+def test_memory_against_memory_holds_as_the_numbers_do(mine, theirs, outcome):
+    test, add = settling_test(MEMORY, OTHER.peak_memory, at_least=False)
+    add({MEMORY.key: memory(mine), OTHER.peak_memory.key: memory(theirs)})
+    assert test.outcome(0.001) is Outcome(outcome)
+
+
+@pytest.mark.parametrize("mine, theirs, came", [(0, 5, "0.0"), (5, 0, "inf")])
+def test_a_duration_of_zero_is_refused(mine, theirs, came):
+    test, add = settling_test(LOADER.first_batch, OTHER.first_batch, at_least=False)
+    with pytest.raises(MeasureError, match=f"^a measured value of {came} came; expected a positive, finite one. "):
+        add({LOADER.first_batch.key: StartRecord(mine), OTHER.first_batch.key: StartRecord(theirs)})
+    assert test.n == 0

@@ -1,0 +1,127 @@
+"""The ``loaderperf`` command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_loaderperf import cli
+
+MODULE = """
+import torch
+BATCH = torch.zeros(4, 8)
+def make_loader():
+    return [BATCH] * 12
+class Made:
+    make = staticmethod(make_loader)
+def broken():
+    raise OSError("disk gone")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder outside the repository with a module of loaders."""
+    (tmp_path / "my_loaders.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("my_loaders", None)
+
+
+@pytest.mark.parametrize("spec", ["my_loaders:make_loader", "my_loaders:Made.make"])
+def test_bench_prints_the_numbers_as_a_table(folder, capsys, spec):
+    assert cli.main(["bench", spec, "--budget", "0.3"]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0].split()[:5] == ["loader", "samples/s", "p50", "p99", "TTFB"]
+    assert lines[1].startswith(f"{spec}  (")
+    assert lines[2].startswith("loader: list ")
+    assert lines[3].startswith("roofline ")
+    assert shown.err == ""
+
+
+def test_bench_measures_another_loader_beside_it_and_writes_the_result(folder, capsys):
+    arguments = [
+        "my_loaders:make_loader",
+        "--against",
+        "my_loaders:Made.make",
+        "--budget",
+        "0.3",
+        "--json",
+        "out/r.json",
+    ]
+    assert cli.main(["bench", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "against: list " in shown
+    assert "result written to out/r.json" in shown
+    document = json.loads((folder / "out/r.json").read_text())
+    assert (document["schema"], document["partial"]) == ("loaderperf/1", False)
+    assert document["runs"][0]["nodeid"] == "my_loaders:make_loader"
+    assert document["runs"][0]["metrics"]["against_ratio"]["unit"] == "1"
+
+
+@pytest.mark.parametrize(
+    "spec, words",
+    [
+        ("my_loaders", "expected MODULE:FACTORY such as mypkg.data:make_loader, but 'my_loaders' came."),
+        (":make_loader", "expected MODULE:FACTORY such as mypkg.data:make_loader, but ':make_loader' came."),
+        ("my_loaders:", "expected MODULE:FACTORY such as mypkg.data:make_loader, but 'my_loaders:' came."),
+        (
+            "no_such_module:make",
+            "cannot import 'no_such_module': No module named 'no_such_module'. Run this where that module can be",
+        ),
+        (
+            "my_loaders:no_such_name",
+            "'my_loaders' has no 'no_such_name'. Give the name of the function that makes the loader.",
+        ),
+        ("my_loaders:BATCH.nothing", "'my_loaders' has no 'BATCH.nothing'."),
+        ("my_loaders:broken", "the loader factory broken() raised OSError: disk gone."),
+    ],
+)
+@pytest.mark.parametrize("against", [False, True])
+def test_a_loader_that_cannot_be_had_ends_with_1_and_says_why(folder, capsys, spec, words, against):
+    arguments = ["my_loaders:make_loader", "--against", spec] if against else [spec]
+    assert cli.main(["bench", *arguments, "--budget", "0.3"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("loaderperf: ")
+    assert words.replace("the loader factory", "the against factory" if against else "the loader factory") in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["bench"], "the following arguments are required: MODULE:FACTORY"),
+        (["bench", "m:f", "--budget", "0"], "expected a positive number of seconds such as 10, but '0' came"),
+        (["bench", "m:f", "--budget", "x"], "expected a positive number of seconds such as 10, but 'x' came"),
+        (["bench", "m:f", "--device", "tpu"], "expected one of cpu, cuda, auto, but 'tpu' came"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+    ],
+)
+def test_a_usage_error_ends_with_2(capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_written_ends_with_1(folder, capsys):
+    (folder / "file").write_text("")
+    assert cli.main(["bench", "my_loaders:make_loader", "--budget", "0.3", "--json", "file/r.json"]) == 1
+    assert "loaderperf: cannot write file/r.json: " in capsys.readouterr().err
+
+
+def test_the_installed_command_works_in_any_folder(tmp_path):
+    (tmp_path / "my_loaders.py").write_text(MODULE)
+    command = [Path(sys.executable).parent / "loaderperf", "bench", "my_loaders:make_loader", "--budget", "0.3"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "loader: list" in ended.stdout
+    assert "\x1b" not in ended.stdout + ended.stderr
