@@ -31,4 +31,5 @@ def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[
 
 
 def _divided(value: float, by: float) -> float:
-    return value / by if by else math.inf
+    """The ratio of two memories, where nothing against nothing is even."""
+    return value / by if by else (math.inf if value else 1.0)

@@ -58,10 +58,11 @@ def _bench(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_loaderperf.measurement import machine_facts
+    from pytest_loaderperf.options import DEFAULT_ALPHA, Options
     from pytest_loaderperf.progress import Progress
     from pytest_loaderperf.report import result_document, table_lines, write_json
     from pytest_loaderperf.results import document_of, head_commit
-    from pytest_loaderperf.run import DEFAULT_ALPHA, Options, Run
+    from pytest_loaderperf.run import Run
 
     width = shutil.get_terminal_size().columns
     progress = Progress(sys.stderr, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from pytest_loaderperf.errors import ClaimError
@@ -141,17 +142,20 @@ class Metric:
         if isinstance(other, Quantity):
             self._check_unit(other.unit, str(other))
             limit = other
-        elif isinstance(other, (int, float)) and not isinstance(other, bool):
+        elif isinstance(other, Real) and not isinstance(other, bool):
             if self.unit == SECOND:
                 raise ClaimError(f"{self.text} is a time, but the bare number {other!r} came. Write 5 * ms or 2 * s.")
-            limit = Quantity(float(other), self.unit)
+            try:
+                limit = Quantity(float(other), self.unit)
+            except OverflowError:
+                limit = Quantity(math.inf, self.unit)
         else:
             raise ClaimError(
                 f"{self.text} compares with a number, a quantity such as 5 * ms, or a metric of the same run, "
                 f"but {type(other).__name__} came."
             )
         if not (math.isfinite(limit.value) and limit.value > 0):
-            raise ClaimError(f"{self.text} compares with a positive, finite value, but {limit} came.")
+            raise ClaimError(f"{self.text} compares with a positive, finite value, but {limit_text(limit)} came.")
         return limit
 
     def _check_unit(self, unit: str, text: str) -> None:

@@ -12,7 +12,8 @@ from pytest_loaderperf.measurement import Exit, Key, Resources
 from pytest_loaderperf.metric import DEFINITIONS
 from pytest_loaderperf.report import run_document
 from pytest_loaderperf.report.document import metric_entry
-from pytest_loaderperf.run import AGAINST, LOADER, ROOFLINE, Estimate, Run
+from pytest_loaderperf.run import Estimate, Run
+from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
 
 _ONLY_WHERE_ASKED = (Exit, Resources)  # these need a run of their own, so they are shown only where a claim made one

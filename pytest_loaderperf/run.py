@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +14,6 @@ from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.judge import (
     Outcome,
     Verdict,
-    claim_alpha,
     quantile,
     quantile_interval,
 )
@@ -35,13 +34,12 @@ from pytest_loaderperf.measurement import (
     stage_shares,
 )
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Measured, Metric, limit_text
+from pytest_loaderperf.options import Options
+from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE, check_separate, epoch_batches, named
 from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
 
-LOADER, AGAINST, ROOFLINE = "loader", "against", "roofline"
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
 _FIRST_SHARE = 0.3  # of the budget at most
-DEFAULT_BUDGET_SECONDS = 10.0
-DEFAULT_ALPHA = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +50,6 @@ class Estimate:
     low: float
     high: float
     n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim.
-
-    ``progress`` is told what is measured, ``abandon`` that the process must end, ``on_close`` that the run is about to
-    release what it measured.
-    """
-
-    budget_seconds: float = DEFAULT_BUDGET_SECONDS
-    device: str = "cpu"
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))
-    progress: Callable[[str], None] = lambda text: None
-    abandon: Callable[[str], None] = lambda report: None
-    on_close: Callable[[Run], None] = lambda run: None
-
-
-def alpha_shares(alpha: float) -> Callable[[], float]:
-    """A function that gives each claim of a run, in turn, its share of ``alpha``."""
-    spent = iter(range(1 << 62))
-    return lambda: claim_alpha(alpha, next(spent))
 
 
 class Run(Measured):
@@ -107,7 +82,7 @@ class Run(Measured):
         self._rounds: Rounds | None = None
         sides: dict[str, Side] = {}
         try:
-            for side_name, source in {LOADER: make_loader, **_named(against)}.items():
+            for side_name, source in {LOADER: make_loader, **named(against)}.items():
                 self.options.progress(f"building {side_name}")
                 sides[side_name] = Side(side_name, source, self._watchdog, count=count, deliver=delivery(self.device))
             self._against = against
@@ -120,8 +95,9 @@ class Run(Measured):
 
     def _begin(self, sides: dict[str, Side]) -> None:
         loader = sides[LOADER]
+        batch, _ = loader.start_keeping()
         try:
-            roofline = Roofline(loader.start_keeping()[0], _epoch_batches(loader.loader))
+            roofline = Roofline(batch, epoch_batches(loader.loader))
         except LoaderError as error:
             self.no_roofline = str(error)
         else:
@@ -129,8 +105,9 @@ class Run(Measured):
             sides[ROOFLINE] = Side(
                 ROOFLINE, roofline, self._watchdog, count=lambda batch: samples, deliver=delivery(self.device)
             )
+        del batch  # a loader may reuse its memory
         self._rounds = Rounds(sides)
-        _check_separate(sides)
+        check_separate(sides)
         self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:
@@ -321,33 +298,3 @@ def measure(
         timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
     )
     return Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes)
-
-
-def _named(against: object) -> dict[str, object]:
-    if against is None:
-        return {}
-    if not isinstance(against, Mapping):
-        return {AGAINST: against}
-    if not against or any(not isinstance(name, str) or name in (LOADER, ROOFLINE) for name in against):
-        raise LoaderError(
-            f"against= takes a loader, a factory, or a mapping from names to them, but the names {list(against)} came. "
-            f"Expected at least one string, and neither {LOADER!r} nor {ROOFLINE!r}."
-        )
-    return dict(against)
-
-
-def _epoch_batches(loader: Any) -> int | None:
-    """What the loader says of its length; only the size of the roofline's source depends on it."""
-    try:
-        return max(1, len(loader))
-    except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
-        return None
-
-
-def _check_separate(sides: dict[str, Side]) -> None:
-    iterators = [side.iterator for side in sides.values() if side.iterator is not None]
-    if len({id(iterator) for iterator in iterators}) < len(iterators):
-        raise LoaderError(
-            "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
-            "Give factories, so that each side has a loader of its own."
-        )

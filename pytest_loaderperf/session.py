@@ -13,7 +13,8 @@ from pytest_loaderperf.progress import Progress
 from pytest_loaderperf.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
-    from pytest_loaderperf.run import Options, Run
+    from pytest_loaderperf.options import Options
+    from pytest_loaderperf.run import Run
 
 Document = dict[str, Any]
 
@@ -32,7 +33,7 @@ class LoaderPerfSession:
 
     def options(self, budget: object = None, device: object = None, timeout: object = None) -> Options:
         """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
-        from pytest_loaderperf.run import Options, alpha_shares
+        from pytest_loaderperf.options import Options, alpha_shares
         from pytest_loaderperf.units import as_seconds
 
         if self._next_alpha is None:
@@ -93,7 +94,7 @@ class LoaderPerfSession:
             return
         try:
             write_json(self.result(partial=partial), self.settings.json_path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self.json_error = f"cannot write {self.settings.json_path}: {error}"
 
 

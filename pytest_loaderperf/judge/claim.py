@@ -7,15 +7,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from pytest_loaderperf.errors import MeasureError
+from pytest_loaderperf.judge.betting import Betting, chance_revealed
 from pytest_loaderperf.judge.evidence import log_evidence_above, log_evidence_below
 from pytest_loaderperf.judge.interval import quantile_interval
-from pytest_loaderperf.judge.power import chance_needed, detectable_shift
+from pytest_loaderperf.judge.power import POWER, detectable_shift
 
 
 class Outcome(StrEnum):
+    """What came of a claim."""
+
     PASS = "PASS"  # noqa: S105 a verdict, not a password
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
@@ -40,6 +43,7 @@ class Ruling:
     needed: float
     n: int
     mde: float | None
+    exact: bool = False
 
 
 class Test(Protocol):
@@ -66,6 +70,13 @@ def _settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
     return Outcome.PASS if for_claim >= enough else Outcome.INCONCLUSIVE
 
 
+def _refuse(value: float, expected: str) -> NoReturn:
+    raise MeasureError(
+        f"a measured value of {value} came; expected a {expected} one. A duration of zero or a broken "
+        "clock gives such values: use more work a batch, or another machine."
+    )
+
+
 @dataclass(slots=True)
 class SignTest:
     """The claim that the median of positive ``values`` is at least (or, with ``at_least=False``, at most) ``needed``.
@@ -87,10 +98,7 @@ class SignTest:
     def add(self, value: float) -> None:
         """Add one observation."""
         if not (math.isfinite(value) and value > 0):
-            raise MeasureError(
-                f"a measured value of {value} came; expected a positive, finite one. A duration of zero or a broken "
-                "clock gives such values: use more work a batch, or another machine."
-            )
+            _refuse(value, "positive, finite")
         self._values.append(value)
         self._above += value > self.needed
         self._below += value < self.needed
@@ -105,55 +113,61 @@ class SignTest:
         estimate = statistics.median(self._values) if n else math.nan
         low, high = quantile_interval(self._values, 0.5)
         toward_breach = 1 if self.at_least else -1
-        logs = [toward_breach * math.log(value) for value in self._values]
-        mde = detectable_shift(logs, max(n, n_affordable), alpha)
+        shift = detectable_shift([toward_breach * math.log(v) for v in self._values], max(n, n_affordable), alpha)
+        mde = None if shift is None else toward_breach * -math.expm1(-toward_breach * shift)
         return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, n, mde)
 
 
-@dataclass(slots=True)
 class PercentileTest:
     """The claim that the ``q``-quantile of ``values`` is at most (or at least) ``needed``, by counting those beyond it.
 
-    The MDE is a share of values beyond the limit, where ``1 - q`` is allowed.
+    For PASS each value counts by itself. For FAIL each trial counts once, by its share of values beyond the limit: slow
+    batches come in bursts, and a burst is one misfortune, not ten. The MDE is a share of values beyond the limit, where
+    ``1 - q`` (of an at-least claim, ``q``) is allowed. Raises MeasureError for a value that is negative or not finite.
     """
 
-    needed: float
-    q: float
-    at_least: bool
-    _values: list[float] = field(default_factory=list)
-    _above: int = 0
-    _below: int = 0
+    def __init__(self, needed: float, q: float, at_least: bool) -> None:  # noqa: FBT001 as SignTest
+        self.needed, self.q, self.at_least = needed, q, at_least
+        self._allowed = q if at_least else 1 - q
+        self._values: list[float] = []
+        self._beyond = self._on_limit = self._trials = 0
+        self._betting = Betting(self._allowed)
 
     @property
     def n(self) -> int:
         return len(self._values)
 
     def add_all(self, values: Sequence[float]) -> None:
-        """Add observations."""
+        """Add one trial's observations."""
+        for value in values:
+            if not (math.isfinite(value) and value >= 0):
+                _refuse(value, "finite, non-negative")
+        beyond = sum((v < self.needed) if self.at_least else (v > self.needed) for v in values)
         self._values.extend(values)
-        self._above += sum(value > self.needed for value in values)
-        self._below += sum(value < self.needed for value in values)
+        self._beyond += beyond
+        self._on_limit += sum(v == self.needed for v in values)
+        self._trials += 1
+        self._betting.add(beyond / len(values))
 
     def outcome(self, alpha: float) -> Outcome:
-        n = len(self._values)
-        # The q-quantile is at most the limit if, and only if, at most 1 - q of all values are above it.
-        too_many_above = float(log_evidence_above(self._above, n, 1 - self.q))
-        too_few_above = float(log_evidence_below(n - self._below, n, 1 - self.q))
-        if self.at_least:
-            return _settled(too_many_above, too_few_above, alpha)
-        return _settled(too_few_above, too_many_above, alpha)
+        # The claim holds if, and only if, no more than the allowed share lies beyond. A tie is evidence for neither.
+        holds = float(log_evidence_below(self._beyond + self._on_limit, self.n, self._allowed))
+        return _settled(holds, self._betting.log_evidence, alpha)
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
-        n = len(self._values)
         low, high = quantile_interval(self._values, self.q)
-        estimate = quantile(self._values, self.q) if n else math.nan
-        mde = chance_needed(max(n, n_affordable), 1 - self.q, alpha)
-        return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, n, mde)
+        estimate = quantile(self._values, self.q) if self._values else math.nan
+        mde = None
+        if self.n:
+            size = round(self.n / self._trials)
+            trials = max(self.n, n_affordable) // size
+            mde = chance_revealed(trials, size, self._allowed, -math.log(alpha), POWER)
+        return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, self.n, mde)
 
 
 @dataclass(slots=True)
 class ExactTest:
-    """A claim on one number that does not vary: no statistics."""
+    """A claim on one number that does not vary: no statistics. Of several, the one that least fits the claim counts."""
 
     needed: float
     at_least: bool
@@ -165,8 +179,11 @@ class ExactTest:
         return self._seen
 
     def add(self, value: float) -> None:
-        """Set the number; of several, the largest counts."""
-        self.value = value if self.n == 0 else max(self.value, value)
+        """Add an observation."""
+        if not value >= 0:
+            _refuse(value, "non-negative")
+        worst = min if self.at_least else max
+        self.value = value if self.n == 0 else worst(self.value, value)
         self._seen += 1
 
     def outcome(self, alpha: float) -> Outcome:
@@ -176,7 +193,7 @@ class ExactTest:
         return Outcome.PASS if holds else Outcome.FAIL
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
-        return Ruling(self.outcome(alpha), self.value, self.value, self.value, self.needed, self.n, 0.0)
+        return Ruling(self.outcome(alpha), self.value, self.value, self.value, self.needed, self.n, 0.0, exact=True)
 
 
 @dataclass(frozen=True, slots=True)

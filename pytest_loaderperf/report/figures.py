@@ -7,7 +7,7 @@ import math
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
 
 NOTHING = "-"
-_HUNDRED, _TEN, _TENTH = 100, 10, 0.1  # where the number of decimals changes
+_HUNDRED, _TEN, _TENTH = 99.95, 9.995, 0.1  # where rounding changes the number of decimals
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 
@@ -45,7 +45,7 @@ def size_text(nbytes: float) -> str:
     ('30.0 MiB', '17 B')
     """
     for unit, name in _SIZES:
-        if abs(nbytes) >= unit:
+        if abs(nbytes) >= unit * 0.9995:
             return f"{nbytes:.0f} B" if unit == 1 else f"{three_digits(nbytes / unit)} {name}"
     return "0 B"
 
@@ -79,6 +79,6 @@ def figure(value: float | None, unit: str) -> str:  # noqa: PLR0911 one return a
     if unit == BYTES_PER_SECOND:
         return f"{size_text(value)}/s"
     if unit == SAMPLES_PER_SECOND:
-        return f"{value:,.0f} {unit}"
+        return f"{three_digits(value) if abs(value) < _HUNDRED else f'{value:,.0f}'} {unit}"
     assert unit == ONE
     return three_digits(value) if abs(value) >= _TEN else f"{value:.3g}"

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from pytest_loaderperf.report.figures import NOTHING, figure, short_count, three_digits, time_text
+from pytest_loaderperf.report.words import observations
 from pytest_loaderperf.units import ONE
 
 Document = dict[str, Any]
@@ -69,9 +70,13 @@ _COLUMNS: tuple[tuple[str, Callable[[Document], str], Callable[[int], bool]], ..
 def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     """A table of all runs: a heading a run, a row a loader, a line a claim, none wider than ``width`` columns."""
     columns = [(head, cell) for head, cell, shown in _COLUMNS if shown(width)]
-    heads = ["loader", *(head for head, _ in columns)]
-    rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in run["sides"]] for run in runs]
-    widths = [max(len(row[i]) for row in [heads, *chain.from_iterable(rows)]) for i in range(len(heads))]
+    while True:
+        heads = ["loader", *(head for head, _ in columns)]
+        rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in run["sides"]] for run in runs]
+        widths = [max(len(row[i]) for row in [heads, *chain.from_iterable(rows)]) for i in range(len(heads))]
+        if not columns or _LEAST_LABEL + sum(widths[1:]) + len(_GAP) * len(columns) <= width:
+            break
+        columns.pop()
     widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
     lines = [TableLine(_row(heads, widths), "bold")]
     for run, run_rows in zip(runs, rows, strict=True):
@@ -98,7 +103,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _claim_lines(claim: Document, width: int) -> list[TableLine]:
     times = " x" if claim["unit"] == ONE and claim["counted"] == "pairs" else ""
-    measured = f"{figure(claim['estimate'], claim['unit'])}{times}, {claim['pairs']:,} {claim['counted']}"
+    measured = f"{figure(claim['estimate'], claim['unit'])}{times}, {observations(claim['pairs'], claim['counted'])}"
     head, tail = f"  {claim['verdict']}  {claim['claim']}", f"  {measured}, {claim['seconds']:.1f} s"
     texts = [head + tail] if len(head) + len(tail) <= width else [head, f"      {tail}"]
     return [TableLine(_fit(text, width), _COLORS[claim["verdict"]]) for text in texts]

@@ -23,21 +23,28 @@ def explain(verdict: Verdict, stages: Mapping[str, float]) -> list[str]:
     if verdict.right is not None:
         sides = [figure(value, verdict.left_unit) for value in (verdict.left, verdict.right)]
         lines.append(f"  figures   {sides[0]} against {sides[1]}")
-    lines.append(f"  evidence  {evidence(verdict)}")
+    lines += _evidence(verdict)
     if stages:
         ordered = sorted(stages.items(), key=lambda item: -item[1])
         lines.append("  stages    " + ", ".join(f"{name} {share:.0%}" for name, share in ordered) + " of a batch")
     return lines
 
 
-def evidence(verdict: Verdict) -> str:
-    """How many observations in how long, at which error rate, and what they could have shown."""
+def observations(n: int, counted: str) -> str:
+    """``37 pairs``, ``1 batch``."""
+    return f"{n:,} {_ONE_OF[counted] if n == 1 else counted}"
+
+
+_ONE_OF = {"pairs": "pair", "trials": "trial", "batches": "batch", "epochs": "epoch"}
+
+
+def _evidence(verdict: Verdict) -> list[str]:
     ruling = verdict.ruling
-    text = f"{ruling.n:,} {verdict.counted} in {time_text(verdict.seconds)}, false-alarm share {verdict.alpha:.2g}"
-    if ruling.mde == 0:
-        return f"{ruling.n:,} {verdict.counted}, exact"
+    seen = observations(ruling.n, verdict.counted)
+    if ruling.exact:
+        return [f"  evidence  {seen}, exact"]
+    lines = [f"  evidence  {seen} in {time_text(verdict.seconds)}, false-alarm share {verdict.alpha:.2g}"]
     if ruling.mde is None:
-        return f"{text}; too few to have caught anything"
-    if verdict.counted == "batches":
-        return f"{text}; would have caught {ruling.mde:.2%} of batches beyond the limit"
-    return f"{text}; would have caught {ruling.mde:.1%}"
+        return [*lines, "  power     too few to have caught anything"]
+    beyond = " of batches beyond the limit" if verdict.counted == "batches" else ""
+    return [*lines, f"  power     would have caught {ruling.mde:.1%}{beyond}"]

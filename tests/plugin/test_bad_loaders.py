@@ -50,8 +50,8 @@ BAD = [
     (
         5,
         (
-            "the loader loader must be a factory, a function without arguments that returns a loader, but int came, which "
-            "can be neither called nor iterated. Write: lambda: DataLoader(...)."
+            "the loader loader must be a factory, a function without arguments that returns a loader, but int came, "
+            "which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         ),
     ),
     (None, "but NoneType came, which can be neither called nor iterated."),
@@ -99,8 +99,8 @@ BAD = [
     (
         lambda: [object()] * 12,
         (
-            "cannot count the samples of a batch of type object: nothing in it has a length. Expected tensors, arrays or "
-            "lists; give count=, a function from a batch to its number of samples."
+            "cannot count the samples of a batch of type object: nothing in it has a length. Expected tensors, arrays "
+            "or lists; give count=, a function from a batch to its number of samples."
         ),
     ),
     (lambda: [7] * 12, "cannot count the samples of a batch of type int"),
@@ -227,7 +227,7 @@ SWAPPED = [
     ),
     (lambda r: r.throughput >= True, "of the same run, but bool came."),
     (
-        lambda r: r.throughput >= math.nan,
+        lambda r: r.throughput >= math.nan,  # noqa: PLW0177 the mistake under test
         "throughput compares with a positive, finite value, but nan samples/s came.",
     ),
     (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0 samples/s came."),

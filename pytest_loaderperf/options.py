@@ -1,0 +1,39 @@
+"""How a run measures, and the false-alarm budget that its claims share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_loaderperf.judge import claim_alpha
+from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.run import Run
+
+DEFAULT_BUDGET_SECONDS = 10.0
+DEFAULT_ALPHA = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim.
+
+    ``progress`` is told what is measured, ``abandon`` that the process must end, ``on_close`` that the run is about to
+    release what it measured.
+    """
+
+    budget_seconds: float = DEFAULT_BUDGET_SECONDS
+    device: str = "cpu"
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))
+    progress: Callable[[str], None] = lambda text: None
+    abandon: Callable[[str], None] = lambda report: None
+    on_close: Callable[[Run], None] = lambda run: None
+
+
+def alpha_shares(alpha: float) -> Callable[[], float]:
+    """A function that gives each claim of a run, in turn, its share of ``alpha``."""
+    spent = iter(range(1 << 62))
+    return lambda: claim_alpha(alpha, next(spent))

@@ -1,0 +1,43 @@
+"""What a run is given to measure, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.measurement import Side
+
+LOADER, AGAINST, ROOFLINE = "loader", "against", "roofline"
+
+
+def named(against: object) -> dict[str, object]:
+    """The sources to measure against, by name. Raises LoaderError for names that cannot be used."""
+    if against is None:
+        return {}
+    if not isinstance(against, Mapping):
+        return {AGAINST: against}
+    if not against or any(not isinstance(name, str) or name in (LOADER, ROOFLINE) for name in against):
+        raise LoaderError(
+            f"against= takes a loader, a factory, or a mapping from names to them, but the names {list(against)} came. "
+            f"Expected at least one string, and neither {LOADER!r} nor {ROOFLINE!r}."
+        )
+    return dict(against)
+
+
+def epoch_batches(loader: Any) -> int | None:
+    """What the loader says of its length; only the size of the roofline's source depends on it."""
+    try:
+        return max(1, len(loader))
+    except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
+        return None
+
+
+def check_separate(sides: Mapping[str, Side]) -> None:
+    """Raise LoaderError where two sides run on one iterator."""
+    iterators = [side.iterator for side in sides.values() if side.iterator is not None]
+    if len({id(iterator) for iterator in iterators}) < len(iterators):
+        raise LoaderError(
+            "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
+            "Give factories, so that each side has a loader of its own."
+        )

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_loaderperf.loader import ReferenceLoader
+
+SAMPLES, BATCH_SIZE = 4000, 16
+ROWS = np.arange(SAMPLES * 512, dtype=np.float32).reshape(SAMPLES, 512)
+BATCH_NBYTES = BATCH_SIZE * ROWS[0].nbytes
+ORDER_NBYTES = SAMPLES * 8
+SLACK_NBYTES = 2 * BATCH_NBYTES  # Python's own objects: threads, futures, views
+
+PLANS = [
+    {"num_workers": 0},
+    {"num_workers": 1},
+    {"num_workers": 2},
+    {"num_workers": 1, "prefetch_factor": 1},
+    {"num_workers": 2, "prefetch_factor": 5},
+]
+LAYOUTS = {
+    "contiguous": ROWS,
+    "strided": np.repeat(ROWS, 2, axis=1)[:, ::2],
+    "big-endian": ROWS.astype(">f4"),
+}
+
+
+@pytest.fixture(params=PLANS, ids=str)
+def plan(request):
+    return request.param
+
+
+def addresses(loader: ReferenceLoader) -> set[int]:
+    return {batch.data_ptr() for batch in loader}
+
+
+@pytest.mark.parametrize("rows", LAYOUTS.values(), ids=LAYOUTS)
+def test_buffers_stay_within_the_prefetch_depth_and_two_batches(plan, rows):
+    with ReferenceLoader(rows, BATCH_SIZE, shuffle=True, seed=0, **plan) as loader:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(2):
+                for _batch in loader:
+                    pass
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak <= (loader.prefetch_depth + 2) * BATCH_NBYTES + ORDER_NBYTES + SLACK_NBYTES
+
+
+def test_buffers_hold_at_most_a_third_of_a_small_epoch_or_one_batch_a_slab():
+    few = ReferenceLoader(ROWS[: 36 * BATCH_SIZE], BATCH_SIZE, num_workers=2)
+    assert few.prefetch_depth + 2 == 36 // 3
+
+
+def test_batches_that_are_dropped_give_their_buffers_to_later_ones(plan):
+    with ReferenceLoader(ROWS, BATCH_SIZE, shuffle=True, seed=0, **plan) as loader:
+        first = addresses(loader)
+        assert len(first) <= loader.prefetch_depth + 2
+        assert addresses(loader) <= first
+
+
+def test_held_batches_lie_in_buffers_of_their_own(plan):
+    with ReferenceLoader(ROWS, BATCH_SIZE, **plan) as loader:
+        assert len({batch.data_ptr() for batch in list(loader)}) == len(loader)
+
+
+def test_batches_never_share_memory_with_the_source(plan):
+    start, end = ROWS.ctypes.data, ROWS.ctypes.data + ROWS.nbytes
+    with ReferenceLoader(ROWS, BATCH_SIZE, **plan) as loader:
+        assert not any(start <= address < end for address in addresses(loader))
+
+
+def test_close_frees_the_buffers(plan):
+    loader = ReferenceLoader(ROWS, BATCH_SIZE, **plan)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _batch in loader:
+            pass
+        del _batch
+        before = tracemalloc.get_traced_memory()[0]
+        loader.close()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after < BATCH_NBYTES < before
+
+
+def test_a_batch_outlives_its_loader(plan):
+    with ReferenceLoader(ROWS, BATCH_SIZE, **plan) as loader:
+        batch = next(iter(loader))
+    del loader
+    gc.collect()
+    assert torch.equal(batch, torch.tensor(ROWS[:BATCH_SIZE]))
