@@ -142,7 +142,7 @@ class Metric:
         if isinstance(other, Quantity):
             self._check_unit(other.unit, str(other))
             limit = other
-        elif isinstance(other, Real) and not isinstance(other, bool):
+        elif not isinstance(other, bool) and isinstance(other, Real):
             if self.unit == SECOND:
                 raise ClaimError(f"{self.text} is a time, but the bare number {other!r} came. Write 5 * ms or 2 * s.")
             try:
@@ -155,7 +155,7 @@ class Metric:
                 f"but {type(other).__name__} came."
             )
         if not (math.isfinite(limit.value) and limit.value > 0):
-            raise ClaimError(f"{self.text} compares with a positive, finite value, but {limit_text(limit)} came.")
+            raise ClaimError(f"{self.text} compares with a positive, finite value, but {limit} came.")
         return limit
 
     def _check_unit(self, unit: str, text: str) -> None:

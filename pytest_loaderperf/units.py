@@ -29,7 +29,7 @@ class Quantity:
     __rmul__ = __mul__
 
     def __str__(self) -> str:
-        return f"{self.value:g} {self.unit}"
+        return f"{self.value:g} {self.unit}" if self.unit != ONE else f"{self.value:g}"
 
 
 s = Quantity(1.0, SECOND)

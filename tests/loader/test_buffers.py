@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_loaderperf.loader import ReferenceLoader
+from pytest_loaderperf.loader import ReferenceLoader, reference
 
-SAMPLES, BATCH_SIZE = 4000, 16
+SAMPLES, BATCH_SIZE = 4000, 64
 ROWS = np.arange(SAMPLES * 512, dtype=np.float32).reshape(SAMPLES, 512)
 BATCH_NBYTES = BATCH_SIZE * ROWS[0].nbytes
 ORDER_NBYTES = SAMPLES * 8
-SLACK_NBYTES = 2 * BATCH_NBYTES  # Python's own objects: threads, futures, views
+SLACK_NBYTES = 2 * BATCH_NBYTES  # Python's own objects, and what NumPy needs for the rows at hand
 
 PLANS = [
     {"num_workers": 0},
@@ -22,11 +22,6 @@ PLANS = [
     {"num_workers": 1, "prefetch_factor": 1},
     {"num_workers": 2, "prefetch_factor": 5},
 ]
-LAYOUTS = {
-    "contiguous": ROWS,
-    "strided": np.repeat(ROWS, 2, axis=1)[:, ::2],
-    "big-endian": ROWS.astype(">f4"),
-}
 
 
 @pytest.fixture(params=PLANS, ids=str)
@@ -38,22 +33,51 @@ def addresses(loader: ReferenceLoader) -> set[int]:
     return {batch.data_ptr() for batch in loader}
 
 
-@pytest.mark.parametrize("rows", LAYOUTS.values(), ids=LAYOUTS)
-def test_buffers_stay_within_the_prefetch_depth_and_two_batches(plan, rows):
+def peak_nbytes(loader: ReferenceLoader) -> int:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            for _batch in loader:
+                pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_buffers_stay_within_the_prefetch_depth_and_two_batches(plan):
+    with ReferenceLoader(ROWS, BATCH_SIZE, shuffle=True, seed=0, **plan) as loader:
+        bound = (loader.prefetch_depth + 2) * BATCH_NBYTES + ORDER_NBYTES + SLACK_NBYTES
+        assert peak_nbytes(loader) <= bound
+
+
+@pytest.mark.parametrize("plan", [{"num_workers": 0}, {"num_workers": 2}], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    "rows", [np.repeat(ROWS, 2, axis=1)[:, ::2], ROWS.astype(">f4")], ids=["strided", "big-endian"]
+)
+def test_rows_that_must_be_converted_need_no_second_set_of_buffers(plan, rows):
     with ReferenceLoader(rows, BATCH_SIZE, shuffle=True, seed=0, **plan) as loader:
-        gc.collect()
-        tracemalloc.start()
-        try:
-            for _ in range(2):
-                for _batch in loader:
-                    pass
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak <= (loader.prefetch_depth + 2) * BATCH_NBYTES + ORDER_NBYTES + SLACK_NBYTES
+        bound = (loader.prefetch_depth + 2) * BATCH_NBYTES + ORDER_NBYTES + SLACK_NBYTES
+        assert peak_nbytes(loader) <= bound
 
 
-def test_buffers_hold_at_most_a_third_of_a_small_epoch_or_one_batch_a_slab():
+def test_the_first_batch_is_gathered_alone_and_later_ones_a_chunk_at_a_time(monkeypatch, plan):
+    rows_at = {}
+    gather = reference._gather
+
+    def noting(source: object, indices: range, slab: object) -> int:
+        rows_at[indices.start] = len(indices)
+        return gather(source, indices, slab)
+
+    monkeypatch.setattr(reference, "_gather", noting)
+    with ReferenceLoader(ROWS, BATCH_SIZE, **plan) as loader:
+        assert len(list(loader)) == len(loader)
+        assert rows_at[0] == BATCH_SIZE
+        assert max(rows_at.values()) == loader._plan.chunk * BATCH_SIZE
+        assert sum(rows_at.values()) == SAMPLES
+
+
+def test_the_buffers_of_a_small_dataset_hold_at_most_a_third_of_an_epoch():
     few = ReferenceLoader(ROWS[: 36 * BATCH_SIZE], BATCH_SIZE, num_workers=2)
     assert few.prefetch_depth + 2 == 36 // 3
 

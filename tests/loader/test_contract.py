@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -49,7 +50,9 @@ PATHS = {
     "array, threads by default": Path(whole),
     "array, single batches ahead": Path(whole, {"num_workers": 2, "prefetch_factor": 1}),
     "array, many batches ahead": Path(whole, {"num_workers": 2, "prefetch_factor": 9}),
-    "array, more threads than the executor has": Path(whole, {"num_workers": 3, "executor": PersistentExecutor(1)}),
+    "array, more threads than the executor has": Path(
+        whole, {"num_workers": 3, "executor": partial(PersistentExecutor, 1)}
+    ),
     "array, own collate": Path(whole, {"num_workers": 2, "collate_fn": default_collate}),
     "strided array": Path(strided, {"num_workers": 2}),
     "big-endian array": Path(lambda x: x.astype(">f4"), {"num_workers": 2}),
@@ -65,6 +68,13 @@ PATHS = {
     ),
 }
 
+CHUNKED = [
+    pytest.param(path, id=name)
+    for name, path in PATHS.items()
+    if "map-style" not in name and "batched" not in name and "collate" not in name and "single" not in name
+]
+TORCH_TAKES = [pytest.param(path, id=name) for name, path in PATHS.items() if name not in ("dict", "tuple")]
+
 # What a consumer may keep of a batch's features, and how to read the values back from it.
 KEPT: dict[str, tuple[Callable[[torch.Tensor], Any], Callable[[Any], np.ndarray]]] = {
     "batch": (lambda t: t, np.asarray),
@@ -74,7 +84,10 @@ KEPT: dict[str, tuple[Callable[[torch.Tensor], Any], Callable[[Any], np.ndarray]
     "NumPy view": (lambda t: t.numpy().reshape(-1), lambda a: a.reshape(-1, 2)),
     "memoryview": (lambda t: memoryview(t.numpy()), np.asarray),
     "detached": (lambda t: t.detach(), np.asarray),
-    "storage": (lambda t: t.untyped_storage(), lambda s: torch.tensor([], dtype=torch.float32).set_(s).numpy()),
+    "storage": (
+        lambda t: t.untyped_storage(),
+        lambda s: torch.tensor([], dtype=torch.float32).set_(s).numpy().reshape(-1, 2),
+    ),
     "dlpack": (torch.from_dlpack, np.asarray),
     "list of rows": (list, np.stack),
     "reinterpreted": (lambda t: t.view(torch.int32), lambda t: t.view(torch.float32).numpy()),
@@ -84,7 +97,7 @@ KEPT: dict[str, tuple[Callable[[torch.Tensor], Any], Callable[[Any], np.ndarray]
 @pytest.fixture(autouse=True)
 def _four_cores_and_no_chunk_too_small_for_threads(monkeypatch):
     monkeypatch.setattr(reference, "usable_cores", lambda: 4)
-    monkeypatch.setattr(reference, "INLINE_NBYTES", 0)
+    monkeypatch.setattr(reference, "HANDOVER_NBYTES", 0)
 
 
 @pytest.fixture(params=PATHS.values(), ids=PATHS)
@@ -103,8 +116,8 @@ def make_loader(path, source) -> Iterator[Callable[..., ReferenceLoader]]:
 
     def make(**arguments: Any) -> ReferenceLoader:
         arguments = {"batch_size": BATCH_SIZE, "seed": SEED, **path.arguments, **arguments}
-        if given := arguments.get("executor"):
-            arguments["executor"] = PersistentExecutor(given.max_workers)
+        if make_executor := arguments.get("executor"):
+            arguments["executor"] = make_executor()
         made.append(ReferenceLoader(path.make_dataset(source), **arguments))
         return made[-1]
 
@@ -123,13 +136,9 @@ def same(came: list[Any], wanted: list[np.ndarray]) -> bool:
     return len(came) == len(wanted) and all(map(np.array_equal, came, wanted))
 
 
-def test_the_paths_run_more_than_one_batch_a_chunk(make_loader, path):
-    loader = make_loader()
-    chunked = path.arguments.get("num_workers") != 0 and "collate_fn" not in path.arguments
-    chunked = chunked and path.arguments.get("prefetch_factor") != 1
-    if isinstance(loader.dataset, ArrayDataset):
-        chunked = False
-    assert (loader._plan.chunk > 1) is chunked
+@pytest.mark.parametrize("path", CHUNKED, indirect=True)
+def test_several_batches_are_gathered_at_a_time(make_loader, path):
+    assert make_loader()._plan.chunk > 1
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -149,9 +158,8 @@ def test_batches_are_tensors_of_the_sources_dtype_and_row_shape(make_loader, pat
     assert [len(batch) for batch in batches] == [BATCH_SIZE] * 67 + [2]
 
 
+@pytest.mark.parametrize("path", TORCH_TAKES, indirect=True)
 def test_torchs_loader_gives_the_same_batches(make_loader, path):
-    if isinstance(path.make_dataset(FEATURES), (dict, tuple)):
-        pytest.skip("torch takes no dict or tuple of arrays: test_against_torch.py covers them")
     loader = make_loader()
     dataset = loader.dataset.astype("f4") if isinstance(loader.dataset, np.ndarray) else loader.dataset
     theirs = DataLoader(dataset, BATCH_SIZE, collate_fn=path.arguments.get("collate_fn"))
@@ -210,9 +218,7 @@ def test_what_is_kept_of_a_batch_is_never_overwritten(make_loader, path, keep, r
 
 def test_every_third_batch_is_kept_while_the_others_are_reused(make_loader, path):
     loader = make_loader(shuffle=True)
-    kept = []
-    for _ in range(3):
-        kept.append([path.features_of(batch)[1:] for i, batch in enumerate(loader) if i % 3 == 0])
+    kept = [[path.features_of(batch)[1:] for i, batch in enumerate(loader) if i % 3 == 0] for _ in range(3)]
     for epoch, batches in enumerate(kept):
         assert same(batches, [batch[1:] for batch in expected(epoch)[::3]])
 

@@ -41,7 +41,7 @@ class Slow:
         return torch.tensor(index)
 
 ARRAY = np.zeros((5000, 256))
-faulthandler.dump_traceback_later(8, exit=True)
+faulthandler.dump_traceback_later(5, exit=True)
 """
 SCRIPTS = {
     "the interpreter exits after half an epoch of arrays": """
@@ -111,7 +111,7 @@ held = iter(arrays)
 next(held), next(iter(loader))
 child = os.fork()
 if child == 0:
-    signal.alarm(6)
+    signal.alarm(4)
     assert len(list(loader)) == 5
     assert len(list(arrays)) == 625
     os._exit(0)
@@ -123,7 +123,7 @@ it = iter(ReferenceLoader(Slow(), 2, num_workers=2))
 next(it)
 child = os.fork()
 if child == 0:
-    signal.alarm(4)
+    signal.alarm(3)
     it.close()
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

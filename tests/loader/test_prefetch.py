@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from functools import partial
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
@@ -186,3 +188,40 @@ def test_two_consumers_share_an_executor_of_one_thread(helps):
             prefetch((partial(int, i) for i in range(10)), executor, workers=1, ahead=2, helps=helps) for _ in range(2)
         ]
         assert list(zip(*both, strict=True)) == [(i, i) for i in range(10)]
+
+
+def test_tasks_that_the_consumer_ran_are_let_go_though_no_thread_came_for_them():
+    ahead, alive = 2, weakref.WeakSet()
+
+    class Work:
+        def __call__(self) -> int:
+            return len(alive)
+
+    def tasks():
+        for _ in range(100):
+            work = Work()
+            alive.add(work)
+            yield work
+            del work
+
+    busy = threading.Event()
+    with PersistentExecutor(1) as executor:
+        executor.submit(busy.wait, TIMEOUT_S)
+        results = prefetch(tasks(), executor, workers=1, ahead=ahead, helps=True)
+        most = max(islice(results, 90))
+        busy.set()
+        results.close()
+    assert most <= ahead + 2
+
+
+def test_a_consumer_that_ran_every_task_ends_without_waiting_for_a_busy_executor():
+    busy = threading.Event()
+    with PersistentExecutor(1) as executor:
+        executor.submit(busy.wait, TIMEOUT_S)
+        results = prefetch(iter([int] * 10), executor, workers=1, ahead=2, helps=True)
+        consumer = threading.Thread(target=list, args=[results], daemon=True)
+        consumer.start()
+        consumer.join(3)
+        ended = not consumer.is_alive()
+        busy.set()
+    assert ended

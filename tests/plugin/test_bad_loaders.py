@@ -228,9 +228,9 @@ SWAPPED = [
     (lambda r: r.throughput >= True, "of the same run, but bool came."),
     (
         lambda r: r.throughput >= math.nan,  # noqa: PLW0177 the mistake under test
-        "throughput compares with a positive, finite value, but nan samples/s came.",
+        "throughput compares with a positive, finite value, but nan",
     ),
-    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0 samples/s came."),
+    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0"),
     (
         lambda r: -1 * r.throughput,
         "a metric can be multiplied by a positive, finite number, but -1 came.",

@@ -104,7 +104,7 @@ MARKER = "@pytest.mark.loaderperf(timeout=0.5)"
 def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, stage, stands):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytester.makepyfile(test_it=HANGING.replace("{factory}", factory).replace("{marker}", MARKER))
-    result = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=20)
+    result = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=12)
     result.assert_outcomes(passed=2, failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     shown = result.stdout.str()
