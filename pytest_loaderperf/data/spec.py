@@ -36,6 +36,10 @@ class WorkloadSpec:
             value = getattr(self, key)
             if not isinstance(value, int) or value < 1:
                 raise DataError(f"workload {self.name!r}: {key} must be a whole number from 1 up, but {value!r} came.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise DataError(f"workload {self.name!r}: seed must be a whole number from 0 up, but {self.seed!r} came.")
+        if not all(isinstance(size, int) and size > 0 for size in self.shape):
+            raise DataError(f"workload {self.name!r}: shape must hold whole numbers from 1 up, but {self.shape} came.")
 
 
 def _spec_files() -> dict[str, Path]:

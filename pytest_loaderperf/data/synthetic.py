@@ -22,6 +22,12 @@ def make_arrays(spec: WorkloadSpec) -> Arrays:
         raise DataError(
             f"workload {spec.name!r}: unknown factory {spec.factory!r}. Known: {', '.join(sorted(_FACTORIES))}."
         )
+    try:
+        np.dtype(spec.dtype)
+    except TypeError:
+        raise DataError(
+            f"workload {spec.name!r}: dtype must be one that NumPy has, such as float32, but {spec.dtype!r} came."
+        ) from None
     features, labels = factory(spec)
     expected = (spec.samples, *spec.shape)
     if features.shape != expected or labels.shape != (spec.samples,):

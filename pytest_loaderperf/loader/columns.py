@@ -15,6 +15,7 @@ from pytest_loaderperf.loader.order import Order
 
 Rebuild = Callable[[Sequence[torch.Tensor]], Any]
 _TORCH_KINDS = "biufc"
+_PIECE_NBYTES = 64 << 10  # of rows that are converted at once
 _WIDEST_ITEM = 16  # bytes: complex128
 # An unsigned view of the same width stands in for a torch dtype that NumPy lacks, such as bfloat16.
 _CARRIER = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -44,7 +45,10 @@ class Column:
             # Without mode="clip" NumPy gathers into a buffer of its own first. Indices come from epoch_order: in range.
             rows.take(indices, 0, out, "clip")
         else:
-            out[...] = rows[indices]
+            # Such rows go through a copy of NumPy's own: in pieces, so that it stays small beside the buffers.
+            step = max(1, _PIECE_NBYTES // max(1, out[:1].nbytes))
+            for start in range(0, len(out), step):
+                out[start : start + step] = rows[indices[start : start + step]]
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
@@ -86,26 +90,25 @@ def as_columns(dataset: object) -> Columns | None:
 
     Raises DataError where a field is not numeric, has no rows, or differs in length from the others.
     """
-    fields: dict[str, object]
+    fields: dict[Any, object]
     rebuild: Rebuild
-    if isinstance(dataset, TensorDataset):
-        fields = {str(i): tensor for i, tensor in enumerate(dataset.tensors)}
+    if type(dataset) is TensorDataset:  # a subclass may have a __getitem__ of its own
+        fields = dict(enumerate(dataset.tensors))
         rebuild = list
     elif isinstance(dataset, (np.ndarray, torch.Tensor)):
-        fields = {"0": dataset}
+        fields = {0: dataset}
         rebuild = _first
     elif isinstance(dataset, Mapping):
-        names = list(dataset)
-        fields = {str(name): value for name, value in dataset.items()}
-        rebuild = _dict_of(names)
+        fields = dict(dataset)
+        rebuild = _DictOf(tuple(dataset))
     elif type(dataset) is tuple:
-        fields = {str(i): value for i, value in enumerate(dataset)}
+        fields = dict(enumerate(dataset))
         rebuild = tuple
     else:
         return None
     if not fields:
         raise DataError("the dataset has no fields. Expected at least one array or tensor.")
-    columns = tuple(_column(name, field) for name, field in fields.items())
+    columns = tuple(_column(str(name), field) for name, field in fields.items())
     lengths = {name: len(column.rows) for name, column in zip(fields, columns, strict=True)}
     if len(set(lengths.values())) > 1:
         raise DataError(f"all fields must have the same number of samples, but {lengths} came. Cut them to one length.")
@@ -116,8 +119,12 @@ def _first(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return tensors[0]
 
 
-def _dict_of(names: list[Any]) -> Rebuild:
-    return lambda tensors: dict(zip(names, tensors, strict=True))
+@dataclass(frozen=True, slots=True)
+class _DictOf:
+    names: tuple[Any, ...]
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> dict[Any, torch.Tensor]:
+        return dict(zip(self.names, tensors, strict=True))
 
 
 def _column(name: str, field: object) -> Column:

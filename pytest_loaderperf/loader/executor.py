@@ -65,9 +65,11 @@ class PersistentExecutor:
 
     def close(self) -> None:
         """Let running work end, drop what waits, and end the threads. May be called twice."""
+        if self._owner_pid != os.getpid():
+            self._start_empty()
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
-        if pool is not None and self._owner_pid == os.getpid():
+        if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> Self:

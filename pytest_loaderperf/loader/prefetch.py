@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
+from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader.executor import PersistentExecutor
 
 T = TypeVar("T")
@@ -39,8 +41,11 @@ class _Job(Generic[T]):
         self._done.release()
         return True
 
-    def cancel(self) -> None:
-        self._claim.acquire(blocking=False)
+    def fail(self, error: BaseException) -> None:
+        """End the job without running it, unless it is claimed."""
+        if self._claim.acquire(blocking=False):
+            self._error = error
+            self._done.release()
 
     def done(self) -> bool:
         return not self._done.locked()
@@ -62,8 +67,10 @@ class _Pumps(Generic[T]):
         self._executor, self._workers = executor, workers
         self._jobs: deque[_Job[T]] = deque()
         self._running: list[Future[None]] = []
+        self._threads: set[int] = set()
         self._active = 0
-        self._lock = threading.Lock()
+        # Re-entrant: garbage collection may close another iteration, or this one, in the middle of anything.
+        self._lock = threading.RLock()
 
     def submit(self, job: _Job[T]) -> None:
         with self._lock:
@@ -71,55 +78,103 @@ class _Pumps(Generic[T]):
             if self._active == self._workers:
                 return
             self._active += 1
-        self._running = [future for future in self._running if not future.done()]
-        self._running.append(self._executor.submit(self._pump))
+        future = self._executor.submit(self._pump)
+        self._running = [*(old for old in self._running if not old.done()), future]
+        future.add_done_callback(self._ended)
 
     def _pump(self) -> None:
+        self._threads.add(threading.get_ident())
         while True:
             with self._lock:
                 if not self._jobs:
                     self._active -= 1
+                    self._threads.discard(threading.get_ident())
                     return
                 job = self._jobs.popleft()
             job.run()
+            del job
 
-    def close(self) -> None:
-        """Drop what waits, and wait for what runs."""
+    def _ended(self, future: Future[None]) -> None:
+        if not future.cancelled():
+            return
+        with self._lock:
+            self._active -= 1
+            orphans = list(self._jobs) if self._active == 0 else []
+        for job in orphans:
+            job.fail(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
+
+    def forget(self, job: _Job[T]) -> None:
+        """Let go of a job that the consumer ran itself, though no thread may come for a long time."""
+        with self._lock:
+            if job in self._jobs:
+                self._jobs.remove(job)
+
+    def close(self) -> bool:
+        """Drop what waits, wait for what runs, and say whether nothing runs any more.
+
+        A pump's own thread, in which garbage collection may end up here, cannot wait for itself.
+        """
         with self._lock:
             self._jobs.clear()
-        wait(self._running)
+        if threading.get_ident() in self._threads:
+            return False
+        wait([future for future in self._running if not future.cancel()])
+        return True
 
 
-def prefetch(
-    tasks: Iterator[Task[T]], executor: PersistentExecutor, *, workers: int, ahead: int, helps: bool
-) -> Iterator[T]:
-    """Yield each task's result in order, with up to ``ahead`` tasks on up to ``workers`` threads before they are due.
+class Prefetcher(Generic[T]):
+    """Iterates over the results of ``tasks``, in order, up to ``ahead`` of them begun before they are due.
 
-    ``tasks`` is advanced in the consumer's thread, and only when a task can start. A task's exception re-raises here.
-    With ``helps``, a consumer whose next result is not ready runs a later task that no thread has begun, sooner than
-    wait. When the consumer stops early, what waits is dropped and what runs is awaited: no task outlives the iteration.
+    ``tasks`` is advanced in the consumer's thread, and only when a task can start; up to ``workers`` threads of
+    ``executor`` run them. A task's exception re-raises in the consumer. With ``helps``, a consumer whose next result is
+    not ready runs a later task that no thread has begun, sooner than wait.
+
+    Raises LoaderPerfError in a process forked during the iteration, and where the executor is closed meanwhile.
     """
-    pending: deque[_Job[T]] = deque()
-    pumps: _Pumps[T] = _Pumps(executor, workers)
 
-    def result() -> T:
-        first = pending[0]
-        if helps:
-            while not first.done() and any(later.run() for later in islice(pending, 1, None)):
-                pass
-            first.run()
+    def __init__(
+        self, tasks: Iterator[Task[T]], executor: PersistentExecutor, *, workers: int, ahead: int, helps: bool
+    ) -> None:
+        self._tasks, self._ahead, self._helps = tasks, ahead, helps
+        self._pending: deque[_Job[T]] = deque()
+        self._pumps: _Pumps[T] = _Pumps(executor, workers)
+        self._pid = os.getpid()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if os.getpid() != self._pid:
+            raise LoaderPerfError("this iteration began in the parent process, whose threads are not here. Begin anew.")
+        pending = self._pending
+        while len(pending) <= self._ahead:
+            task = next(self._tasks, None)
+            if task is None:
+                break
+            pending.append(_Job(task))
+            self._pumps.submit(pending[-1])
+        if not pending:
+            raise StopIteration
+        if self._helps:
+            self._help()
         return pending.popleft().result()
 
-    try:
-        for task in tasks:
-            job = _Job(task)
-            pending.append(job)
-            pumps.submit(job)
-            if len(pending) > ahead:
-                yield result()
-        while pending:
-            yield result()
-    finally:
-        for job in pending:
-            job.cancel()
-        pumps.close()
+    def _help(self) -> None:
+        first = self._pending[0]
+        while not first.done() and any(map(self._run_here, islice(self._pending, 1, None))):
+            pass
+        self._run_here(first)
+
+    def _run_here(self, job: _Job[T]) -> bool:
+        ran = job.run()
+        if ran:
+            self._pumps.forget(job)
+        return ran
+
+    def close(self) -> bool:
+        """Drop what waits and wait for what runs: no task outlives the iteration. May be called twice.
+
+        False where a task may still run: this thread is in the middle of it.
+        """
+        self._pending.clear()
+        return os.getpid() != self._pid or self._pumps.close()

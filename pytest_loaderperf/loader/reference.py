@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
+import numpy as np
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import TensorDataset, default_collate
 
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.buffers import Ring, Slab
 from pytest_loaderperf.loader.columns import Columns, as_columns
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.order import Order, epoch_order
-from pytest_loaderperf.loader.prefetch import Task, prefetch
+from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.samples import Collate, MapStyleDataset, Samples
 
+T = TypeVar("T")
 _log = logging.getLogger("pytest_loaderperf")
 
 CHUNK_NBYTES = 2 << 20  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs
@@ -30,6 +32,7 @@ INLINE_NBYTES = 128 << 10  # bytes gathered at once where there are no threads: 
 EPOCH_SHARE = 3  # buffers hold at most a third of an epoch
 SPARE_CHUNKS = 2  # tasks queued beyond one a worker, so that a worker never waits for the consumer to bring it one
 PREFETCH_FACTOR = 2  # batches a worker has in flight, as in torch
+MAX_SEED = (1 << 63) - 1  # leaves room to add the epoch
 SPARE_BATCHES = 2  # beyond what is prefetched: the batch in the consumer's hands, and the one it is about to drop
 
 
@@ -82,6 +85,8 @@ class ReferenceLoader:
                 _whole(name, value, least)
         if seed is not None:
             _whole("seed", seed, 0)
+            if seed > MAX_SEED:
+                raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, but {seed} came.")
         if num_workers == 0 and prefetch_factor is not None:
             raise DataError("prefetch_factor needs workers, but num_workers=0 came. Leave one of the two out.")
         self.dataset = dataset
@@ -95,7 +100,7 @@ class ReferenceLoader:
         if columns is None:
             self._source = Samples(dataset, collate_fn or default_collate)
         elif collate_fn is not None:
-            self._source = Samples(_Rows(columns), collate_fn)
+            self._source = Samples(dataset if isinstance(dataset, TensorDataset) else _Rows(columns), collate_fn)
         else:
             self._source = columns
         if executor is not None and num_workers is None:
@@ -168,9 +173,9 @@ class ReferenceLoader:
             return self._fetched(self._source, order)
         return self._gathered(self._source, order)
 
-    def _prefetched(self, tasks: Iterator[Task[Any]], *, helps: bool) -> Iterator[Any]:
+    def _prefetched(self, tasks: Iterator[Task[T]], *, helps: bool) -> Prefetcher[T]:
         plan = self._plan
-        return prefetch(tasks, self.executor, workers=plan.workers, ahead=plan.ahead, helps=helps)
+        return Prefetcher(tasks, self.executor, workers=plan.workers, ahead=plan.ahead, helps=helps)
 
     def _fetched(self, source: Samples, order: Order) -> Iterator[Any]:
         indices = list(order) if isinstance(order, range) else order.tolist()
@@ -178,8 +183,15 @@ class ReferenceLoader:
         chosen = (indices[start : start + size] for start in range(0, len(indices), size))
         if self._plan.workers == 0:
             return map(source.batch, chosen)
-        # A dataset need not bear more threads than its caller asked for.
-        return self._prefetched((partial(source.batch, some) for some in chosen), helps=False)
+        return self._fetched_ahead(partial(source.batch, some) for some in chosen)
+
+    def _fetched_ahead(self, tasks: Iterator[Task[Any]]) -> Iterator[Any]:
+        # A dataset need not bear more threads than its caller asked for: the consumer does not help.
+        fetched = self._prefetched(tasks, helps=False)
+        try:
+            yield from fetched
+        finally:
+            fetched.close()
 
     def _gathered(self, source: Columns, order: Order) -> Iterator[Any]:
         size, plan = self.batch_size, self._plan
@@ -206,10 +218,10 @@ class ReferenceLoader:
                     yield make_batch(slab.batch(full, rest))
                 ring.put(taken.popleft())
         finally:
-            cast("Any", gathered).close()  # after this no thread writes to a slab
-            for slab in taken:
-                ring.put(slab)
-            self._ring = ring
+            if gathered.close() is not False:  # no thread writes to a slab any more
+                for slab in taken:
+                    ring.put(slab)
+                self._ring = ring
 
     def close(self) -> None:
         """End the executor's threads and free the buffers. May be called twice."""
@@ -237,7 +249,10 @@ class _Rows:
 
     def __getitem__(self, index: int) -> Any:
         columns = self._columns
-        return columns.rebuild([c.tensor(c.rows[index : index + 1].copy())[0] for c in columns.columns])
+        rows = [np.empty((1, *c.rows.shape[1:]), c.batch_dtype) for c in columns.columns]
+        for column, row in zip(columns.columns, rows, strict=True):
+            column.gather(range(index, index + 1), row)
+        return columns.rebuild([c.tensor(row)[0] for c, row in zip(columns.columns, rows, strict=True)])
 
 
 def _whole(name: str, value: object, least: int) -> None:

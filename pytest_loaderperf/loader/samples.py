@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from torch.utils.data import IterableDataset
+
 from pytest_loaderperf.errors import DataError
 
 Collate = Callable[[Any], Any]
@@ -27,7 +29,7 @@ class Samples:
     """
 
     def __init__(self, dataset: object, collate: Collate) -> None:
-        if not isinstance(dataset, MapStyleDataset):
+        if not isinstance(dataset, MapStyleDataset) or isinstance(dataset, IterableDataset):
             raise DataError(
                 "the dataset must be a dict or tuple of arrays or tensors, a TensorDataset, or a map-style dataset "
                 f"with __len__ and __getitem__, but {type(dataset).__name__} came. Materialise an iterable one first."

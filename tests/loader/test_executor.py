@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -22,6 +23,7 @@ def made(monkeypatch):
     class CountedPool(module.ThreadPoolExecutor):
         def __init__(self, *args, **kwargs):
             pools.append(self)
+            time.sleep(0.05)  # long enough for every racer to see that there is no pool yet
             super().__init__(*args, **kwargs)
 
     monkeypatch.setattr(module, "ThreadPoolExecutor", CountedPool)

@@ -136,7 +136,7 @@ def test_a_loader_that_is_slow_but_alive_is_left_alone(pytester):
                 time.sleep(0.02)
                 yield torch.zeros(4)
 
-        @pytest.mark.loaderperf(timeout=0.4, budget=0.5)
+        @pytest.mark.loaderperf(timeout=0.4, budget=0.1)
         def test_it(loaderperf):
             loaderperf(batches)
         """

@@ -21,7 +21,7 @@ MEASURING = """
 
 @pytest.mark.parametrize(
     "arguments, workers",
-    [(["-n", "2"], 2), (["-n", "3", "--dist", "loadfile"], 3), (["--dist", "load", "--tx", "2*popen"], 2)],
+    [(["-n", "2"], 2), (["--dist", "load", "--tx", "2*popen"], 2)],
 )
 def test_more_than_one_xdist_worker_is_a_usage_error_that_says_why(pytester, arguments, workers):
     pytester.makepyfile(MEASURING)
