@@ -13,7 +13,7 @@ from pytest_loaderperf.errors import LoaderPerfError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where it did its work, 1 where the loader cannot be measured, 2 for a usage error."""
+    """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured, 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     bench = commands.add_parser("bench", help="the numbers of a loader, as a table")

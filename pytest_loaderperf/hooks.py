@@ -109,3 +109,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
         write(f"result written to {own.settings.json_path}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session_of(config).terminal.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf.measurement import Exit, Key, Resources
+from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.metric import DEFINITIONS
 from pytest_loaderperf.report import run_document
 from pytest_loaderperf.report.document import metric_entry
@@ -16,7 +16,6 @@ from pytest_loaderperf.run import Estimate, Run
 from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
 
-_ONLY_WHERE_ASKED = (Exit, Resources)  # these need a run of their own, so they are shown only where a claim made one
 _SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
 
 
@@ -56,9 +55,8 @@ def _is_plain_dataloader(loader: object) -> bool:
 def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for definition in DEFINITIONS.values():
-        key = Key(name, definition.kind)
-        if not isinstance(definition.kind, _ONLY_WHERE_ASKED) or run.rounds.has(key):
-            _put(entries, definition.name, run.estimate(key, definition, measures=False), definition.unit)
+        estimate = run.estimate(Key(name, definition.kind), definition, measures=False)
+        _put(entries, definition.name, estimate, definition.unit)
     for metric in run.step_metrics(name):
         _put(entries, metric.definition.name, run.estimate(metric.key, metric.definition, measures=False), metric.unit)
     if ROOFLINE in run.rounds.sides and name != ROOFLINE:

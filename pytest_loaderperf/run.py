@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+import torch
+
 from pytest_loaderperf.claims import test_of
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.judge import (
@@ -80,6 +82,7 @@ class Run(Measured):
         self._dataset_nbytes = dataset_nbytes
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
+        self._torch_threads = torch.get_num_threads()
         sides: dict[str, Side] = {}
         try:
             for side_name, source in {LOADER: make_loader, **named(against)}.items():
@@ -90,6 +93,7 @@ class Run(Measured):
         except BaseException:
             for side in sides.values():
                 side.close()
+            torch.set_num_threads(self._torch_threads)
             self._watchdog.close()
             raise
 
@@ -106,8 +110,11 @@ class Run(Measured):
                 ROOFLINE, roofline, self._watchdog, count=lambda batch: samples, deliver=delivery(self.device)
             )
         del batch  # a loader may reuse its memory
-        self._rounds = Rounds(sides)
+        for side in sides.values():
+            if side.iterator is None:
+                side.start()
         check_separate(sides)
+        self._rounds = Rounds(sides, self._torch_threads)
         self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
@@ -25,6 +26,7 @@ class LoaderPerfSession:
 
     settings: Settings
     progress: Progress
+    terminal: TextIO
     open_runs: list[Run] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     steal_before_seconds: float = 0.0
@@ -54,10 +56,8 @@ class LoaderPerfSession:
 
     def abandon(self, report: str) -> None:
         """Save what there is before the process ends in the middle of a loader that never returns."""
-        stderr = sys.__stderr__
-        if stderr is not None:
-            stderr.write(f"\n{report}\nThe loader does not return from native code; the process ends here.\n")
-            stderr.flush()
+        self.terminal.write(f"\n{report}\nThe loader does not return from native code; the process ends here.\n")
+        self.terminal.flush()
         for run in list(self.open_runs):
             self.keep(run)
         self.write_json(partial=True)
@@ -103,10 +103,9 @@ SESSION = pytest.StashKey[LoaderPerfSession]()
 
 def begin(config: pytest.Config) -> None:
     """Put a new session object into pytest's stash."""
-    # The terminal reporter's stream is the terminal itself, also while pytest captures a test's output.
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    stream = reporter._tw._file if reporter is not None else sys.stdout  # noqa: SLF001 pytest offers no other way
-    config.stash[SESSION] = LoaderPerfSession(config.stash[SETTINGS], Progress(stream))
+    # While a test runs, pytest captures the descriptors themselves; at this moment they are still the terminal's.
+    terminal = os.fdopen(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "w", encoding="utf-8")
+    config.stash[SESSION] = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
 
 
 def session_of(config: pytest.Config) -> LoaderPerfSession:

@@ -124,9 +124,15 @@ def _check_json(path: Path | None) -> None:
 
 
 def _check_alone(config: pytest.Config) -> None:
-    workers = len(getattr(config.option, "tx", None) or [])
+    workers = sum(_workers(spec) for spec in getattr(config.option, "tx", None) or [])
     if workers > 1 and not hasattr(config, "workerinput"):
         raise pytest.UsageError(
             f"--loaderperf measures one loader at a time, but pytest-xdist was asked for {workers} workers: tests that "
             "run at once would disturb each other's timing. Measure with -n 0, in a run of its own."
         )
+
+
+def _workers(spec: str) -> int:
+    """Workers that one execution spec of xdist stands for: ``2*popen`` is two."""
+    count, times, _ = spec.partition("*")
+    return int(count) if times and count.isdigit() else 1

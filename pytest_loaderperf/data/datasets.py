@@ -31,7 +31,7 @@ class BatchedArrayDataset(ArrayDataset):
     """The same with ``__getitems__``, which gives a whole batch at once: use it with ``collate_fn=as_is``."""
 
     def __getitems__(self, indices: Sequence[int]) -> Pair:
-        chosen = torch.as_tensor(indices)
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
         return self.features[chosen], self.labels[chosen]
 
 

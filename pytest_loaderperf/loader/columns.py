@@ -101,9 +101,9 @@ def as_columns(dataset: object) -> Columns | None:
     elif isinstance(dataset, Mapping):
         fields = dict(dataset)
         rebuild = _DictOf(tuple(dataset))
-    elif type(dataset) is tuple:
+    elif type(dataset) is tuple or (isinstance(dataset, tuple) and hasattr(dataset, "_make")):
         fields = dict(enumerate(dataset))
-        rebuild = tuple
+        rebuild = getattr(dataset, "_make", tuple)
     else:
         return None
     if not fields:
@@ -131,6 +131,8 @@ def _column(name: str, field: object) -> Column:
     dtype: torch.dtype | None = None
     if isinstance(field, torch.Tensor):
         rows, dtype = _tensor_rows(name, field)
+    elif isinstance(field, np.ma.MaskedArray):
+        raise DataError(f"field {name!r} is a masked array, whose mask no tensor can hold. Call .filled(value) first.")
     elif isinstance(field, np.ndarray):
         rows = np.asarray(field)
     else:

@@ -106,12 +106,17 @@ class ReferenceLoader:
         if executor is not None and num_workers is None:
             num_workers = executor.max_workers
         self._plan = self._make_plan(num_workers, prefetch_factor, usable_cores())
+        self._owns_executor = executor is None
         self.executor = executor or PersistentExecutor(self._plan.workers or None)
         self._ring: Ring | None = None
 
     def _make_plan(self, num_workers: int | None, prefetch_factor: int | None, cores: int) -> Plan:
         if isinstance(self._source, Samples):
             workers = num_workers or 0
+            if workers == 0 and prefetch_factor is not None:
+                raise DataError(
+                    "prefetch_factor needs workers: give num_workers=, too. This dataset is not made of arrays."
+                )
             depth = workers * (prefetch_factor or PREFETCH_FACTOR)
             return Plan(workers, depth, 1, depth)
         workers = min(MAX_DEFAULT_WORKERS, cores) - 1 if num_workers is None else num_workers
@@ -224,8 +229,9 @@ class ReferenceLoader:
                 self._ring = ring
 
     def close(self) -> None:
-        """End the executor's threads and free the buffers. May be called twice."""
-        self.executor.close()
+        """End the threads, unless the executor was given, and free the buffers. May be called twice."""
+        if self._owns_executor:
+            self.executor.close()
         self._ring = None
 
     def __enter__(self) -> Self:

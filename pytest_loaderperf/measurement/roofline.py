@@ -12,6 +12,7 @@ from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.structure import array_leaves
 
 SOURCE_NBYTES_MOST = 256 << 20  # beyond every cache, yet small beside a machine's memory
+_BATCHES_MOST = 1 << 14  # each costs some hundred bytes of views
 _UNKNOWN_EPOCH_NBYTES = 64 << 20
 
 
@@ -33,7 +34,7 @@ class Roofline:
             )
         nbytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
         wanted = nbytes * epoch_batches if epoch_batches else _UNKNOWN_EPOCH_NBYTES
-        batches = max(2, min(wanted, SOURCE_NBYTES_MOST) // nbytes)
+        batches = max(2, min(min(wanted, SOURCE_NBYTES_MOST) // nbytes, _BATCHES_MOST))
         self._sources, self._buffers, tensors = [], [], []
         for leaf in leaves:
             size = leaf.numel() * leaf.element_size()

@@ -6,9 +6,11 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
@@ -22,6 +24,7 @@ _PROBE_SECONDS = 0.02
 _PROBE_BATCHES = 64
 _REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
 _REBUILD_SHARE = 0.25  # of the measuring time at most
+_TRIES = 4  # epochs whose lengths vary may each turn out shorter than the one before
 _IMPATIENT_SECONDS = 0.01  # for a side that has shown never to be idle
 
 
@@ -42,9 +45,9 @@ class Round:
 
 
 class Rounds:
-    """Measures ``sides`` in rounds and keeps every record; the sides are closed with ``close()``."""
+    """Measures ``sides`` in rounds, each with ``torch_threads``, and keeps every record; ``close()`` closes the sides."""
 
-    def __init__(self, sides: Mapping[str, Side]) -> None:
+    def __init__(self, sides: Mapping[str, Side], torch_threads: int) -> None:
         self.sides = sides
         self.done: list[Round] = []
         self.seconds = 0.0
@@ -53,6 +56,7 @@ class Rounds:
         self._since_build = dict.fromkeys(sides, 0)
         self._seconds_since_build = dict.fromkeys(sides, 0.0)
         self._last: str | None = None
+        self._threads = torch_threads
         self._order = random.Random()  # noqa: S311 no secret depends on it
 
     def observe(self, keys: Sequence[Key]) -> Round:
@@ -61,13 +65,13 @@ class Rounds:
         names = list(dict.fromkeys(key.side for key in keys))
         for name in names:
             self._rebuild_if_due(self.sides[name])
-        while True:
+        for tries_left in reversed(range(_TRIES)):
             try:
-                records = self._one_round(keys, self._trial_batches(names))
+                records = self._one_round(keys, self._trial_batches(keys))
                 break
-            except ShortEpochError as error:
-                if max(self._affordable(name) for name in names) < 0 or self._trial_batches(names) < MIN_TRIAL_BATCHES:
-                    raise error from None
+            except ShortEpochError:  # now the length of the epoch is known, and a shorter trial fits
+                if tries_left == 0:
+                    raise
         took_s = time.perf_counter() - began_s
         self.done.append(Round(records, took_s))
         self.seconds += took_s
@@ -76,14 +80,11 @@ class Rounds:
             self._seconds_since_build[name] += took_s
         return self.done[-1]
 
-    def has(self, key: Key) -> bool:
-        """Whether any round holds ``key``."""
-        return any(key in seen.records for seen in self.done)
-
     def _one_round(self, keys: Sequence[Key], batches: int) -> dict[Key, Record]:
         records: dict[Key, Record] = {}
         for key in self._order.sample(list(keys), len(keys)):
             self._quieten()
+            torch.set_num_threads(self._threads)  # whatever a side has made of it
             with _collector_off():
                 records[key] = key.kind.observe(self.sides[key.side], batches)
             self._last = key.side
@@ -103,13 +104,17 @@ class Rounds:
         side = self.sides[name]
         return _ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
 
-    def _trial_batches(self, names: Sequence[str]) -> int:
+    def _trial_batches(self, keys: Sequence[Key]) -> int:
+        names = {key.side for key in keys}
+        shortest = min(names, key=self._affordable)
+        if self._affordable(shortest) < MIN_TRIAL_BATCHES and any(isinstance(key.kind, Steady) for key in keys):
+            raise self.sides[shortest].short_epoch_error()
         fastest = min(self._batch_seconds[name] for name in names)
         slowest = max(self._batch_seconds[name] for name in names)
         wanted = min(_TRIAL_SECONDS / fastest, _LONGEST_TRIAL_SECONDS / slowest)
         # Not fewer than a side may have ready: batches come from its workers in bursts.
         least = max(MIN_TRIAL_BATCHES, *(self.sides[name].warmup_batches for name in names))
-        return min(max(least, round(wanted)), *(self._affordable(name) for name in names), _ENDLESS)
+        return min(max(least, round(wanted)), self._affordable(shortest))
 
     def _rebuild_if_due(self, side: Side) -> None:
         name = side.name
@@ -125,6 +130,7 @@ class Rounds:
         """Close every side. May be called twice."""
         for side in self.sides.values():
             side.close()
+        torch.set_num_threads(self._threads)
         gc.collect()
 
 
@@ -133,7 +139,8 @@ _ENDLESS = 1 << 20
 
 def _probe(side: Side) -> float:
     """Median seconds a batch takes, from the first few."""
-    side.start()
+    if side.iterator is None:
+        side.start()
     latencies: list[int] = []
     deadline_s = time.perf_counter() + _PROBE_SECONDS
     while len(latencies) < _PROBE_BATCHES and (time.perf_counter() < deadline_s or not latencies):
@@ -158,7 +165,3 @@ def _collector_off() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-Progress = Callable[[str], None]
-STEADY = Steady()

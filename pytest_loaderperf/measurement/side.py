@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
-import torch
-
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
@@ -21,11 +19,7 @@ Deliver = Callable[[Any], Any]
 
 
 class ShortEpochError(LoaderError):
-    """The epoch has fewer batches than the trial wanted; ``batches`` is how many it has."""
-
-    def __init__(self, message: str, batches: int) -> None:
-        super().__init__(message)
-        self.batches = batches
+    """The epoch has fewer batches than the trial wanted."""
 
 
 class Side:
@@ -55,6 +49,7 @@ class Side:
         self.starts: list[StartRecord] = []
         self.exits: list[ExitRecord] = []
         self.build_seconds = 0.0
+        self._started = False
         self.loader: Any = None
         self.build()
 
@@ -62,15 +57,14 @@ class Side:
         """Make the loader anew where there is a factory, and forget the running epoch."""
         self.drop_epoch()
         began_s = time.perf_counter()
-        threads = torch.get_num_threads()
         if not self.rebuildable:
             self.loader = self._source
         else:
             self.loader = None
             with self._watchdog.stage(f"{self.name}: building the loader"):
                 self.loader = self._call_factory()
-        torch.set_num_threads(threads)
         self.build_seconds = time.perf_counter() - began_s
+        self._started = False
         ahead = _prefetched_batches(self.loader)
         self.warmup_batches = max(1, ahead)  # after a pause, at least one batch for the caches
 
@@ -128,8 +122,9 @@ class Side:
         return batch, record
 
     def _first_batch(self) -> tuple[Any, StartRecord]:
-        if iter(self.loader) is self.loader and self.epoch_batches is not None and self.rebuildable:
-            self.build()
+        if self._started and self.rebuildable and isinstance(self.loader, Iterator):
+            self.build()  # a generator has no second epoch
+        self._started = True
         with self._watchdog.stage(f"{self.name}: waiting for the first batch"):
             began_ns = _clock()
             self._iterator = iter(self.loader)
@@ -165,12 +160,14 @@ class Side:
             record = self.take(batches)
             if record is not None:
                 return record
-        assert self.epoch_batches is not None
-        raise ShortEpochError(
+        raise self.short_epoch_error()
+
+    def short_epoch_error(self) -> ShortEpochError:
+        """The error for a side whose epochs hold too few batches for a trial."""
+        return ShortEpochError(
             f"the {self.name} loader gives {self.epoch_batches} batches an epoch, but a trial needs at least "
             f"{self.warmup_batches + MIN_TRIAL_BATCHES}: {self.warmup_batches} untimed, as many as it may prefetch, "
-            f"and {MIN_TRIAL_BATCHES} timed. Use more samples, a smaller batch_size, or fewer workers.",
-            self.epoch_batches,
+            f"and {MIN_TRIAL_BATCHES} timed. Use more samples, a smaller batch_size, or fewer workers."
         )
 
     def take(self, batches: int) -> SteadyRecord | None:

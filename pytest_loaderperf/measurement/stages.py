@@ -6,6 +6,8 @@ import time
 from itertools import islice
 from typing import Any
 
+from torch.utils.data import IterableDataset
+
 _BATCHES = 16  # enough for shares to a few percent; a slow dataset is charged for no more
 
 
@@ -17,7 +19,7 @@ def stage_shares(loader: Any) -> dict[str, float]:
     batch_sampler: Any = getattr(loader, "batch_sampler", None)
     dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
-    if batch_sampler is None or collate is None or not hasattr(dataset, "__getitem__"):
+    if batch_sampler is None or collate is None or isinstance(dataset, IterableDataset):
         return {}
     spent_ns = {"sampler": 0, "fetch": 0, "collate": 0}
     fetch_all = getattr(dataset, "__getitems__", None)

@@ -80,7 +80,7 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
     lines = [TableLine(_row(heads, widths), "bold")]
     for run, run_rows in zip(runs, rows, strict=True):
-        lines.append(TableLine(_fit(f"{run['nodeid']}  ({_seconds(run)})", width), "bold"))
+        lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]
         lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
         lines += [TableLine(_fit(f"  note: {note}", width), "yellow") for note in run["notes"]]
@@ -90,10 +90,6 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
 def _label(side: Document) -> str:
     """``loader`` and ``against`` say little: the type tells which it is. Names that a user gave stand alone."""
     return f"{side['name']}: {side['kind']}" if side["name"] in ("loader", "against") else str(side["name"])
-
-
-def _seconds(run: Document) -> str:
-    return f"{run['seconds']:.1f} s"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -107,6 +103,11 @@ def _claim_lines(claim: Document, width: int) -> list[TableLine]:
     head, tail = f"  {claim['verdict']}  {claim['claim']}", f"  {measured}, {claim['seconds']:.1f} s"
     texts = [head + tail] if len(head) + len(tail) <= width else [head, f"      {tail}"]
     return [TableLine(_fit(text, width), _COLORS[claim["verdict"]]) for text in texts]
+
+
+def _fit_end(text: str, width: int) -> str:
+    """The end of a node id tells more than its beginning."""
+    return text if len(text) <= width else f"...{text[3 - width :]}"
 
 
 def _fit(text: str, width: int) -> str:

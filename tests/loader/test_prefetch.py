@@ -185,7 +185,8 @@ def test_a_closed_executor_never_leaves_the_consumer_waiting(ending):
 def test_two_consumers_share_an_executor_of_one_thread(helps):
     with PersistentExecutor(1) as executor:
         both = [
-            Prefetcher((partial(int, i) for i in range(10)), executor, workers=1, ahead=2, helps=helps) for _ in range(2)
+            Prefetcher((partial(int, i) for i in range(10)), executor, workers=1, ahead=2, helps=helps)
+            for _ in range(2)
         ]
         assert list(zip(*both, strict=True)) == [(i, i) for i in range(10)]
 

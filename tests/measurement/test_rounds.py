@@ -34,7 +34,7 @@ def make_rounds(monkeypatch):
 
     def make(**sources):
         sides = {name: Side(name, source, watchdog, count=None, deliver=None) for name, source in sources.items()}
-        made.append(Rounds(sides))
+        made.append(Rounds(sides, torch.get_num_threads()))
         return made[-1]
 
     yield make

@@ -88,9 +88,8 @@ def test_an_epoch_that_is_too_short_says_what_a_trial_needs(make_side):
         "prefetch, and 4 timed. Use more samples, a smaller batch_size, or fewer workers."
     )
     side = make_side(Ticking(length=5, prefetch_depth=3))
-    with pytest.raises(ShortEpochError, match=words) as error:
+    with pytest.raises(ShortEpochError, match=words):
         side.steady(4)
-    assert error.value.batches == 5
 
 
 def test_the_first_batch_and_the_end_of_an_epoch_are_timed(make_side):

@@ -117,31 +117,11 @@ def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, s
 
 
 def test_the_ini_key_sets_the_timeout_of_every_test(pytester):
-    pytester.makeini("[pytest]\nloaderperf_timeout = 0.3")
+    pytester.makeini("[pytest]\nloaderperf_timeout = 1")
     pytester.makepyfile(test_it=HANGING.replace("{factory}", "lambda: build('next', sleeps)").replace("{marker}", ""))
     result = pytester.runpytest_subprocess("--loaderperf", timeout=25)
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines("*nothing came for 0.3 s in stage 'loader: waiting for a batch'*")
-
-
-def test_a_loader_that_is_slow_but_alive_is_left_alone(pytester):
-    pytester.makepyfile(
-        """
-        import time
-        import pytest
-        import torch
-
-        def batches():
-            while True:
-                time.sleep(0.02)
-                yield torch.zeros(4)
-
-        @pytest.mark.loaderperf(timeout=0.4, budget=0.1)
-        def test_it(loaderperf):
-            loaderperf(batches)
-        """
-    )
-    pytester.runpytest_subprocess("--loaderperf", timeout=25).assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines("*nothing came for 1 s in stage 'loader: waiting for a batch'*")
 
 
 def test_a_loader_stuck_in_native_code_ends_the_process_with_the_report_and_the_results_so_far(pytester):
