@@ -12,6 +12,7 @@ from typing import Generic, Self, TypeVar
 
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader.executor import PersistentExecutor
+from pytest_loaderperf.loader.placement import Placement
 
 T = TypeVar("T")
 Task = Callable[[], T]
@@ -69,10 +70,12 @@ class _Pumps(Generic[T]):
         self._running: list[Future[None]] = []
         self._threads: set[int] = set()
         self._active = 0
+        self._placement = Placement()
         # Re-entrant: garbage collection may close another iteration, or this one, in the middle of anything.
         self._lock = threading.RLock()
 
     def submit(self, job: _Job[T]) -> None:
+        self._placement.note_consumer()
         with self._lock:
             self._jobs.append(job)
             if self._active == self._workers:
@@ -84,15 +87,18 @@ class _Pumps(Generic[T]):
 
     def _pump(self) -> None:
         self._threads.add(threading.get_ident())
+        avoided = -1
         while True:
             with self._lock:
                 if not self._jobs:
                     self._active -= 1
                     self._threads.discard(threading.get_ident())
-                    return
+                    break
                 job = self._jobs.popleft()
+            avoided = self._placement.avoid_consumer(avoided)
             job.run()
             del job
+        self._placement.leave()
 
     def _ended(self, future: Future[None]) -> None:
         if not future.cancelled():

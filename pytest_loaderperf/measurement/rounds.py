@@ -45,7 +45,7 @@ class Round:
 
 
 class Rounds:
-    """Measures ``sides`` in rounds, each with ``torch_threads``, and keeps every record; ``close()`` closes the sides."""
+    """Measures ``sides`` in rounds, each with ``torch_threads``; keeps every record; ``close()`` closes the sides."""
 
     def __init__(self, sides: Mapping[str, Side], torch_threads: int) -> None:
         self.sides = sides

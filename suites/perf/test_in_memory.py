@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
@@ -43,14 +44,13 @@ def test_same_loader_twice_passes(loaderperf, loaders):
 
 
 def test_memory_is_bounded_by_the_prefetch_depth(loaderperf, workload):
-    """Batches of 8 MB, so that a batch too many cannot hide in the allocator's slack of about 1 MB."""
-    vectors = workload("vectors")
-    batch_size = 2500
-    batch_nbytes = batch_size * vectors.nbytes // len(vectors.labels)
+    """Batches of 16 MB, so that a batch too many cannot hide in the slack of a quarter of one."""
+    rows = np.concatenate([workload("vectors").features] * 4)
+    batch_size = 5000
+    batch_nbytes = batch_size * rows[0].nbytes
 
     def make_loader():
-        return ReferenceLoader(vectors.arrays, batch_size, shuffle=True, num_workers=1, prefetch_factor=1)
+        return ReferenceLoader(rows, batch_size, shuffle=True, num_workers=1, prefetch_factor=1)
 
     run = loaderperf(make_loader)
-    slack = batch_nbytes // 4
-    assert run.peak_memory <= (make_loader().prefetch_depth + 2) * batch_nbytes + slack
+    assert run.peak_memory <= (make_loader().prefetch_depth + 2) * batch_nbytes + batch_nbytes // 4
