@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_loaderperf.plugin import measures
 from pytest_loaderperf.session import session_of
+from pytest_loaderperf.settings import measures
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import Verdict, quantile
@@ -14,9 +14,6 @@ from pytest_loaderperf.measurement import Exit, Key, Kind, Resources, Start, Ste
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.report.figures import figure
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND, Quantity, as_seconds
-
-if TYPE_CHECKING:
-    from pytest_loaderperf.run import Run
 
 NS = 1e-9
 LATENCY_QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -58,6 +55,28 @@ DEFINITIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric's value over all records so far, its 95 % interval, and how many observations there are."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Claims(Protocol):
+    """What a metric belongs to: it knows what has been measured, and settles claims."""
+
+    def estimate(self, key: Key, definition: Definition) -> Estimate:
+        """A metric over all records so far; measures first where there are none."""
+        ...
+
+    def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
+        """Measure until the claim is settled or its budget spent."""
+        ...
+
+
 class Metric:
     """A measured quantity of one side of a run. ``<=`` and ``>=`` against a number, a time or another metric claim.
 
@@ -66,7 +85,7 @@ class Metric:
 
     __hash__ = None  # type: ignore[assignment]  # equality is refused, see __eq__
 
-    def __init__(self, run: Run, side: str, prefix: str, definition: Definition, factor: float = 1.0) -> None:
+    def __init__(self, run: Claims, side: str, prefix: str, definition: Definition, factor: float = 1.0) -> None:
         self.run, self.side, self.definition, self.factor = run, side, definition, factor
         self._prefix = prefix
 
@@ -191,7 +210,7 @@ class BatchLatency:
 class Measured:
     """The metrics of one side of a run."""
 
-    def __init__(self, run: Run, side: str, prefix: str) -> None:
+    def __init__(self, run: Claims, side: str, prefix: str) -> None:
         self._run, self._side, self._prefix = run, side, prefix
 
     def metric(self, name: str) -> Metric:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pytest_loaderperf.judge import claim_alpha
 from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS
-
-if TYPE_CHECKING:
-    from pytest_loaderperf.run import Run
 
 DEFAULT_BUDGET_SECONDS = 10.0
 DEFAULT_ALPHA = 0.001
@@ -20,8 +17,8 @@ DEFAULT_ALPHA = 0.001
 class Options:
     """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim.
 
-    ``progress`` is told what is measured, ``abandon`` that the process must end, ``on_close`` that the run is about to
-    release what it measured.
+    ``progress`` is told what is measured; ``abandon``, with a report, that the process must end; ``on_close``, with the
+    run, that it is about to release what it measured.
     """
 
     budget_seconds: float = DEFAULT_BUDGET_SECONDS
@@ -30,7 +27,7 @@ class Options:
     next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))
     progress: Callable[[str], None] = lambda text: None
     abandon: Callable[[str], None] = lambda report: None
-    on_close: Callable[[Run], None] = lambda run: None
+    on_close: Callable[[Any], None] = lambda run: None
 
 
 def alpha_shares(alpha: float) -> Callable[[], float]:

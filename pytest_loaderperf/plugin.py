@@ -7,11 +7,6 @@ import pytest
 from pytest_loaderperf import fixtures, settings
 
 
-def measures(item: pytest.Item) -> bool:
-    """Whether a test measures loaders."""
-    return "loaderperf" in getattr(item, "fixturenames", ())
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     settings.add_options(parser)
 
@@ -32,5 +27,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.stash[settings.SETTINGS].measuring:
-        for item in filter(measures, items):
+        for item in filter(settings.measures, items):
             item.add_marker(pytest.mark.skip(reason=settings.SKIP_REASON))

@@ -9,10 +9,10 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pytest_loaderperf.measurement import Key
-from pytest_loaderperf.metric import DEFINITIONS
+from pytest_loaderperf.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.report import run_document
 from pytest_loaderperf.report.document import metric_entry
-from pytest_loaderperf.run import Estimate, Run
+from pytest_loaderperf.run import Run
 from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
 

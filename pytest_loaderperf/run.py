@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,23 +34,13 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
-from pytest_loaderperf.metric import DEFINITIONS, Definition, Measured, Metric, limit_text
+from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, limit_text
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE, check_separate, epoch_batches, named
 from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
 _FIRST_SHARE = 0.3  # of the budget at most
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric's value over all records so far, its 95 % interval, and how many observations there are."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 class Run(Measured):

@@ -63,6 +63,11 @@ class Settings(NamedTuple):
 SETTINGS = pytest.StashKey[Settings]()
 
 
+def measures(item: pytest.Item) -> bool:
+    """Whether a test measures loaders."""
+    return "loaderperf" in getattr(item, "fixturenames", ())
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register the command-line options and ini keys."""
     group = parser.getgroup("loaderperf", "measuring data loaders (pytest-loaderperf)")
