@@ -64,6 +64,8 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.results import document_of, head_commit
     from pytest_loaderperf.run import Run
 
+    if options.json is not None and (problem := settings.not_a_file(options.json)):
+        raise LoaderPerfError(f"--json: {problem}")
     width = shutil.get_terminal_size().columns
     progress = Progress(sys.stderr, width)
     against = None if options.against is None else resolve(options.against)

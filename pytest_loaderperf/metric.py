@@ -106,6 +106,9 @@ class Metric:
         """This metric's value in one record."""
         return self.factor * self.definition.of(record)
 
+    def __bool__(self) -> bool:
+        raise ClaimError(f"{self.text} by itself claims nothing. Compare it: assert run.throughput >= ...")
+
     def __float__(self) -> float:
         return self.value
 
@@ -181,7 +184,7 @@ class Metric:
         if unit != self.unit:
             raise ClaimError(
                 f"{self.text} is in {_spell(self.unit)}, but {text} is in {_spell(unit)}. Compare like with like: "
-                "a throughput with samples/s, a latency with a time such as 5 * ms."
+                "a throughput with samples/s, a latency with a time such as 5 * ms, a memory with bytes."
             )
 
 
@@ -205,6 +208,11 @@ class BatchLatency:
     def __init__(self, view: Measured) -> None:
         for name in LATENCY_QUANTILES:
             setattr(self, name, view.metric(f"batch_latency_{name}"))
+
+    def _refuse(self, _other: object) -> NoReturn:
+        raise ClaimError("batch_latency has p50, p95 and p99. Compare one of them: run.batch_latency.p99 <= 5 * ms.")
+
+    __le__ = __ge__ = __lt__ = __gt__ = _refuse
 
 
 class Measured:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,12 +35,15 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
+from pytest_loaderperf.measurement.rounds import restore_threads
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, limit_text
 from pytest_loaderperf.options import Options
+from pytest_loaderperf.report import explain
 from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE, check_separate, epoch_batches, named
 from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
+_PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
 _FIRST_SHARE = 0.3  # of the budget at most
 
 
@@ -72,6 +76,7 @@ class Run(Measured):
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
         self._torch_threads = torch.get_num_threads()
+        torch.ones(_PARALLEL_ELEMENTS).sum()  # torch's own threads start now, and are not taken for a loader's
         sides: dict[str, Side] = {}
         try:
             for side_name, source in {LOADER: make_loader, **named(against)}.items():
@@ -82,7 +87,7 @@ class Run(Measured):
         except BaseException:
             for side in sides.values():
                 side.close()
-            torch.set_num_threads(self._torch_threads)
+            restore_threads(self._torch_threads)
             self._watchdog.close()
             raise
 
@@ -205,11 +210,14 @@ class Run(Measured):
         for seen in self.rounds.done:
             if all(key in seen.records for key in keys):
                 add(seen.records)
-        spent_s = 0.0
-        while test.n == 0 or (test.outcome(alpha) is Outcome.INCONCLUSIVE and spent_s < self.options.budget_seconds):
+        spent_s = longest_s = 0.0
+        while test.n == 0 or (
+            test.outcome(alpha) is Outcome.INCONCLUSIVE and spent_s + longest_s < self.options.budget_seconds
+        ):
             self.options.progress(f"{text}: {test.n} observations, {spent_s:.0f} s")
-            add(self.rounds.observe(keys).records)
-            spent_s = time.perf_counter() - began_s
+            seen = self.rounds.observe(keys)
+            add(seen.records)
+            spent_s, longest_s = time.perf_counter() - began_s, max(longest_s, seen.seconds)
         affordable = round(test.n * self._affordable_rounds(keys, spent_s))
         paired = isinstance(right, Metric)
         verdict = Verdict(
@@ -224,6 +232,7 @@ class Run(Measured):
             seconds=spent_s,
             alpha=alpha,
         )
+        verdict = replace(verdict, words="\n".join(explain(verdict, {})))
         self.verdicts.append(verdict)
         self._last[left.text, op, right_text] = verdict
         if not verdict and not self.stages:

@@ -115,14 +115,24 @@ def read_settings(config: pytest.Config) -> Settings:
     return settings
 
 
+def not_a_file(path: Path) -> str | None:
+    """Why a result cannot be put at ``path``: a device, a pipe or a folder is not replaced by a file."""
+    target = path.resolve()
+    if (target.exists() and not target.is_file()) or target.parts[:2] in (("/", "dev"), ("/", "proc")):
+        return f"cannot write {path}. Expected the path of a file in a writable folder."
+    return None
+
+
 def _check_json(path: Path | None) -> None:
     if path is None:
         return
+    if problem := not_a_file(path):
+        raise pytest.UsageError(f"--loaderperf-json: {problem}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise pytest.UsageError(f"--loaderperf-json: cannot make the folder of {path}: {error}") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK):
         raise pytest.UsageError(
             f"--loaderperf-json: cannot write {path}. Expected the path of a file in a writable folder."
         )

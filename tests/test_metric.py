@@ -64,7 +64,9 @@ def test_a_comparison_is_a_claim_with_a_text(run, loader, other, compare, claim)
     assert run.claims == [claim]
 
 
-UNLIKE = "Compare like with like: a throughput with samples/s, a latency with a time such as 5 * ms."
+UNLIKE = (
+    "Compare like with like: a throughput with samples/s, a latency with a time such as 5 * ms, a memory with bytes."
+)
 BOTH = "Measure both in one: loaderperf(a, against=b), then compare with run.against."
 KINDS = "compares with a number, a quantity such as 5 * ms, or a metric of the same run"
 

@@ -214,6 +214,10 @@ class Verdict:
     counted: str
     seconds: float
     alpha: float
+    words: str = ""
+
+    def __repr__(self) -> str:
+        return self.words or f"{self.ruling.outcome}: {self.claim}"
 
     def __bool__(self) -> bool:
         return self.ruling.outcome is not Outcome.FAIL

@@ -125,6 +125,7 @@ class _Pumps(Generic[T]):
         if threading.get_ident() in self._threads:
             return False
         wait([future for future in self._running if not future.cancel()])
+        self._running = []  # they refer to this object, and so keep the executor's threads alive
         return True
 
 

@@ -59,6 +59,8 @@ class Samples:
             for index in indices:
                 where = f"sample {index}"
                 samples.append(self._dataset[index])
+        except StopIteration as error:
+            raise RuntimeError(f"the dataset raised StopIteration in stage fetch, for {where}") from error
         except Exception as error:
             error.add_note(f"raised in stage fetch, for {where}")
             raise

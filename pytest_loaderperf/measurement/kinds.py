@@ -41,7 +41,7 @@ class Steady:
         record = side.steady(batches)
         if record.wall_ns <= 0 or min(record.latencies_ns) < 0:
             raise MeasureError(
-                f"the clock says that {batches} batches of the {side.name} loader took {record.wall_ns} ns. Expected a "
+                f"the clock says that {batches} batches of {side.called} took {record.wall_ns} ns. Expected a "
                 "positive duration: the clock of this machine stands still or goes backwards, and nothing can be timed."
             )
         return record
@@ -85,7 +85,7 @@ class Step:
                 return StepRecord(*measured)
             side.start()
         raise LoaderError(
-            f"the {side.name} loader gives {side.epoch_batches} batches an epoch, but data_wait(step=...) needs "
+            f"{side.called} gives {side.epoch_batches} batches an epoch, but data_wait(step=...) needs "
             f"{needed}. Use more samples, a smaller batch_size, or fewer workers."
         )
 

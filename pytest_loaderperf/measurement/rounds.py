@@ -20,6 +20,7 @@ from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, ShortEpochErro
 
 _TRIAL_SECONDS = 0.005  # of the fastest side: long against the clock, short against the machine's moods
 _LONGEST_TRIAL_SECONDS = 0.06  # of the slowest side
+_SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
 _PROBE_SECONDS = 0.02
 _PROBE_BATCHES = 64
 _REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
@@ -53,6 +54,8 @@ class Rounds:
         self.seconds = 0.0
         self.never_idle: set[str] = set()
         self._batch_seconds = {name: _probe(side) for name, side in sides.items()}
+        for name, side in sides.items():
+            side.slow = self._batch_seconds[name] > _SLOW_SECONDS
         self._since_build = dict.fromkeys(sides, 0)
         self._seconds_since_build = dict.fromkeys(sides, 0.0)
         self._last: str | None = None
@@ -84,7 +87,7 @@ class Rounds:
         records: dict[Key, Record] = {}
         for key in self._order.sample(list(keys), len(keys)):
             self._quieten()
-            torch.set_num_threads(self._threads)  # whatever a side has made of it
+            restore_threads(self._threads)
             with _collector_off():
                 records[key] = key.kind.observe(self.sides[key.side], batches)
             self._last = key.side
@@ -113,7 +116,7 @@ class Rounds:
         slowest = max(self._batch_seconds[name] for name in names)
         wanted = min(_TRIAL_SECONDS / fastest, _LONGEST_TRIAL_SECONDS / slowest)
         # Not fewer than a side may have ready: batches come from its workers in bursts.
-        least = max(MIN_TRIAL_BATCHES, *(self.sides[name].warmup_batches for name in names))
+        least = max(1, *(self.sides[name].warmup_batches for name in names))
         return min(max(least, round(wanted)), self._affordable(shortest))
 
     def _rebuild_if_due(self, side: Side) -> None:
@@ -130,7 +133,7 @@ class Rounds:
         """Close every side. May be called twice."""
         for side in self.sides.values():
             side.close()
-        torch.set_num_threads(self._threads)
+        restore_threads(self._threads)
         gc.collect()
 
 
@@ -150,10 +153,16 @@ def _probe(side: Side) -> float:
         latencies.append(record.wall_ns)
     if not latencies:
         raise LoaderError(
-            f"the {side.name} loader gives 1 batch an epoch, but a trial needs at least "
+            f"{side.called} gives 1 batch an epoch, but a trial needs at least "
             f"{side.warmup_batches + MIN_TRIAL_BATCHES}. Use more samples, a smaller batch_size, or fewer workers."
         )
     return max(1, statistics.median(latencies)) / 1e9
+
+
+def restore_threads(torch_threads: int) -> None:
+    """Put torch's number of threads back where a loader has changed it; setting it anew would start threads."""
+    if torch.get_num_threads() != torch_threads:
+        torch.set_num_threads(torch_threads)
 
 
 @contextmanager

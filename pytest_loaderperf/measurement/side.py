@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
+import psutil
+
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
@@ -37,25 +39,30 @@ class Side:
         self.name = name
         self.rebuildable = _is_factory(source)
         if not self.rebuildable:
-            _check_loader(source, f"{name} loader")
+            _check_loader(source, self.called)
         self._source = source
         self._watchdog = watchdog
         self._own_count = count
         self._deliver = deliver
         self._iterator: Iterator[Any] | None = None
         self._taken = 0
+        self._prefetched = 0
         self.epoch_batches: int | None = None
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
         self.exits: list[ExitRecord] = []
         self.build_seconds = 0.0
         self._started = False
+        self.slow = False
+        self._works_aside: bool | None = None
         self.loader: Any = None
         self.build()
 
     def build(self) -> None:
         """Make the loader anew where there is a factory, and forget the running epoch."""
         self.drop_epoch()
+        if self._works_aside is None:
+            self._helpers_before = _helpers()
         began_s = time.perf_counter()
         if not self.rebuildable:
             self.loader = self._source
@@ -65,12 +72,20 @@ class Side:
                 self.loader = self._call_factory()
         self.build_seconds = time.perf_counter() - began_s
         self._started = False
-        ahead = _prefetched_batches(self.loader)
-        self.warmup_batches = max(1, ahead)  # after a pause, at least one batch for the caches
+
+    @property
+    def called(self) -> str:
+        """The side in an error's words."""
+        return "the loader" if self.name == "loader" else f"the {self.name} loader"
+
+    @property
+    def warmup_batches(self) -> int:
+        """Untimed batches before a trial: as many as may be ready, else one for the caches, if it is not slow."""
+        return self._prefetched or (0 if self.slow else 1)
 
     def _call_factory(self) -> Any:
         factory: Any = self._source
-        called = f"the {self.name} factory {getattr(factory, '__name__', type(factory).__name__)}()"
+        called = f"{self.called} factory {getattr(factory, '__name__', type(factory).__name__)}()"
         try:
             loader = factory()
         except Exception as error:
@@ -110,7 +125,7 @@ class Side:
         if batch is _NOTHING:
             again = "" if self.epoch_batches is None else f" after an epoch of {self.epoch_batches}"
             raise LoaderError(
-                f"the {self.name} loader gave no batch{again}. Expected at least one: is the dataset empty, is "
+                f"{self.called} gave no batch{again}. Expected at least one: is the dataset empty, is "
                 "drop_last dropping everything, or does it give one epoch only? Then give a factory."
             )
         self._count = self._own_count or counter(batch)
@@ -118,6 +133,10 @@ class Side:
         self.batch_nbytes = batch_nbytes(batch)
         self._taken = 1
         self.children = child_pids()
+        if self._works_aside is None:
+            unseen = not self.rebuildable and not isinstance(self.loader, Sized)  # what it started, it started before
+            self._works_aside = unseen or _helpers() > self._helpers_before
+        self._prefetched = _prefetched_batches(self.loader, works_aside=self._works_aside)
         self.starts.append(record)
         return batch, record
 
@@ -137,7 +156,7 @@ class Side:
         samples = self._count(batch)
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
             raise LoaderError(
-                f"the {self.name} loader: a batch must hold a whole number of samples from 1 up, but {samples!r} came. "
+                f"{self.called}: a batch must hold a whole number of samples from 1 up, but {samples!r} came. "
                 "Mend count=, or keep empty batches out of the loader."
             )
         return samples
@@ -155,7 +174,7 @@ class Side:
                 fresh = 1
             else:
                 fresh = 0
-            if self.take(self.warmup_batches - fresh) is None:
+            if self.take(max(0, self.warmup_batches - fresh)) is None:
                 continue
             record = self.take(batches)
             if record is not None:
@@ -165,7 +184,7 @@ class Side:
     def short_epoch_error(self) -> ShortEpochError:
         """The error for a side whose epochs hold too few batches for a trial."""
         return ShortEpochError(
-            f"the {self.name} loader gives {self.epoch_batches} batches an epoch, but a trial needs at least "
+            f"{self.called} gives {self.epoch_batches} batches an epoch, but a trial needs at least "
             f"{self.warmup_batches + MIN_TRIAL_BATCHES}: {self.warmup_batches} untimed, as many as it may prefetch, "
             f"and {MIN_TRIAL_BATCHES} timed. Use more samples, a smaller batch_size, or fewer workers."
         )
@@ -199,6 +218,9 @@ class Side:
                 samples += count(batch)
         except StopIteration:
             self._stop_ns = clock() - call_ns
+        except Exception as error:
+            error.add_note(f"raised by {self.called} while it was measured")
+            raise
         del batch
         return samples, end_ns - began_ns
 
@@ -252,27 +274,35 @@ def _is_factory(source: object) -> bool:
 
 
 def _check_loader(source: object, what: str) -> None:
-    if not hasattr(source, "__iter__"):
+    if not hasattr(source, "__iter__") or isinstance(source, (str, bytes)):
         raise LoaderError(
-            f"the {what} must be a factory, a function without arguments that returns a loader, but "
+            f"{what} must be a factory, a function without arguments that returns a loader, but "
             f"{type(source).__name__} came, which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         )
     if isinstance(source, Iterator):
         raise LoaderError(
-            f"the {what} is a one-shot {type(source).__name__}, which can be iterated once; measuring needs many "
+            f"{what} is a one-shot {type(source).__name__}, which can be iterated once; measuring needs many "
             "epochs. Give the function that makes it, without calling it."
         )
 
 
-def _prefetched_batches(loader: Any) -> int:
-    """How many batches the loader may have ready before they are asked for."""
+def _helpers() -> int:
+    """Threads of this process, those of native code among them, and its children."""
+    return psutil.Process().num_threads() + len(child_pids())
+
+
+def _prefetched_batches(loader: Any, *, works_aside: bool) -> int:
+    """How many batches the loader may have ready before they are asked for.
+
+    One that does not say can have none unless it ``works_aside``, on threads or in processes of its own.
+    """
     depth = getattr(loader, "prefetch_depth", None)
     if isinstance(depth, int):
         return depth
     workers = getattr(loader, "num_workers", None)
     if isinstance(workers, int):
         return workers * (getattr(loader, "prefetch_factor", None) or 0)
-    return 0 if isinstance(loader, (Sized, list, tuple)) else _UNKNOWN_PREFETCH
+    return _UNKNOWN_PREFETCH if works_aside and not isinstance(loader, (list, tuple)) else 0
 
 
 __all__ = ["MIN_TRIAL_BATCHES", "Deliver", "ShortEpochError", "Side", "count_samples"]

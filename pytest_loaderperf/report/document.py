@@ -83,6 +83,7 @@ def result_document(
 
 def write_json(document: Document, path: Path) -> None:
     """Write the file so that it is complete or absent. Raises OSError."""
+    path = path.resolve()  # a link goes on pointing where it did
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

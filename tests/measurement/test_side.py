@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -66,12 +68,36 @@ def test_as_many_batches_as_may_be_prefetched_are_taken_untimed_before_each_tria
     assert loader.taken == 2 * (untimed + 5)
 
 
-def test_a_loader_that_does_not_say_how_far_it_runs_ahead_is_given_sixteen(make_side):
+def test_a_loader_with_threads_that_does_not_say_how_far_it_runs_ahead_is_given_sixteen(make_side):
+    stop = threading.Event()
+
+    def endless():
+        threading.Thread(target=stop.wait, daemon=True).start()
+        while True:
+            yield X
+
+    side = make_side(endless)
+    side.start()
+    stop.set()
+    assert side.warmup_batches == 16
+
+
+def test_a_loader_without_threads_or_processes_can_have_nothing_ready(make_side):
     def endless():
         while True:
             yield X
 
-    assert make_side(endless).warmup_batches == 16
+    side = make_side(endless)
+    side.start()
+    assert side.warmup_batches == 1
+
+
+def test_a_slow_loader_needs_no_batch_to_warm_the_caches(make_side):
+    side = make_side(Ticking())
+    side.start()
+    side.slow = True
+    assert side.warmup_batches == 0
+    assert len(side.steady(1).latencies_ns) == 1
 
 
 def test_a_trial_that_the_epoch_cannot_hold_starts_a_new_one(make_side):
@@ -84,7 +110,7 @@ def test_a_trial_that_the_epoch_cannot_hold_starts_a_new_one(make_side):
 
 def test_an_epoch_that_is_too_short_says_what_a_trial_needs(make_side):
     words = (
-        "the loader loader gives 5 batches an epoch, but a trial needs at least 7: 3 untimed, as many as it may "
+        "the loader gives 5 batches an epoch, but a trial needs at least 7: 3 untimed, as many as it may "
         "prefetch, and 4 timed. Use more samples, a smaller batch_size, or fewer workers."
     )
     side = make_side(Ticking(length=5, prefetch_depth=3))
