@@ -90,7 +90,10 @@ def test_a_loader_that_cannot_be_had_ends_with_1_and_says_why(folder, capsys, sp
     assert cli.main(["bench", *arguments, "--budget", "0.3"]) == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("loaderperf: ")
-    assert words.replace("the loader factory", "the against factory" if against else "the loader factory") in shown.err
+    assert (
+        words.replace("the loader factory", "the against loader factory" if against else "the loader factory")
+        in shown.err
+    )
     assert shown.out == ""
 
 

@@ -119,15 +119,21 @@ class Rounds:
         least = max(1, *(self.sides[name].warmup_batches for name in names))
         return min(max(least, round(wanted)), self._affordable(shortest))
 
+    def rebuild(self, names: Sequence[str]) -> None:
+        """Make sides anew from their factories, where they have one."""
+        for side in map(self.sides.__getitem__, names):
+            if side.rebuildable:
+                side.build()
+                self._since_build[side.name] = 0
+                self._seconds_since_build[side.name] = 0.0
+
     def _rebuild_if_due(self, side: Side) -> None:
         name = side.name
         if not side.rebuildable or self._since_build[name] < _REBUILD_ROUNDS:
             return
         if side.build_seconds > _REBUILD_SHARE * self._seconds_since_build[name]:
             return
-        side.build()
-        self._since_build[name] = 0
-        self._seconds_since_build[name] = 0.0
+        self.rebuild([name])
 
     def close(self) -> None:
         """Close every side. May be called twice."""

@@ -10,9 +10,11 @@ import time
 
 from torch.utils.data import DataLoader
 
+from pytest_loaderperf.judge import quantile_interval
+
 SETTLES_WITHIN_SECONDS = 2.0
 PLUGIN_COSTS_MS = 10.0
-STARTS = 15
+STARTS = 21
 
 
 def test_a_claim_five_percent_away_settles_in_two_seconds(loaderperf, workload):
@@ -42,7 +44,9 @@ def test_plugin_costs_nothing_where_it_does_not_measure(tmp_path, capsys):
             began_s = time.perf_counter()
             subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)  # noqa: S603 our own command
             took_ms[name].append((time.perf_counter() - began_s) * 1e3)
-    extra_ms = statistics.median(a - b for a, b in zip(took_ms["with"], took_ms["without"], strict=True))
+    differences_ms = [a - b for a, b in zip(took_ms["with"], took_ms["without"], strict=True)]
+    extra_ms = statistics.median(differences_ms)
+    surely_ms, _ = quantile_interval(differences_ms, 0.5)  # starts take 300 ms, give or take 30
     with capsys.disabled():
         print(f"\nplugin installed, not measuring: {extra_ms:+.1f} ms a pytest run, median of {STARTS} pairs ", end="")  # noqa: T201
-    assert extra_ms < PLUGIN_COSTS_MS
+    assert surely_ms < PLUGIN_COSTS_MS
