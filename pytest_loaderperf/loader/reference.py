@@ -21,7 +21,7 @@ from pytest_loaderperf.loader.columns import Columns, as_columns
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.order import Order, epoch_order
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
-from pytest_loaderperf.loader.samples import Collate, MapStyleDataset, Samples
+from pytest_loaderperf.loader.samples import Collate, Samples
 
 T = TypeVar("T")
 _log = logging.getLogger("pytest_loaderperf")
@@ -286,6 +286,3 @@ def _gather(source: Columns, indices: Order, slab: Slab) -> int:
     for column, array in zip(source.columns, slab.arrays, strict=True):
         column.gather(indices, array[:rows])
     return rows
-
-
-__all__ = ["MapStyleDataset", "ReferenceLoader"]

@@ -11,7 +11,7 @@ import psutil
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
-from pytest_loaderperf.measurement.structure import Count, batch_nbytes, count_samples, counter
+from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
@@ -303,6 +303,3 @@ def _prefetched_batches(loader: Any, *, works_aside: bool) -> int:
     if isinstance(workers, int):
         return workers * (getattr(loader, "prefetch_factor", None) or 0)
     return _UNKNOWN_PREFETCH if works_aside and not isinstance(loader, (list, tuple)) else 0
-
-
-__all__ = ["MIN_TRIAL_BATCHES", "Deliver", "ShortEpochError", "Side", "count_samples"]
