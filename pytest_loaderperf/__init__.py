@@ -9,14 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_loaderperf.loader import ReferenceLoader
+    from pytest_loaderperf.data import as_tensor
+    from pytest_loaderperf.loader import ReferenceLoader, optimize, vectorized_collate
     from pytest_loaderperf.run import measure
     from pytest_loaderperf.units import ms, s, us
 
-__all__ = ["ReferenceLoader", "__version__", "measure", "ms", "s", "us"]
+__all__ = [
+    "ReferenceLoader",
+    "__version__",
+    "as_tensor",
+    "measure",
+    "ms",
+    "optimize",
+    "s",
+    "us",
+    "vectorized_collate",
+]
 __version__ = "0.1.0"
 
-_HOME = {"ReferenceLoader": "loader", "measure": "run", "ms": "units", "s": "units", "us": "units"}
+_HOME = {
+    "ReferenceLoader": "loader",
+    "as_tensor": "data",
+    "measure": "run",
+    "ms": "units",
+    "optimize": "loader",
+    "s": "units",
+    "us": "units",
+    "vectorized_collate": "loader",
+}
 
 
 def __getattr__(name: str) -> object:

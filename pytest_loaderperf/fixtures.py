@@ -62,13 +62,13 @@ def marker_keywords(node: pytest.Item) -> dict[str, Any]:
 
 
 @pytest.fixture
-def reference_loader() -> Iterator[Callable[..., ReferenceLoader]]:
+def reference_loader() -> Iterator[Callable[..., ReferenceLoader[Any]]]:
     """Factory for the reference optimized loader: ``reference_loader(dataset, batch_size=32, shuffle=True)``."""
     from pytest_loaderperf.loader import ReferenceLoader
 
-    made: list[ReferenceLoader] = []
+    made: list[ReferenceLoader[Any]] = []
 
-    def make(*args: Any, **kwargs: Any) -> ReferenceLoader:
+    def make(*args: Any, **kwargs: Any) -> ReferenceLoader[Any]:
         made.append(ReferenceLoader(*args, **kwargs))
         return made[-1]
 

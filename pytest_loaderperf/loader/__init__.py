@@ -1,6 +1,8 @@
 """The reference optimized loader, one stage a file."""
 
+from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.executor import PersistentExecutor
+from pytest_loaderperf.loader.preload import optimize
 from pytest_loaderperf.loader.reference import ReferenceLoader
 
-__all__ = ["PersistentExecutor", "ReferenceLoader"]
+__all__ = ["Collate", "PersistentExecutor", "ReferenceLoader", "optimize", "vectorized_collate"]

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from sys import getrefcount
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from pytest_loaderperf.loader.columns import Columns
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]
+
+
+class Field(Protocol):
+    """The shape and dtype of one sample's array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+
+def tensor_over(array: np.ndarray, torch_dtype: torch.dtype | None) -> torch.Tensor:
+    """A tensor that shares the memory of ``array``, whose items are of ``torch_dtype`` where NumPy lacks that."""
+    tensor = torch.from_numpy(array)
+    return tensor if torch_dtype is None else tensor.view(torch_dtype)
+
+
+def nbytes(fields: Sequence[Field], rows: int = 1) -> int:
+    """Bytes of ``rows`` samples, each field counted once, from shapes and dtypes alone."""
+    return rows * sum(field.dtype.itemsize * int(np.prod(field.shape, dtype=np.int64)) for field in fields)
 
 
 class Slab:
-    """One buffer a column, for ``batches`` consecutive batches, and the per-batch views of them.
+    """One buffer a field, for ``batches`` consecutive batches, and the per-batch views of them.
 
     A tensor made from a view keeps that view alive, and so does everything derived from the tensor: views, NumPy
     arrays, saved activations. Hence the views' reference counts tell whether a consumer still holds a batch.
     """
 
-    __slots__ = ("_idle_count", "_watched", "arrays", "views")
+    __slots__ = ("_idle_count", "_watched", "arrays", "layout", "views")
 
-    def __init__(self, columns: Columns, batch_size: int, batches: int) -> None:
-        self.arrays = [
-            np.empty((batches * batch_size, *column.rows.shape[1:]), column.batch_dtype) for column in columns.columns
-        ]
+    def __init__(self, fields: Sequence[Field], batch_size: int, batches: int, empty: Empty = np.empty) -> None:
+        self.layout = (fields, batch_size, empty)
+        self.arrays = [empty((batches * batch_size, *field.shape), field.dtype) for field in fields]
         self.views = [[array[i * batch_size : (i + 1) * batch_size] for array in self.arrays] for i in range(batches)]
         # A short last batch is a view whose base NumPy sets to the whole buffer: so the buffers are watched as well.
         self._watched = [*chain.from_iterable(self.views), *self.arrays]
@@ -38,33 +60,46 @@ class Slab:
         return self._count() != self._idle_count
 
     def batch(self, index: int, rows: int) -> Sequence[np.ndarray]:
-        """Views of batch ``index``, cut to ``rows`` if it is the short last one."""
+        """Views of batch ``index``, cut to ``rows`` if it is shorter than the others."""
         views = self.views[index]
         return views if len(views[0]) == rows else [view[:rows] for view in views]
 
 
 class Ring:
-    """At most ``size`` slabs, each handed out again once nobody holds a batch of it.
+    """At most ``size`` slabs of one layout, each handed out again once nobody holds a batch of it.
 
-    A slab that is still held when its turn comes is left to its holder, and a new one takes its place.
+    A slab that is still held when its turn comes is left to its holder, and a new one takes its place. Any thread may
+    take a slab; only the consumer's returns one.
     """
 
-    def __init__(self, columns: Columns, batch_size: int, batches: int, size: int) -> None:
-        self._columns, self._batch_size, self._batches, self._size = columns, batch_size, batches, size
+    def __init__(
+        self, fields: Sequence[Field], batch_size: int, batches: int, size: int, empty: Empty = np.empty
+    ) -> None:
+        self.layout = (fields, batch_size, empty)
+        self._batches, self._size = batches, size
         self._made = 0
         self._returned: deque[Slab] = deque()
 
     def take(self) -> Slab:
         """A slab that nobody holds: the one returned longest ago, or a new one."""
+        # No lock, which a fork could leave taken for ever: a race costs one slab more.
         if self._made < self._size:
             self._made += 1
-        elif self._returned:
-            slab = self._returned.popleft()
-            if not slab.held():
+        else:
+            try:
+                slab = self._returned.popleft()
+            except IndexError:
+                slab = None
+            if slab is not None and not slab.held():
                 return slab
-        return Slab(self._columns, self._batch_size, self._batches)
+        fields, batch_size, empty = self.layout
+        return Slab(fields, batch_size, self._batches, empty)
+
+    def fits(self, fields: Sequence[Field], rows: int, empty: Empty) -> bool:
+        """Whether the slabs take ``rows`` rows of these fields, in this kind of memory."""
+        return self.layout[1] >= rows and self.layout[2] is empty and self.layout[0] == fields
 
     def put(self, slab: Slab) -> None:
         """Return a slab whose batches have all been delivered; consumers may go on holding them."""
-        if len(self._returned) < self._size:
+        if len(self._returned) < self._size and slab.layout == self.layout:
             self._returned.append(slab)

@@ -10,37 +10,39 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from pytest_loaderperf.data.tensors import as_rows
 from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader.buffers import tensor_over
 from pytest_loaderperf.loader.order import Order
 
 Rebuild = Callable[[Sequence[torch.Tensor]], Any]
-_TORCH_KINDS = "biufc"
 _PIECE_NBYTES = 64 << 10  # of rows that are converted at once
-_WIDEST_ITEM = 16  # bytes: complex128
-# An unsigned view of the same width stands in for a torch dtype that NumPy lacks, such as bfloat16.
-_CARRIER = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """Rows to gather from: ``rows`` shares the caller's memory; batches have ``dtype`` (None: that of ``rows``).
+    """Rows to gather from: ``rows`` shares the caller's memory; batches have ``torch_dtype`` (None: that of ``rows``).
 
     ``takes_in_place``: NumPy can gather from these rows without first copying all of them.
     """
 
     rows: np.ndarray
-    dtype: torch.dtype | None
+    torch_dtype: torch.dtype | None
     takes_in_place: bool
 
     @property
-    def batch_dtype(self) -> np.dtype[Any]:
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
         return self.rows.dtype.newbyteorder("=")
 
     def gather(self, indices: Order, out: np.ndarray) -> None:
         """Copy the rows at ``indices`` into ``out``, which is C-contiguous and in the machine's byte order."""
         rows = self.rows
         if isinstance(indices, range):
-            np.copyto(out, rows[indices.start : indices.stop])
+            np.copyto(out, rows[indices.start : indices.stop : indices.step])
         elif self.takes_in_place:
             # Without mode="clip" NumPy gathers into a buffer of its own first. Indices come from epoch_order: in range.
             rows.take(indices, 0, out, "clip")
@@ -49,10 +51,6 @@ class Column:
             step = max(1, _PIECE_NBYTES // max(1, out[:1].nbytes))
             for start in range(0, len(out), step):
                 out[start : start + step] = rows[indices[start : start + step]]
-
-    def tensor(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor if self.dtype is None else tensor.view(self.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,14 +63,10 @@ class Columns:
     def __len__(self) -> int:
         return len(self.columns[0].rows)
 
-    @property
-    def sample_nbytes(self) -> int:
-        return sum(column.batch_dtype.itemsize * int(np.prod(column.rows.shape[1:])) for column in self.columns)
-
     def batch_maker(self) -> Callable[[Sequence[np.ndarray]], Any]:
         """A function from one array a column to the batch of tensors that share their memory."""
         rebuild = self.rebuild
-        if all(column.dtype is None for column in self.columns):
+        if all(column.torch_dtype is None for column in self.columns):
             wrap = torch.from_numpy
             if rebuild is tuple:
                 return lambda arrays: tuple(map(wrap, arrays))
@@ -80,7 +74,7 @@ class Columns:
                 return lambda arrays: list(map(wrap, arrays))
             return lambda arrays: rebuild(list(map(wrap, arrays)))
         columns = self.columns
-        return lambda arrays: rebuild([c.tensor(a) for c, a in zip(columns, arrays, strict=True)])
+        return lambda arrays: rebuild([tensor_over(a, c.torch_dtype) for c, a in zip(columns, arrays, strict=True)])
 
 
 def as_columns(dataset: object) -> Columns | None:
@@ -92,6 +86,11 @@ def as_columns(dataset: object) -> Columns | None:
     """
     fields: dict[Any, object]
     rebuild: Rebuild
+    if isinstance(dataset, RowDataset):
+        return dataset.columns
+    whole = dataset.tensors if type(dataset) is TensorDataset else (dataset,)
+    if any(isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in whole):
+        return None  # its samples carry the gradient on, as in torch
     if type(dataset) is TensorDataset:  # a subclass may have a __getitem__ of its own
         fields = dict(enumerate(dataset.tensors))
         rebuild = list
@@ -128,44 +127,61 @@ class _DictOf:
 
 
 def _column(name: str, field: object) -> Column:
-    dtype: torch.dtype | None = None
-    if isinstance(field, torch.Tensor):
-        rows, dtype = _tensor_rows(name, field)
-    elif isinstance(field, np.ma.MaskedArray):
-        raise DataError(f"field {name!r} is a masked array, whose mask no tensor can hold. Call .filled(value) first.")
-    elif isinstance(field, np.ndarray):
-        rows = np.asarray(field)
-    else:
-        raise DataError(f"field {name!r} must be a NumPy array or a torch tensor, but {type(field).__name__} came.")
-    if rows.ndim == 0:
+    array, torch_dtype, _ = as_rows(field, copy=None, name=f"field {name!r}")
+    if array.ndim == 0:
         raise DataError(f"field {name!r} is a single number; expected rows along its first dimension.")
-    if rows.dtype.kind not in _TORCH_KINDS or rows.dtype.itemsize > _WIDEST_ITEM:
+    flags = array.flags
+    return Column(array, torch_dtype, flags.c_contiguous and flags.aligned and array.dtype.isnative)
+
+
+class RowDataset:
+    """Arrays as a map-style dataset: single samples by a whole number, batches by a list of them."""
+
+    def __init__(self, source: object) -> None:
+        self._source, self.columns = source, as_columns(source)
+
+    def __len__(self) -> int:
+        return len(self._columns())
+
+    def _columns(self) -> Columns:
+        assert self.columns is not None
+        return self.columns
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_source": self._source}  # of which the columns are views, that would be pickled as copies
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._source, self.columns = state["_source"], as_columns(state["_source"])
+
+    def __getitem__(self, index: Any) -> Any:
+        columns = self._columns()
+        single = not isinstance(index, (list, tuple))
+        indices = checked_indices(len(columns), [index] if single else index)
+        arrays = [np.empty((len(indices), *column.shape), column.dtype) for column in columns.columns]
+        for column, array in zip(columns.columns, arrays, strict=True):
+            column.gather(indices, array)
+        tensors = [tensor_over(a, c.torch_dtype) for c, a in zip(columns.columns, arrays, strict=True)]
+        return columns.rebuild([tensor[0] for tensor in tensors] if single else tensors)
+
+
+class BatchDataset(RowDataset):
+    """Arrays as a dataset that gives whole batches at once, to workers that need not collate them."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return self[indices]
+
+
+def checked_indices(samples: int, indices: Any) -> np.ndarray:
+    """A batch of indices that a sampler gave, as int64 from 0 up. Raises DataError or IndexError."""
+    came = np.asarray(indices)
+    if came.ndim != 1 or not len(came) or came.dtype.kind not in "iu":
         raise DataError(
-            f"field {name!r} has dtype {rows.dtype}, which no tensor can hold. "
-            "Expected bool, int, float or complex numbers: encode it, or give a map-style dataset with a collate_fn."
+            f"a batch of indices must be a list of whole numbers, but the sampler gave {indices!r}. "
+            "Arrays are indexed by position; give a map-style dataset for other keys."
         )
-    if rows.dtype.kind in "fc":
-        torch.empty(0, dtype=_torch_dtype(name, rows))
-    flags = rows.flags
-    return Column(rows, dtype, flags.c_contiguous and flags.aligned and rows.dtype.isnative)
-
-
-def _torch_dtype(name: str, rows: np.ndarray) -> torch.dtype:
-    try:
-        return torch.from_numpy(np.empty(0, rows.dtype.newbyteorder("="))).dtype
-    except TypeError as error:
-        raise DataError(f"field {name!r} has dtype {rows.dtype}, which torch lacks. Convert it to float64.") from error
-
-
-def _tensor_rows(name: str, tensor: torch.Tensor) -> tuple[np.ndarray, torch.dtype | None]:
-    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
-        raise DataError(
-            f"field {name!r} is a {tensor.layout} tensor on {tensor.device}; expected a dense one on the CPU. "
-            "Call .cpu() or .to_dense() first."
-        )
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    try:
-        return tensor.numpy(), None
-    except TypeError:
-        carrier = torch.from_numpy(np.empty(0, _CARRIER[tensor.element_size()])).dtype
-        return tensor.view(carrier).numpy(), tensor.dtype
+    least, most = int(came.min()), int(came.max())
+    if least < -samples or most >= samples:
+        wrong = most if most >= samples else least
+        raise IndexError(f"index {wrong} is out of range for a dataset of {samples} samples.")
+    came = came.astype(np.int64, copy=False)
+    return np.where(came < 0, came + samples, came) if least < 0 else came

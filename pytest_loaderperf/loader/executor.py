@@ -34,7 +34,7 @@ class PersistentExecutor:
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
             raise LoaderPerfError(f"max_workers must be a whole number from 1 up or None, but {max_workers!r} came.")
         self.max_workers = max_workers or min(MAX_DEFAULT_WORKERS, usable_cores())
         self._start_empty()

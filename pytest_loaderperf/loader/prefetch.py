@@ -51,8 +51,9 @@ class _Job(Generic[T]):
     def done(self) -> bool:
         return not self._done.locked()
 
-    def result(self) -> T:
-        self._done.acquire()
+    def result(self, timeout_s: float) -> T:
+        if not self._done.acquire(timeout=timeout_s or -1):
+            raise RuntimeError(f"DataLoader timed out after {timeout_s} seconds")  # torch's words
         if self._error is not None:
             raise self._error
         return self._value
@@ -64,8 +65,8 @@ class _Pumps(Generic[T]):
     A job handed over while a pump runs costs two locks, not the ~10 us of a future of its own.
     """
 
-    def __init__(self, executor: PersistentExecutor, workers: int) -> None:
-        self._executor, self._workers = executor, workers
+    def __init__(self, executor: PersistentExecutor, workers: int, *, helps: bool) -> None:
+        self._executor, self._workers, self._helps = executor, workers, helps
         self._jobs: deque[_Job[T]] = deque()
         self._running: list[Future[None]] = []
         self._threads: set[int] = set()
@@ -75,7 +76,8 @@ class _Pumps(Generic[T]):
         self._lock = threading.RLock()
 
     def submit(self, job: _Job[T]) -> None:
-        self._placement.note_consumer()
+        if self._helps:
+            self._placement.note_consumer()
         with self._lock:
             self._jobs.append(job)
             if self._active == self._workers:
@@ -95,10 +97,12 @@ class _Pumps(Generic[T]):
                     self._threads.discard(threading.get_ident())
                     break
                 job = self._jobs.popleft()
-            avoided = self._placement.avoid_consumer(avoided)
+            if self._helps:  # only a consumer that works, too, needs a core of its own
+                avoided = self._placement.avoid_consumer(avoided)
             job.run()
             del job
-        self._placement.leave()
+        if self._helps:
+            self._placement.leave()
 
     def _ended(self, future: Future[None]) -> None:
         if not future.cancelled():
@@ -130,21 +134,29 @@ class _Pumps(Generic[T]):
 
 
 class Prefetcher(Generic[T]):
-    """Iterates over the results of ``tasks``, in order, up to ``ahead`` of them begun before they are due.
+    """Iterates over the results of ``tasks``, in order, up to ``ahead()`` of them begun before they are due.
 
     ``tasks`` is advanced in the consumer's thread, and only when a task can start; up to ``workers`` threads of
     ``executor`` run them. A task's exception re-raises in the consumer. With ``helps``, a consumer whose next result is
-    not ready runs a later task that no thread has begun, sooner than wait.
+    not ready runs a later task that no thread has begun, sooner than wait. ``timeout_s``: 0 waits for ever.
 
-    Raises LoaderPerfError in a process forked during the iteration, and where the executor is closed meanwhile.
+    Raises LoaderPerfError in a process forked during the iteration, and where the executor is closed meanwhile;
+    RuntimeError where a result takes longer than ``timeout_s``.
     """
 
     def __init__(
-        self, tasks: Iterator[Task[T]], executor: PersistentExecutor, *, workers: int, ahead: int, helps: bool
+        self,
+        tasks: Iterator[Task[T]],
+        executor: PersistentExecutor,
+        *,
+        workers: int,
+        ahead: Callable[[], int],
+        helps: bool,
+        timeout_s: float = 0,
     ) -> None:
-        self._tasks, self._ahead, self._helps = tasks, ahead, helps
+        self._tasks, self._ahead, self._helps, self._timeout_s = tasks, ahead, helps, timeout_s
         self._pending: deque[_Job[T]] = deque()
-        self._pumps: _Pumps[T] = _Pumps(executor, workers)
+        self._pumps: _Pumps[T] = _Pumps(executor, workers, helps=helps)
         self._pid = os.getpid()
 
     def __iter__(self) -> Self:
@@ -153,18 +165,21 @@ class Prefetcher(Generic[T]):
     def __next__(self) -> T:
         if os.getpid() != self._pid:
             raise LoaderPerfError("this iteration began in the parent process, whose threads are not here. Begin anew.")
-        pending = self._pending
-        while len(pending) <= self._ahead:
-            task = next(self._tasks, None)
-            if task is None:
-                break
-            pending.append(_Job(task))
-            self._pumps.submit(pending[-1])
-        if not pending:
+        self.begin()
+        if not self._pending:
             raise StopIteration
         if self._helps:
             self._help()
-        return pending.popleft().result()
+        return self._pending.popleft().result(self._timeout_s)
+
+    def begin(self) -> None:
+        """Hand over as many tasks as may be begun early."""
+        while len(self._pending) <= self._ahead():
+            task = next(self._tasks, None)
+            if task is None:
+                break
+            self._pending.append(_Job(task))
+            self._pumps.submit(self._pending[-1])
 
     def _help(self) -> None:
         first = self._pending[0]

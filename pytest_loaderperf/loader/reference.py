@@ -3,236 +3,259 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain, count
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self
 
-import numpy as np
 import torch
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset
 
-from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.buffers import Ring, Slab
-from pytest_loaderperf.loader.columns import Columns, as_columns
+from pytest_loaderperf.loader import arguments as given
+from pytest_loaderperf.loader.choice import Choice
+from pytest_loaderperf.loader.columns import RowDataset, as_columns
+from pytest_loaderperf.loader.engines import Engines
+from pytest_loaderperf.loader.epochs import Epochs, T_co
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
-from pytest_loaderperf.loader.order import Order, epoch_order
-from pytest_loaderperf.loader.prefetch import Prefetcher, Task
-from pytest_loaderperf.loader.samples import Collate, Samples
+from pytest_loaderperf.loader.mover import Mover
+from pytest_loaderperf.loader.order import EpochSampler
+from pytest_loaderperf.loader.plan import Memory
+from pytest_loaderperf.loader.processes import Processes
+from pytest_loaderperf.loader.progress import Progress
+from pytest_loaderperf.loader.skip import SkipPolicy
+from pytest_loaderperf.loader.transfer import copy_into, pinned_empty
 
-T = TypeVar("T")
 _log = logging.getLogger("pytest_loaderperf")
 
-CHUNK_NBYTES = 2 << 20  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs
-HANDOVER_NBYTES = 512 << 10  # below this, a chunk is gathered sooner than it is handed over: no threads
-INLINE_NBYTES = 128 << 10  # bytes gathered at once where there are no threads: hides the cost of small calls
-EPOCH_SHARE = 3  # buffers hold at most a third of an epoch
-SPARE_CHUNKS = 2  # tasks queued beyond one a worker, so that a worker never waits for the consumer to bring it one
-PREFETCH_FACTOR = 2  # batches a worker has in flight, as in torch
-MAX_SEED = (1 << 63) - 1  # leaves room to add the epoch
-SPARE_BATCHES = 2  # beyond what is prefetched: the batch in the consumer's hands, and the one it is about to drop
+# What is handed on to the DataLoader that drives worker processes.
+_TORCHS = (
+    "pin_memory",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "generator",
+    "pin_memory_device",
+    "in_order",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """``workers`` threads (0: none); ``ahead`` tasks of ``chunk`` batches each begun early; ``depth`` batches ahead."""
+class ReferenceLoader(Epochs[T_co]):
+    """A data loader at the machine's limit, and a drop-in for ``torch.utils.data.DataLoader``.
 
-    workers: int
-    ahead: int
-    chunk: int
-    depth: int
+    ``dataset`` is any map-style or iterable-style torch dataset, or a dict or tuple of arrays or tensors with samples
+    along their first dimension. Every argument of torch's constructor has its name and meaning; where workers,
+    prefetch or pinning are left open, the loader decides. Arrays are gathered, and samples collated, straight into
+    reused buffers; a batch that the consumer still holds, or holds any view of, is never overwritten.
 
+    ``worker_kind``: ``"threads"`` (the dataset must bear them), ``"processes"`` (torch's DataLoader, at ``.loader``)
+    or ``"auto"``: threads for arrays; processes for other datasets where ``num_workers`` is given, else whichever a
+    short measurement finds fastest: the consumer's thread, processes, or threads where ``dataset.thread_safe`` is true.
+    ``seed``: order and worker seeds are a pure function of (seed, epoch). ``rank`` of ``world_size``: this process's
+    share, as torch's DistributedSampler cuts it. ``memory_budget``: the most bytes that batches may take.
+    ``on_error="skip"`` leaves out samples that raise, up to ``error_limit`` of them (a float: that share of an epoch),
+    and keeps the batches full; they are listed in ``skipped``. ``device``: where batches arrive. ``executor`` is shared
+    if given, else the loader's own.
 
-class ReferenceLoader:
-    """A data loader at the machine's limit, with the interface of ``torch.utils.data.DataLoader``.
-
-    ``dataset`` is a dict or tuple of arrays or tensors with samples along their first dimension, one such array,
-    a TensorDataset, or any map-style torch dataset. Batches have the structure of the dataset, with tensors of shape
-    ``(batch_size, ...)``. Arrays are gathered straight into reused buffers; a batch that the consumer still holds, or
-    holds any view of, is never overwritten. Every other dataset is fetched and collated as torch does it.
-
-    ``shuffle``: the order is a pure function of ``(seed, epoch)``; with ``seed=None`` each epoch draws its seed from
-    torch's default generator. The epoch counts up with each ``iter()``; ``set_epoch`` sets it.
-
-    ``num_workers`` counts threads: 0 works in the consumer's thread; None decides (arrays: a thread for each core but
-    the consumer's, up to three, where a chunk of batches takes longer to gather than to hand over; other datasets: 0,
-    for they need not be thread-safe). Over arrays, a consumer that would have to wait gathers a later chunk itself.
-    ``prefetch_factor`` batches are in flight for each worker. Beyond the dataset's own bytes and its order, the
-    buffers hold at most ``prefetch_depth + 2`` batches. ``executor`` is shared if given, else the loader's own.
-
-    Raises DataError for data or arguments that cannot be used.
+    Raises DataError for what cannot be used, and whatever torch's constructor raises.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 torch's constructor
         self,
-        dataset: object,
-        batch_size: int = 1,
-        shuffle: bool | None = None,  # noqa: FBT001 the third argument of torch's constructor
-        *,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,  # noqa: FBT001 positional, as are those that follow, in torch's constructor
+        sampler: Any = None,
+        batch_sampler: Any = None,
         num_workers: int | None = None,
-        collate_fn: Collate | None = None,
-        drop_last: bool = False,
+        collate_fn: Callable[[Any], Any] | None = None,
+        pin_memory: bool | None = None,  # noqa: FBT001
+        drop_last: bool = False,  # noqa: FBT001, FBT002
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
         prefetch_factor: int | None = None,
+        persistent_workers: bool | None = None,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        worker_kind: given.WorkerKind = "auto",
         seed: int | None = None,
+        device: str = "cpu",
+        memory_budget: int | None = None,
+        on_error: given.OnError = "raise",
+        error_limit: float = 0.05,
+        rank: int | None = None,
+        world_size: int | None = None,
         executor: PersistentExecutor | None = None,
     ) -> None:
-        _whole("batch_size", batch_size, 1)
-        for name, value, least in (("num_workers", num_workers, 0), ("prefetch_factor", prefetch_factor, 1)):
-            if value is not None:
-                _whole(name, value, least)
-        if seed is not None:
-            _whole("seed", seed, 0)
-            if seed > MAX_SEED:
-                raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, but {seed} came.")
-        if num_workers == 0 and prefetch_factor is not None:
-            raise DataError("prefetch_factor needs workers, but num_workers=0 came. Leave one of the two out.")
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = bool(shuffle)
-        self.drop_last = drop_last
-        self.seed = seed
-        self.epoch = 0
-        columns = as_columns(dataset)
-        self._source: Columns | Samples
-        if columns is None:
-            self._source = Samples(dataset, collate_fn or default_collate)
-        elif collate_fn is not None:
-            self._source = Samples(dataset if isinstance(dataset, TensorDataset) else _Rows(columns), collate_fn)
+        streams = isinstance(dataset, IterableDataset)
+        orders = sampler is not None or batch_sampler is not None
+        given.check_numbers(num_workers, prefetch_factor, seed, memory_budget, error_limit)
+        given.check_choices(worker_kind, on_error, streams=streams)
+        given.check_share(rank, world_size, orders=orders, streams=streams)
+        samples = RowDataset(dataset) if isinstance(dataset, (Mapping, tuple)) else dataset
+        given.check_dataset(samples)
+        if executor is not None and worker_kind == "auto":
+            worker_kind = "threads"
+            num_workers = executor.max_workers if num_workers is None else num_workers
+        self.worker_kind, self.seed, self.device, self.memory_budget = worker_kind, seed, device, memory_budget
+        self.on_error, self.error_limit, self.rank, self.world_size = on_error, error_limit, rank, world_size
+        self.shuffle, self.epoch = bool(shuffle), 0
+        if not orders and not streams and (seed is not None or rank is not None):
+            sampler = EpochSampler(
+                samples, shuffle=self.shuffle, seed=seed or 0, rank=rank or 0, world_size=world_size or 1
+            )
+            shuffle = None
+        apart = num_workers is None and (worker_kind == "processes" or multiprocessing_context is not None)
+        num_workers = usable_cores() if apart else num_workers
+        persists = bool(num_workers) if persistent_workers is None else persistent_workers
+        super().__init__(
+            samples,  # type: ignore[arg-type]  # torch itself takes anything with __getitem__
+            batch_size,
+            shuffle,
+            sampler,
+            batch_sampler,
+            num_workers or 0,
+            collate_fn,
+            bool(pin_memory),
+            drop_last,
+            timeout,
+            worker_init_fn,
+            multiprocessing_context,
+            generator,
+            prefetch_factor=None if num_workers is None else prefetch_factor,
+            persistent_workers=num_workers is not None and persists,
+            pin_memory_device=pin_memory_device,
+            in_order=in_order,
+        )
+        self.__dict__["dataset"] = dataset  # torch was given dicts and tuples of arrays as samples
+        self._samples = samples
+        self._workers, self._prefetch, self._persists, self._pins = (
+            num_workers,
+            prefetch_factor,
+            persistent_workers,
+            pin_memory,
+        )
+        self._default_collate = self.collate_fn if collate_fn is None else None
+        self._executor = executor
+        self._progress: Progress | None = None
+        self._resumed: Progress | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the engine from the arguments as they are now: torch's may be set later, for the next epoch."""
+        dataset: Any = self.dataset
+        streams, batched = isinstance(dataset, IterableDataset), self.batch_sampler is not None
+        own_collate = None if self.collate_fn is self._default_collate else self.collate_fn
+        columns = as_columns(dataset) if batched and own_collate is None and not streams else None
+        apart = self.worker_init_fn is not None or self.multiprocessing_context is not None
+        route = given.route(dataset, self.worker_kind, self._workers, gathers=columns is not None, apart=apart)
+        engines = self._engines = Engines(
+            dataset=self._samples,
+            batched=batched,
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            indices=self.batch_sampler if batched else self.sampler,
+            collate=own_collate,
+            convert=self.collate_fn,
+            prefetch_factor=self._prefetch,
+            persists=self._persists,
+            torchs={name: getattr(self, name) for name in _TORCHS},
+            budget=self.memory_budget,
+            executor=self._executor,
+            seed=self.seed,
+            skips=self.on_error == "skip",
+        )
+        self._engine: Any
+        if columns is not None and route == "gather":
+            self._engine = engines.gather(columns, self._workers)
+            self.num_workers = self._engine.plan.workers
+        elif route == "processes":
+            self._engine = engines.processes(self.num_workers)
+        elif route == "auto" and self.on_error == "raise":
+            self._engine = engines.auto()
         else:
-            self._source = columns
-        if executor is not None and num_workers is None:
-            num_workers = executor.max_workers
-        self._plan = self._make_plan(num_workers, prefetch_factor, usable_cores())
-        self._owns_executor = executor is None
-        self.executor = executor or PersistentExecutor(self._plan.workers or None)
-        self._ring: Ring | None = None
+            self._engine = engines.fetch(self._fetching_threads(streams=streams))
+            self.num_workers = self._engine.plan.workers
+        self._policy = SkipPolicy(self.error_limit, 0)
+        self._mover = None
+        if self.device != "cpu":
+            self._mover = Mover(self.device, memory_budget=self.memory_budget, pin_memory=self._pins)
+        self._fills = isinstance(dataset, RowDataset) and dataset.columns is None  # it is being pre-loaded
+        self._as_begun = self._settable()
+        _log.info("%r", self)
 
-    def _make_plan(self, num_workers: int | None, prefetch_factor: int | None, cores: int) -> Plan:
-        if isinstance(self._source, Samples):
-            workers = num_workers or 0
-            if workers == 0 and prefetch_factor is not None:
-                raise DataError(
-                    "prefetch_factor needs workers: give num_workers=, too. This dataset is not made of arrays."
-                )
-            depth = workers * (prefetch_factor or PREFETCH_FACTOR)
-            return Plan(workers, depth, 1, depth)
-        workers = min(MAX_DEFAULT_WORKERS, cores) - 1 if num_workers is None else num_workers
-        ahead = workers + SPARE_CHUNKS
-        if prefetch_factor is not None and workers:
-            depth = workers * prefetch_factor
-            ahead = min(ahead, depth)
-            return Plan(workers, ahead, (depth + SPARE_BATCHES) // (ahead + SPARE_BATCHES), depth)
-        chunk = self._chunk_of(CHUNK_NBYTES, ahead)
-        if workers == 0 or (num_workers is None and chunk * self._batch_nbytes < HANDOVER_NBYTES):
-            workers, ahead, chunk = 0, 0, self._chunk_of(INLINE_NBYTES, 0)
-        return Plan(workers, ahead, chunk, chunk * (ahead + SPARE_BATCHES) - SPARE_BATCHES)
+    def _fetching_threads(self, *, streams: bool) -> int:
+        if self._workers is not None:
+            return min(self._workers, 1) if streams else self._workers
+        if self.worker_kind == "auto":
+            return 0
+        return 1 if streams else min(MAX_DEFAULT_WORKERS, usable_cores())
 
-    @property
-    def _batch_nbytes(self) -> int:
-        return max(1, self.batch_size * cast("Columns", self._source).sample_nbytes)
+    def _settable(self) -> tuple[Any, ...]:
+        return (self.num_workers, self.collate_fn, *(getattr(self, name) for name in _TORCHS))
 
-    def _chunk_of(self, nbytes: int, ahead: int) -> int:
-        """Batches in a chunk of about ``nbytes``, such that all buffers together hold but a share of an epoch."""
-        return max(1, min(nbytes // self._batch_nbytes, len(self) // EPOCH_SHARE // (ahead + SPARE_BATCHES)))
+    def _refresh(self) -> None:
+        """Make another engine where an argument was set since, or a dataset has been pre-loaded by now."""
+        if isinstance(self._engine, Choice) and self._chosen is not None and self.num_workers == self._as_begun[0]:
+            self.num_workers = self.loader.num_workers if self.loader is not None else self._chosen.plan.workers
+            self._as_begun = self._settable()
+        if self._settable() == self._as_begun and not (self._fills and as_columns(self.dataset) is not None):
+            return
+        if self.num_workers != self._as_begun[0]:
+            self._workers = self.num_workers
+        self._engine.close()
+        self._begin()
 
     @property
-    def num_workers(self) -> int:
-        """Threads that gather or fetch ahead of the consumer; 0 if it does that itself."""
-        return self._plan.workers
+    def executor(self) -> PersistentExecutor | None:
+        """The executor whose threads are used, if any are."""
+        return self._executor or getattr(self._chosen, "executor", None)
+
+    def check_worker_number_rationality(self) -> None:
+        """Nothing: threads are not what torch warns of, and the loader that drives processes checks their number."""
+
+    @property
+    def _chosen(self) -> Any:
+        """The engine at work, None while several are tried."""
+        return self._engine.engine if isinstance(self._engine, Choice) else self._engine
+
+    @property
+    def loader(self) -> DataLoader[Any] | None:
+        """The DataLoader of torch that drives worker processes, where there are any."""
+        engine = self._chosen
+        return engine.loader if isinstance(engine, Processes) else None
 
     @property
     def prefetch_depth(self) -> int:
         """Batches that may be ready before they are asked for."""
-        return self._plan.depth
+        if (loader := self.loader) is not None:
+            return loader.num_workers * (loader.prefetch_factor or 0)
+        return self._chosen.plan.depth if self._chosen is not None else 0
 
-    def __len__(self) -> int:
-        samples = len(self._source)
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+    @property
+    def memory(self) -> Memory:
+        """What the loader allocates, from shapes and dtypes alone. Worker processes hold their batches themselves."""
+        engine = self._chosen
+        batch = getattr(engine, "batch_nbytes", None)
+        buffers = None if batch is None else batch * engine.plan.batches
+        pinned = buffers or 0 if getattr(engine, "empty", None) is pinned_empty else 0
+        share = len(self.sampler) if self.shuffle else 0  # type: ignore[arg-type]  # one of torch's, or ours
+        order = 8 * share * (self.world_size or 1)
+        return Memory(batch, buffers, pinned, order)
 
-    def __repr__(self) -> str:
-        plan = self._plan
-        return (
-            f"ReferenceLoader({type(self.dataset).__name__}, batch_size={self.batch_size}, shuffle={self.shuffle}, "
-            f"drop_last={self.drop_last}, num_workers={plan.workers}, prefetch_depth={plan.depth})"
-        )
+    def copy_into(self, static: Any) -> Iterator[Any]:
+        """Copy each batch of an epoch into the same tensors, such as a CUDA graph's inputs, and yield ``static``.
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make ``epoch`` the next one to be iterated, as torch's DistributedSampler does."""
-        _whole("epoch", epoch, 0)
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.epoch == 0:
-            _log.info("%r", self)
-        if self.seed is None:
-            order = epoch_order(len(self._source), shuffle=self.shuffle, seed=_drawn_seed(), epoch=0)
-        else:
-            order = epoch_order(len(self._source), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch)
-        self.epoch += 1
-        if self.drop_last:
-            order = order[: len(self) * self.batch_size]
-        if isinstance(self._source, Samples):
-            return self._fetched(self._source, order)
-        return self._gathered(self._source, order)
-
-    def _prefetched(self, tasks: Iterator[Task[T]], *, helps: bool) -> Prefetcher[T]:
-        plan = self._plan
-        return Prefetcher(tasks, self.executor, workers=plan.workers, ahead=plan.ahead, helps=helps)
-
-    def _fetched(self, source: Samples, order: Order) -> Iterator[Any]:
-        indices = list(order) if isinstance(order, range) else order.tolist()
-        size = self.batch_size
-        chosen = (indices[start : start + size] for start in range(0, len(indices), size))
-        if self._plan.workers == 0:
-            return map(source.batch, chosen)
-        return self._fetched_ahead(partial(source.batch, some) for some in chosen)
-
-    def _fetched_ahead(self, tasks: Iterator[Task[Any]]) -> Iterator[Any]:
-        # A dataset need not bear more threads than its caller asked for: the consumer does not help.
-        fetched = self._prefetched(tasks, helps=False)
-        try:
-            yield from fetched
-        finally:
-            fetched.close()
-
-    def _gathered(self, source: Columns, order: Order) -> Iterator[Any]:
-        size, plan = self.batch_size, self._plan
-        # An iteration takes the ring with it, so that two at once never share one.
-        ring = self._ring or Ring(source, size, plan.chunk, plan.ahead + SPARE_BATCHES)
-        self._ring = None
-        taken: deque[Slab] = deque()
-
-        def tasks() -> Iterator[Task[int]]:
-            for indices in _chunks(order, size, plan.chunk):
-                slab = ring.take()
-                taken.append(slab)
-                yield partial(_gather, source, indices, slab)
-
-        make_batch = source.batch_maker()
-        gathered = self._prefetched(tasks(), helps=True) if plan.workers else (task() for task in tasks())
-        try:
-            for rows in gathered:
-                slab = taken[0]
-                full, rest = divmod(rows, size)
-                for views in slab.views[:full]:
-                    yield make_batch(views)
-                if rest:
-                    yield make_batch(slab.batch(full, rest))
-                ring.put(taken.popleft())
-        finally:
-            if gathered.close() is not False:  # no thread writes to a slab any more
-                for slab in taken:
-                    ring.put(slab)
-                self._ring = ring
+        Raises DataError for a batch of another structure, shape or dtype; ``drop_last=True`` spares the short one.
+        """
+        return copy_into(self, static)
 
     def close(self) -> None:
-        """End the threads, unless the executor was given, and free the buffers. May be called twice."""
-        if self._owns_executor:
+        """End threads, unless the executor was given, and processes, and free the buffers. May be called twice."""
+        if self._executor is None and self.executor is not None:
             self.executor.close()
-        self._ring = None
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -241,48 +264,14 @@ class ReferenceLoader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ring": None}
+        return {**self.__dict__, "_engine": None, "_progress": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
-class _Rows:
-    """Columns as a map-style dataset, for a caller who collates samples by a function of their own."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def __getitem__(self, index: int) -> Any:
-        columns = self._columns
-        rows = [np.empty((1, *c.rows.shape[1:]), c.batch_dtype) for c in columns.columns]
-        for column, row in zip(columns.columns, rows, strict=True):
-            column.gather(range(index, index + 1), row)
-        return columns.rebuild([c.tensor(row)[0] for c, row in zip(columns.columns, rows, strict=True)])
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise DataError(f"{name} must be a whole number from {least} up, but {value!r} came.")
-
-
-def _drawn_seed() -> int:
-    return int(torch.empty((), dtype=torch.int64).random_().item())
-
-
-def _chunks(order: Order, batch_size: int, most: int) -> Iterator[Order]:
-    """Slices of ``order`` for 1, 2, 4 and so on up to ``most`` batches: the first batch waits for itself alone."""
-    start = 0
-    for batches in chain((1 << i for i in range(most.bit_length()) if 1 << i < most), (most for _ in count())):
-        if start >= len(order):
-            return
-        yield order[start : start + batches * batch_size]
-        start += batches * batch_size
-
-
-def _gather(source: Columns, indices: Order, slab: Slab) -> int:
-    """Copy the rows at ``indices`` to the front of the slab, and say how many they are."""
-    rows = len(indices)
-    for column, array in zip(source.columns, slab.arrays, strict=True):
-        column.gather(indices, array[:rows])
-    return rows
+    def __repr__(self) -> str:
+        return (
+            f"ReferenceLoader({type(self.dataset).__name__}, batch_size={self.batch_size}, shuffle={self.shuffle}, "
+            f"drop_last={self.drop_last}, num_workers={self.num_workers}, prefetch_depth={self.prefetch_depth})"
+        )

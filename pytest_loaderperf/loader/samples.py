@@ -1,72 +1,133 @@
-"""Batches of a map-style dataset: fetched sample by sample, or at once where the dataset offers it, then collated."""
+"""Samples of map-style and iterable-style datasets, fetched as torch's own fetchers do it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
-from torch.utils.data import IterableDataset
-
-from pytest_loaderperf.errors import DataError
-
-Collate = Callable[[Any], Any]
 _SHOWN = 4  # indices in a note
 
 
-@runtime_checkable
-class MapStyleDataset(Protocol):
-    """What torch calls a map-style dataset."""
+class MapSamples:
+    """The samples of a map-style dataset, one by one or, where it has ``__getitems__``, a batch at once.
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-class Samples:
-    """Makes one batch from a list of indices, as torch's own fetcher does.
-
-    An exception of the dataset or of ``collate`` passes through unchanged, with a note that names stage and samples.
+    An exception of the dataset passes through unchanged, with a note that names stage and sample.
     """
 
-    def __init__(self, dataset: object, collate: Collate) -> None:
-        if not isinstance(dataset, MapStyleDataset) or isinstance(dataset, IterableDataset):
-            raise DataError(
-                "the dataset must be a dict or tuple of arrays or tensors, a TensorDataset, or a map-style dataset "
-                f"with __len__ and __getitem__, but {type(dataset).__name__} came. Materialise an iterable one first."
-            )
-        self._dataset = dataset
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
         self._getitems = getattr(dataset, "__getitems__", None)
-        self._collate = collate
+        self.at_once = self._getitems is not None
 
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def batch(self, indices: Sequence[int]) -> Any:
-        """The collated batch of the samples at ``indices``."""
-        fetched = self._fetch(indices)
+    def fetch(self, indices: Sequence[Any]) -> Any:
+        """The samples at ``indices``."""
+        if self._getitems is not None:
+            try:
+                return self._getitems(indices)
+            except Exception as error:
+                _note(error, brief(indices))
+                raise
+        samples = []
+        dataset, index = self.dataset, None
         try:
-            return self._collate(fetched)
-        except Exception as error:
-            error.add_note(f"raised in stage collate, for samples {_brief(indices)}")
-            raise
-
-    def _fetch(self, indices: Sequence[int]) -> Any:
-        where: object = f"samples {_brief(indices)}"
-        try:
-            if self._getitems is not None:
-                return self._getitems(list(indices))
-            samples = []
             for index in indices:
-                where = f"sample {index}"
-                samples.append(self._dataset[index])
-        except StopIteration as error:
-            raise RuntimeError(f"the dataset raised StopIteration in stage fetch, for {where}") from error
+                samples.append(dataset[index])
         except Exception as error:
-            error.add_note(f"raised in stage fetch, for {where}")
+            _note(error, f"sample {index!r}")
             raise
         return samples
 
+    def fetch_one(self, index: Any) -> Any:
+        """The sample at ``index``, or whatever the dataset gives for it."""
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            _note(error, f"sample {index!r}")
+            raise
 
-def _brief(indices: Sequence[int]) -> str:
+    def fetch_good(self, indices: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Pairs of index and sample for ``indices``, with a Failure for each sample that raises."""
+        if self._getitems is not None:
+            try:
+                return list(zip(indices, self._getitems(indices), strict=True))
+            except Exception:  # noqa: BLE001, S110 one by one it shows which of them failed
+                pass
+        return [self.good_one(index) for index in indices]
+
+    def good_one(self, index: Any) -> tuple[Any, Any]:
+        """The index and the sample at ``index``, or a Failure where it raises."""
+        try:
+            return index, self.fetch_one(index)
+        except Exception as error:  # noqa: BLE001 reported by whoever collects the failures
+            return index, Failure(index, error)
+
+
+class Failure:
+    """A sample that could not be fetched. Across processes only the text of its exception travels."""
+
+    def __init__(self, index: Any, error: Exception) -> None:
+        self.index, self.error = index, error
+        self.text = f"{type(error).__name__}: {error}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        shown = "".join(traceback.format_exception(self.error))
+        return {**self.__dict__, "error": RuntimeError(f"Caught in a worker process.\nOriginal {shown}")}
+
+
+class StreamSamples:
+    """The samples of one epoch of an iterable-style dataset; ``done`` once it has ended."""
+
+    def __init__(self, dataset: Any, *, drop_last: bool, skip: int) -> None:
+        self._samples: Iterator[Any] = iter(dataset)
+        self._drop_last, self._skip = drop_last, skip
+        self.done = False
+
+    def fetch(self, size: int | None) -> Any:
+        """The next ``size`` samples as a list, fewer at the end; None: the next sample alone. Raises StopIteration."""
+        if self.done:
+            raise StopIteration
+        try:
+            for _ in islice(self._samples, self._skip):
+                pass
+            self._skip = 0
+            if size is None:
+                return next(self._samples)
+            samples = list(islice(self._samples, size))
+        except StopIteration:
+            self.done = True
+            raise
+        except Exception as error:
+            self.done = True
+            error.add_note("raised in stage fetch, by the iterable dataset")
+            raise
+        self.done = len(samples) < size
+        if not samples or (self.done and self._drop_last):
+            raise StopIteration
+        return samples
+
+
+def collated(collate: Callable[..., Any], samples: Any, indices: Any, *buffers: Any) -> Any:
+    """``collate(samples, *buffers)``; its exceptions get a note that names the ``indices`` (None: of a stream)."""
+    try:
+        return collate(samples, *buffers)
+    except Exception as error:
+        which = "samples of the iterable dataset" if indices is None else brief(indices)
+        error.add_note(f"raised in stage collate, for {which}")
+        raise
+
+
+def brief(indices: Any) -> str:
+    """Which samples a batch was made of, in a few words."""
+    if type(indices) not in (list, tuple):
+        return f"sample {indices!r}"
     shown = ", ".join(map(str, indices[:_SHOWN]))
-    return f"{shown}, ... ({len(indices)} in all)" if len(indices) > _SHOWN else shown
+    return f"samples {shown}, ... ({len(indices)} in all)" if len(indices) > _SHOWN else f"samples {shown}"
+
+
+def _note(error: Exception, which: str) -> None:
+    # A StopIteration would end the iteration without a word. It is no wrong type of an argument, as the linter thinks.
+    if isinstance(error, StopIteration):
+        raise RuntimeError(f"the dataset raised StopIteration in stage fetch, for {which}") from error  # noqa: TRY004
+    error.add_note(f"raised in stage fetch, for {which}")

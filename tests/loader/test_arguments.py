@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader, reference
+from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader, engines
 
 ROWS = np.zeros((10, 2), np.float32)
 
@@ -16,9 +16,7 @@ def refusal(dataset: object, **arguments: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "argument, least", [("batch_size", 1), ("num_workers", 0), ("prefetch_factor", 1), ("seed", 0)]
-)
+@pytest.mark.parametrize("argument, least", [("prefetch_factor", 1), ("memory_budget", 1), ("seed", 0)])
 @pytest.mark.parametrize("value", [-1, 2.0, True, "2"])
 def test_a_count_that_is_not_a_whole_number_is_refused(argument, least, value):
     assert (
@@ -26,9 +24,54 @@ def test_a_count_that_is_not_a_whole_number_is_refused(argument, least, value):
     )
 
 
-@pytest.mark.parametrize("argument", ["batch_size", "prefetch_factor"])
+@pytest.mark.parametrize("value", [2.0, True, "2"])
+def test_a_number_of_workers_that_is_no_whole_number_is_refused(value):
+    assert refusal(ROWS, num_workers=value) == f"num_workers must be a whole number, but {value!r} came."
+
+
+@pytest.mark.parametrize("argument", ["memory_budget", "prefetch_factor"])
 def test_a_count_of_zero_is_refused_where_it_makes_no_sense(argument):
     assert refusal(ROWS, **{argument: 0}) == f"{argument} must be a whole number from 1 up, but 0 came."
+
+
+@pytest.mark.parametrize("value", [-1, True, "5", 1.5, -0.1, None])
+def test_an_error_limit_that_is_neither_count_nor_share_is_refused(value):
+    assert refusal(ROWS, error_limit=value) == (
+        f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, but {value!r} came."
+    )
+
+
+@pytest.mark.parametrize(
+    "argument, choices",
+    [("worker_kind", "'auto', 'threads', 'processes'"), ("on_error", "'raise', 'skip'")],
+)
+def test_a_word_that_is_not_among_the_choices_is_refused(argument, choices):
+    assert refusal(ROWS, **{argument: "green"}) == f"{argument} must be one of {choices}, but 'green' came."
+
+
+@pytest.mark.parametrize(
+    "share, text",
+    [
+        ({"rank": 0}, "rank and world_size go together, but rank=0 and world_size=None came."),
+        ({"world_size": 2}, "rank and world_size go together, but rank=None and world_size=2 came."),
+        ({"rank": 2, "world_size": 2}, "rank must be below world_size=2, but 2 came. Ranks count from 0."),
+        ({"rank": -1, "world_size": 2}, "rank must be a whole number from 0 up, but -1 came."),
+        ({"rank": 0, "world_size": 0}, "world_size must be a whole number from 1 up, but 0 came."),
+        (
+            {"rank": 0, "world_size": 2, "sampler": [1, 2]},
+            "rank and world_size cut the loader's own order, but a sampler came. Let the sampler do it.",
+        ),
+    ],
+)
+def test_a_share_that_cannot_be_cut_is_refused(share, text):
+    assert refusal(ROWS, **share) == text
+
+
+def test_what_can_only_be_iterated_is_refused_with_the_way_out():
+    assert refusal(iter([1, 2])) == (
+        "the dataset must be a dict or tuple of arrays or tensors, an IterableDataset, or a map-style dataset with "
+        "__len__ and __getitem__, but list_iterator came. Make what can only be iterated an IterableDataset."
+    )
 
 
 def test_a_negative_epoch_is_refused():
@@ -38,9 +81,8 @@ def test_a_negative_epoch_is_refused():
 
 
 def test_a_prefetch_factor_without_workers_is_refused():
-    assert refusal(ROWS, num_workers=0, prefetch_factor=2) == (
-        "prefetch_factor needs workers, but num_workers=0 came. Leave one of the two out."
-    )
+    with pytest.raises(ValueError, match="prefetch_factor option could only be specified in multiprocessing"):
+        ReferenceLoader(ROWS, num_workers=0, prefetch_factor=2)
 
 
 @pytest.mark.parametrize("empty", [{}, ()], ids=["dict", "tuple"])
@@ -56,7 +98,7 @@ def test_fields_of_different_lengths_are_refused_with_their_lengths():
 
 @pytest.mark.parametrize("field, kind", [([1, 2], "list"), (None, "NoneType"), ("rows", "str")])
 def test_a_field_that_is_no_array_is_refused_by_name(field, kind):
-    assert refusal({"x": field}) == f"field 'x' must be a NumPy array or a torch tensor, but {kind} came."
+    assert refusal({"x": field}) == f"field 'x' must be an array or a tensor, but {kind} came. Call np.asarray first."
 
 
 @pytest.mark.parametrize("scalar", [np.array(1.0), torch.tensor(1.0), torch.tensor(1.0, dtype=torch.bfloat16)])
@@ -118,7 +160,7 @@ def test_the_repr_tells_every_choice_that_was_made():
 
 class TestWorkers:
     def chosen(self, dataset: object, monkeypatch: pytest.MonkeyPatch, cores: int = 8, **arguments: object) -> int:
-        monkeypatch.setattr(reference, "usable_cores", lambda: cores)
+        monkeypatch.setattr(engines, "usable_cores", lambda: cores)
         return ReferenceLoader(dataset, 32, **arguments).num_workers
 
     @pytest.mark.parametrize("cores, workers", [(1, 0), (2, 1), (4, 3), (64, 3)])
@@ -138,11 +180,12 @@ class TestWorkers:
     @pytest.mark.parametrize("dataset", [ROWS, [0] * 100], ids=["array", "map-style"])
     @pytest.mark.parametrize("workers", [0, 1, 5])
     def test_a_given_number_is_kept(self, monkeypatch, dataset, workers):
-        assert self.chosen(dataset, monkeypatch, num_workers=workers) == workers
+        assert self.chosen(dataset, monkeypatch, num_workers=workers, worker_kind="threads") == workers
 
     @pytest.mark.parametrize("dataset", [ROWS, [0] * 100], ids=["array", "map-style"])
     def test_each_has_prefetch_factor_batches_in_flight(self, dataset):
-        assert ReferenceLoader(dataset, 2, num_workers=3, prefetch_factor=4).prefetch_depth == 12
+        assert ReferenceLoader(dataset, 2, num_workers=2, prefetch_factor=4).prefetch_depth == 8
 
-    def test_map_style_datasets_have_two_in_flight_for_each_as_in_torch(self):
-        assert ReferenceLoader([0] * 100, 2, num_workers=3).prefetch_depth == 6
+    @pytest.mark.parametrize("worker_kind, depth", [("threads", 2), ("processes", 4)])
+    def test_samples_are_fetched_ahead_by_one_batch_a_thread_and_by_two_a_process_as_in_torch(self, worker_kind, depth):
+        assert ReferenceLoader([0] * 100, 2, num_workers=2, worker_kind=worker_kind).prefetch_depth == depth

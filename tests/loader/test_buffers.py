@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_loaderperf.loader import ReferenceLoader, reference
+from pytest_loaderperf.loader import ReferenceLoader, gather
 
 SAMPLES, BATCH_SIZE = 4000, 64
 ROWS = np.arange(SAMPLES * 512, dtype=np.float32).reshape(SAMPLES, 512)
@@ -63,17 +63,17 @@ def test_rows_that_must_be_converted_need_no_second_set_of_buffers(plan, rows):
 
 def test_the_first_batch_is_gathered_alone_and_later_ones_a_chunk_at_a_time(monkeypatch, plan):
     rows_at = {}
-    gather = reference._gather
+    gather_chunk = gather._gather
 
     def noting(source: object, indices: range, slab: object) -> int:
         rows_at[indices.start] = len(indices)
-        return gather(source, indices, slab)
+        return gather_chunk(source, indices, slab)
 
-    monkeypatch.setattr(reference, "_gather", noting)
+    monkeypatch.setattr(gather, "_gather", noting)
     with ReferenceLoader(ROWS, BATCH_SIZE, **plan) as loader:
         assert len(list(loader)) == len(loader)
         assert rows_at[0] == BATCH_SIZE
-        assert max(rows_at.values()) == loader._plan.chunk * BATCH_SIZE
+        assert max(rows_at.values()) == loader._engine.plan.chunk * BATCH_SIZE
         assert sum(rows_at.values()) == SAMPLES
 
 

@@ -96,8 +96,6 @@ class TestOwnCollate:
             return [type(sample) for sample in samples], default_collate(samples)
 
         ours = ReferenceLoader(dataset, 7, collate_fn=kinds)
-        if isinstance(dataset, np.ndarray):
-            dataset = torch.tensor(dataset)
         for (our_kinds, our_batch), (their_kinds, their_batch) in zip(
             ours, DataLoader(dataset, 7, collate_fn=kinds), strict=True
         ):
@@ -107,8 +105,8 @@ class TestOwnCollate:
     @pytest.mark.parametrize("dtype", ["f4", *BIG_ENDIAN])
     def test_every_dtype_reaches_it(self, dtype):
         source = X.astype(dtype)
-        batch = next(iter(ReferenceLoader(source, 7, collate_fn=default_collate)))
-        assert np.array_equal(batch.numpy(), source[:7])
+        batch = next(iter(ReferenceLoader({"x": source}, 7, collate_fn=default_collate)))
+        assert np.array_equal(batch["x"].numpy(), source[:7])
 
     def test_samples_of_a_dict_are_dicts(self):
         batch = next(iter(ReferenceLoader({"y": Y}, 3, collate_fn=list)))
@@ -116,9 +114,9 @@ class TestOwnCollate:
 
     def test_writing_into_a_sample_leaves_the_source_alone(self):
         source = X.copy()
-        for samples in ReferenceLoader(source, 7, collate_fn=list):
+        for samples in ReferenceLoader({"x": source}, 7, collate_fn=list):
             for sample in samples:
-                sample.zero_()
+                sample["x"].zero_()
         assert np.array_equal(source, X)
 
 
@@ -177,8 +175,8 @@ class TestLayouts:
         assert np.array_equal([row.numpy() for row in rows], np.asarray(values))
 
     def test_batches_do_not_require_a_gradient(self, arguments):
-        source = torch.tensor(X, requires_grad=True)
-        assert not any(batch.requires_grad for batch in ReferenceLoader(source, **arguments))
+        source = {"x": torch.tensor(X, requires_grad=True)}
+        assert not any(batch["x"].requires_grad for batch in ReferenceLoader(source, **arguments))
 
     @pytest.mark.parametrize("collate_fn", [None, default_collate], ids=["columns", "own collate"])
     def test_a_read_only_memory_map_gives_batches_that_may_be_written(self, arguments, shuffle, tmp_path, collate_fn):
@@ -186,8 +184,8 @@ class TestLayouts:
         X.tofile(path)
         source = np.memmap(path, np.float32, mode="r", shape=X.shape)
         total = 0.0
-        for batch in ReferenceLoader(source, shuffle=shuffle, collate_fn=collate_fn, **arguments):
-            total += batch.sum().item()
-            batch.zero_()
+        for batch in ReferenceLoader({"x": source}, shuffle=shuffle, collate_fn=collate_fn, **arguments):
+            total += batch["x"].sum().item()
+            batch["x"].zero_()
         assert total == X.sum()
         assert path.read_bytes() == X.tobytes()

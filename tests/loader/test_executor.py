@@ -54,6 +54,15 @@ def test_a_race_of_first_uses_makes_one_pool(made):
     assert len(made) == 1
 
 
+def test_its_configuration_is_logged_once(caplog):
+    caplog.set_level("INFO", "pytest_loaderperf")
+    with PersistentExecutor(3) as executor:
+        assert caplog.messages == []
+        for _ in range(2):
+            executor.submit(int).result()
+    assert caplog.messages == ["executor: 3 threads, made on first use, kept until close()"]
+
+
 def test_its_threads_outlive_the_work_given_to_them():
     with PersistentExecutor(1) as executor:
         assert executor.submit(threading.get_ident).result() == executor.submit(threading.get_ident).result()
@@ -104,8 +113,11 @@ def test_close_waits_for_what_runs_and_drops_what_waits():
     started.wait(10)
     closer = threading.Thread(target=executor.close)
     closer.start()
-    while not waiting.cancelled():
+    for _ in range(1000):
+        if waiting.cancelled():
+            break
         closer.join(0.01)
+    assert waiting.cancelled()
     assert closer.is_alive()
     finish.set()
     closer.join(10)
@@ -129,11 +141,68 @@ def test_a_pickled_executor_comes_back_with_its_size_and_a_pool_of_its_own(close
             assert copy.submit(int, "5").result() == 5
 
 
-@pytest.mark.parametrize("workers", [0, -1, 2.0, "2"])
+@pytest.mark.parametrize("workers", [0, -1, 2.0, "2", True])
 def test_a_size_that_is_not_a_positive_whole_number_is_refused(workers):
     with pytest.raises(LoaderPerfError) as caught:
         PersistentExecutor(workers)
     assert str(caught.value) == f"max_workers must be a whole number from 1 up or None, but {workers!r} came."
+
+
+def test_a_copy_is_pickled_while_work_is_running():
+    started, finish = threading.Event(), threading.Event()
+    with PersistentExecutor(1) as executor:
+        executor.submit(lambda: (started.set(), finish.wait(10)))
+        started.wait(10)
+        with pickle.loads(pickle.dumps(executor)) as copy:  # noqa: S301 made here
+            assert copy.submit(int, "5").result(10) == 5
+        finish.set()
+
+
+def test_the_fixture_gives_one_that_is_closed_after_the_test(pytester):
+    pytester.makepyfile(
+        """
+        kept = []
+
+        def test_uses_it(executor):
+            assert executor.submit(int, "5").result() == 5
+            kept.append(executor)
+
+        def test_finds_it_closed(executor):
+            import pytest
+            from pytest_loaderperf.errors import LoaderPerfError
+            assert executor is not kept[0]
+            with pytest.raises(LoaderPerfError, match="this executor is closed"):
+                kept[0].submit(int)
+        """
+    )
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+EXITS = {
+    "idle": "executor.submit(int).result()",
+    "at work with more to do": "[executor.submit(work) for _ in range(9)]; started.wait()",
+    "at work for a daemon thread": (
+        "threading.Thread(target=lambda: executor.submit(work).result(), daemon=True).start(); started.wait()"
+    ),
+    "closed at exit": "import atexit; executor.submit(int).result(); atexit.register(executor.close)",
+}
+
+
+@pytest.mark.parametrize("state", EXITS.values(), ids=EXITS)
+def test_the_interpreter_exits_while_the_executor_is(state):
+    script = f"""
+import faulthandler, threading, time
+from pytest_loaderperf.loader import PersistentExecutor
+faulthandler.dump_traceback_later(30, exit=True)
+started = threading.Event()
+def work():
+    started.set()
+    time.sleep(0.05)
+executor = PersistentExecutor(2)
+{state}
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 AFTER_FORK = {

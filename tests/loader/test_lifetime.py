@@ -49,18 +49,18 @@ it = iter(ReferenceLoader(ARRAY, 8, num_workers=2))
 next(it)
 """,
     "the interpreter exits after half an epoch of samples": """
-it = iter(ReferenceLoader(Slow(), 2, num_workers=2))
+it = iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"))
 next(it)
 """,
     "the interpreter exits while another thread iterates": """
 def consume():
-    for _ in ReferenceLoader(Slow(), 2, num_workers=2):
+    for _ in ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"):
         pass
 threading.Thread(target=consume, daemon=True).start()
 time.sleep(0.1)
 """,
     "half an iterator in a cycle is collected by the consumer": """
-cycle = [iter(ReferenceLoader(Slow(), 2, num_workers=2))]
+cycle = [iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"))]
 cycle.append(cycle)
 next(cycle[0])
 del cycle
@@ -75,7 +75,7 @@ class Collecting(Slow):
             gc.collect()
         return torch.tensor(index)
 gc.disable()  # so that the worker is the one to collect
-loader = ReferenceLoader(Collecting(), 2, num_workers=2)
+loader = ReferenceLoader(Collecting(), 2, num_workers=2, worker_kind="threads")
 cycle = [iter(loader)]
 cycle.append(cycle)
 next(cycle[0])
@@ -84,8 +84,53 @@ dropped.set()
 time.sleep(0.2)
 loader.close()
 """,
+    "half an iterator that skips is collected in a cycle": """
+cycle = [iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads", on_error="skip"))]
+cycle.append(cycle)
+next(cycle[0])
+del cycle
+gc.collect()
+""",
+    "the interpreter exits after half an epoch of worker processes": """
+it = iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="processes"))
+next(it)
+""",
+    "loaders are collected whose worker processes failed": """
+class Bad(Slow):
+    def __getitem__(self, index):
+        raise ValueError(index)
+for on_error in ("raise", "skip"):
+    for _ in range(2):
+        try:
+            list(ReferenceLoader(Bad(), 2, num_workers=2, worker_kind="processes", on_error=on_error))
+        except (ValueError, RuntimeError):
+            pass
+        else:
+            raise AssertionError
+        gc.collect()
+""",
+    "loaders are dropped in the middle of an epoch of worker processes": """
+for persistent in (True, False):
+    it = iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="processes", persistent_workers=persistent))
+    next(it)
+    del it
+    gc.collect()
+""",
+    "loaders take turns": """
+loaders = [ReferenceLoader(Slow(), 20, num_workers=2, worker_kind=kind, on_error=on_error)
+           for kind in ("threads", "processes") for on_error in ("raise", "skip")]
+for batches in zip(*loaders, strict=True):
+    assert len({str(batch) for batch in batches}) == 1
+""",
     "a loader is closed in the middle of two iterations": """
-loader = ReferenceLoader(Slow(), 2, num_workers=1)
+loader = ReferenceLoader(Slow(), 2, num_workers=1, worker_kind="threads")
+one, two = iter(loader), iter(loader)
+next(one), next(two)
+loader.close()
+one.close(), two.close()
+""",
+    "a loader of processes is closed in the middle of two iterations": """
+loader = ReferenceLoader(Slow(), 2, num_workers=1, worker_kind="processes")
 one, two = iter(loader), iter(loader)
 next(one), next(two)
 loader.close()
@@ -95,7 +140,7 @@ one.close(), two.close()
 executor = PersistentExecutor(1)
 def consume():
     try:
-        list(ReferenceLoader(Slow(), 2, num_workers=1, executor=executor))
+        list(ReferenceLoader(Slow(), 2, num_workers=1, worker_kind="threads", executor=executor))
     except Exception:
         pass
 threads = [threading.Thread(target=consume) for _ in range(2)]
@@ -105,7 +150,7 @@ executor.close()
 for thread in threads: thread.join()
 """,
     "a forked child iterates what its parent has iterated": """
-loader = ReferenceLoader(Slow(), 20, num_workers=2)
+loader = ReferenceLoader(Slow(), 20, num_workers=2, worker_kind="threads")
 arrays = ReferenceLoader(ARRAY, 8, num_workers=2)
 held = iter(arrays)
 next(held), next(iter(loader))
@@ -118,8 +163,20 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert len(list(loader)) == 5
 """,
+    "a forked child iterates what its parent has skipped through": """
+loader = ReferenceLoader(Slow(), 20, num_workers=2, worker_kind="threads", on_error="skip")
+held = iter(loader)
+next(held)
+child = os.fork()
+if child == 0:
+    signal.alarm(4)
+    assert len(list(loader)) == 5
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert len(list(held)) == 4
+""",
     "a forked child drops half an iterator of its parent": """
-it = iter(ReferenceLoader(Slow(), 2, num_workers=2))
+it = iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"))
 next(it)
 child = os.fork()
 if child == 0:
@@ -183,7 +240,7 @@ def test_threads_are_the_same_ones_in_every_epoch():
             threads.add(threading.get_ident())
             return index
 
-    with ReferenceLoader(Noting(), 2, num_workers=1) as loader:
+    with ReferenceLoader(Noting(), 2, num_workers=1, worker_kind="threads") as loader:
         for _ in range(3):
             list(loader)
     assert len(threads) == 1

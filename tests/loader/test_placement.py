@@ -54,7 +54,7 @@ def test_on_one_core_a_worker_shares_it():
 
 def test_the_threads_of_an_executor_are_free_again_after_an_iteration():
     with PersistentExecutor(1) as executor:
-        fetched = Prefetcher(iter([lambda: 1] * 20), executor, workers=1, ahead=2, helps=False)
+        fetched = Prefetcher(iter([lambda: 1] * 20), executor, workers=1, ahead=lambda: 2, helps=True)
         assert list(fetched) == [1] * 20
         fetched.close()
         assert executor.submit(os.sched_getaffinity, 0).result() == CORES

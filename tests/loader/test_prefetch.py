@@ -16,6 +16,10 @@ from pytest_loaderperf.loader.prefetch import Prefetcher
 TIMEOUT_S = 10
 
 
+def prefetched(tasks, executor, *, ahead, **arguments):
+    return Prefetcher(tasks, executor, ahead=lambda: ahead, **arguments)
+
+
 @pytest.fixture(params=[False, True], ids=["waits", "helps"])
 def helps(request):
     return request.param
@@ -45,7 +49,7 @@ def test_each_task_runs_once_and_results_come_in_order(tasks, workers, ahead, he
         return i
 
     with PersistentExecutor(workers) as executor:
-        results = Prefetcher(
+        results = prefetched(
             (partial(work, i) for i in range(tasks)), executor, workers=workers, ahead=ahead, helps=helps
         )
         assert list(results) == list(range(tasks))
@@ -60,13 +64,13 @@ def test_no_more_than_ahead_tasks_start_before_they_are_due(executor, helps):
             begun.append(i)
             yield partial(int, i)
 
-    for i in Prefetcher(tasks(), executor, workers=2, ahead=ahead, helps=helps):
+    for i in prefetched(tasks(), executor, workers=2, ahead=ahead, helps=helps):
         assert len(begun) <= i + 1 + ahead
 
 
 def test_nothing_starts_before_the_first_result_is_asked_for(executor, helps):
     begun = []
-    results = Prefetcher(iter([partial(begun.append, 1)]), executor, workers=1, ahead=2, helps=helps)
+    results = prefetched(iter([partial(begun.append, 1)]), executor, workers=1, ahead=2, helps=helps)
     assert begun == []
     assert list(results) == [None]
     assert begun == [1]
@@ -86,7 +90,7 @@ def test_without_help_only_the_given_number_of_threads_run_tasks(executor):
         with lock:
             running -= 1
 
-    list(Prefetcher((work for _ in range(60)), executor, workers=2, ahead=8, helps=False))
+    list(prefetched((work for _ in range(60)), executor, workers=2, ahead=8, helps=False))
     assert max(at_once) <= 2
     assert threading.get_ident() not in threads
 
@@ -104,7 +108,7 @@ def test_with_help_the_consumer_runs_tasks_that_no_thread_has_begun(executor):
         finish.set()
         return threading.get_ident()
 
-    who = list(Prefetcher(iter([first, later]), executor, workers=1, ahead=2, helps=True))
+    who = list(prefetched(iter([first, later]), executor, workers=1, ahead=2, helps=True))
     assert who[0] != who[1] == threading.get_ident()
 
 
@@ -117,7 +121,7 @@ def test_the_exception_of_a_task_comes_at_its_place_in_the_order(executor, helps
 
     came = []
     with pytest.raises(KeyError, match=str(bad)):
-        came.extend(Prefetcher((partial(work, i) for i in range(10)), executor, workers=2, ahead=3, helps=helps))
+        came.extend(prefetched((partial(work, i) for i in range(10)), executor, workers=2, ahead=3, helps=helps))
     assert came == list(range(bad))
 
 
@@ -127,7 +131,7 @@ def test_an_exception_of_the_task_source_reaches_the_consumer(executor, helps):
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        list(Prefetcher(tasks(), executor, workers=1, ahead=0, helps=helps))
+        list(prefetched(tasks(), executor, workers=1, ahead=0, helps=helps))
 
 
 def test_closing_early_drops_what_waits_and_awaits_what_runs(executor, helps):
@@ -142,7 +146,7 @@ def test_closing_early_drops_what_waits_and_awaits_what_runs(executor, helps):
         ended.append(i)
         return i
 
-    results = Prefetcher((partial(work, i) for i in range(20)), executor, workers=1, ahead=8, helps=helps)
+    results = prefetched((partial(work, i) for i in range(20)), executor, workers=1, ahead=8, helps=helps)
     next(results)
     assert started.wait(TIMEOUT_S)
     results.close()
@@ -155,7 +159,7 @@ def test_closing_early_drops_what_waits_and_awaits_what_runs(executor, helps):
 
 def test_closing_twice_and_closing_before_the_start_are_no_errors(executor, helps):
     begun = []
-    results = Prefetcher(iter([partial(begun.append, 1)]), executor, workers=1, ahead=1, helps=helps)
+    results = prefetched(iter([partial(begun.append, 1)]), executor, workers=1, ahead=1, helps=helps)
     results.close()
     results.close()
     assert begun == []
@@ -165,7 +169,7 @@ def test_closing_twice_and_closing_before_the_start_are_no_errors(executor, help
 def test_a_closed_executor_never_leaves_the_consumer_waiting(ending):
     executor = PersistentExecutor(1)
     # Two pumps for one thread: the second waits in the executor's queue, and close() drops it from there.
-    results = Prefetcher((partial(time.sleep, 0.01) for _ in range(20)), executor, workers=2, ahead=4, helps=False)
+    results = prefetched((partial(time.sleep, 0.01) for _ in range(20)), executor, workers=2, ahead=4, helps=False)
     next(results)
     executor.close()
 
@@ -185,7 +189,7 @@ def test_a_closed_executor_never_leaves_the_consumer_waiting(ending):
 def test_two_consumers_share_an_executor_of_one_thread(helps):
     with PersistentExecutor(1) as executor:
         both = [
-            Prefetcher((partial(int, i) for i in range(10)), executor, workers=1, ahead=2, helps=helps)
+            prefetched((partial(int, i) for i in range(10)), executor, workers=1, ahead=2, helps=helps)
             for _ in range(2)
         ]
         assert list(zip(*both, strict=True)) == [(i, i) for i in range(10)]
@@ -208,7 +212,7 @@ def test_tasks_that_the_consumer_ran_are_let_go_though_no_thread_came_for_them()
     busy = threading.Event()
     with PersistentExecutor(1) as executor:
         executor.submit(busy.wait, TIMEOUT_S)
-        results = Prefetcher(tasks(), executor, workers=1, ahead=ahead, helps=True)
+        results = prefetched(tasks(), executor, workers=1, ahead=ahead, helps=True)
         most = max(islice(results, 90))
         busy.set()
         results.close()
@@ -219,7 +223,7 @@ def test_a_consumer_that_ran_every_task_ends_without_waiting_for_a_busy_executor
     busy = threading.Event()
     with PersistentExecutor(1) as executor:
         executor.submit(busy.wait, TIMEOUT_S)
-        results = Prefetcher(iter([int] * 10), executor, workers=1, ahead=2, helps=True)
+        results = prefetched(iter([int] * 10), executor, workers=1, ahead=2, helps=True)
         consumer = threading.Thread(target=list, args=[results], daemon=True)
         consumer.start()
         consumer.join(3)

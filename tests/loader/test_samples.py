@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.data import IterableDataset
 
-from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
 
 
@@ -51,7 +49,7 @@ def num_workers(request):
     ],
 )
 def test_a_failure_comes_with_a_note_that_names_stage_and_sample(dataset, collate_fn, error, note, num_workers):
-    with ReferenceLoader(dataset, 4, collate_fn=collate_fn, num_workers=num_workers) as loader:
+    with ReferenceLoader(dataset, 4, collate_fn=collate_fn, num_workers=num_workers, worker_kind="threads") as loader:
         for _epoch in range(2):
             with pytest.raises(error) as caught:
                 list(loader)
@@ -60,7 +58,7 @@ def test_a_failure_comes_with_a_note_that_names_stage_and_sample(dataset, collat
 
 def test_a_note_about_a_large_batch_names_its_first_samples_and_their_number(num_workers):
     with (
-        ReferenceLoader(Numbers(), 10, collate_fn=broken, num_workers=num_workers) as loader,
+        ReferenceLoader(Numbers(), 10, collate_fn=broken, num_workers=num_workers, worker_kind="threads") as loader,
         pytest.raises(ValueError, match="no batch") as caught,
     ):
         list(loader)
@@ -68,7 +66,7 @@ def test_a_note_about_a_large_batch_names_its_first_samples_and_their_number(num
 
 
 def test_batches_before_a_failure_are_delivered(num_workers):
-    with ReferenceLoader(Numbers(bad=True), 2, num_workers=num_workers) as loader:
+    with ReferenceLoader(Numbers(bad=True), 2, num_workers=num_workers, worker_kind="threads") as loader:
         batches = iter(loader)
         assert [next(batches).tolist(), next(batches).tolist()] == [[0, 1], [2, 3]]
         with pytest.raises(KeyError, match="broken"):
@@ -76,28 +74,7 @@ def test_batches_before_a_failure_are_delivered(num_workers):
 
 
 def test_getitems_is_preferred_and_its_result_goes_to_collate(num_workers):
-    with ReferenceLoader(NumbersAtOnce(), 4, collate_fn=as_list, num_workers=num_workers) as loader:
+    with ReferenceLoader(
+        NumbersAtOnce(), 4, collate_fn=as_list, num_workers=num_workers, worker_kind="threads"
+    ) as loader:
         assert list(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        return iter(range(3))
-
-
-class StreamOfKnownLength(Stream):
-    def __len__(self) -> int:
-        return 3
-
-
-@pytest.mark.parametrize(
-    "dataset, kind",
-    [(Stream(), "Stream"), (StreamOfKnownLength(), "StreamOfKnownLength"), (iter([1]), "list_iterator")],
-)
-def test_an_iterable_dataset_is_refused_with_the_way_out(dataset, kind):
-    with pytest.raises(DataError) as caught:
-        ReferenceLoader(dataset)
-    assert str(caught.value) == (
-        "the dataset must be a dict or tuple of arrays or tensors, a TensorDataset, or a map-style dataset "
-        f"with __len__ and __getitem__, but {kind} came. Materialise an iterable one first."
-    )

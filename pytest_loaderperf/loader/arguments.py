@@ -1,0 +1,99 @@
+"""Checks of the arguments that ReferenceLoader has beyond torch's, and what they make of each other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from torch.utils.data import IterableDataset, IterDataPipe, MapDataPipe
+
+from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader.columns import RowDataset
+
+WorkerKind = Literal["auto", "threads", "processes"]
+OnError = Literal["raise", "skip"]
+Route = Literal["gather", "fetch", "processes", "auto"]
+
+MAX_SEED = (1 << 63) - 1  # leaves room to add the epoch
+
+
+def check_whole(name: str, value: object, least: int | None) -> None:
+    """Raise DataError unless ``value`` is a whole number from ``least`` up (None: any)."""
+    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+        wanted = "a whole number" if least is None else f"a whole number from {least} up"
+        raise DataError(f"{name} must be {wanted}, but {value!r} came.")
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise DataError unless samples can be had from ``dataset``."""
+    if not isinstance(dataset, IterableDataset) and not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            "the dataset must be a dict or tuple of arrays or tensors, an IterableDataset, or a map-style dataset with "
+            f"__len__ and __getitem__, but {type(dataset).__name__} came. "
+            "Make what can only be iterated an IterableDataset."
+        )
+
+
+def check_numbers(
+    num_workers: object, prefetch_factor: object, seed: object, memory_budget: object, error_limit: object
+) -> None:
+    """Raise DataError for a number that cannot be meant. What torch's constructor checks is left to it."""
+    if num_workers is not None:
+        check_whole("num_workers", num_workers, None)
+    if memory_budget is not None:
+        check_whole("memory_budget", memory_budget, 1)
+    if prefetch_factor is not None:
+        torch_refuses = isinstance(prefetch_factor, int) and prefetch_factor < 0 and num_workers is not None
+        check_whole("prefetch_factor", prefetch_factor, None if torch_refuses else 1)
+    if seed is not None:
+        check_whole("seed", seed, 0)
+        assert isinstance(seed, int)
+        if seed > MAX_SEED:
+            raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, but {seed} came.")
+    is_count = isinstance(error_limit, int) and not isinstance(error_limit, bool) and error_limit >= 0
+    if not is_count and not (isinstance(error_limit, float) and 0 <= error_limit <= 1):
+        raise DataError(
+            f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, but {error_limit!r} came."
+        )
+
+
+def check_choices(worker_kind: object, on_error: object, *, streams: bool) -> None:
+    """Raise DataError for a word that is not among the choices."""
+    for name, value, choices in (("worker_kind", worker_kind, WorkerKind), ("on_error", on_error, OnError)):
+        if value not in get_args(choices):
+            raise DataError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, but {value!r} came.")
+    if on_error == "skip" and streams:
+        raise DataError(
+            "on_error='skip' needs a map-style dataset: an iterator that has raised is at its end, and what it would "
+            "have given is lost. Catch the error inside the dataset's __iter__."
+        )
+
+
+def check_share(rank: object, world_size: object, *, orders: bool, streams: bool) -> None:
+    """Raise DataError unless ``rank`` and ``world_size`` are both left out, or name a share that can be cut."""
+    if rank is None and world_size is None:
+        return
+    if rank is None or world_size is None:
+        raise DataError(f"rank and world_size go together, but rank={rank!r} and world_size={world_size!r} came.")
+    check_whole("world_size", world_size, 1)
+    check_whole("rank", rank, 0)
+    assert isinstance(rank, int)
+    assert isinstance(world_size, int)
+    if rank >= world_size:
+        raise DataError(f"rank must be below world_size={world_size}, but {rank} came. Ranks count from 0.")
+    if streams:
+        raise DataError("rank and world_size cannot cut an IterableDataset: let its __iter__ give each rank its share.")
+    if orders:
+        raise DataError("rank and world_size cut the loader's own order, but a sampler came. Let the sampler do it.")
+
+
+def route(dataset: Any, worker_kind: WorkerKind, num_workers: int | None, *, gathers: bool, apart: bool) -> Route:
+    """How batches come about. ``gathers``: from arrays; ``apart``: an argument asks for worker processes."""
+    if isinstance(dataset, (IterDataPipe, MapDataPipe)):
+        return "processes"  # torch's loader alone knows how to shard and shuffle a pipe
+    if worker_kind == "processes" or (worker_kind == "auto" and num_workers and (apart or not gathers)):
+        return "processes" if num_workers != 0 else ("gather" if gathers else "fetch")
+    if gathers:
+        return "gather"
+    if worker_kind == "threads" or num_workers == 0 or isinstance(dataset, (IterableDataset, RowDataset)):
+        return "fetch"
+    return "auto"

@@ -1,0 +1,131 @@
+"""The ways a loader can make its batches, built from its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, MapDataPipe
+
+from pytest_loaderperf.loader.buffers import nbytes
+from pytest_loaderperf.loader.choice import Choice
+from pytest_loaderperf.loader.collate import Collate, vectorized_collate
+from pytest_loaderperf.loader.columns import BatchDataset, Columns, as_columns
+from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
+from pytest_loaderperf.loader.fetch import Fetch
+from pytest_loaderperf.loader.gather import Gather
+from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
+from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, WorkerInit, as_is
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """Makes the engines of a loader from its arguments, without a reference to it, so that a loader dropped is gone.
+
+    ``indices`` gives what makes a batch if ``batched``, and else single indices. ``convert``: what becomes of single
+    samples. ``collate``: the caller's own, None for the default. ``torchs``: what torch's own DataLoader takes, too.
+    """
+
+    dataset: Any
+    batched: bool
+    batch_size: int | None
+    drop_last: bool
+    indices: Any
+    collate: Callable[[Any], Any] | None
+    convert: Callable[[Any], Any]
+    prefetch_factor: int | None
+    persists: bool | None
+    torchs: dict[str, Any]
+    budget: int | None
+    executor: PersistentExecutor | None
+    seed: int | None
+    skips: bool
+
+    def gather(self, columns: Columns, workers: int | None) -> Gather:
+        """Gathers from ``columns`` on ``workers`` threads (None: decides)."""
+        batch_nbytes = nbytes(columns.columns, self.batch_size or 1)
+        if self.batch_size is None and self.budget is not None:
+            workers = 0  # how large the caller's batches are is seen one at a time
+        plan = plan_arrays(
+            batch_nbytes,
+            _length(self.indices),
+            workers=workers,
+            prefetch_factor=self.prefetch_factor,
+            cores=usable_cores(),
+            budget=self.budget,
+            single=self.batch_size is None,
+        )
+        return Gather(columns, plan, self._executor(plan), batch_nbytes, self.budget)
+
+    def fetch(self, workers: int) -> Fetch:
+        """Fetches samples on ``workers`` threads (0: in the consumer's)."""
+        plan = plan_samples(workers, self.prefetch_factor)
+        return Fetch(
+            self.dataset,
+            self.collate or (Collate() if self.batched else self.convert),
+            plan,
+            self._executor(plan),
+            batched=self.batched,
+            budget=self.budget,
+            timeout=self.torchs["timeout"],
+        )
+
+    def _executor(self, plan: Plan) -> PersistentExecutor:
+        return self.executor or PersistentExecutor(plan.workers or None)
+
+    def processes(self, workers: int, timeout_s: float | None = None) -> Processes:
+        """Torch's own DataLoader with ``workers`` processes. ``timeout_s`` instead of the caller's timeout."""
+        dataset = self.dataset
+        collate = self.collate or (vectorized_collate if self.batched else self.convert)
+        settings = self.torchs | {
+            "num_workers": workers,
+            "prefetch_factor": (self.prefetch_factor or PREFETCH_FACTOR) if workers else None,
+            "persistent_workers": self.persists is not False and workers > 0,
+        }
+        if timeout_s is not None:
+            settings["timeout"] = timeout_s
+        if self.seed is not None:
+            settings["generator"] = torch.Generator()
+        if isinstance(dataset, IterableDataset):
+            settings |= {"batch_size": self.batch_size, "drop_last": self.drop_last}
+            if isinstance(dataset, IterDataPipe):  # its seeds are torch's, which differ where workers persist
+                settings["persistent_workers"] = workers > 0 and bool(self.persists)
+            return self._driven(DataLoader(dataset, collate_fn=collate, **settings), None)
+        indices = Indices(self.indices)
+        settings |= {"batch_sampler": indices} if self.batched else {"batch_size": None, "sampler": indices}
+        if self.skips:
+            dataset, collate = Good(dataset), Packed
+        elif self.batched and self.collate is None and as_columns(dataset) is not None:
+            dataset, collate = BatchDataset(dataset), as_is
+        elif not isinstance(dataset, MapDataPipe):
+            dataset = Noted(dataset)
+        if isinstance(dataset, Noted):
+            settings["worker_init_fn"] = WorkerInit(settings["worker_init_fn"])
+        return self._driven(DataLoader(dataset, collate_fn=collate, **settings), indices)
+
+    def _driven(self, loader: DataLoader[Any], indices: Indices | None) -> Processes:
+        return Processes(loader, indices, seed=self.seed, redraws=not self.persists)
+
+    def auto(self) -> Choice:
+        """Whatever a short measurement finds fastest."""
+        cores = usable_cores()
+        depth = cores * (self.prefetch_factor or PREFETCH_FACTOR)
+        others: dict[str, Any] = {}
+        if getattr(self.dataset, "thread_safe", False):
+            others["threads"] = (lambda _: self.fetch(min(MAX_DEFAULT_WORKERS, cores)), depth)
+        if cores > 1:
+            # From a generator of their own, so that later epochs' orders do not depend on how the trials went.
+            drawn_from = self.torchs["generator"] or torch.default_generator
+            seeded = self if self.seed is not None else replace(self, seed=drawn_from.initial_seed() >> 1)
+            others["processes"] = (partial(seeded.processes, cores), depth)
+        return Choice(self.fetch(0), others)
+
+
+def _length(sampler: Any) -> int | None:
+    try:
+        return len(sampler)
+    except TypeError:  # one that knows no end
+        return None

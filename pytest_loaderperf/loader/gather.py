@@ -1,0 +1,99 @@
+"""Batches of columns: rows gathered straight into reused buffers, a chunk of batches at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, count
+from typing import Any
+
+import numpy as np
+
+from pytest_loaderperf.loader.buffers import Empty, Ring, Slab, nbytes
+from pytest_loaderperf.loader.columns import Columns, checked_indices
+from pytest_loaderperf.loader.executor import PersistentExecutor
+from pytest_loaderperf.loader.order import Order
+from pytest_loaderperf.loader.plan import SPARE_BATCHES, Plan, within
+from pytest_loaderperf.loader.prefetch import Prefetcher, Task
+from pytest_loaderperf.loader.progress import Feed, Progress
+
+_NO_RING = Ring((), 0, 0, 0)  # fits nothing
+
+
+class Gather:
+    """Gathers batches of ``columns`` as ``plan`` says; threads, if any, are those of ``executor``."""
+
+    def __init__(
+        self, columns: Columns, plan: Plan, executor: PersistentExecutor, batch_nbytes: int, budget: int | None
+    ) -> None:
+        self._columns, self.plan, self.executor = columns, plan, executor
+        self.batch_nbytes, self._budget = batch_nbytes, budget
+        self.empty: Empty = np.empty
+        self._ring = _NO_RING
+
+    def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
+        """The batches of one epoch; counts each in ``progress`` when it is delivered."""
+        plan, feed = self.plan, make_feed()
+        size = feed.batch_size
+        taken: deque[Slab] = deque()
+        tasks = self._tasks(feed, taken)
+        make_batch = self._columns.batch_maker()
+        gathered: Any = (task() for task in tasks)
+        if plan.workers:
+            gathered = Prefetcher(tasks, self.executor, workers=plan.workers, ahead=lambda: plan.ahead, helps=True)
+        try:
+            for rows in gathered:
+                slab = taken[0]
+                full, rest = divmod(rows, size) if size else (0, rows)
+                for views in slab.views[:full]:
+                    progress.batches += 1
+                    yield make_batch(views)
+                if rest:
+                    progress.batches += 1
+                    yield make_batch(slab.batch(full, rest))
+                self._ring.put(taken.popleft())
+            progress.done = True
+        finally:
+            if gathered.close() is not False:  # no thread writes to a slab any more
+                for slab in taken:
+                    self._ring.put(slab)
+
+    def _tasks(self, feed: Feed, taken: deque[Slab]) -> Iterator[Task[int]]:
+        """What gathers a chunk each; its slab is appended to ``taken``."""
+        size, chunk, fields = feed.batch_size, self.plan.chunk, self._columns.columns
+        if feed.order is None or size is None:
+            chunks: Iterator[Order] = map(partial(checked_indices, len(self._columns)), feed)
+        else:
+            chunks = _chunks(feed.order, size, chunk)
+        for indices in chunks:
+            rows = size or len(indices)
+            if not self._ring.fits(fields, rows, self.empty):
+                self.batch_nbytes = nbytes(fields, rows)
+                within(self.plan, self.batch_nbytes, self._budget)
+                self._ring = Ring(fields, rows, chunk, self.plan.ahead + SPARE_BATCHES, self.empty)
+            slab = self._ring.take()
+            taken.append(slab)
+            yield partial(_gather, self._columns, indices, slab)
+
+    def close(self) -> None:
+        """Free the buffers."""
+        self._ring = _NO_RING
+
+
+def _chunks(order: Order, batch_size: int, most: int) -> Iterator[Order]:
+    """Slices of ``order`` for 1, 2, 4 and so on up to ``most`` batches: the first batch waits for itself alone."""
+    start = 0
+    for batches in chain((1 << i for i in range(most.bit_length()) if 1 << i < most), (most for _ in count())):
+        if start >= len(order):
+            return
+        yield order[start : start + batches * batch_size]
+        start += batches * batch_size
+
+
+def _gather(source: Columns, indices: Order, slab: Slab) -> int:
+    """Copy the rows at ``indices`` to the front of the slab, and say how many they are."""
+    rows = len(indices)
+    for column, array in zip(source.columns, slab.arrays, strict=True):
+        column.gather(indices, array[:rows])
+    return rows

@@ -1,0 +1,177 @@
+"""Pre-load: a map-style dataset that fits into memory, fetched once and then gathered from."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psutil
+
+from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader.buffers import Field, nbytes
+from pytest_loaderperf.loader.collate import Collate, SampleMismatchError
+from pytest_loaderperf.loader.columns import Column, Columns, RowDataset, checked_indices
+from pytest_loaderperf.loader.samples import MapSamples
+
+_log = logging.getLogger("pytest_loaderperf")
+CHUNK = 32  # samples fetched at a time, and that a consumer may have to wait for while the rest is filled in
+EXIT_S = (
+    5.0  # the interpreter's exit waits as long for a chunk: a thread that then is in torch's code aborts the process
+)
+BUDGET_SHARE = 2  # by default at most half of the memory that is available
+
+
+def optimize(dataset: Any, *, memory_budget: int | None = None, background: bool = False) -> Preloaded:
+    """``dataset`` with every sample fetched once, so that batches are gathered and no code of it runs again.
+
+    Samples must be alike in structure, shape and dtype, and what ``dataset[i]`` draws at random is drawn once for all.
+    ``memory_budget``: bytes that it may take, by default half of what is available. ``background``: return at once and
+    fill in from a thread; a sample asked for early is fetched then, by one thread at a time.
+
+    Raises DataError where the dataset does not fit, is empty, or has samples that no array holds; and what it raises.
+    """
+    return Preloaded(dataset, memory_budget=memory_budget, background=background)
+
+
+class Preloaded(RowDataset):
+    """What ``optimize`` returns: a map-style dataset of tensors, for ReferenceLoader and any other loader."""
+
+    def __init__(self, dataset: Any, *, memory_budget: int | None, background: bool) -> None:
+        samples = len(dataset)
+        if not samples:
+            raise DataError("the dataset is empty, so the structure of its samples is unknown. Expected at least one.")
+        self._samples, self._collate = MapSamples(dataset), Collate()
+        self._first = self._samples.fetch_one(0)
+        structure = self._collate.structure(self._first)
+        if (fields := structure.fields) is None:
+            raise DataError(
+                "the samples have parts of no fixed size, such as strings, which no array holds. "
+                "Encode them as numbers, or load from the dataset itself."
+            )
+        budget = psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
+        if (needed := nbytes(fields, samples)) > budget:
+            raise DataError(
+                f"{samples:,} samples of {nbytes(fields):,} bytes take {needed:,} bytes, more than the budget of "
+                f"{budget:,}. Give a larger memory_budget, or load from the dataset itself."
+            )
+        self._arrays = [np.empty((samples, *field.shape), field.dtype) for field in fields]
+        columns = [Column(a, f.torch_dtype, takes_in_place=True) for f, a in zip(fields, self._arrays, strict=True)]
+        self._all = Columns(tuple(columns), structure.rebuild)
+        self._filled = np.zeros(samples, bool)
+        self._missing = samples
+        self._closed = False
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._start_alone()
+        self._write([0], [self._first])
+        _log.info("pre-load: %d samples, %d bytes%s", samples, needed, ", in the background" if background else "")
+        if background:
+            self._thread = threading.Thread(target=self._fill_in, name="loaderperf-preload", daemon=True)
+            atexit.register(self.close, EXIT_S)
+            self._thread.start()
+        else:
+            self._fill(range(samples))
+
+    def _start_alone(self) -> None:
+        self._pid = os.getpid()
+        self._lock, self._queue = threading.Lock(), threading.Lock()
+
+    @property
+    def columns(self) -> Columns | None:  # type: ignore[override]  # known from the start elsewhere
+        """The arrays, once every sample is in them."""
+        return None if self._missing else self._all
+
+    def _columns(self) -> Columns:
+        return self._all
+
+    def wait(self) -> None:
+        """Return when every sample is there: what nobody fills in is fetched now. Raise what the background met."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        if self._missing:
+            self._fill(range(len(self)))
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Stop filling in from the background. What is there stays, and the rest is fetched when it is asked for.
+
+        Waits for the chunk at hand, but no longer than ``timeout_s``. May be called twice.
+        """
+        self._closed = True
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def __len__(self) -> int:
+        return len(self._filled)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._missing:
+            indices = checked_indices(len(self), index if isinstance(index, (list, tuple)) else [index])
+            self._fill(indices[~self._filled[indices]].tolist())
+        return super().__getitem__(index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._turn():  # what is filled in from now on may not be in the copy of the arrays
+            alone = {"_lock": None, "_queue": None, "_thread": None, "_error": None}
+            return self.__dict__ | alone | {"_filled": self._filled.copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_alone()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One thread at a time, for the dataset need not bear two, in the order in which they come."""
+        if self._pid != os.getpid():
+            self._start_alone()  # in a forked child the parent's threads hold the locks for ever
+        with self._queue:  # a lock alone would mostly go back to the thread that has just released it
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _fill_in(self) -> None:
+        try:
+            self._fill(range(len(self)))
+        except Exception as error:  # noqa: BLE001 for wait(); a consumer that asks for that sample gets its own
+            self._error = error
+            _log.warning("pre-load stopped: %s: %s", type(error).__name__, error)
+        finally:
+            atexit.unregister(self.close)
+
+    def _fill(self, indices: Sequence[int]) -> None:
+        for start in range(0, len(indices), CHUNK):
+            with self._turn():
+                missing = [i for i in dict.fromkeys(indices[start : start + CHUNK]) if not self._filled[i]]
+                if missing:
+                    self._write(missing, [self._samples.fetch_one(index) for index in missing])
+            if self._closed and threading.current_thread() is self._thread:
+                return
+
+    def _write(self, indices: list[int], samples: list[Any]) -> None:
+        rows: list[np.ndarray] = []
+
+        def allocate(fields: Sequence[Field], count: int) -> list[np.ndarray]:
+            rows[:] = [np.empty((count, *field.shape), field.dtype) for field in fields]
+            return rows
+
+        try:
+            self._collate([self._first, *samples], allocate)  # all must be like the first
+        except SampleMismatchError as error:
+            which = indices[error.position - 1]
+            error.add_note(
+                f"that is sample {which} of the dataset. Make it like sample 0, so that one array holds both"
+            )
+            raise
+        for array, written in zip(self._arrays, rows, strict=True):
+            array[indices] = written[1:]
+        self._filled[indices] = True
+        self._missing -= len(indices)

@@ -1,0 +1,454 @@
+"""How ``auto`` decides: first with engines and a clock made here, then once in earnest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from pytest_loaderperf.loader import ReferenceLoader, choice, engines
+from pytest_loaderperf.loader.choice import HERE, Choice
+from pytest_loaderperf.loader.progress import Progress
+
+AHEAD = 4  # batches that the other choices prepare
+TRIAL = 25  # batches in TRIAL_S at 10 ms each
+
+
+class Clock:
+    """Stands in for the ``time`` that a Choice measures with: it goes on only where an engine says so."""
+
+    now_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+
+class FakeEngine:
+    """Gives the indices as batches, each ``cost_s`` after it was asked for, or raises what ``raises`` says for it."""
+
+    def __init__(self, clock, cost_s, raises=None):
+        self.clock, self.cost_s, self.raises = clock, cost_s, dict(raises or {})
+        self.given, self.parts, self.closed = [], 0, 0
+
+    def epoch(self, make_feed, progress):
+        self.parts += 1
+        if "begin" in self.raises:
+            raise self.raises["begin"]
+        return FakeEpoch(self, iter(make_feed()), progress)
+
+    def close(self):
+        self.closed += 1
+
+
+class FakeEpoch:
+    def __init__(self, engine, indices, progress):
+        self.engine, self.indices, self.progress = engine, indices, progress
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        engine = self.engine
+        batch = next(self.indices, None)
+        if batch is None:
+            self.progress.done = True
+            raise StopIteration
+        engine.clock.now_s += engine.cost_s
+        if batch in engine.raises:
+            raise engine.raises[batch]
+        self.progress.batches += 1
+        engine.given.append(batch)
+        return batch
+
+
+class Trials:
+    """A Choice between engines that take so long for a batch, and what became of them."""
+
+    def __init__(self, monkeypatch, here_s, raises=None, **others_s):
+        self.clock = Clock()
+        monkeypatch.setattr(choice, "time", self.clock)
+        self.here = FakeEngine(self.clock, here_s, raises)
+        self.made = {name: [] for name in others_s}
+        self.limits_s = {name: [] for name in others_s}
+        others = {name: (self.maker(name, cost_s), AHEAD) for name, cost_s in others_s.items()}
+        self.choice = Choice(self.here, others)
+
+    def maker(self, name, cost_s):
+        def make(limit_s):
+            self.limits_s[name].append(limit_s)
+            cost, raises = cost_s if isinstance(cost_s, tuple) else (cost_s, None)
+            self.made[name].append(FakeEngine(self.clock, cost, raises))
+            return self.made[name][-1]
+
+        return make
+
+    def epoch(self, batches):
+        self.progress = Progress(0)
+        return self.choice.epoch(lambda: range(batches), self.progress)
+
+
+def decisions(caplog):
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith("auto:")]
+
+
+@pytest.fixture(autouse=True)
+def _log_is_caught(caplog):
+    caplog.set_level("INFO", "pytest_loaderperf")
+
+
+def test_what_is_cheap_stays_in_the_consumers_thread(monkeypatch, caplog):
+    trials = Trials(monkeypatch, 0.1e-3, processes=0.0)
+    assert list(trials.epoch(100)) == list(range(100))
+    assert trials.choice.chosen == HERE
+    reason = "the consumer's thread: a batch takes 0.10 ms, less than it costs to hand one over"
+    assert trials.choice.reason == reason
+    assert decisions(caplog) == [f"auto: {reason}"]
+    assert trials.made == {"processes": []}
+
+
+def test_before_the_decision_the_reason_says_that_there_is_none(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    assert trials.choice.engine is None
+    assert trials.choice.reason == ("not decided yet: the first batches are fetched in the consumer's thread and timed")
+
+
+@pytest.mark.parametrize("name", ["processes", "threads"])
+def test_what_is_faster_by_more_than_the_margin_is_chosen(monkeypatch, caplog, name):
+    trials = Trials(monkeypatch, 10e-3, **{name: 9.4e-3})
+    assert list(trials.epoch(200)) == list(range(200))
+    assert trials.choice.chosen == name
+    assert trials.choice.engine is trials.made[name][-1]
+    assert trials.here.closed == 1  # its buffers are of no more use
+    reason = f"{name}: waited for a batch: 10.00 ms by the consumer's thread, 9.40 ms by {name}"
+    assert trials.choice.reason == reason
+    assert decisions(caplog) == [f"auto: {reason}"]
+
+
+@pytest.mark.parametrize("cost_s", [9.6e-3, 30e-3])
+def test_what_is_not_faster_by_more_than_the_margin_is_not(monkeypatch, caplog, cost_s):
+    trials = Trials(monkeypatch, 10e-3, processes=cost_s)
+    assert list(trials.epoch(200)) == list(range(200))
+    assert trials.choice.engine is trials.here
+    waits = f"10.00 ms by the consumer's thread, {cost_s * 1e3:.2f} ms by processes"
+    assert decisions(caplog) == [f"auto: the consumer's thread: waited for a batch: {waits}"]
+
+
+def test_the_fastest_of_several_is_chosen(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, threads=5e-3, processes=4e-3)
+    assert list(trials.epoch(200)) == list(range(200))
+    assert trials.choice.reason == (
+        "processes: waited for a batch: 10.00 ms by the consumer's thread, 5.00 ms by threads, 4.00 ms by processes"
+    )
+
+
+def test_each_batch_of_a_trial_is_delivered_by_the_engine_that_was_timed(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=5e-3)
+    list(trials.epoch(100))
+    tried, stayed = trials.made["processes"]
+    first = len(trials.here.given)
+    assert first == pytest.approx(TRIAL + 1, abs=1)  # the first one, cold, was not timed
+    assert trials.here.given + tried.given + stayed.given == list(range(100))
+    assert len(tried.given) == AHEAD + TRIAL
+
+
+def test_batches_prepared_while_nobody_waited_are_not_timed(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=50e-3)
+    batches = trials.epoch(200)
+    taken = []
+    while not trials.made["processes"]:
+        taken.append(next(batches))
+    tried = trials.made["processes"][0]
+    tried.cost_s = 0.0  # of those ahead, and of the one that was just taken
+    taken += islice(batches, AHEAD - 1)
+    tried.cost_s = 20e-3
+    assert taken + list(batches) == list(range(200))
+    assert trials.choice.reason.endswith("10.00 ms by the consumer's thread, 20.00 ms by processes")
+
+
+def test_only_the_trial_has_our_time_limit(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    list(trials.epoch(100))
+    assert trials.limits_s["processes"] == [pytest.approx(choice.PATIENCE_S + 100 * 10e-3), None]
+    trials.choice.close()
+    assert [engine.closed for engine in trials.made["processes"]] == [0, 1]
+
+
+FAILURES = {
+    "at once": {"begin": OSError("no processes here")},
+    "with its first batch": {TRIAL + 1: OSError("no processes here")},
+    "in mid-trial": {TRIAL + 13: OSError("no processes here")},
+    "by hanging": {TRIAL + 13: RuntimeError("DataLoader timed out after 11.0 seconds")},
+}
+
+
+@pytest.mark.parametrize("raises", FAILURES.values(), ids=FAILURES)
+def test_a_choice_that_fails_gives_way_and_no_batch_is_lost_or_given_twice(monkeypatch, caplog, raises):
+    trials = Trials(monkeypatch, 10e-3, processes=(1e-3, raises))
+    assert list(trials.epoch(100)) == list(range(100))
+    assert trials.progress.batches == 100
+    assert trials.progress.done
+    (error,) = raises.values()
+    kind = type(error).__name__
+    assert trials.choice.reason == f"the consumer's thread: processes failed: {kind}"
+    assert decisions(caplog) == [
+        f"auto: processes cannot serve here ({kind}: {error})",
+        f"auto: the consumer's thread: processes failed: {kind}",
+    ]
+    assert list(trials.epoch(7)) == list(range(7))
+    assert len(trials.made["processes"]) == 1
+
+
+def test_where_one_choice_fails_the_next_is_tried(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, threads=(1e-3, {"begin": OSError()}), processes=5e-3)
+    assert list(trials.epoch(200)) == list(range(200))
+    assert trials.choice.reason == (
+        "processes: waited for a batch: 10.00 ms by the consumer's thread, 5.00 ms by processes"
+    )
+
+
+@pytest.mark.parametrize(
+    "bad, chosen",
+    [(3, "processes"), (TRIAL + 10, HERE), (150, "processes")],
+    ids=["first trial", "second trial", "rest"],
+)
+def test_an_error_of_the_dataset_comes_out_and_the_next_batch_can_be_had(monkeypatch, bad, chosen):
+    error = ValueError("the dataset's own")
+    trials = Trials(monkeypatch, 10e-3, {bad: error}, processes=(1e-3, {bad: error}))
+    batches = trials.epoch(200)
+    assert list(islice(batches, bad)) == list(range(bad))
+    with pytest.raises(ValueError) as caught:
+        next(batches)
+    assert caught.value is error
+    assert error.__context__ is None
+    assert list(batches) == list(range(bad + 1, 200))
+    assert trials.choice.chosen == chosen
+
+
+def test_epochs_shorter_than_a_trial_go_on_with_it_in_the_next(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    for _ in range(6):
+        assert list(trials.epoch(10)) == list(range(10))
+        assert trials.progress.done
+        assert trials.progress.batches == 10
+    assert len(trials.here.given) == pytest.approx(TRIAL + 1, abs=1)
+    assert trials.choice.chosen == "processes"
+
+
+def test_epochs_too_short_to_time_anything_end_the_trials(monkeypatch, caplog):
+    trials = Trials(monkeypatch, 100e-3, processes=1e-3)
+    epochs = 0
+    while trials.choice.chosen is None:
+        assert list(trials.epoch(AHEAD)) == list(range(AHEAD))
+        epochs += 1
+        assert epochs < 20
+    reason = "the consumer's thread: too few batches an epoch to time another choice"
+    assert decisions(caplog) == [f"auto: {reason}"]
+    assert sum(engine.parts for engine in trials.made["processes"]) == choice.ATTEMPTS + 1
+
+
+def test_an_epoch_that_ends_with_a_trial_asks_nothing_more_of_any_engine(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    batches = trials.epoch(3)
+    assert [next(batches) for _ in range(3)] == [0, 1, 2]
+    assert not trials.progress.done
+    assert list(batches) == []
+    assert trials.progress.done
+    assert trials.made == {"processes": []}
+
+
+@pytest.mark.parametrize("taken", [1, TRIAL + 3, TRIAL + AHEAD + 5, TRIAL + AHEAD + 15])
+def test_a_consumer_that_breaks_in_mid_trial_finds_the_next_epoch_whole(monkeypatch, taken):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    batches = trials.epoch(200)
+    assert list(islice(batches, taken)) == list(range(taken))
+    assert trials.progress.batches == taken
+    assert not trials.progress.done
+    batches.close()
+    assert list(trials.epoch(200)) == list(range(200))
+    assert trials.choice.chosen == "processes"
+
+
+def test_two_epochs_at_once_decide_once(monkeypatch, caplog):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    one, two = trials.epoch(200), trials.epoch(200)
+    pairs = list(zip(one, two, strict=True))
+    assert pairs == [(i, i) for i in range(200)]
+    assert len(decisions(caplog)) == 1
+
+
+@pytest.mark.parametrize("lead", [0, 2])
+@pytest.mark.parametrize("raises", FAILURES.values(), ids=FAILURES)
+def test_two_epochs_at_once_both_outlive_a_choice_that_fails(monkeypatch, raises, lead):
+    trials = Trials(monkeypatch, 10e-3, processes=(1e-3, raises))
+    one, two = trials.epoch(200), trials.epoch(200 - lead)
+    assert list(islice(one, lead)) == list(range(lead))
+    assert list(zip(one, two, strict=True)) == [(i + lead, i) for i in range(200 - lead)]
+    assert trials.choice.engine is trials.here
+
+
+def test_what_fails_after_another_epoch_chose_it_stays_chosen(monkeypatch, caplog):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    one, two = trials.epoch(200), trials.epoch(200)
+    taken = [pair[0] for pair in zip(islice(one, TRIAL + 10), two, strict=False)]
+    assert list(two) == list(range(len(taken), 200))
+    trials.made["processes"][0].raises[len(taken) + 2] = OSError()
+    assert taken + list(one) == list(range(200))
+    assert trials.choice.chosen == "processes"
+    assert len(decisions(caplog)) == 1
+
+
+def test_without_another_choice_nothing_is_timed(monkeypatch, caplog):
+    trials = Trials(monkeypatch, 10e-3)
+    assert trials.choice.engine is trials.here
+    assert decisions(caplog) == ["auto: the consumer's thread: there is no other choice here"]
+    assert list(trials.epoch(3)) == [0, 1, 2]
+    assert trials.here.parts == 1
+
+
+def test_a_daemonic_process_which_may_have_no_children_tries_no_processes(monkeypatch):
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3, threads=1e-3)
+    list(trials.epoch(200))
+    assert trials.choice.chosen == "threads"
+    assert trials.made["processes"] == []
+
+
+def test_close_closes_the_engines_that_were_made(monkeypatch):
+    trials = Trials(monkeypatch, 10e-3, processes=1e-3)
+    batches = trials.epoch(200)
+    list(islice(batches, TRIAL + 10))
+    trials.choice.close()
+    assert [trials.here.closed, *(engine.closed for engine in trials.made["processes"])] == [1, 1]
+
+
+class Sleeper:
+    """A dataset of numbers that take a few milliseconds each, without the interpreter's lock."""
+
+    def __init__(self, samples=120):
+        self.samples = samples
+
+    def __len__(self):
+        return self.samples
+
+    def __getitem__(self, index):
+        time.sleep(0.004)
+        return index
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(4))
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(engines, "usable_cores", lambda: 2)
+
+
+@pytest.fixture
+def others_win(monkeypatch, two_cores):
+    """Trials as short as can be, in which the consumer's thread seems to take an hour: however busy the machine is."""
+    monkeypatch.setattr(choice, "TRIAL_S", 0.02)
+    monkeypatch.setattr(choice, "TRIAL_BATCHES", 2)
+    mean_s = Choice._mean_s
+    monkeypatch.setattr(Choice, "_mean_s", lambda self, name: mean_s(self, name) + 3600 * (name == HERE))
+
+
+def served(loader):
+    return [batch.tolist() for batch in loader]
+
+
+IN_ORDER = [[i, i + 1] for i in range(0, 120, 2)]
+
+
+def test_processes_are_chosen_in_earnest_and_serve_the_same_batches(others_win, caplog):
+    with ReferenceLoader(Sleeper(), 2) as loader:
+        assert (loader.loader, loader.num_workers, loader.prefetch_depth) == (None, 0, 0)
+        assert served(loader) == IN_ORDER
+        assert type(loader.loader) is DataLoader
+        assert loader.loader.num_workers == 2
+        assert loader.prefetch_depth == 4
+        assert served(loader) == IN_ORDER
+        assert len(decisions(caplog)) == 1
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator], ids=["torch's", "own"])
+def test_the_orders_of_later_epochs_do_not_depend_on_what_was_chosen(others_win, generator):
+    def orders(loader_class):
+        torch.manual_seed(3)
+        own = generator and generator().manual_seed(4)
+        loader = loader_class(Sleeper(60), 2, shuffle=True, generator=own)
+        return loader, [served(loader) for _ in range(3)]
+
+    loader, ours = orders(ReferenceLoader)
+    with loader:
+        assert loader.loader is not None
+        assert ours == orders(DataLoader)[1]
+
+
+def note_worker(worker_id):
+    torch.utils.data.get_worker_info().dataset.samples = -worker_id - 1
+
+
+class Telling(Sleeper):
+    """Says in which worker it is, if ``note_worker`` was called there."""
+
+    def __getitem__(self, index):
+        super().__getitem__(index)
+        return min(self.samples, 0)
+
+
+def test_worker_init_fn_is_called_in_the_processes_that_auto_starts(others_win):
+    with ReferenceLoader(Telling(), 2, worker_init_fn=note_worker) as loader:
+        list(loader)
+        assert loader.loader is not None
+        assert {number for batch in loader for number in batch.tolist()} == {-1, -2}
+
+
+def candidates(dataset, **arguments):
+    with ReferenceLoader(dataset, 2, **arguments) as loader:
+        engine = loader._engine
+        return list(engine._others) if isinstance(engine, Choice) else None
+
+
+class ThreadSafe(Sleeper):
+    thread_safe = True
+
+
+@pytest.mark.parametrize(
+    "dataset, arguments, others",
+    [
+        (Sleeper(), {}, ["processes"]),
+        (ThreadSafe(), {}, ["threads", "processes"]),
+        (ThreadSafe(), {"num_workers": 0}, None),
+        (ThreadSafe(), {"num_workers": 2}, None),
+        (ThreadSafe(), {"worker_kind": "threads"}, None),
+        (Stream(), {}, None),
+        (torch.zeros(4), {}, None),
+    ],
+    ids=["map-style", "thread-safe", "no workers", "workers", "threads", "iterable", "tensor"],
+)
+def test_only_map_style_datasets_of_which_nothing_was_said_are_tried(two_cores, dataset, arguments, others):
+    assert candidates(dataset, **arguments) == others
+
+
+@pytest.mark.parametrize(
+    "dataset, others", [(Sleeper(), []), (ThreadSafe(), ["threads"])], ids=["map-style", "thread-safe"]
+)
+def test_on_one_core_processes_are_not_tried(monkeypatch, dataset, others):
+    monkeypatch.setattr(engines, "usable_cores", lambda: 1)
+    assert candidates(dataset) == others
+
+
+def test_threads_chosen_in_earnest_serve_the_same_batches(others_win, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    with ReferenceLoader(ThreadSafe(), 2) as loader:
+        assert served(loader) == IN_ORDER
+        assert loader._engine.chosen == "threads"
+        assert (loader.loader, loader.prefetch_depth) == (None, 2)
+        assert served(loader) == IN_ORDER
