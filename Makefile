@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUDGET ?= 10
 
-.PHONY: perf test asv clean
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+
+.PHONY: perf test asv peers clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
@@ -22,6 +25,10 @@ asv: $(STAMP)
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 	$(BIN)/asv publish --html-dir=.asv/html
 
+# Minutes: every other loader beside ours, each in a process of its own, taking turns.
+peers: $(PEERS_STAMP)
+	$(PEERS)/bin/python -m suites.peers --plot docs/peers.svg
+
 # torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes.
 $(STAMP): requirements/torch.txt requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -31,5 +38,14 @@ $(STAMP): requirements/torch.txt requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
+# --no-deps: the pins are complete, and LitData would bring torchvision.
+$(PEERS_STAMP): requirements/torch.txt requirements/dev.txt requirements/peers.txt pyproject.toml
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(PEERS_STAMP)
+
 clean:
-	rm -rf $(VENV) .loaderperf .asv
+	rm -rf $(VENV) $(PEERS) .loaderperf .asv

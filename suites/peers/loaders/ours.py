@@ -1,0 +1,41 @@
+"""ReferenceLoader, the way its documentation says: arrays as arrays, a dataset as it is."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+from pytest_loaderperf import ReferenceLoader
+from suites.peers.variant import Setting, Unable, Variant
+
+
+def _close(loader: ReferenceLoader[Any]) -> None:
+    loader.close()
+
+
+def peer(setting: Setting) -> list[Variant]:
+    regime, size = setting.regime, setting.regime.batch_size
+    if regime.in_arrays:
+        arrays = (regime.raw, regime.labels)
+        return [Variant("arrays", partial(ReferenceLoader, arrays, size, shuffle=True), close=_close)]
+    make = partial(ReferenceLoader, regime.dataset, size, shuffle=True)
+    if regime.releases_gil:
+        threads = partial(make, num_workers=setting.cores, worker_kind="threads")
+        return [Variant(f"num_workers={setting.cores}, threads", threads, close=_close)]
+    return [Variant("worker_kind=auto", make, close=_close)]
+
+
+def _choice(setting: Setting, num_workers: int, kind: Literal["auto", "processes"]) -> list[Variant]:
+    regime = setting.regime
+    if regime.in_arrays or regime.releases_gil:
+        raise Unable("a choice of worker_kind=auto, which is for samples in pure Python")
+    make = partial(ReferenceLoader, regime.dataset, regime.batch_size, shuffle=True, num_workers=num_workers)
+    return [Variant("one of auto's choices", partial(make, worker_kind=kind), close=_close)]
+
+
+def in_process(setting: Setting) -> list[Variant]:
+    return _choice(setting, 0, "auto")
+
+
+def processes(setting: Setting) -> list[Variant]:
+    return _choice(setting, setting.cores, "processes")

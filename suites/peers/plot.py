@@ -1,0 +1,58 @@
+"""The tables as a picture: one panel a regime, one bar a loader, on a log scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from suites.peers.loaders import LIMIT, OWN
+from suites.peers.record import Row
+from suites.peers.report import by_name, samples_per_s
+
+WIDTH_INCHES, BAR_INCHES, PANEL_INCHES = 8.0, 0.22, 0.75
+NARROW = 10  # the slowest and the fastest lie so close that powers of ten alone would leave the axis bare
+OURS_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#0b6e4f", "#8fa3b0", "#d9d9d9"
+
+
+def _colour(name: str) -> str:
+    return LIMIT_COLOUR if name == LIMIT else OURS_COLOUR if name in OWN else PEER_COLOUR
+
+
+def _panel(axes: Any, title: str, rows: Sequence[Row]) -> None:
+    measured = by_name(rows)  # the slowest first, and bars are drawn upwards
+    rates = [samples_per_s(row) for row in measured.values()]
+    axes.barh(list(measured), rates, color=[_colour(name) for name in measured], height=0.75)
+    for position, rate in enumerate(rates):
+        axes.text(rate * 1.08, position, f"{rate:,.0f}", va="center", fontsize=7)
+    axes.set_xscale("log")
+    narrow = max(rates) < NARROW * min(rates)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(rates) / 3, max(rates) * 4)
+    axes.set_ylim(-0.6, len(rates) - 0.4)
+    axes.set_title(title, loc="left", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw(results: Mapping[str, Sequence[Row]], titles: Mapping[str, str], file: Path) -> None:
+    """Write ``file``, a PNG or SVG by its ending; regimes without any figures are left out."""
+    shown = {regime: rows for regime, rows in results.items() if by_name(rows)}
+    if not shown:
+        return
+    bars = [len(by_name(rows)) for rows in shown.values()]
+    rcParams.update({"svg.hashsalt": "peers", "svg.fonttype": "none"})  # the same data give the same, small file
+    height = sum(bars) * BAR_INCHES + len(bars) * PANEL_INCHES
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    panels = figure.subplots(len(bars), 1, squeeze=False, height_ratios=[count + 1 for count in bars])[:, 0]
+    for axes, (regime, rows) in zip(panels, shown.items(), strict=True):
+        _panel(axes, titles[regime], rows)
+    panels[-1].set_xlabel("samples per second, log scale", fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix == ".svg" else None)
