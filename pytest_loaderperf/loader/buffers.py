@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, count
 from sys import getrefcount
 from typing import Any, Protocol
 
@@ -77,15 +77,13 @@ class Ring:
     ) -> None:
         self.layout = (fields, batch_size, empty)
         self._batches, self._size = batches, size
-        self._made = 0
+        self._taken = count()
         self._returned: deque[Slab] = deque()
 
     def take(self) -> Slab:
         """A slab that nobody holds: the one returned longest ago, or a new one."""
-        # No lock, which a fork could leave taken for ever: a race costs one slab more.
-        if self._made < self._size:
-            self._made += 1
-        else:
+        # No lock, which a fork could leave taken for ever: each of these steps is one of the interpreter's own.
+        if next(self._taken) >= self._size:
             try:
                 slab = self._returned.popleft()
             except IndexError:

@@ -201,7 +201,7 @@ class Delivery:
         if made is None:
             made = next(self._made, None)
         elif isinstance(self._made, Prefetcher):
-            self._made.begin()
+            self._made.begin(spared=1)  # for the batch that was made here
         self._failed = False
         if made is None:
             self._progress.done |= not self._closed

@@ -172,9 +172,9 @@ class Prefetcher(Generic[T]):
             self._help()
         return self._pending.popleft().result(self._timeout_s)
 
-    def begin(self) -> None:
-        """Hand over as many tasks as may be begun early."""
-        while len(self._pending) <= self._ahead():
+    def begin(self, spared: int = 0) -> None:
+        """Hand over as many tasks as may be begun early, but for ``spared`` of them."""
+        while len(self._pending) <= self._ahead() - spared:
             task = next(self._tasks, None)
             if task is None:
                 break
