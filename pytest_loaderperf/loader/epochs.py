@@ -76,7 +76,7 @@ class Epochs(DataLoader[T_co]):
             return self._skipping(make_feed, progress)
         self._as_torch_begins()
         batches = self._made_here(engine, make_feed, progress)
-        if self.pin_memory and torch.accelerator.is_available():
+        if self.pin_memory and self._mover is None and torch.accelerator.is_available():
             return map(partial(pin_memory, device=torch.accelerator.current_accelerator()), batches)
         return batches
 

@@ -155,7 +155,6 @@ class Mover:
     def delivered(self, batches: Iterator[Any], engine: Any, progress: Progress, made: Progress) -> Iterator[Any]:
         """``batches`` of ``engine`` on the device, counted in ``progress``; ``made`` counts them before that."""
         first = next(batches, _END)
-        progress.draw = made.draw
         if first is _END:
             progress.done = True
             return

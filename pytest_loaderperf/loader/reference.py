@@ -147,7 +147,7 @@ class ReferenceLoader(Epochs[T_co]):
         dataset: Any = self.dataset
         streams, batched = isinstance(dataset, IterableDataset), self.batch_sampler is not None
         own_collate = None if self.collate_fn is self._default_collate else self.collate_fn
-        columns = as_columns(dataset) if batched and own_collate is None and not streams else None
+        columns = as_columns(self._samples) if batched and own_collate is None and not streams else None
         apart = self.worker_init_fn is not None or self.multiprocessing_context is not None
         route = given.route(dataset, self.worker_kind, self._workers, gathers=columns is not None, apart=apart)
         engines = self._engines = Engines(

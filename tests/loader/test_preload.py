@@ -410,7 +410,9 @@ class TestPickled:
 
         preloaded = optimize(Rows(), background=True)
         preloaded._error = UnpicklableError()
-        pickle.loads(pickle.dumps(preloaded)).wait()  # noqa: S301 made here
+        copy = pickle.loads(pickle.dumps(preloaded))  # noqa: S301 made here
+        copy.wait()
+        assert copy.columns is not None
 
 
 def refusal(dataset, kind=DataError, **arguments):

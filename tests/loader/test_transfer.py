@@ -505,9 +505,10 @@ def test_closing_before_the_first_batch_fetches_none(decision):
 
 
 def test_a_source_that_cannot_be_closed_need_not_be():
-    batches = Transfer(iter([[1]]), Device(), PLAIN)
-    next(batches)
+    batches = Transfer(iter([[1], [2]]), Device(), PLAIN)
+    assert next(batches) == [1]
     batches.close()
+    assert list(batches) == []
 
 
 def test_after_an_epoch_all_memory_of_the_device_is_free_again(decision):
