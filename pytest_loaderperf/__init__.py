@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_loaderperf.data import as_tensor
-    from pytest_loaderperf.loader import ReferenceLoader, optimize, vectorized_collate
+    from pytest_loaderperf.data import as_tensor, optimize
+    from pytest_loaderperf.loader import ReferenceLoader, vectorized_collate
     from pytest_loaderperf.run import measure
     from pytest_loaderperf.units import ms, s, us
 
@@ -32,7 +32,7 @@ _HOME = {
     "as_tensor": "data",
     "measure": "run",
     "ms": "units",
-    "optimize": "loader",
+    "optimize": "data",
     "s": "units",
     "us": "units",
     "vectorized_collate": "loader",

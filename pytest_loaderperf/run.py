@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 
 from pytest_loaderperf.claims import Records, test_of
+from pytest_loaderperf.data.columns import as_columns
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.judge import (
     ExactTest,
@@ -21,7 +22,6 @@ from pytest_loaderperf.judge import (
     quantile,
     quantile_interval,
 )
-from pytest_loaderperf.loader.columns import as_columns
 from pytest_loaderperf.measurement import (
     DEFAULT_TIMEOUT_SECONDS,
     Exit,

@@ -1,6 +1,7 @@
-"""The data layer: workload specs, the arrays they stand for, torch datasets over them, and tensors without copies."""
+"""The data layer: workload specs, torch datasets over them, tensors without copies, pre-load."""
 
 from pytest_loaderperf.data.datasets import ArrayDataset, BatchedArrayDataset, as_is
+from pytest_loaderperf.data.preload import optimize
 from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, workload_names
 from pytest_loaderperf.data.tensors import CopyNeededError, as_rows, as_tensor
 from pytest_loaderperf.data.workload import Workload, workload
@@ -15,6 +16,7 @@ __all__ = [
     "as_rows",
     "as_tensor",
     "load_spec",
+    "optimize",
     "workload",
     "workload_names",
 ]

@@ -2,7 +2,6 @@
 
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.executor import PersistentExecutor
-from pytest_loaderperf.loader.preload import optimize
 from pytest_loaderperf.loader.reference import ReferenceLoader
 
-__all__ = ["Collate", "PersistentExecutor", "ReferenceLoader", "optimize", "vectorized_collate"]
+__all__ = ["Collate", "PersistentExecutor", "ReferenceLoader", "vectorized_collate"]

@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 
 from torch.utils.data import IterableDataset, IterDataPipe, MapDataPipe
 
+from pytest_loaderperf.data.columns import RowDataset
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.columns import RowDataset
 
 WorkerKind = Literal["auto", "threads", "processes"]
 OnError = Literal["raise", "skip"]

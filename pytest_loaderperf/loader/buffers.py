@@ -6,33 +6,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 from sys import getrefcount
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
+
+from pytest_loaderperf.data.fields import Sized
 
 Empty = Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]
-
-
-class Field(Protocol):
-    """The shape and dtype of one sample's array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-
-def tensor_over(array: np.ndarray, torch_dtype: torch.dtype | None) -> torch.Tensor:
-    """A tensor that shares the memory of ``array``, whose items are of ``torch_dtype`` where NumPy lacks that."""
-    tensor = torch.from_numpy(array)
-    return tensor if torch_dtype is None else tensor.view(torch_dtype)
-
-
-def nbytes(fields: Sequence[Field], rows: int = 1) -> int:
-    """Bytes of ``rows`` samples, each field counted once, from shapes and dtypes alone."""
-    return rows * sum(field.dtype.itemsize * int(np.prod(field.shape, dtype=np.int64)) for field in fields)
 
 
 class Slab:
@@ -44,7 +24,7 @@ class Slab:
 
     __slots__ = ("_idle_count", "_watched", "arrays", "layout", "views")
 
-    def __init__(self, fields: Sequence[Field], batch_size: int, batches: int, empty: Empty = np.empty) -> None:
+    def __init__(self, fields: Sequence[Sized], batch_size: int, batches: int, empty: Empty = np.empty) -> None:
         self.layout = (fields, batch_size, empty)
         self.arrays = [empty((batches * batch_size, *field.shape), field.dtype) for field in fields]
         self.views = [[array[i * batch_size : (i + 1) * batch_size] for array in self.arrays] for i in range(batches)]
@@ -73,7 +53,7 @@ class Ring:
     """
 
     def __init__(
-        self, fields: Sequence[Field], batch_size: int, batches: int, size: int, empty: Empty = np.empty
+        self, fields: Sequence[Sized], batch_size: int, batches: int, size: int, empty: Empty = np.empty
     ) -> None:
         self.layout = (fields, batch_size, empty)
         self._batches, self._size = batches, size
@@ -93,7 +73,7 @@ class Ring:
         fields, batch_size, empty = self.layout
         return Slab(fields, batch_size, self._batches, empty)
 
-    def fits(self, fields: Sequence[Field], rows: int, empty: Empty) -> bool:
+    def fits(self, fields: Sequence[Sized], rows: int, empty: Empty) -> bool:
         """Whether the slabs take ``rows`` rows of these fields, in this kind of memory."""
         return self.layout[1] >= rows and self.layout[2] is empty and self.layout[0] == fields
 

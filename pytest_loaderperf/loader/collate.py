@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import collate as torchs
 
+from pytest_loaderperf.data import structure
+from pytest_loaderperf.data.fields import Field, array_over, buffer_dtypes, field_of, is_plain, tensor_over
+from pytest_loaderperf.data.structure import SampleMismatchError
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader import structure
-from pytest_loaderperf.loader.buffers import tensor_over
-from pytest_loaderperf.loader.structure import Field, SampleMismatchError, buffer_dtypes, columns, is_plain, rebuilt
-
-__all__ = ["Allocate", "Collate", "Field", "SampleMismatchError", "Structure", "vectorized_collate"]
 
 Allocate = Callable[[Sequence[Field], int], Sequence[np.ndarray]]  # fields, rows -> C-contiguous (rows, *field.shape)
 Buffer = tuple[np.ndarray, torch.Tensor]  # the two share memory
@@ -27,13 +25,6 @@ Buffers = Iterator[Buffer] | None  # one a field, or fresh memory for each
 _ARRAY = {np.ndarray}
 HUGE_NBYTES = 4 << 20  # of fresh memory: from here on NumPy asks for huge pages, and takes a third of torch's time
 _NUMBERS = (torchs.collate_int_fn, torchs.collate_float_fn, torchs.collate_numpy_scalar_fn, None)  # None: complex
-
-
-class Structure(NamedTuple):
-    """The array ``fields`` of samples, None where a part has no fixed size; ``rebuild`` takes one tensor a field."""
-
-    fields: tuple[Field, ...] | None
-    rebuild: Callable[[Sequence[torch.Tensor]], Any]
 
 
 class Collate:
@@ -71,25 +62,16 @@ class Collate:
             buffers = iter(_buffers(fields, len(samples), allocate))
         return self._batch(samples, buffers)
 
-    def structure(self, sample: Any) -> Structure:
-        """What samples like this one have in common."""
+    def fields(self, sample: Any) -> tuple[Field, ...] | None:
+        """The array fields of samples like this one; None where a part has no fixed size."""
         self._heed_handlers()
         fields = self._fields(sample, "", [])
-        fixed = tuple(field for field in fields if field is not None)
-        is_flat = type(sample) in (tuple, list) and not any(map(self._is_container, sample))
-        rebuild = list if is_flat else partial(self._rebuilt, sample)
-        return Structure(fixed if len(fixed) == len(fields) else None, rebuild)
+        return None if None in fields else tuple(fields)  # type: ignore[arg-type]  # no None is left
 
     def _heed_handlers(self) -> None:
         """Forget what was for other handlers: users may add their own at any time."""
         if self._handlers != torchs.default_collate_fn_map:
             self._handlers, self._makers = dict(torchs.default_collate_fn_map), {}
-
-    def _rebuilt(self, sample: Any, tensors: Iterable[torch.Tensor]) -> Any:
-        tensors = iter(tensors)
-        if self._is_container(sample):
-            return rebuilt(sample, [self._rebuilt(part, tensors) for part in structure.parts(sample).values()])
-        return next(tensors)
 
     def _fields(self, sample: Any, name: str, fields: list[Field | None]) -> list[Field | None]:
         """Append the fields of ``sample``, whose name is ``name``; None for a part that has none."""
@@ -97,16 +79,9 @@ class Collate:
         if make is Collate._container:
             for label, part in structure.labelled(sample):
                 self._fields(part, name + label, fields)
-        elif make is Collate._numbers:
-            fields.append(Field(name, (), *buffer_dtypes(type(sample))))
-        elif make is Collate._arrays or make is Collate._tensors:
-            fields.append(Field(name, tuple(sample.shape), *buffer_dtypes(sample.dtype)))
         else:
-            fields.append(None)
+            fields.append(field_of(sample, name) if make in _BUFFERED else None)
         return fields
-
-    def _is_container(self, sample: Any) -> bool:
-        return self._maker(sample) is Collate._container
 
     def _maker(self, sample: Any) -> Callable[..., Any]:
         make = self._makers.get(type(sample)) or self._new_maker(sample)
@@ -140,12 +115,12 @@ class Collate:
     def _container(self, samples: Sequence[Any], buffers: Buffers) -> Any:
         values: list[Any] = []
         try:
-            for column in columns(samples):
+            for column in structure.columns(samples):
                 values.append(self._batch(column, buffers))  # noqa: PERF401 - how many there are says which failed
         except SampleMismatchError as error:
             error.name = structure.labelled(samples[0])[len(values)][0] + error.name
             raise
-        return rebuilt(samples[0], values)
+        return structure.rebuilt(samples[0], values)
 
     def _handled(self, samples: Sequence[Any], buffers: Buffers) -> Any:
         return _handler(samples[0])(samples, collate_fn_map=torchs.default_collate_fn_map)
@@ -209,7 +184,7 @@ class Collate:
         if len({(sample.dtype, sample.ndim) for sample in samples}) > 1:
             structure.check(samples, ragged=True)
         dtype, torch_dtype = buffer_dtypes(samples[0].dtype)
-        rows = map(_as_array, samples)
+        rows = map(array_over, samples)
         if self._ragged == "list":
             return [tensor_over(np.array(row, dtype), torch_dtype) for row in rows]
         if torch_dtype is None and dtype.kind in "biu" and not _holds(dtype, self._pad_value):
@@ -230,6 +205,7 @@ _MAKERS: dict[Any, Any] = {
     torchs.collate_str_fn: Collate._kept,  # noqa: SLF001
     None: Collate._kept,  # noqa: SLF001
 }
+_BUFFERED = (Collate._numbers, Collate._arrays, Collate._tensors)  # noqa: SLF001
 
 
 def _handler(sample: object) -> Any:
@@ -241,14 +217,6 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
     with suppress(ValueError, OverflowError):
         return bool(dtype.type(value) == value)
     return False
-
-
-def _as_array(sample: Any) -> np.ndarray:
-    if isinstance(sample, torch.Tensor):
-        dtype, torch_dtype = buffer_dtypes(sample.dtype)
-        carried = sample if torch_dtype is None else sample.view(getattr(torch, dtype.name))
-        sample = carried.resolve_conj().resolve_neg().numpy()
-    return np.asarray(sample)
 
 
 def _fresh(shape: tuple[int, ...], kind: Any) -> Buffer:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, MapDataPipe
 
-from pytest_loaderperf.loader.buffers import nbytes
+from pytest_loaderperf.data.columns import BatchDataset, Columns, as_columns
+from pytest_loaderperf.data.fields import nbytes
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
-from pytest_loaderperf.loader.columns import BatchDataset, Columns, as_columns
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather

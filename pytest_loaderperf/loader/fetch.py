@@ -10,8 +10,10 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from pytest_loaderperf.loader.buffers import Empty, Field, Ring, Slab, nbytes, tensor_over
-from pytest_loaderperf.loader.collate import Collate, SampleMismatchError, Structure
+from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
+from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder
+from pytest_loaderperf.loader.buffers import Empty, Ring, Slab
+from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.executor import PersistentExecutor
 from pytest_loaderperf.loader.plan import Plan, within
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
@@ -49,7 +51,7 @@ class Fetch:
         self.batch_nbytes: int | None = None
         self.empty: Empty = np.empty
         self._ring = _NO_RING
-        self._structure: Structure | None = None  # of samples so large that they are copied piece by piece
+        self._large: tuple[Any, Any] | None = None  # fields and rebuilder of samples that are copied piece by piece
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
@@ -91,17 +93,16 @@ class Fetch:
 
     def make(self, indices: Any) -> Made:
         """The batch of the samples at ``indices``, and the slab that it lies in, if any."""
-        if self._structure is not None and not self._samples.at_once:
+        if self._large is not None and not self._samples.at_once:
             try:
-                return self._make_in_pieces(indices, self._structure)
+                return self._make_in_pieces(indices, *self._large)
             except SampleMismatchError:  # of two pieces: now of all samples, in words
-                self._structure = None
+                self._large = None
         fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
         return self.collate(fetched, indices)
 
-    def _make_in_pieces(self, indices: Any, structure: Structure) -> Made:
+    def _make_in_pieces(self, indices: Any, fields: tuple[Field, ...], rebuild: Any) -> Made:
         """Fetch and copy a few samples at a time, while they are in the core's cache and few of them take memory."""
-        fields: Any = structure.fields
         slab = self._slab(fields, len(indices))
         arrays = slab.batch(0, len(indices))
         step = max(1, PIECE_NBYTES // nbytes(fields))
@@ -114,7 +115,7 @@ class Fetch:
 
             piece = indices[start : start + step]
             collated(self._collate, self._samples.fetch(piece), piece, allocate)
-        return structure.rebuild([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
+        return rebuild([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
 
     def collate(self, fetched: Any, indices: Any) -> Made:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
@@ -130,14 +131,9 @@ class Fetch:
             return slab.batch(0, rows)
 
         batch = collated(self._collate, fetched, indices, allocate)
-        if (
-            self.batch_nbytes is not None
-            and self.batch_nbytes >= PIECE_NBYTES * 2
-            and indices is not None
-            and self.batched
-        ):
-            structure = self._collate.structure(fetched[0])
-            self._structure = structure if structure.fields else None
+        if (self.batch_nbytes or 0) >= 2 * PIECE_NBYTES and indices is not None and self.batched:
+            fields = self._collate.fields(fetched[0])
+            self._large = (fields, rebuilder(fetched[0])) if fields else None
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:

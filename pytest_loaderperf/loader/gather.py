@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pytest_loaderperf.loader.buffers import Empty, Ring, Slab, nbytes
-from pytest_loaderperf.loader.columns import Columns, checked_indices
+from pytest_loaderperf.data.columns import Columns, Order, checked_indices
+from pytest_loaderperf.data.fields import nbytes
+from pytest_loaderperf.loader.buffers import Empty, Ring, Slab
 from pytest_loaderperf.loader.executor import PersistentExecutor
-from pytest_loaderperf.loader.order import Order
 from pytest_loaderperf.loader.plan import SPARE_BATCHES, Plan, within
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Feed, Progress

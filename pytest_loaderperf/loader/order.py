@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
-Order = np.ndarray | range
+from pytest_loaderperf.data.columns import Order
 
 
 def epoch_order(samples: int, *, shuffle: bool, seed: int, epoch: int) -> Order:

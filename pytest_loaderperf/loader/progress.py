@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any
 
-from pytest_loaderperf.loader.order import Draw, Order, as_list, generator_of, known_order
+from pytest_loaderperf.data.columns import Order
+from pytest_loaderperf.loader.order import Draw, as_list, generator_of, known_order
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ from typing import Any, Self
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from pytest_loaderperf.data.columns import RowDataset, as_columns
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
-from pytest_loaderperf.loader.columns import RowDataset, as_columns
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.epochs import Epochs, T_co
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pytest_loaderperf.loader.collate import SampleMismatchError
+from pytest_loaderperf.data.structure import SampleMismatchError
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.progress import Progress
 from pytest_loaderperf.loader.samples import Failure

@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
+from pytest_loaderperf.data import structure
 from pytest_loaderperf.errors import DataError, LoaderPerfError
-from pytest_loaderperf.loader import structure
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, TensorDataset, default_collate, get_worker_info
 
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader, optimize
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
 from pytest_loaderperf.loader.order import epoch_order
 
 SAMPLES, BATCH_SIZE, SEED = 203, 3, 5  # a short last batch, and enough batches for several in one chunk

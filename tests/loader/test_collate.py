@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from pytest_loaderperf.loader.collate import Collate, Field
+from pytest_loaderperf.data.fields import Field
+from pytest_loaderperf.loader.collate import Collate
 
 
 class Point(NamedTuple):
@@ -284,7 +285,7 @@ class TestHandlers:
         with monkeypatch.context() as patched:
             patched.setitem(default_collate_fn_map, kind, handler)
             assert collate([sample], Buffers()) == ("handled", [sample])
-            assert collate.structure(sample).fields is None
+            assert collate.fields(sample) is None
         assert plain(collate([sample])) == before
 
     def test_keep_their_own_errors(self, monkeypatch):

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
+from pytest_loaderperf.data.fields import Field
+from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder
 from pytest_loaderperf.loader import collate as collate_module
-from pytest_loaderperf.loader.collate import Collate, Field, SampleMismatchError, vectorized_collate
+from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 
 ROWS = 8
 
@@ -120,15 +122,15 @@ def test_a_mismatch_is_found_before_or_after_the_buffers_are_asked_for_but_only_
     assert len(asked) == 1
 
 
-def test_a_structure_names_its_fields():
-    assert Collate().structure(sample(0)).fields == tuple(FIELDS)
-    assert Collate().structure(1.5).fields == (Field("", (), np.dtype(np.float64), None),)
-    assert Collate().structure(()).fields == ()
+def test_fields_are_named_by_where_they_are():
+    assert Collate().fields(sample(0)) == tuple(FIELDS)
+    assert Collate().fields(1.5) == (Field("", (), np.dtype(np.float64), None),)
+    assert Collate().fields(()) == ()
 
 
 @pytest.mark.parametrize("part", ["text", None, object(), torch.eye(2).to_sparse(), torch.ones(2, requires_grad=True)])
-def test_a_structure_with_a_part_of_no_fixed_size_has_no_fields(part):
-    assert Collate().structure((1, [part])).fields is None
+def test_a_sample_with_a_part_of_no_fixed_size_has_no_fields(part):
+    assert Collate().fields((1, [part])) is None
 
 
 @pytest.mark.parametrize(
@@ -144,14 +146,14 @@ def test_a_structure_with_a_part_of_no_fixed_size_has_no_fields(part):
         (range(2), 1),
     ],
 )
-def test_a_structure_rebuilds_the_batch_also_after_pickling(one):
-    structure = pickle.loads(pickle.dumps(Collate().structure(one)))  # noqa: S301 made here
+def test_a_batch_is_rebuilt_from_its_tensors_also_after_pickling(one):
+    rebuild = pickle.loads(pickle.dumps(rebuilder(one)))  # noqa: S301 made here
     batch = default_collate([one, one])
     tensors = []
     Collate()(
         [one, one], lambda fields, rows: tensors.extend(np.zeros((rows, *f.shape), f.dtype) for f in fields) or tensors
     )
-    rebuilt = structure.rebuild(list(map(torch.from_numpy, tensors)))
+    rebuilt = rebuild(list(map(torch.from_numpy, tensors)))
     assert type(rebuilt) is type(batch)
     assert str(rebuilt) == str(batch)
 
@@ -159,11 +161,10 @@ def test_a_structure_rebuilds_the_batch_also_after_pickling(one):
 def test_a_dataset_is_written_chunk_by_chunk():
     samples = [sample(i) for i in range(ROWS)]
     collate = Collate()
-    structure = collate.structure(samples[0])
-    arrays = [np.empty((ROWS, *field.shape), field.dtype) for field in structure.fields]
+    arrays = [np.empty((ROWS, *field.shape), field.dtype) for field in collate.fields(samples[0])]
     for start in range(0, ROWS, 3):
         collate(samples[start : start + 3], lambda fields, rows, start=start: [a[start : start + rows] for a in arrays])
-    assert_equal(structure.rebuild(tensors_of(arrays)), default_collate(native(samples)))
+    assert_equal(rebuilder(samples[0])(tensors_of(arrays)), default_collate(native(samples)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

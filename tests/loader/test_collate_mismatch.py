@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from pytest_loaderperf.data.structure import SampleMismatchError
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.collate import Collate, SampleMismatchError
+from pytest_loaderperf.loader.collate import Collate
 
 ALIKE = "Make the samples alike in the dataset, or pass a collate_fn."
 RAGGED = 'Pass ragged="pad" or ragged="list", or a collate_fn.'

@@ -73,9 +73,9 @@ def test_a_pad_value_that_a_field_cannot_hold_is_refused(pad_value, dtype, shown
 def test_what_may_be_ragged_has_no_field():
     for ragged in ("pad", "list"):
         collate = Collate(ragged)
-        assert collate.structure((np.ones(2), 1)).fields is None
-        assert collate.structure((torch.ones(2), 1)).fields is None
-        assert [field.name for field in collate.structure((torch.ones(()), np.ones(()), 1)).fields] == [
+        assert collate.fields((np.ones(2), 1)) is None
+        assert collate.fields((torch.ones(2), 1)) is None
+        assert [field.name for field in collate.fields((torch.ones(()), np.ones(()), 1))] == [
             "[0]",
             "[1]",
             "[2]",

@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
-from pytest_loaderperf.loader import ReferenceLoader, fetch, optimize, plan
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.loader import ReferenceLoader, fetch, plan
 
 EPOCHS, WARM_UP = 1000, 50
 GROWTH_NBYTES = 16_000  # over all epochs: 16 bytes an epoch are less than any object takes

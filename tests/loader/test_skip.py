@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
+from pytest_loaderperf.data.structure import SampleMismatchError
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
-from pytest_loaderperf.loader.collate import SampleMismatchError
 
 SAMPLES, BATCH_SIZE = 50, 4
 BAD = (0, 1, 7, 20, 21, 22, 23, 24, 49)

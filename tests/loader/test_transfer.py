@@ -17,8 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_loaderperf.data import structure
 from pytest_loaderperf.errors import DataError, LoaderPerfError
-from pytest_loaderperf.loader import structure
 from pytest_loaderperf.loader import transfer as transfer_module
 from pytest_loaderperf.loader.mover import CONSUMER_BATCHES
 from pytest_loaderperf.loader.transfer import (

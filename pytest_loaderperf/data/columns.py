@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from pytest_loaderperf.data.fields import tensor_over
 from pytest_loaderperf.data.tensors import as_rows
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.buffers import tensor_over
-from pytest_loaderperf.loader.order import Order
 
+Order = np.ndarray | range  # indices
 Rebuild = Callable[[Sequence[torch.Tensor]], Any]
 _PIECE_NBYTES = 64 << 10  # of rows that are converted at once
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import psutil
 
+from pytest_loaderperf.data.columns import Column, Columns, RowDataset, checked_indices
+from pytest_loaderperf.data.fields import Field, array_over, field_of, nbytes
+from pytest_loaderperf.data.structure import leaves, rebuilder
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.buffers import Field, nbytes
-from pytest_loaderperf.loader.collate import Collate, SampleMismatchError
-from pytest_loaderperf.loader.columns import Column, Columns, RowDataset, checked_indices
-from pytest_loaderperf.loader.samples import MapSamples
 
 _log = logging.getLogger("pytest_loaderperf")
 CHUNK = 32  # samples fetched at a time, and that a consumer may have to wait for while the rest is filled in
@@ -46,10 +45,10 @@ class Preloaded(RowDataset):
         samples = len(dataset)
         if not samples:
             raise DataError("the dataset is empty, so the structure of its samples is unknown. Expected at least one.")
-        self._samples, self._collate = MapSamples(dataset), Collate()
-        self._first = self._samples.fetch_one(0)
-        structure = self._collate.structure(self._first)
-        if (fields := structure.fields) is None:
+        self._dataset = dataset
+        first = self._fetch(0)
+        fields = [field for name, leaf in leaves(first) if (field := field_of(leaf, name)) is not None]
+        if len(fields) < len(list(leaves(first))):
             raise DataError(
                 "the samples have parts of no fixed size, such as strings, which no array holds. "
                 "Encode them as numbers, or load from the dataset itself."
@@ -62,14 +61,14 @@ class Preloaded(RowDataset):
             )
         self._arrays = [np.empty((samples, *field.shape), field.dtype) for field in fields]
         columns = [Column(a, f.torch_dtype, takes_in_place=True) for f, a in zip(fields, self._arrays, strict=True)]
-        self._all = Columns(tuple(columns), structure.rebuild)
+        self._fields, self._all = tuple(fields), Columns(tuple(columns), rebuilder(first))
         self._filled = np.zeros(samples, bool)
         self._missing = samples
         self._closed = False
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
         self._start_alone()
-        self._write([0], [self._first])
+        self._write(0, first)
         _log.info("pre-load: %d samples, %d bytes%s", samples, needed, ", in the background" if background else "")
         if background:
             self._thread = threading.Thread(target=self._fill_in, name="loaderperf-preload", daemon=True)
@@ -150,28 +149,35 @@ class Preloaded(RowDataset):
     def _fill(self, indices: Sequence[int]) -> None:
         for start in range(0, len(indices), CHUNK):
             with self._turn():
-                missing = [i for i in dict.fromkeys(indices[start : start + CHUNK]) if not self._filled[i]]
-                if missing:
-                    self._write(missing, [self._samples.fetch_one(index) for index in missing])
+                for index in indices[start : start + CHUNK]:
+                    if not self._filled[index]:
+                        self._write(index, self._fetch(index))
             if self._closed and threading.current_thread() is self._thread:
                 return
 
-    def _write(self, indices: list[int], samples: list[Any]) -> None:
-        rows: list[np.ndarray] = []
-
-        def allocate(fields: Sequence[Field], count: int) -> list[np.ndarray]:
-            rows[:] = [np.empty((count, *field.shape), field.dtype) for field in fields]
-            return rows
-
+    def _fetch(self, index: int) -> Any:
         try:
-            self._collate([self._first, *samples], allocate)  # all must be like the first
-        except SampleMismatchError as error:
-            which = indices[error.position - 1]
-            error.add_note(
-                f"that is sample {which} of the dataset. Make it like sample 0, so that one array holds both"
-            )
+            return self._dataset[index]
+        except Exception as error:
+            error.add_note(f"raised in stage pre-load, for sample {index}")
             raise
-        for array, written in zip(self._arrays, rows, strict=True):
-            array[indices] = written[1:]
-        self._filled[indices] = True
-        self._missing -= len(indices)
+
+    def _write(self, index: int, sample: Any) -> None:
+        parts = dict(leaves(sample))
+        came = {name: field_of(leaf, name) for name, leaf in parts.items()}
+        for field, array in zip(self._fields, self._arrays, strict=True):
+            if (found := came.pop(field.name, None)) != field:
+                raise _mismatch(index, field.name, field, found)
+            array[index] = array_over(parts[field.name])
+        for name, found in came.items():
+            raise _mismatch(index, name, None, found)
+        self._filled[index] = True
+        self._missing -= 1
+
+
+def _mismatch(index: int, name: str, expected: Field | None, came: Field | None) -> DataError:
+    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, came))
+    return DataError(
+        f"sample {index} differs from sample 0{name and f' in field {name!r}'}: expected {wanted}, but {found} "
+        "came. Make all samples alike, so that one array holds each field, or load from the dataset itself."
+    )

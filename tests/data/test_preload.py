@@ -18,9 +18,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
+from pytest_loaderperf.data import optimize, preload
+from pytest_loaderperf.data.columns import Columns
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader import ReferenceLoader, optimize, preload
-from pytest_loaderperf.loader.columns import Columns
+from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 
@@ -332,7 +333,7 @@ class TestInTheBackground:
             with pytest.raises(ValueError) as caught:
                 preloaded.wait() if attempt == 0 else preloaded[CHUNK + 5]
             assert caught.value.args == ("broken",)
-            assert caught.value.__notes__ == [f"raised in stage fetch, for sample {CHUNK + 5}"]
+            assert caught.value.__notes__ == [f"raised in stage pre-load, for sample {CHUNK + 5}"]
         assert caplog.messages == ["pre-load stopped: ValueError: broken"]
         others = [i for i in range(100) if i != CHUNK + 5]
         assert torch.equal(torch.stack([preloaded[i] for i in others]), torch.stack(list(map(row, others))))
@@ -346,7 +347,7 @@ class TestInTheBackground:
     def test_the_interpreter_exits_while_it_fills(self, fetch):
         script = f"""
 import faulthandler, threading, time, torch
-from pytest_loaderperf.loader import optimize, preload
+from pytest_loaderperf.data import optimize, preload
 preload.EXIT_S = 0.5
 faulthandler.dump_traceback_later(30, exit=True)
 class Endless:
@@ -383,7 +384,7 @@ class Rows:
 class TestPickled:
     def test_it_comes_back_with_what_is_there(self):
         copy = pickle.loads(pickle.dumps(optimize(Rows())))  # noqa: S301 made here
-        copy._samples = None  # nothing is fetched any more
+        copy._dataset = None  # nothing is fetched any more
         assert torch.equal(torch.cat(list(ReferenceLoader(copy, 3))), WANTED)
 
     def test_while_it_is_filled_the_copy_has_all_that_it_claims_and_fetches_the_rest(self, monkeypatch):
@@ -457,34 +458,52 @@ def test_what_no_array_holds_is_refused(make):
     )
 
 
-FLOAT, ALIKE = "torch.float32 tensor of shape", "Make the samples alike in the dataset, or pass a collate_fn."
 UNLIKE = {
-    "shape": (
-        lambda bad: torch.zeros(3 if bad else 2),
-        f'differs: expected {FLOAT} (2,), but {FLOAT} (3,) came. Pass ragged="pad" or ragged="list", or a collate_fn.',
-    ),
+    "shape": (lambda bad: torch.zeros(3 if bad else 2), "", "float32 of shape (2,)", "float32 of shape (3,)"),
     "dtype": (
         lambda bad: {"x": 0.5 if bad else 1},
-        f"differs in field \"['x']\": expected int64 number, but float64 number came. {ALIKE}",
+        " in field \"['x']\"",
+        "int64 of shape ()",
+        "float64 of shape ()",
     ),
-    "structure": (
+    "a dtype that NumPy lacks": (
+        lambda bad: torch.zeros(2, dtype=torch.uint16 if bad else torch.bfloat16),
+        "",
+        "torch.bfloat16 of shape (2,)",
+        "uint16 of shape (2,)",
+    ),
+    "a part more": (
         lambda bad: (1, 2) if bad else (1,),
-        f"differs: expected tuple of [0], but tuple of [0], [1] came. {ALIKE}",
+        " in field '[1]'",
+        "no numbers",
+        "int64 of shape ()",
     ),
+    "a part less": (
+        lambda bad: {"x": 1} if bad else {"x": 1, "y": 2},
+        " in field \"['y']\"",
+        "int64 of shape ()",
+        "no numbers",
+    ),
+    "a string": (lambda bad: "one" if bad else 1, "", "int64 of shape ()", "no numbers"),
 }
 
 
-@pytest.mark.parametrize("make, text", UNLIKE.values(), ids=UNLIKE)
+@pytest.mark.parametrize("make, where, expected, came", UNLIKE.values(), ids=UNLIKE)
 @pytest.mark.parametrize("bad", [1, CHUNK, 70])
-def test_a_sample_unlike_the_first_is_refused_with_its_index(make, text, bad):
+def test_a_sample_unlike_the_first_is_refused_with_its_index(make, where, expected, came, bad):
     preloaded = optimize(Counted(lambda i: make(i == bad)), background=True)
     with pytest.raises(DataError) as caught:
         preloaded.wait()
-    assert str(caught.value).split(" of the batch ")[1] == text
-    assert caught.value.__notes__ == [
-        f"that is sample {bad} of the dataset. Make it like sample 0, so that one array holds both"
-    ]
-    assert refusal(Counted(lambda i: make(i == bad))).startswith(str(caught.value))
+    assert str(caught.value) == (
+        f"sample {bad} differs from sample 0{where}: expected {expected}, but {came} came. "
+        "Make all samples alike, so that one array holds each field, or load from the dataset itself."
+    )
+    assert refusal(Counted(lambda i: make(i == bad))) == str(caught.value)
+
+
+def test_the_keys_of_a_dict_may_come_in_another_order():
+    preloaded = optimize(Counted(lambda i: {"x": i, "y": 0.5} if i else {"y": 0.5, "x": i}, 3))
+    assert preloaded[[0, 1, 2]]["x"].tolist() == [0, 1, 2]
 
 
 def test_an_error_of_the_dataset_comes_out_with_its_sample():
@@ -492,5 +511,5 @@ def test_an_error_of_the_dataset_comes_out_with_its_sample():
         return 1 // (7 - index)
 
     assert refusal(Counted(make), ZeroDivisionError) == (
-        "integer division or modulo by zero\nraised in stage fetch, for sample 7"
+        "integer division or modulo by zero\nraised in stage pre-load, for sample 7"
     )

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import partial
 from operator import attrgetter, itemgetter, setitem
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from pytest_loaderperf.data.fields import buffer_dtypes, is_plain
 from pytest_loaderperf.errors import DataError
-
-_PYTHON_DTYPES = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}  # a bool is an int, too
-
-
-class Field(NamedTuple):
-    """An array field of a sample. ``name`` says where it is: ``['image']``, ``.mask``, ``[0][1]``; "" is the sample.
-
-    ``shape`` is that of one sample. ``dtype`` is the buffer's, in native byte order: where NumPy lacks ``torch_dtype``
-    it is the unsigned integer of that width; elsewhere ``torch_dtype`` is None.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    torch_dtype: torch.dtype | None
 
 
 class SampleMismatchError(DataError, RuntimeError):
@@ -75,6 +61,15 @@ def labelled(container: Any) -> list[tuple[str, Any]]:
     return [(f".{name}", part) for name, part in parts(container).items()]
 
 
+def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Whatever in it is no container, with how it is reached."""
+    if is_container(sample):
+        for label, part in labelled(sample):
+            yield from leaves(part, name + label)
+    else:
+        yield name, sample
+
+
 def columns(containers: Sequence[Any]) -> Iterable[Sequence[Any]]:
     """Every part of all of them, in the order of ``parts``. Raises where they are not alike."""
     first = containers[0]
@@ -117,34 +112,17 @@ def rebuilt(container: Any, values: list[Any], *, tuples: bool = False) -> Any:
     return clone
 
 
-def _buffer_dtypes(kind: Any) -> tuple[np.dtype[Any], torch.dtype | None] | None:
-    """``Field.dtype`` and ``Field.torch_dtype`` for a dtype or a type of numbers; None where torch has none for it."""
-    if isinstance(kind, torch.dtype):
-        try:
-            return torch.empty(0, dtype=kind).numpy().dtype, None
-        except TypeError:
-            return np.dtype(f"u{kind.itemsize}"), kind
-    if isinstance(kind, type):
-        kind = next((dtype for base, dtype in _PYTHON_DTYPES.items() if issubclass(kind, base)), kind)
-        if not issubclass(kind, np.generic):
-            return None
-    native = np.dtype(np.dtype(kind).newbyteorder("=").str)  # by its most common name
-    try:
-        torch.from_numpy(np.empty(0, native))
-    except TypeError:
-        return None
-    return native, None
+def rebuilder(sample: Any) -> Callable[[Iterable[Any]], Any]:
+    """A function that puts one tensor a leaf where the leaves of ``sample`` are."""
+    is_flat = type(sample) in (tuple, list) and not any(map(is_container, sample))
+    return list if is_flat else partial(_filled, sample)
 
 
-buffer_dtypes: Callable[[Any], Any] = lru_cache(_buffer_dtypes)  # else mypy asks for a Hashable, which no type is to it
-
-
-def is_plain(sample: Any) -> bool:
-    """Whether the rows of a buffer can hold such arrays or tensors."""
-    if not isinstance(sample, torch.Tensor):
-        return buffer_dtypes(sample.dtype) is not None
-    special = sample.requires_grad or sample.is_nested or sample.is_quantized
-    return type(sample) is torch.Tensor and sample.layout is torch.strided and sample.is_cpu and not special
+def _filled(sample: Any, tensors: Iterable[Any]) -> Any:
+    tensors = iter(tensors)
+    if is_container(sample):
+        return rebuilt(sample, [_filled(part, tensors) for part in parts(sample).values()])
+    return next(tensors)
 
 
 def described(sample: Any, *, ragged: bool = False) -> str:
