@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 
 from pytest_loaderperf.data.columns import Column, Columns, RowDataset, checked_indices
-from pytest_loaderperf.data.fields import Field, array_over, field_of, nbytes
-from pytest_loaderperf.data.structure import leaves, rebuilder
+from pytest_loaderperf.data.fields import field_of, nbytes
+from pytest_loaderperf.data.structure import SampleMismatchError, leaves, rebuilder, write
 from pytest_loaderperf.errors import DataError
 
 _log = logging.getLogger("pytest_loaderperf")
@@ -163,21 +163,13 @@ class Preloaded(RowDataset):
             raise
 
     def _write(self, index: int, sample: Any) -> None:
-        parts = dict(leaves(sample))
-        came = {name: field_of(leaf, name) for name, leaf in parts.items()}
-        for field, array in zip(self._fields, self._arrays, strict=True):
-            if (found := came.pop(field.name, None)) != field:
-                raise _mismatch(index, field.name, field, found)
-            array[index] = array_over(parts[field.name])
-        for name, found in came.items():
-            raise _mismatch(index, name, None, found)
+        try:
+            write(sample, self._fields, self._arrays, index)
+        except SampleMismatchError as error:
+            where = f" in field {error.name!r}" if error.name else ""
+            raise DataError(
+                f"sample {index} differs from sample 0{where}: {error.args[0]} "
+                "Make all samples alike, so that one array holds each field, or load from the dataset itself."
+            ) from None
         self._filled[index] = True
         self._missing -= 1
-
-
-def _mismatch(index: int, name: str, expected: Field | None, came: Field | None) -> DataError:
-    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, came))
-    return DataError(
-        f"sample {index} differs from sample 0{name and f' in field {name!r}'}: expected {wanted}, but {found} "
-        "came. Make all samples alike, so that one array holds each field, or load from the dataset itself."
-    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter, itemgetter, setitem
 from typing import Any
 
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.fields import buffer_dtypes, is_plain
+from pytest_loaderperf.data.fields import Field, array_over, buffer_dtypes, field_of, is_plain
 from pytest_loaderperf.errors import DataError
 
 
@@ -35,9 +35,14 @@ class SampleMismatchError(DataError, RuntimeError):
 
 def is_container(sample: object) -> bool:
     """Whether it has ``parts``."""
-    if isinstance(sample, Mapping | Sequence):
-        return not isinstance(sample, str | bytes)
-    return is_dataclass(sample) and not isinstance(sample, type)
+    return has_parts(type(sample))
+
+
+def _has_parts(kind: type) -> bool:
+    return (issubclass(kind, Mapping | Sequence) and not issubclass(kind, str | bytes)) or is_dataclass(kind)
+
+
+has_parts: Callable[[Any], bool] = lru_cache(_has_parts)  # else mypy asks for a Hashable, which no type is to it
 
 
 def parts(container: Any) -> dict[Any, Any]:
@@ -68,6 +73,25 @@ def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(part, name + label)
     else:
         yield name, sample
+
+
+def write(sample: Any, fields: Sequence[Field], arrays: Sequence[np.ndarray], row: int) -> None:
+    """Copy the leaves of ``sample`` into one row of ``arrays``, one a field. Raises SampleMismatchError."""
+    found = dict(leaves(sample))
+    for field, array in zip(fields, arrays, strict=True):
+        leaf = found.pop(field.name, None)
+        if (came := field_of(leaf, field.name)) != field:
+            raise _unlike(field, came, row)
+        array[row] = array_over(leaf)
+    for name, leaf in found.items():
+        raise _unlike(None, field_of(leaf, name), row)
+
+
+def _unlike(expected: Field | None, came: Field | None, row: int) -> SampleMismatchError:
+    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, came))
+    error = SampleMismatchError(f"expected {wanted}, but {found} came.", row)
+    error.name = (expected or came or Field("", (), np.dtype(bool), None)).name
+    return error
 
 
 def columns(containers: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder
+from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder, write
 from pytest_loaderperf.loader.buffers import Empty, Ring, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.executor import PersistentExecutor
@@ -23,7 +23,7 @@ from pytest_loaderperf.loader.samples import MapSamples, StreamSamples, collated
 T = TypeVar("T")
 _NO_RING = Ring((), 0, 0, 0)  # fits nothing
 BUFFERED_NBYTES = 1 << 20  # a smaller batch has memory from the allocator's free list sooner than a buffer of ours
-PIECE_NBYTES = 512 << 10  # of samples fetched before they are copied: half of a core's second-level cache
+LARGE_NBYTES = 32 << 10  # of a sample: what checking it by itself costs is little beside copying it
 Made = tuple[Any, Slab | None]
 
 
@@ -51,7 +51,7 @@ class Fetch:
         self.batch_nbytes: int | None = None
         self.empty: Empty = np.empty
         self._ring = _NO_RING
-        self._large: tuple[Any, Any] | None = None  # fields and rebuilder of samples that are copied piece by piece
+        self._large: tuple[Any, Any] | None = None  # fields and rebuilder of samples that are copied one by one
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
@@ -95,26 +95,18 @@ class Fetch:
         """The batch of the samples at ``indices``, and the slab that it lies in, if any."""
         if self._large is not None and not self._samples.at_once:
             try:
-                return self._make_in_pieces(indices, *self._large)
-            except SampleMismatchError:  # of two pieces: now of all samples, in words
+                return self._make_row_by_row(indices, *self._large)
+            except SampleMismatchError:  # of the batches before: now of its own
                 self._large = None
         fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
         return self.collate(fetched, indices)
 
-    def _make_in_pieces(self, indices: Any, fields: tuple[Field, ...], rebuild: Any) -> Made:
-        """Fetch and copy a few samples at a time, while they are in the core's cache and few of them take memory."""
+    def _make_row_by_row(self, indices: Any, fields: tuple[Field, ...], rebuild: Any) -> Made:
+        """Copy each sample as soon as it is fetched, while it is in the core's cache."""
         slab = self._slab(fields, len(indices))
         arrays = slab.batch(0, len(indices))
-        step = max(1, PIECE_NBYTES // nbytes(fields))
-        for start in range(0, len(indices), step):
-
-            def allocate(found: Sequence[Field], rows: int, start: int = start) -> Sequence[np.ndarray]:
-                if tuple(found) != fields:
-                    raise SampleMismatchError("unlike those before", start)
-                return [array[start : start + rows] for array in arrays]
-
-            piece = indices[start : start + step]
-            collated(self._collate, self._samples.fetch(piece), piece, allocate)
+        for row, index in enumerate(indices):
+            write(self._samples.fetch_one(index), fields, arrays, row)
         return rebuild([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
 
     def collate(self, fetched: Any, indices: Any) -> Made:
@@ -131,9 +123,9 @@ class Fetch:
             return slab.batch(0, rows)
 
         batch = collated(self._collate, fetched, indices, allocate)
-        if (self.batch_nbytes or 0) >= 2 * PIECE_NBYTES and indices is not None and self.batched:
+        if self.batched and indices is not None and slab is not None:
             fields = self._collate.fields(fetched[0])
-            self._large = (fields, rebuilder(fetched[0])) if fields else None
+            self._large = (fields, rebuilder(fetched[0])) if fields and nbytes(fields) >= LARGE_NBYTES else None
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:

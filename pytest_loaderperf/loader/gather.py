@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -82,13 +81,12 @@ class Gather:
 
 
 def _chunks(order: Order, batch_size: int, most: int) -> Iterator[Order]:
-    """Slices of ``order`` for 1, 2, 4 and so on up to ``most`` batches: the first batch waits for itself alone."""
-    start = 0
-    for batches in chain((1 << i for i in range(most.bit_length()) if 1 << i < most), (most for _ in count())):
-        if start >= len(order):
-            return
-        yield order[start : start + batches * batch_size]
-        start += batches * batch_size
+    """Slices of ``order`` for 1, 4, 16 and so on up to ``most`` batches: the first batch waits for itself alone."""
+    start, batches = 0, 1
+    while start < len(order):
+        rows = min(batches, most) * batch_size
+        yield order[start : start + rows]
+        start, batches = start + rows, 4 * batches
 
 
 def _gather(source: Columns, indices: Order, slab: Slab) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS
 
-CHUNK_NBYTES = 2 << 20  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs
+CHUNK_NBYTES = 3 << 19  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs
 HANDOVER_NBYTES = 512 << 10  # below this, a chunk is gathered sooner than it is handed over: no threads
 INLINE_NBYTES = 128 << 10  # bytes gathered at once where there are no threads: hides the cost of small calls
 EPOCH_SHARE = 3  # buffers hold at most a third of an epoch

@@ -19,9 +19,9 @@ from pytest_loaderperf.data import workload
 TILE = 256  # pixels
 TILES = 2_048  # 44 MB of JPEG, 400 MB decoded: more than any cache holds
 QUALITY = 90
-LINES, NUMBERS = 8_000, 60
+LINES, NUMBERS = 2_000, 1_000
 LARGE_ROWS, LARGE_ROW_FLOATS = 1_000, 37_500  # 150 kB each
-CHEAP_ROWS = 20_000
+CHEAP_ROWS, CHEAP_FLOATS = 20_000, 60
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -172,10 +172,10 @@ def load(name: str, folder: Path) -> Regime:
         return Regime(name, title, 32, blobs, decode, (TILE, TILE, 3), torch.uint8, releases_gil=True)
     if name == "parse":
         lines = [",".join(f"{value:.6f}" for value in row) for row in _uniform(LINES, NUMBERS).tolist()]
-        title = f"pure Python, a CSV line of {NUMBERS} numbers, batch 32"
+        title = f"pure Python, a CSV line of {NUMBERS:,} numbers, batch 32"
         return Regime(name, title, 32, lines, parse, (NUMBERS,), torch.float32)
     if name == "cheap":
-        raw, title = _uniform(CHEAP_ROWS, NUMBERS), "pure Python, __getitem__ returns a row and an int, batch 32"
+        raw, title = _uniform(CHEAP_ROWS, CHEAP_FLOATS), "pure Python, __getitem__ returns a row and an int, batch 32"
         return Regime(name, title, 32, raw, _itself, raw.shape[1:], torch.float32, map_only=True)
     raise ValueError(f"unknown regime {name!r}. Known: {', '.join(NAMES)}.")
 
