@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
+from weakref import WeakSet
 
 from pytest_loaderperf.errors import LoaderPerfError
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 MAX_DEFAULT_WORKERS = 4  # beyond four threads a gather from memory is bound by the memory bus, not by cores
 _log = logging.getLogger("pytest_loaderperf")
+_all: WeakSet[PersistentExecutor] = WeakSet()
 
 
 def usable_cores() -> int:
@@ -41,18 +43,18 @@ class PersistentExecutor:
 
     def _start_empty(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
-        self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
+        _all.add(self)
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The pool itself, made on first use. Raises LoaderPerfError after ``close``."""
+        return self._pool or self._make_pool()
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``function`` on a thread of the pool; its exception re-raises in ``Future.result``."""
-        if self._owner_pid != os.getpid():
-            self._start_empty()  # the parent's threads do not exist on this side of the fork, and its lock may be held
-        pool = self._pool
-        if pool is None:
-            pool = self._make_pool()
-        return pool.submit(function, *args, **kwargs)
+        return self.pool.submit(function, *args, **kwargs)
 
     def _make_pool(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -65,8 +67,6 @@ class PersistentExecutor:
 
     def close(self) -> None:
         """Let running work end, drop what waits, and end the threads. May be called twice."""
-        if self._owner_pid != os.getpid():
-            self._start_empty()
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:
@@ -84,3 +84,12 @@ class PersistentExecutor:
     def __setstate__(self, state: dict[str, int]) -> None:
         self.max_workers = state["max_workers"]
         self._start_empty()
+
+
+def _start_empty_after_fork() -> None:
+    for executor in list(_all):
+        executor._start_empty()  # noqa: SLF001 of this module. The parent's threads are not here, its lock may be held
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_empty_after_fork)

@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
+import timeit
+from concurrent.futures import ThreadPoolExecutor
 
 from torch.utils.data import DataLoader
 
@@ -15,6 +17,7 @@ from pytest_loaderperf.judge import quantile_interval
 SETTLES_WITHIN_SECONDS = 2.0
 PLUGIN_COSTS_MS = 10.0
 STARTS = 21
+EXECUTOR_RATIO, ROUNDS, REACHES, POOLS = 1000, 21, 10_000, 20
 
 
 def test_a_claim_five_percent_away_settles_in_two_seconds(loaderperf, workload):
@@ -50,3 +53,18 @@ def test_plugin_costs_nothing_where_it_does_not_measure(tmp_path, capsys):
     with capsys.disabled():
         print(f"\nplugin installed, not measuring: {extra_ms:+.1f} ms a pytest run, median of {STARTS} pairs ", end="")  # noqa: T201
     assert surely_ms < PLUGIN_COSTS_MS
+
+
+def test_the_executor_is_reached_a_thousand_times_faster_than_a_new_pool(executor, capsys):
+    def new_pool():
+        with ThreadPoolExecutor(executor.max_workers) as pool:
+            pool.submit(int).result()
+
+    executor.submit(int).result()
+    ratios = []
+    for _ in range(ROUNDS):
+        new_s = timeit.timeit(new_pool, number=POOLS) / POOLS
+        ratios.append(new_s / (timeit.timeit(lambda: executor.pool, number=REACHES) / REACHES))
+    with capsys.disabled():
+        print(f"\nexecutor: reached {statistics.median(ratios):,.0f} times faster than a pool made anew ", end="")  # noqa: T201
+    assert statistics.median(ratios) >= EXECUTOR_RATIO
