@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pytest_loaderperf.data.fields import Sized
+from pytest_loaderperf.data.fields import Sized, nbytes
+from pytest_loaderperf.loader.plan import SPARE_BATCHES, Plan, within
 
 Empty = Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]
 
@@ -73,11 +74,39 @@ class Ring:
         fields, batch_size, empty = self.layout
         return Slab(fields, batch_size, self._batches, empty)
 
-    def fits(self, fields: Sequence[Sized], rows: int, empty: Empty) -> bool:
-        """Whether the slabs take ``rows`` rows of these fields, in this kind of memory."""
-        return self.layout[1] >= rows and self.layout[2] is empty and self.layout[0] == fields
-
     def put(self, slab: Slab) -> None:
         """Return a slab whose batches have all been delivered; consumers may go on holding them."""
         if len(self._returned) < self._size and slab.layout == self.layout:
             self._returned.append(slab)
+
+
+class Buffers:
+    """The ring that a plan asks for, made once the batches' fields are known, and anew where others come.
+
+    ``batch_nbytes``: of one batch, None until one is known. ``empty``: makes their memory.
+    """
+
+    def __init__(self, plan: Plan, budget: int | None, batch_nbytes: int | None = None) -> None:
+        self.plan, self.batch_nbytes = plan, batch_nbytes
+        self.empty: Empty = np.empty
+        self._budget = budget
+        self._ring: Ring | None = None
+
+    def take(self, fields: Sequence[Sized], rows: int) -> Slab:
+        """A slab for ``plan.chunk`` batches of up to ``rows`` rows. Raises DataError beyond the budget."""
+        ring, fields = self._ring, tuple(fields)
+        held_fields, held_rows, empty = ring.layout if ring is not None else ((), 0, None)
+        if ring is None or held_rows < rows or empty is not self.empty or held_fields != fields:
+            self.batch_nbytes = nbytes(fields, rows)
+            self.plan = within(self.plan, self.batch_nbytes, self._budget)
+            ring = self._ring = Ring(fields, rows, self.plan.chunk, self.plan.ahead + SPARE_BATCHES, self.empty)
+        return ring.take()
+
+    def put(self, slab: Slab) -> None:
+        """Return a slab, if there is still a ring that it fits."""
+        if self._ring is not None:
+            self._ring.put(slab)
+
+    def close(self) -> None:
+        """Free the slabs."""
+        self._ring = None

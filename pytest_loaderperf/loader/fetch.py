@@ -12,16 +12,15 @@ import numpy as np
 
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
 from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder, write
-from pytest_loaderperf.loader.buffers import Empty, Ring, Slab
+from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.executor import PersistentExecutor
-from pytest_loaderperf.loader.plan import Plan, within
+from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples, StreamSamples, collated
 
 T = TypeVar("T")
-_NO_RING = Ring((), 0, 0, 0)  # fits nothing
 BUFFERED_NBYTES = 1 << 20  # a smaller batch has memory from the allocator's free list sooner than a buffer of ours
 LARGE_NBYTES = 32 << 10  # of a sample: what checking it by itself costs is little beside copying it
 Made = tuple[Any, Slab | None]
@@ -45,12 +44,9 @@ class Fetch:
         budget: int | None = None,
         timeout: float = 0,
     ) -> None:
-        self.plan = plan
+        self.buffers = Buffers(plan, budget)
         self._samples, self._collate, self.executor = MapSamples(dataset), collate, executor
-        self.batched, self._budget, self._timeout = batched, budget, timeout
-        self.batch_nbytes: int | None = None
-        self.empty: Empty = np.empty
-        self._ring = _NO_RING
+        self.batched, self._budgeted, self._timeout = batched, budget is not None, timeout
         self._large: tuple[Any, Any] | None = None  # fields and rebuilder of samples that are copied one by one
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
@@ -64,13 +60,13 @@ class Fetch:
 
     def _begin(self, feed: Iterator[Any]) -> tuple[Iterator[Made], Iterator[Made]]:
         # All threads fetch the first batch together, the consumer in the place of one: it waits for that batch alone.
-        together = self.plan.workers > 1 and self.batched and not self._samples.at_once and not self._timeout
+        together = self.buffers.plan.workers > 1 and self.batched and not self._samples.at_once and not self._timeout
         head = list(islice(feed, together))
         return map(self._make_together, head), self.made(partial(self.make, indices) for indices in feed)
 
     def _make_together(self, indices: Any) -> Made:
         indices = list(indices)
-        step = -(-len(indices) // self.plan.workers) or 1
+        step = -(-len(indices) // self.buffers.plan.workers) or 1
         parts = [indices[start : start + step] for start in range(0, len(indices), step)]
         futures = [self.executor.submit(self._samples.fetch, part) for part in parts[1:]]
         try:
@@ -103,7 +99,7 @@ class Fetch:
 
     def _make_row_by_row(self, indices: Any, fields: tuple[Field, ...], rebuild: Any) -> Made:
         """Copy each sample as soon as it is fetched, while it is in the core's cache."""
-        slab = self._slab(fields, len(indices))
+        slab = self.buffers.take(fields, len(indices))
         arrays = slab.batch(0, len(indices))
         for row, index in enumerate(indices):
             write(self._samples.fetch_one(index), fields, arrays, row)
@@ -113,13 +109,14 @@ class Fetch:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
         if not isinstance(self._collate, Collate):
             return collated(self._collate, fetched, indices), None
-        if self.batch_nbytes is not None and self.batch_nbytes < BUFFERED_NBYTES and self.empty is np.empty:
+        known = self.buffers.batch_nbytes
+        if known is not None and known < BUFFERED_NBYTES and self.buffers.empty is np.empty:
             return collated(self._collate, fetched, indices), None
         slab: Slab | None = None
 
         def allocate(fields: Sequence[Field], rows: int) -> Sequence[np.ndarray]:
             nonlocal slab
-            slab = self._slab(fields, rows)
+            slab = self.buffers.take(fields, rows)
             return slab.batch(0, rows)
 
         batch = collated(self._collate, fetched, indices, allocate)
@@ -135,33 +132,21 @@ class Fetch:
             return None
         return self.collate(fetched, None)
 
-    def _slab(self, fields: Sequence[Field], rows: int) -> Slab:
-        ring, fields = self._ring, tuple(fields)
-        if not ring.fits(fields, rows, self.empty):
-            self.batch_nbytes = nbytes(fields, rows)
-            self.plan = within(self.plan, self.batch_nbytes, self._budget)
-            ring = self._ring = Ring(fields, rows, 1, self.plan.batches, self.empty)
-        return ring.take()
-
-    def put(self, slab: Slab) -> None:
-        """Return the slab of a batch that has been delivered."""
-        self._ring.put(slab)
-
     def made(self, tasks: Iterator[Task[T]]) -> Iterator[T]:
         """What ``tasks`` give, run ahead where the plan has threads."""
-        if not self.plan.workers:
+        if not self.buffers.plan.workers:
             return map(_run, tasks)
         # A dataset need not bear more threads than its caller asked for: the consumer does not help.
-        workers, timeout_s = self.plan.workers, self._timeout
+        workers, timeout_s = self.buffers.plan.workers, self._timeout
         return Prefetcher(tasks, self.executor, workers=workers, ahead=self._ahead, helps=False, timeout_s=timeout_s)
 
     def _ahead(self) -> int:
         # Under a budget nothing is begun early before a first batch has told its size.
-        return 0 if self._budget is not None and self.batch_nbytes is None else self.plan.ahead
+        return 0 if self._budgeted and self.buffers.batch_nbytes is None else self.buffers.plan.ahead
 
     def close(self) -> None:
         """Free the buffers."""
-        self._ring = _NO_RING
+        self.buffers.close()
 
 
 class Delivery:
@@ -181,7 +166,7 @@ class Delivery:
         if self._made is None:
             self._head, self._made = self._begin()
         if self._slab is not None:
-            self._fetch.put(self._slab)
+            self._fetch.buffers.put(self._slab)
             self._slab = None
         self._progress.batches += self._failed
         self._failed = True

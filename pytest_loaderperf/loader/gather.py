@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from pytest_loaderperf.data.columns import Columns, Order, checked_indices
-from pytest_loaderperf.data.fields import nbytes
-from pytest_loaderperf.loader.buffers import Empty, Ring, Slab
+from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.executor import PersistentExecutor
-from pytest_loaderperf.loader.plan import SPARE_BATCHES, Plan, within
+from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Feed, Progress
-
-_NO_RING = Ring((), 0, 0, 0)  # fits nothing
 
 
 class Gather:
@@ -26,14 +21,12 @@ class Gather:
     def __init__(
         self, columns: Columns, plan: Plan, executor: PersistentExecutor, batch_nbytes: int, budget: int | None
     ) -> None:
-        self._columns, self.plan, self.executor = columns, plan, executor
-        self.batch_nbytes, self._budget = batch_nbytes, budget
-        self.empty: Empty = np.empty
-        self._ring = _NO_RING
+        self._columns, self.executor = columns, executor
+        self.buffers = Buffers(plan, budget, batch_nbytes)
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch; counts each in ``progress`` when it is delivered."""
-        plan, feed = self.plan, make_feed()
+        plan, feed = self.buffers.plan, make_feed()
         size = feed.batch_size
         taken: deque[Slab] = deque()
         tasks = self._tasks(feed, taken)
@@ -51,33 +44,28 @@ class Gather:
                 if rest:
                     progress.batches += 1
                     yield make_batch(slab.batch(full, rest))
-                self._ring.put(taken.popleft())
+                self.buffers.put(taken.popleft())
             progress.done = True
         finally:
             if gathered.close() is not False:  # no thread writes to a slab any more
                 for slab in taken:
-                    self._ring.put(slab)
+                    self.buffers.put(slab)
 
     def _tasks(self, feed: Feed, taken: deque[Slab]) -> Iterator[Task[int]]:
         """What gathers a chunk each; its slab is appended to ``taken``."""
-        size, chunk, fields = feed.batch_size, self.plan.chunk, self._columns.columns
+        size, chunk, fields = feed.batch_size, self.buffers.plan.chunk, self._columns.columns
         if feed.order is None or size is None:
             chunks: Iterator[Order] = map(partial(checked_indices, len(self._columns)), feed)
         else:
             chunks = _chunks(feed.order, size, chunk)
         for indices in chunks:
-            rows = size or len(indices)
-            if not self._ring.fits(fields, rows, self.empty):
-                self.batch_nbytes = nbytes(fields, rows)
-                within(self.plan, self.batch_nbytes, self._budget)
-                self._ring = Ring(fields, rows, chunk, self.plan.ahead + SPARE_BATCHES, self.empty)
-            slab = self._ring.take()
+            slab = self.buffers.take(fields, size or len(indices))
             taken.append(slab)
             yield partial(_gather, self._columns, indices, slab)
 
     def close(self) -> None:
         """Free the buffers."""
-        self._ring = _NO_RING
+        self.buffers.close()
 
 
 def _chunks(order: Order, batch_size: int, most: int) -> Iterator[Order]:

@@ -176,16 +176,16 @@ class Mover:
     def _decide(self, batch: Any, engine: Any) -> Decision:
         sizes = [getattr(leaf, "nbytes", 0) for leaf in leaves(batch)]
         batch_nbytes = max(1, sum(sizes))
-        plan = getattr(engine, "plan", None)
+        buffers = getattr(engine, "buffers", None)
         decision = decide(
             batch_nbytes=batch_nbytes,
-            pinned_nbytes_needed=sum(map(pinned_nbytes, sizes)) * (plan.batches if plan else 2),
+            pinned_nbytes_needed=sum(map(pinned_nbytes, sizes)) * (buffers.plan.batches if buffers else 2),
             memory_budget_nbytes=self._budget,
             free_device_nbytes=self._runtime.free_nbytes,
             measure=partial(measure_copy, self._runtime, batch_nbytes),
-            in_ring=plan is not None,
+            in_ring=buffers is not None,
             pin_memory=self._pin_memory,
         )
-        if decision.pin and plan is not None:
-            engine.empty = pinned_empty
+        if decision.pin and buffers is not None:
+            buffers.empty = pinned_empty
         return decision

@@ -169,14 +169,14 @@ class ReferenceLoader(Epochs[T_co]):
         self._engine: Any
         if columns is not None and route == "gather":
             self._engine = engines.gather(columns, self._workers)
-            self.num_workers = self._engine.plan.workers
+            self.num_workers = self._engine.buffers.plan.workers
         elif route == "processes":
             self._engine = engines.processes(self.num_workers)
         elif route == "auto" and self.on_error == "raise":
             self._engine = engines.auto()
         else:
             self._engine = engines.fetch(self._fetching_threads(streams=streams))
-            self.num_workers = self._engine.plan.workers
+            self.num_workers = self._engine.buffers.plan.workers
         self._policy = SkipPolicy(self.error_limit, 0)
         self._mover = None
         if self.device != "cpu":
@@ -198,7 +198,7 @@ class ReferenceLoader(Epochs[T_co]):
     def _refresh(self) -> None:
         """Make another engine where an argument was set since, or a dataset has been pre-loaded by now."""
         if isinstance(self._engine, Choice) and self._chosen is not None and self.num_workers == self._as_begun[0]:
-            self.num_workers = self.loader.num_workers if self.loader is not None else self._chosen.plan.workers
+            self.num_workers = self.loader.num_workers if self.loader is not None else self._chosen.buffers.plan.workers
             self._as_begun = self._settable()
         if self._settable() == self._as_begun and not (self._fills and as_columns(self.dataset) is not None):
             return
@@ -231,15 +231,15 @@ class ReferenceLoader(Epochs[T_co]):
         """Batches that may be ready before they are asked for."""
         if (loader := self.loader) is not None:
             return loader.num_workers * (loader.prefetch_factor or 0)
-        return self._chosen.plan.depth if self._chosen is not None else 0
+        return self._chosen.buffers.plan.depth if self._chosen is not None else 0
 
     @property
     def memory(self) -> Memory:
         """What the loader allocates, from shapes and dtypes alone. Worker processes hold their batches themselves."""
-        engine = self._chosen
-        batch = getattr(engine, "batch_nbytes", None)
-        buffers = None if batch is None else batch * engine.plan.batches
-        pinned = buffers or 0 if getattr(engine, "empty", None) is pinned_empty else 0
+        held = getattr(self._chosen, "buffers", None)
+        batch = None if held is None else held.batch_nbytes
+        buffers = None if held is None or batch is None else batch * held.plan.batches
+        pinned = buffers or 0 if held is not None and held.empty is pinned_empty else 0
         share = len(self.sampler) if self.shuffle else 0  # type: ignore[arg-type]  # one of torch's, or ours
         order = 8 * share * (self.world_size or 1)
         return Memory(batch, buffers, pinned, order)

@@ -110,7 +110,7 @@ class _Stock:
             yield batch
             del batch
             if slab is not None:
-                self._fetch.put(slab)
+                self._fetch.buffers.put(slab)
 
     def _odd(self, chosen: list[tuple[int, Any, Any]], error: SampleMismatchError) -> tuple[int, SampleMismatchError]:
         """Which of ``chosen`` to leave out where they are not alike, and why: the first one if most are unlike it."""

@@ -73,7 +73,7 @@ def test_the_first_batch_is_gathered_alone_and_later_ones_a_chunk_at_a_time(monk
     with ReferenceLoader(ROWS, BATCH_SIZE, **plan) as loader:
         assert len(list(loader)) == len(loader)
         assert rows_at[0] == BATCH_SIZE
-        assert max(rows_at.values()) == loader._engine.plan.chunk * BATCH_SIZE
+        assert max(rows_at.values()) == loader._engine.buffers.plan.chunk * BATCH_SIZE
         assert sum(rows_at.values()) == SAMPLES
 
 

@@ -57,7 +57,7 @@ def same(came: list[Any], wanted: list[np.ndarray]) -> bool:
 
 @over(CHUNKED)
 def test_several_batches_are_gathered_at_a_time(make_loader, path):
-    assert make_loader()._engine.plan.chunk > 1
+    assert make_loader()._engine.buffers.plan.chunk > 1
 
 
 @over_all_paths

@@ -99,7 +99,7 @@ def test_later_epochs_use_the_buffers_of_the_first(make_loader):
         made.append(shape)
         return np.empty(shape, dtype)
 
-    loader._engine.empty = counted
+    loader._engine.buffers.empty = counted
     list(map(type, loader))
     first = len(made)
     assert first > 0

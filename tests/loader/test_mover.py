@@ -80,7 +80,7 @@ def test_every_batch_arrives_and_is_counted_when_it_is_delivered(played, dataset
 def test_where_pinning_is_chosen_the_buffers_are_page_locked(played):
     with ReferenceLoader({"x": ROWS}, 4, num_workers=0, device="cuda", pin_memory=True) as loader:
         list(loader)
-        assert loader._engine.empty is locked
+        assert loader._engine.buffers.empty is locked
 
 
 def test_the_rest_of_an_epoch_comes_after_a_restart(played):
