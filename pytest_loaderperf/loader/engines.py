@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, MapDataPipe
 
+from pytest_loaderperf.data import as_is
 from pytest_loaderperf.data.columns import BatchDataset, Columns, as_columns
 from pytest_loaderperf.data.fields import nbytes
 from pytest_loaderperf.loader.choice import Choice
@@ -18,7 +19,7 @@ from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExe
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
-from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, WorkerInit, as_is
+from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, init_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Engines:
         elif not isinstance(dataset, MapDataPipe):
             dataset = Noted(dataset)
         if isinstance(dataset, Noted):
-            settings["worker_init_fn"] = WorkerInit(settings["worker_init_fn"])
+            settings["worker_init_fn"] = partial(init_worker, settings["worker_init_fn"])
         return self._driven(DataLoader(dataset, collate_fn=collate, **settings), indices)
 
     def _driven(self, loader: DataLoader[Any], indices: Indices | None) -> Processes:

@@ -93,10 +93,9 @@ class Epochs(DataLoader[T_co]):
         return engine.epoch(make_feed, progress)
 
     def _skipping(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
-        engine, batched, sampler = self._engine, self.batch_sampler is not None, self.sampler
+        engine, sampler = self._engine, self.sampler
         if isinstance(engine, Processes):
-            fetch, raw = self._engines.fetch(0), engine.begin(make_feed, progress.epoch)
-            pairs = raw if batched else ([pair] for pair in raw)
+            fetch, pairs = self._engines.fetch(0), engine.epoch(make_feed, replace(progress))
         else:
             fetch, pairs = engine, engine.pairs(make_feed)
         self._policy = SkipPolicy(self.error_limit, len(sampler) if isinstance(sampler, Sized) else 0)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
 from itertools import islice, repeat
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.executor import PersistentExecutor
 from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
-from pytest_loaderperf.loader.progress import Feed, Progress
+from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples, StreamSamples, collated
 
 T = TypeVar("T")
@@ -149,46 +149,30 @@ class Fetch:
         self.buffers.close()
 
 
-class Delivery:
-    """Hands out batches and counts them in ``progress``. One that raised may be asked for the next, as torch's may."""
+class Delivery(Counted):
+    """Hands out the batches that ``begin`` starts to make: those of a head, then the others, each with its slab."""
 
     def __init__(self, fetch: Fetch, begin: Callable[[], Any], progress: Progress) -> None:
-        self._fetch, self._begin, self._progress = fetch, begin, progress
+        super().__init__(None, progress)
+        self._fetch, self._begin = fetch, begin
         self._head: Iterator[Made] = iter(())
-        self._made: Any = None
         self._slab: Slab | None = None
-        self._failed = self._closed = False
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
+    def _next(self) -> Any:
         if self._made is None:
             self._head, self._made = self._begin()
         if self._slab is not None:
             self._fetch.buffers.put(self._slab)
             self._slab = None
-        self._progress.batches += self._failed
-        self._failed = True
         made = next(self._head, None)
         if made is None:
             made = next(self._made, None)
         elif isinstance(self._made, Prefetcher):
             self._made.begin(spared=1)  # for the batch that was made here
-        self._failed = False
         if made is None:
-            self._progress.done |= not self._closed
-            self.close()
             raise StopIteration
         batch, self._slab = made
-        self._progress.batches += 1
         return batch
-
-    def close(self) -> None:
-        """Drop what was made ahead, and wait for what is being made. May be called twice."""
-        made, self._made, self._closed = self._made, iter(()), True
-        if hasattr(made, "close"):
-            made.close()
 
     def __del__(self) -> None:
         self.close()

@@ -1,11 +1,11 @@
-"""How far an epoch has been delivered, and the indices that are still to come."""
+"""How far an epoch has been delivered, who counts that, and the indices that are still to come."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import Any
+from typing import Any, Self
 
 from pytest_loaderperf.data.columns import Order
 from pytest_loaderperf.loader.order import Draw, as_list, generator_of, known_order
@@ -56,3 +56,40 @@ class Feed:
             return indices
         batches: Iterator[list[Any]] = iter(lambda: list(islice(indices, size)), [])
         return takewhile(lambda batch: len(batch) == size, batches) if self._drop_last else batches
+
+
+class Counted:
+    """The batches of ``made``, counted in ``progress``. After an exception the next one can be had, as torch allows.
+
+    One that raised counts once the next is asked for: until then a restart would try it again.
+    """
+
+    def __init__(self, made: Any, progress: Progress) -> None:
+        self._made, self.progress = made, progress
+        self._failed = self.closed = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        self.progress.batches += self._failed
+        self._failed = True
+        try:
+            batch = self._next()
+        except StopIteration:
+            self._failed = False
+            self.progress.done |= not self.closed
+            self.close()
+            raise
+        self._failed = False
+        self.progress.batches += 1
+        return batch
+
+    def _next(self) -> Any:
+        return next(self._made)
+
+    def close(self) -> None:
+        """Let go of what was made ahead, and wait for what is being made. May be called twice."""
+        made, self._made, self.closed = self._made, iter(()), True
+        if hasattr(made, "close"):
+            made.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -18,19 +19,37 @@ class MapSamples:
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self._getitems = getattr(dataset, "__getitems__", None)
-        self.at_once = self._getitems is not None
+        self.at_once = getattr(dataset, "__getitems__", None) is not None
 
     def fetch(self, indices: Sequence[Any]) -> Any:
         """The samples at ``indices``."""
-        if self._getitems is not None:
-            try:
-                return self._getitems(indices)
-            except Exception as error:
-                _note(error, brief(indices))
-                raise
-        samples = []
-        dataset, index = self.dataset, None
+        if not self.at_once:
+            return self._one_by_one(indices)
+        try:
+            return self.dataset.__getitems__(indices)
+        except Exception as error:
+            _note(error, brief(indices))
+            raise
+
+    def fetch_one(self, index: Any) -> Any:
+        """The sample at ``index``, or whatever the dataset gives for it."""
+        return self._one_by_one((index,))[0]
+
+    def fetch_good(self, indices: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Pairs of index and sample for ``indices``, with a Failure for each sample that raises."""
+        if self.at_once:
+            with suppress(Exception):  # one by one it shows which of them failed
+                return list(zip(indices, self.fetch(indices), strict=True))
+        return [(index, self._good(index)) for index in indices]
+
+    def _good(self, index: Any) -> Any:
+        try:
+            return self.fetch_one(index)
+        except Exception as error:  # noqa: BLE001 reported by whoever collects the failures
+            return Failure(index, error)
+
+    def _one_by_one(self, indices: Sequence[Any]) -> list[Any]:
+        samples, dataset, index = [], self.dataset, None
         try:
             for index in indices:
                 samples.append(dataset[index])
@@ -38,30 +57,6 @@ class MapSamples:
             _note(error, f"sample {index!r}")
             raise
         return samples
-
-    def fetch_one(self, index: Any) -> Any:
-        """The sample at ``index``, or whatever the dataset gives for it."""
-        try:
-            return self.dataset[index]
-        except Exception as error:
-            _note(error, f"sample {index!r}")
-            raise
-
-    def fetch_good(self, indices: Sequence[Any]) -> list[tuple[Any, Any]]:
-        """Pairs of index and sample for ``indices``, with a Failure for each sample that raises."""
-        if self._getitems is not None:
-            try:
-                return list(zip(indices, self._getitems(indices), strict=True))
-            except Exception:  # noqa: BLE001, S110 one by one it shows which of them failed
-                pass
-        return [self.good_one(index) for index in indices]
-
-    def good_one(self, index: Any) -> tuple[Any, Any]:
-        """The index and the sample at ``index``, or a Failure where it raises."""
-        try:
-            return index, self.fetch_one(index)
-        except Exception as error:  # noqa: BLE001 reported by whoever collects the failures
-            return index, Failure(index, error)
 
 
 class Failure:
@@ -77,35 +72,23 @@ class Failure:
 
 
 class StreamSamples:
-    """The samples of one epoch of an iterable-style dataset; ``done`` once it has ended."""
+    """The samples of one epoch of an iterable-style dataset, but for the first ``skip``."""
 
     def __init__(self, dataset: Any, *, drop_last: bool, skip: int) -> None:
-        self._samples: Iterator[Any] = iter(dataset)
-        self._drop_last, self._skip = drop_last, skip
-        self.done = False
+        self._samples = islice(iter(dataset), skip, None)  # which stays at its end, also at one by an exception
+        self._drop_last = drop_last
 
     def fetch(self, size: int | None) -> Any:
         """The next ``size`` samples as a list, fewer at the end; None: the next sample alone. Raises StopIteration."""
-        if self.done:
-            raise StopIteration
+        wanted = 1 if size is None else size
         try:
-            for _ in islice(self._samples, self._skip):
-                pass
-            self._skip = 0
-            if size is None:
-                return next(self._samples)
-            samples = list(islice(self._samples, size))
-        except StopIteration:
-            self.done = True
-            raise
+            samples = list(islice(self._samples, wanted))
         except Exception as error:
-            self.done = True
             error.add_note("raised in stage fetch, by the iterable dataset")
             raise
-        self.done = len(samples) < size
-        if not samples or (self.done and self._drop_last):
+        if not samples or (self._drop_last and len(samples) < wanted):
             raise StopIteration
-        return samples
+        return samples[0] if size is None else samples
 
 
 def collated(collate: Callable[..., Any], samples: Any, indices: Any, *buffers: Any) -> Any:
