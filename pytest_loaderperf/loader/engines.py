@@ -19,7 +19,7 @@ from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExe
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
-from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, init_worker
+from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, Sent, init_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +90,25 @@ class Engines:
             settings["timeout"] = timeout_s
         if self.seed is not None:
             settings["generator"] = torch.Generator()
+        indices = None
         if isinstance(dataset, IterableDataset):
             settings |= {"batch_size": self.batch_size, "drop_last": self.drop_last}
             if isinstance(dataset, IterDataPipe):  # its seeds are torch's, which differ where workers persist
                 settings["persistent_workers"] = workers > 0 and bool(self.persists)
-            return self._driven(DataLoader(dataset, collate_fn=collate, **settings), None)
-        indices = Indices(self.indices)
-        settings |= {"batch_sampler": indices} if self.batched else {"batch_size": None, "sampler": indices}
-        if self.skips:
-            dataset, collate = Good(dataset), Packed
-        elif self.batched and self.collate is None and as_columns(dataset) is not None:
-            dataset, collate = BatchDataset(dataset), as_is
-        elif not isinstance(dataset, MapDataPipe):
-            dataset = Noted(dataset)
+        else:
+            indices = Indices(self.indices)
+            settings |= {"batch_sampler": indices} if self.batched else {"batch_size": None, "sampler": indices}
+            if self.skips:
+                dataset, collate = Good(dataset), Packed
+            elif self.batched and self.collate is None and as_columns(dataset) is not None:
+                dataset, collate = BatchDataset(dataset), as_is
+            elif not isinstance(dataset, MapDataPipe):
+                dataset = Noted(dataset)
         if isinstance(dataset, Noted):
             settings["worker_init_fn"] = partial(init_worker, settings["worker_init_fn"])
-        return self._driven(DataLoader(dataset, collate_fn=collate, **settings), indices)
-
-    def _driven(self, loader: DataLoader[Any], indices: Indices | None) -> Processes:
+        if workers and not self.skips:
+            collate = Sent(collate)
+        loader = DataLoader(dataset, collate_fn=collate, **settings)
         return Processes(loader, indices, seed=self.seed, redraws=not self.persists)
 
     def auto(self) -> Choice:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import copyreg
+import math
 import pickle
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from pytest_loaderperf.loader.collate import SHARED_NBYTES
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples
 
@@ -50,24 +54,36 @@ class Good(Noted):
 
 
 class Packed:
-    """Samples that leave a worker as one message, and arrive as they were: in shared memory each takes an open file."""
+    """Samples or a batch that leave a worker as one message, each tensor of less than ``least_shared`` bytes by value.
 
-    def __init__(self, samples: Any) -> None:
-        self._samples = samples
+    Others lie in shared memory, where each takes an open file.
+    """
+
+    def __init__(self, samples: Any, least_shared: float = math.inf) -> None:
+        self._samples, self._least_shared = samples, least_shared
 
     def __reduce__(self) -> tuple[Any, ...]:
         file = BytesIO()
-        pickler = pickle.Pickler(file, pickle.HIGHEST_PROTOCOL)
-        pickler.dispatch_table = copyreg.dispatch_table | {torch.Tensor: _by_value}
+        pickler = ForkingPickler(file, pickle.HIGHEST_PROTOCOL)
+        pickler.dispatch_table = pickler.dispatch_table | {torch.Tensor: self._reduced}
         pickler.dump(self._samples)
         return pickle.loads, (file.getvalue(),)
 
+    def _reduced(self, tensor: torch.Tensor) -> Any:
+        if tensor.nbytes < self._least_shared and tensor.is_contiguous():
+            with suppress(TypeError, RuntimeError):  # NumPy has no such tensors
+                return torch.from_numpy, (tensor.numpy(),)
+        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]  # torch's
 
-def _by_value(tensor: torch.Tensor) -> Any:
-    try:
-        return torch.from_numpy, (tensor.numpy(),)
-    except (TypeError, RuntimeError):  # NumPy has no such tensors
-        return tensor.__reduce_ex__(pickle.HIGHEST_PROTOCOL)  # type: ignore[no-untyped-call]  # torch's
+
+class Sent:
+    """``collate``, whose batches leave a worker in the cheaper way."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Any) -> Packed:
+        return Packed(self.collate(samples), SHARED_NBYTES)
 
 
 def init_worker(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
