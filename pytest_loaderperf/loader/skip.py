@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pytest_loaderperf.data.structure import SampleMismatchError
@@ -12,6 +14,7 @@ from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.progress import Progress
 from pytest_loaderperf.loader.samples import Failure
 
+Pair = tuple[Any, Any]  # index and sample
 _log = logging.getLogger("pytest_loaderperf")
 _LOGGED = 10  # skipped samples an epoch that are logged one by one
 
@@ -45,91 +48,68 @@ class SkipPolicy:
         if len(self.skipped) <= _LOGGED:
             _log.warning("skipped sample %r: %s", *self.skipped[-1])
 
+    def good(self, pairs: list[Pair]) -> Iterator[Pair]:
+        """Those of ``pairs`` whose sample came; the others are noted."""
+        for index, sample in pairs:
+            if isinstance(sample, Failure):
+                self.note(sample)
+            else:
+                yield index, sample
+
 
 def kept_full(
-    fetched: Any,
-    fetch: Fetch,
-    policy: SkipPolicy,
-    batch_size: int | None,
-    progress: Progress,
-    *,
-    drop_last: bool,
+    fetched: Any, fetch: Fetch, policy: SkipPolicy, batch_size: int | None, progress: Progress, *, drop_last: bool
 ) -> Iterator[Any]:
     """Batches of the samples that came, each filled up with those that follow.
 
     ``fetched`` gives pairs of index and sample, those of one task at a time, a Failure for each that failed, and is
     closed at the end. ``batch_size`` None: the caller's own batches, or single samples, which cannot be filled up.
     """
-    stock = _Stock(fetch, policy, batch_size, progress)
+    size = batch_size or sys.maxsize
+    tasks = map(policy.good, fetched)
+    sources = [chain.from_iterable(tasks)] if batch_size else tasks
+    skipped_before, latest = progress.skipped, list[Pair]()
     try:
-        for pairs in fetched:
-            stock.add(pairs)
-            yield from stock.batches(batch_size or 1)
-        if not drop_last:
-            yield from stock.batches(1)
+        for number, source in enumerate(sources, progress.batches + 1):
+            pairs: list[Pair] = []
+            while pairs := [*pairs, *islice(source, size - len(pairs))]:
+                if drop_last and len(pairs) < size:
+                    break
+                try:
+                    batch, slab = _collated(fetch, pairs)
+                except SampleMismatchError as error:
+                    odd, error = _odd(fetch, pairs, latest, error)
+                    policy.note(Failure(pairs.pop(odd)[0], error))
+                    continue
+                progress.batches = progress.batches + 1 if batch_size else number
+                progress.skipped = skipped_before + len(policy.skipped)
+                yield batch
+                del batch
+                if slab is not None:
+                    fetch.buffers.put(slab)
+                latest, pairs = pairs[-1:], []
         progress.done = True
     finally:
         fetched.close()  # its traceback would keep an error's workers
 
 
-class _Stock:
-    """Samples that wait for a batch of theirs to be full."""
+def _collated(fetch: Fetch, pairs: list[Pair]) -> Any:
+    samples = [sample for _, sample in pairs]
+    return fetch.collate(samples if fetch.batched else samples[0], [index for index, _ in pairs])
 
-    def __init__(self, fetch: Fetch, policy: SkipPolicy, batch_size: int | None, progress: Progress) -> None:
-        self._fetch, self._policy, self._size, self._progress = fetch, policy, batch_size, progress
-        self._samples: list[tuple[int, Any, Any]] = []  # position in the epoch, index, sample
-        self._delivered: list[Any] = []  # one sample
-        self._position = progress.batches * (batch_size or 1) + progress.skipped
-        self._tasks = progress.batches
 
-    def add(self, pairs: list[tuple[Any, Any]]) -> None:
-        self._tasks += 1
-        for index, sample in pairs:
-            if isinstance(sample, Failure):
-                self._policy.note(sample)
-            else:
-                self._samples.append((self._position, index, sample))
-            self._position += 1
+def _odd(
+    fetch: Fetch, pairs: list[Pair], latest: list[Pair], error: SampleMismatchError
+) -> tuple[int, SampleMismatchError]:
+    """Which of ``pairs`` to leave out where they are not alike, and why: the first one if most are unlike it."""
+    first, *others = pairs + latest
+    unlike = [found for pair in others if (found := _mismatch(fetch, [pair, first])) is not None]
+    return (0, unlike[0]) if 2 * len(unlike) > len(others) + 1 else (error.position, error)
 
-    def batches(self, least: int) -> Iterator[Any]:
-        """Batches as long as there are ``least`` samples."""
-        while len(self._samples) >= least:
-            chosen = self._samples[: self._size]
-            samples = [sample for _, _, sample in chosen]
-            try:
-                batch, slab = self._fetch.collate(
-                    samples if self._fetch.batched else samples[0], [index for _, index, _ in chosen]
-                )
-            except SampleMismatchError as error:
-                odd, error = self._odd(chosen, error)
-                self._policy.note(Failure(self._samples.pop(odd)[1], error))
-                continue
-            self._delivered = samples[-1:]
-            del self._samples[: self._size]
-            self._count(chosen[-1][0])
-            yield batch
-            del batch
-            if slab is not None:
-                self._fetch.buffers.put(slab)
 
-    def _odd(self, chosen: list[tuple[int, Any, Any]], error: SampleMismatchError) -> tuple[int, SampleMismatchError]:
-        """Which of ``chosen`` to leave out where they are not alike, and why: the first one if most are unlike it."""
-        (_, index, first), *others = chosen
-        others_and_earlier = [sample for _, _, sample in others] + self._delivered
-        errors = [self._mismatch(sample, first, index) for sample in others_and_earlier]
-        unlike = [one for one in errors if one is not None]
-        return (0, unlike[0]) if 2 * len(unlike) > len(errors) + 1 else (error.position, error)
-
-    def _mismatch(self, sample: Any, other: Any, index: Any) -> SampleMismatchError | None:
-        try:
-            self._fetch.collate([sample, other], index)
-        except SampleMismatchError as error:
-            return error
-        return None
-
-    def _count(self, last_position: int) -> None:
-        if self._size is None:
-            self._progress.batches = self._tasks
-        else:
-            self._progress.batches += 1
-            self._progress.skipped = last_position + 1 - self._progress.batches * self._size
+def _mismatch(fetch: Fetch, pairs: list[Pair]) -> SampleMismatchError | None:
+    try:
+        _collated(fetch, pairs)
+    except SampleMismatchError as error:
+        return error
+    return None

@@ -12,11 +12,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_loaderperf.loader import ReferenceLoader, choice, engines
-from pytest_loaderperf.loader.choice import HERE, Choice
+from pytest_loaderperf.loader.choice import HERE, Choice, verdict
 from pytest_loaderperf.loader.progress import Progress
 
 AHEAD = 4  # batches that the other choices prepare
 TRIAL = 25  # batches in TRIAL_S at 10 ms each
+FIRST = 4 * (1 + choice.TRIAL_BATCHES)  # in the consumer's thread until that was timed for TRIAL_S
 
 
 class Clock:
@@ -96,6 +97,35 @@ def decisions(caplog):
     return [record.getMessage() for record in caplog.records if record.getMessage().startswith("auto:")]
 
 
+FEW, TIMED = [0.0] * (choice.FEW_BATCHES - 1), [10e-3] * TRIAL
+
+
+@pytest.mark.parametrize(
+    "here_s, processes_s, attempts, decided",
+    [
+        ([], [], 0, (HERE, None)),
+        (TIMED[:-1], [], 0, (HERE, None)),
+        ([choice.TRIAL_S] * (choice.TRIAL_BATCHES - 1), [], 0, (HERE, None)),
+        (FEW, [], 0, (HERE, None)),
+        ([*FEW, 0.0], [], 0, (HERE, "a batch takes 0.00 ms, less than it costs to hand one over")),
+        (TIMED, [], choice.ATTEMPTS, ("processes", None)),
+        (TIMED, [1e-3] * (choice.TRIAL_BATCHES - 1), choice.ATTEMPTS, ("processes", None)),
+        (TIMED, [], choice.ATTEMPTS + 1, (HERE, "too few batches an epoch to time another choice")),
+    ],
+    ids=["nothing", "too short", "too few", "too few cheap", "cheap", "here", "part of a trial", "often in vain"],
+)
+def test_what_was_waited_for_decides_what_is_timed_next(here_s, processes_s, attempts, decided):
+    assert verdict({HERE: here_s, "processes": processes_s}, attempts) == decided
+
+
+@pytest.mark.parametrize(
+    "threads_s, processes_s, best", [(5e-3, 4e-3, "processes"), (9.4e-3, 9.6e-3, "threads"), (9.6e-3, 9.6e-3, HERE)]
+)
+def test_the_fastest_by_more_than_the_margin_wins_however_many_attempts_that_took(threads_s, processes_s, best):
+    waits_s = {HERE: TIMED, "threads": [threads_s] * TRIAL, "processes": [processes_s] * TRIAL}
+    assert verdict(waits_s, choice.ATTEMPTS + 1)[0] == best
+
+
 @pytest.fixture(autouse=True)
 def _log_is_caught(caplog):
     caplog.set_level("INFO", "pytest_loaderperf")
@@ -150,8 +180,7 @@ def test_each_batch_of_a_trial_is_delivered_by_the_engine_that_was_timed(monkeyp
     trials = Trials(monkeypatch, 10e-3, processes=5e-3)
     list(trials.epoch(100))
     tried, stayed = trials.made["processes"]
-    first = len(trials.here.given)
-    assert first == pytest.approx(TRIAL + 1, abs=1)  # the first one, cold, was not timed
+    assert len(trials.here.given) == FIRST
     assert trials.here.given + tried.given + stayed.given == list(range(100))
     assert len(tried.given) == AHEAD + TRIAL
 
@@ -175,29 +204,36 @@ def test_only_the_trial_has_our_time_limit(monkeypatch):
     list(trials.epoch(100))
     assert trials.limits_s["processes"] == [pytest.approx(choice.PATIENCE_S + 100 * 10e-3), None]
     trials.choice.close()
-    assert [engine.closed for engine in trials.made["processes"]] == [0, 1]
+    assert [engine.closed for engine in trials.made["processes"]] == [1, 1]
 
 
+# When processes fail: as their trial begins, or with a batch of it.
 FAILURES = {
-    "at once": {"begin": OSError("no processes here")},
-    "with its first batch": {TRIAL + 1: OSError("no processes here")},
-    "in mid-trial": {TRIAL + 13: OSError("no processes here")},
-    "by hanging": {TRIAL + 13: RuntimeError("DataLoader timed out after 11.0 seconds")},
+    "at once": ("begin", OSError("no processes here")),
+    "with its first batch": (0, OSError("no processes here")),
+    "in mid-trial": (12, OSError("no processes here")),
+    "with its last batch": (AHEAD + TRIAL - 1, OSError("no processes here")),
+    "by hanging": (12, RuntimeError("DataLoader timed out after 11.0 seconds")),
 }
+over_failures = pytest.mark.parametrize("when, error", FAILURES.values(), ids=FAILURES)
 
 
-@pytest.mark.parametrize("raises", FAILURES.values(), ids=FAILURES)
-def test_a_choice_that_fails_gives_way_and_no_batch_is_lost_or_given_twice(monkeypatch, caplog, raises):
-    trials = Trials(monkeypatch, 10e-3, processes=(1e-3, raises))
+def raised(when, error, begins):
+    return {when if when == "begin" else begins + when: error}
+
+
+@over_failures
+def test_a_choice_that_fails_gives_way_and_no_batch_is_lost_or_given_twice(monkeypatch, caplog, when, error):
+    trials = Trials(monkeypatch, 10e-3, processes=(1e-3, raised(when, error, FIRST)))
     assert list(trials.epoch(100)) == list(range(100))
     assert trials.progress.batches == 100
     assert trials.progress.done
-    (error,) = raises.values()
     kind = type(error).__name__
-    assert trials.choice.reason == f"the consumer's thread: processes failed: {kind}"
+    waits = "waited for a batch: 10.00 ms by the consumer's thread, processes failed"
+    assert trials.choice.reason == f"the consumer's thread: {waits}"
     assert decisions(caplog) == [
         f"auto: processes cannot serve here ({kind}: {error})",
-        f"auto: the consumer's thread: processes failed: {kind}",
+        f"auto: the consumer's thread: {waits}",
     ]
     assert list(trials.epoch(7)) == list(range(7))
     assert len(trials.made["processes"]) == 1
@@ -207,13 +243,13 @@ def test_where_one_choice_fails_the_next_is_tried(monkeypatch):
     trials = Trials(monkeypatch, 10e-3, threads=(1e-3, {"begin": OSError()}), processes=5e-3)
     assert list(trials.epoch(200)) == list(range(200))
     assert trials.choice.reason == (
-        "processes: waited for a batch: 10.00 ms by the consumer's thread, 5.00 ms by processes"
+        "processes: waited for a batch: 10.00 ms by the consumer's thread, threads failed, 5.00 ms by processes"
     )
 
 
 @pytest.mark.parametrize(
     "bad, chosen",
-    [(3, "processes"), (TRIAL + 10, HERE), (150, "processes")],
+    [(3, "processes"), (FIRST + 10, HERE), (150, "processes")],
     ids=["first trial", "second trial", "rest"],
 )
 def test_an_error_of_the_dataset_comes_out_and_the_next_batch_can_be_had(monkeypatch, bad, chosen):
@@ -231,11 +267,11 @@ def test_an_error_of_the_dataset_comes_out_and_the_next_batch_can_be_had(monkeyp
 
 def test_epochs_shorter_than_a_trial_go_on_with_it_in_the_next(monkeypatch):
     trials = Trials(monkeypatch, 10e-3, processes=1e-3)
-    for _ in range(6):
+    for _ in range(8):
         assert list(trials.epoch(10)) == list(range(10))
         assert trials.progress.done
         assert trials.progress.batches == 10
-    assert len(trials.here.given) == pytest.approx(TRIAL + 1, abs=1)
+    assert len(trials.here.given) == 39  # all of three epochs, and nine of the fourth
     assert trials.choice.chosen == "processes"
 
 
@@ -261,7 +297,7 @@ def test_an_epoch_that_ends_with_a_trial_asks_nothing_more_of_any_engine(monkeyp
     assert trials.made == {"processes": []}
 
 
-@pytest.mark.parametrize("taken", [1, TRIAL + 3, TRIAL + AHEAD + 5, TRIAL + AHEAD + 15])
+@pytest.mark.parametrize("taken", [1, FIRST + 2, FIRST + AHEAD + 4, FIRST + AHEAD + 14])
 def test_a_consumer_that_breaks_in_mid_trial_finds_the_next_epoch_whole(monkeypatch, taken):
     trials = Trials(monkeypatch, 10e-3, processes=1e-3)
     batches = trials.epoch(200)
@@ -282,19 +318,20 @@ def test_two_epochs_at_once_decide_once(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("lead", [0, 2])
-@pytest.mark.parametrize("raises", FAILURES.values(), ids=FAILURES)
-def test_two_epochs_at_once_both_outlive_a_choice_that_fails(monkeypatch, raises, lead):
-    trials = Trials(monkeypatch, 10e-3, processes=(1e-3, raises))
+@over_failures
+def test_two_epochs_at_once_both_outlive_a_choice_that_fails(monkeypatch, when, error, lead):
+    trials = Trials(monkeypatch, 10e-3, processes=(1e-3, raised(when, error, FIRST // 2)))
     one, two = trials.epoch(200), trials.epoch(200 - lead)
     assert list(islice(one, lead)) == list(range(lead))
     assert list(zip(one, two, strict=True)) == [(i + lead, i) for i in range(200 - lead)]
     assert trials.choice.engine is trials.here
+    assert trials.made["processes"]
 
 
 def test_what_fails_after_another_epoch_chose_it_stays_chosen(monkeypatch, caplog):
     trials = Trials(monkeypatch, 10e-3, processes=1e-3)
     one, two = trials.epoch(200), trials.epoch(200)
-    taken = [pair[0] for pair in zip(islice(one, TRIAL + 10), two, strict=False)]
+    taken = [pair[0] for pair in zip(islice(one, FIRST + 10), two, strict=False)]
     assert list(two) == list(range(len(taken), 200))
     trials.made["processes"][0].raises[len(taken) + 2] = OSError()
     assert taken + list(one) == list(range(200))
@@ -321,7 +358,7 @@ def test_a_daemonic_process_which_may_have_no_children_tries_no_processes(monkey
 def test_close_closes_the_engines_that_were_made(monkeypatch):
     trials = Trials(monkeypatch, 10e-3, processes=1e-3)
     batches = trials.epoch(200)
-    list(islice(batches, TRIAL + 10))
+    list(islice(batches, FIRST + 10))
     trials.choice.close()
     assert [trials.here.closed, *(engine.closed for engine in trials.made["processes"])] == [1, 1]
 
@@ -355,8 +392,11 @@ def others_win(monkeypatch, two_cores):
     """Trials as short as can be, in which the consumer's thread seems to take an hour: however busy the machine is."""
     monkeypatch.setattr(choice, "TRIAL_S", 0.02)
     monkeypatch.setattr(choice, "TRIAL_BATCHES", 2)
-    mean_s = Choice._mean_s
-    monkeypatch.setattr(Choice, "_mean_s", lambda self, name: mean_s(self, name) + 3600 * (name == HERE))
+
+    def won(waits_s, attempts):
+        return verdict(waits_s | {HERE: [wait_s + 3600 for wait_s in waits_s[HERE]]}, attempts)
+
+    monkeypatch.setattr(choice, "verdict", won)
 
 
 def served(loader):

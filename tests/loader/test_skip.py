@@ -186,6 +186,8 @@ class TestSkipped:
         loader = skipping(Numbers(), num_workers=0)
         batches = iter(loader)
         next(batches)
+        assert [skipped.index for skipped in loader.skipped] == [0, 1]
+        next(batches)
         assert [skipped.index for skipped in loader.skipped] == [0, 1, 7]
 
     @here_and_apart
