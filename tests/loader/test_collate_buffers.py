@@ -234,9 +234,11 @@ def test_in_torchs_worker_processes_batches_are_those_of_torch():
         assert_equal(batch, expected)
 
 
-def test_in_torchs_worker_processes_batches_lie_in_shared_memory():
+@pytest.mark.parametrize("least, wanted", [(0, True), (1 << 20, False)])
+def test_in_torchs_worker_processes_large_batches_lie_in_shared_memory(monkeypatch, least, wanted):
+    monkeypatch.setattr(collate_module, "SHARED_NBYTES", least)
     for shared in loader(Samples(), is_shared):
-        assert shared == [True] * len(FIELDS)
+        assert shared == [wanted] * len(FIELDS)
 
 
 def test_a_mismatch_in_a_worker_process_is_raised_as_itself():

@@ -106,7 +106,7 @@ def main():
     assert (done.stdout, done.stderr) == ("300\n[300, 300]\n300\n", "")
 
 
-def test_holding_more_batches_than_files_may_be_open_says_what_to_do(run_script):
+def test_holding_more_large_batches_than_files_may_be_open_says_what_to_do(run_script):
     done = run_script("""
 import resource
 import torch
@@ -116,7 +116,7 @@ def main():
     torch.multiprocessing.set_sharing_strategy("file_descriptor")
     held = []
     try:
-        for batch in Loader([torch.zeros(4)] * 300, num_workers=1, persistent_workers=False):
+        for batch in Loader([torch.zeros(1 << 18)] * 300, num_workers=1, persistent_workers=False):
             held.append(batch)
     except RuntimeError as error:
         held.clear()

@@ -298,8 +298,9 @@ def test_without_order_an_iterable_dataset_gives_what_is_ready(loader_class):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_of_workers_lie_in_shared_memory(loader_class, num_workers):
-    for batch in loader_class(list(torch.arange(4)), batch_size=2, num_workers=num_workers):
+def test_large_batches_of_workers_lie_in_shared_memory(loader_class, num_workers):
+    large = torch.zeros(1 << 20, dtype=torch.uint8)  # below 1 MiB they differ
+    for batch in loader_class([large] * 4, batch_size=2, num_workers=num_workers):
         assert batch.is_shared() is bool(num_workers)
 
 
