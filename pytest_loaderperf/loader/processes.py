@@ -6,13 +6,13 @@ import math
 import pickle
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import numpy as np
 import torch
-from torch.multiprocessing.reductions import reduce_tensor
+from torch.multiprocessing.reductions import reduce_storage, reduce_tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from pytest_loaderperf.loader.collate import SHARED_NBYTES
@@ -54,9 +54,9 @@ class Good(Noted):
 
 
 class Packed:
-    """Samples or a batch that leave a worker as one message, each tensor of less than ``least_shared`` bytes by value.
+    """Samples or a batch that leave a worker as one message, with the storage of a tensor below ``least_shared`` bytes.
 
-    Others lie in shared memory, where each takes an open file.
+    Others lie in shared memory, as torch sends them, where each takes an open file.
     """
 
     def __init__(self, samples: Any, least_shared: float = math.inf) -> None:
@@ -65,15 +65,23 @@ class Packed:
     def __reduce__(self) -> tuple[Any, ...]:
         file = BytesIO()
         pickler = ForkingPickler(file, pickle.HIGHEST_PROTOCOL)
-        pickler.dispatch_table = pickler.dispatch_table | {torch.Tensor: self._reduced}
+        own = {torch.Tensor: _resolved, torch.UntypedStorage: self._reduced}
+        pickler.dispatch_table = pickler.dispatch_table | own
         pickler.dump(self._samples)
         return pickle.loads, (file.getvalue(),)
 
-    def _reduced(self, tensor: torch.Tensor) -> Any:
-        if tensor.nbytes < self._least_shared and tensor.is_contiguous():
-            with suppress(TypeError, RuntimeError):  # NumPy has no such tensors
-                return torch.from_numpy, (tensor.numpy(),)
-        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]  # torch's
+    def _reduced(self, storage: torch.UntypedStorage) -> Any:
+        if storage.nbytes() >= self._least_shared or storage.is_shared() or storage.device.type != "cpu":
+            return reduce_storage(storage)  # type: ignore[no-untyped-call]  # torch's
+        return _storage_over, (torch.empty(0, dtype=torch.uint8).set_(storage).numpy(),)
+
+
+def _resolved(tensor: torch.Tensor) -> Any:
+    return reduce_tensor(tensor.resolve_conj().resolve_neg())  # type: ignore[no-untyped-call]  # it sends neither bit
+
+
+def _storage_over(items: np.ndarray) -> torch.UntypedStorage:
+    return torch.from_numpy(items).untyped_storage()
 
 
 class Sent:

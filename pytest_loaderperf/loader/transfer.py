@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
-from typing import Any, Generic, Protocol, Self, TypeVar
+from itertools import count, islice, starmap
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,52 +18,22 @@ from pytest_loaderperf.data import structure
 from pytest_loaderperf.errors import DataError, LoaderPerfError
 
 T = TypeVar("T")
+_Pending = tuple[torch.cuda.Event, list[Any]]  # an event, and what must live until then
 
 STEPS_AHEAD = 2  # steps that the consumer may have queued on the device: one running, and the next
-_FLAT = (bytearray, memoryview, range)  # sequences of numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``pin``: copy from page-locked memory. ``stream``: beside the consumer's work, ``ahead`` batches before asked."""
+    """``pin``: copy from page-locked memory. ``ahead``: batches copied before asked for, on a stream; 0: no stream."""
 
     pin: bool
-    stream: bool
     ahead: int
     reason: str
 
-    @property
-    def host_batches(self) -> int:
-        """Most host batches that the transfer holds at once, because the device may still read them."""
-        return self.ahead + 2 if self.pin or self.stream else 1
-
-
-class Event(Protocol):
-    """A point in a stream's work, which may have been reached, and which this thread can wait for."""
-
-    def query(self) -> bool: ...
-    def synchronize(self) -> None: ...
-
-
-class Runtime(Protocol):
-    """What the stage needs of an accelerator. A leaf is a tensor or has ``to`` or ``pin_memory`` of its own.
-
-    ``side``: within it, a stream beside the consumer's is the current one. ``pin``: the leaf in page-locked memory,
-    itself where it lies there or cannot. ``copy``: the leaf on the device, in memory of the current stream, which does
-    the copying. ``record``: an event after all the current stream's work so far. ``wait``: what the current stream does
-    from now on comes after the event. ``keep``: once dropped, the leaf's memory stays until that stream's work is done.
-    """
-
-    def side(self) -> AbstractContextManager[object]: ...
-    def pin(self, leaf: Any) -> Any: ...
-    def copy(self, leaf: Any, *, non_blocking: bool) -> Any: ...
-    def record(self) -> Event: ...
-    def wait(self, event: Any) -> None: ...
-    def keep(self, leaf: Any) -> None: ...
-
 
 class CudaRuntime:
-    """A CUDA device, by torch. Makes no stream before ``side``."""
+    """What the stage needs of a device, by torch. A leaf is a tensor or has ``to`` or ``pin_memory`` of its own."""
 
     def __init__(self, device: torch.device | str = "cuda") -> None:
         index = torch.device(device).index
@@ -79,27 +49,31 @@ class CudaRuntime:
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call] # torch's, unannotated
 
     def side(self) -> AbstractContextManager[object]:
+        """Within it, a stream beside the consumer's is the current one; the first call makes it."""
         return torch.cuda.stream(self._stream)
 
     def pin(self, leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor) and not (leaf.is_cpu and _keepable(leaf)):
-            return leaf
-        there = not hasattr(leaf, "pin_memory") or (hasattr(leaf, "is_pinned") and leaf.is_pinned())
-        return leaf if there else leaf.pin_memory()
+        """The leaf in page-locked memory, itself where it lies there or cannot. Raises RuntimeError where refused."""
+        can = leaf.is_cpu and _keepable(leaf) if isinstance(leaf, torch.Tensor) else hasattr(leaf, "pin_memory")
+        return leaf.pin_memory() if can else leaf
 
-    def copy(self, leaf: Any, *, non_blocking: bool) -> Any:
-        return leaf.to(self.device, non_blocking=non_blocking) if hasattr(leaf, "to") else leaf
+    def copy(self, leaf: Any) -> Any:
+        """The leaf on the device, in memory of the current stream, which may copy it later."""
+        return leaf.to(self.device, non_blocking=True) if hasattr(leaf, "to") else leaf
 
     def record(self) -> torch.cuda.Event:
+        """An event after all the current stream's work so far."""
         # blocking: a thread that waits for it leaves its core to the loader's workers
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # torch's, unannotated
         event.record(torch.cuda.current_stream(self.device))
         return event
 
     def wait(self, event: Any) -> None:
+        """Let what the current stream does from now on come after ``event``."""
         torch.cuda.current_stream(self.device).wait_event(event)
 
     def keep(self, leaf: Any) -> None:
+        """Once the leaf is dropped, its memory stays until the current stream's work up to then is done."""
         leaf.record_stream(torch.cuda.current_stream(self.device))
 
 
@@ -119,8 +93,7 @@ def pinned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         nbytes = pinned_nbytes(math.prod(shape) * dtype.itemsize)
         words = f"{nbytes:,} bytes could not be page-locked: {error} Use pin_memory=False, or a smaller memory_budget."
         raise LoaderPerfError(words) from error
-    array: np.ndarray = tensor.numpy()  # has no array below it: views of its views refer to it, as buffers.py expects
-    return array
+    return tensor.numpy()  # has no array below it: views of its views refer to it, as buffers.py expects
 
 
 def map_tensors(batch: Any, function: Callable[[Any], Any]) -> Any:
@@ -131,18 +104,10 @@ def map_tensors(batch: Any, function: Callable[[Any], Any]) -> Any:
     """
     if _is_leaf(batch):
         return function(batch)
-    parts = _parts(batch)
-    mapped = {key: map_tensors(part, function) for key, part in parts.items()}
-    unchanged = all(mapped[key] is part for key, part in parts.items())
-    return batch if unchanged else structure.rebuilt(batch, list(mapped.values()), tuples=True)
-
-
-def _is_leaf(node: Any) -> bool:
-    return hasattr(node, "to") or hasattr(node, "pin_memory")
-
-
-def _parts(node: Any) -> dict[Any, Any]:
-    return structure.parts(node) if structure.is_container(node) and not isinstance(node, _FLAT) else {}
+    parts = _parts(batch).values()
+    mapped = [map_tensors(part, function) for part in parts]
+    unchanged = all(new is old for new, old in zip(mapped, parts, strict=True))
+    return batch if unchanged else structure.rebuilt(batch, mapped, tuples=True)
 
 
 def leaves(batch: Any) -> list[Any]:
@@ -150,104 +115,84 @@ def leaves(batch: Any) -> list[Any]:
     return [batch] if _is_leaf(batch) else [leaf for part in _parts(batch).values() for leaf in leaves(part)]
 
 
+def _is_leaf(node: Any) -> bool:
+    return hasattr(node, "to") or hasattr(node, "pin_memory")
+
+
+def _parts(node: Any) -> dict[Any, Any]:
+    has_some = structure.is_container(node) and not isinstance(node, bytearray | memoryview | range)  # mere numbers
+    return structure.parts(node) if has_some else {}
+
+
 def _keepable(leaf: Any) -> bool:
-    """Whether ``Runtime.keep`` can protect it: torch can do so for dense tensors only."""
+    """Whether ``CudaRuntime.keep`` can protect it: torch can do so for dense tensors only."""
     dense = getattr(leaf, "layout", torch.strided) is torch.strided and not getattr(leaf, "is_nested", False)
     return dense and hasattr(leaf, "record_stream")
 
 
-class Transfer(Generic[T]):
-    """Iterates over the batches of ``source``, moved to the runtime's device as ``decision`` says.
+def transferred(source: Iterator[T], runtime: CudaRuntime, decision: Decision) -> Generator[T, None, None]:
+    """The batches of ``source``, which stays the caller's to close, on the runtime's device.
 
     A batch may be dropped at any time. The stream that is current when a batch is given out may use it at once, another
-    one after waiting for that. Of a host batch only the tensors are held, until they have been read: those of at most
-    ``decision.host_batches``, for which ``next`` waits if it must. With ``decision.stream`` it also waits until the
-    consumer's stream is no more than ``STEPS_AHEAD`` steps behind, which bounds the batches on the device. A batch with
-    leaves that ``Runtime.keep`` cannot protect is not copied ahead. An exception of ``source`` re-raises at its place.
+    one after waiting for that. Of a host batch only the leaves are held, until they have been read: those of at most
+    ``decision.ahead + 2`` batches, for which ``next`` waits if it must; the end, ``close`` and being dropped wait for
+    all. Copying ahead, it also waits until the consumer's stream is at most ``STEPS_AHEAD`` steps behind, which bounds
+    the batches on the device. A batch with leaves that ``CudaRuntime.keep`` cannot protect is not copied ahead.
     """
+    reading: deque[_Pending] = deque()  # each with the leaves that are read until then
+    steps: deque[_Pending] = deque()  # each after a step of the consumer's
 
-    def __init__(self, source: Iterator[T], runtime: Runtime, decision: Decision) -> None:
-        self._source, self._runtime, self._decision = source, runtime, decision
-        self._staged: deque[tuple[T, Event | None, list[Any]]] = deque()
-        self._reading: deque[tuple[Event, list[Any]]] = deque()
-        self._steps: deque[Event] = deque()
-        self._wanted = 0  # grows by one a call: the first batch waits for itself alone
-        self._end: Any = None  # the exception to raise once the batches before it are out
+    def copied(batch: T) -> tuple[T, Any]:
+        host = map_tensors(batch, runtime.pin) if decision.pin else batch
+        try:
+            moved = map_tensors(host, runtime.copy)
+        finally:  # what was begun is read to its end, even if a later leaf fails
+            reading.append((runtime.record(), leaves(host)))
+        return moved, reading[-1][0]
 
-    def __iter__(self) -> Self:
-        return self
+    def fetched() -> tuple[T, Any]:
+        """The next batch, and the event after its copy; None: it is yet to be copied."""
+        _wait(steps, STEPS_AHEAD - 1)
+        _wait(reading, decision.ahead + 1)
+        batch = next(source)
+        if not decision.ahead or not all(map(_keepable, leaves(batch))):
+            return batch, None
+        with runtime.side():
+            return copied(batch)
 
-    def __next__(self) -> T:
-        if self._decision.stream:
-            self._steps.append(self._runtime.record())
-            if len(self._steps) > STEPS_AHEAD:
-                self._steps.popleft().synchronize()
-        self._wanted = min(self._wanted, self._decision.ahead) + 1
-        while len(self._staged) < self._wanted and self._end is None:
-            self._stage()
-        if not self._staged:
-            try:
-                raise self._end
-            finally:
-                self._end = None  # a source may go on after an exception
-        batch, event, moved = self._staged.popleft()
+    def given(batch: T, event: Any) -> T:
         if event is None:
-            return self._copied(batch)[0]
-        self._runtime.wait(event)
-        for leaf in moved:
-            self._runtime.keep(leaf)
+            return copied(batch)[0]
+        steps.append((runtime.record(), []))
+        runtime.wait(event)
+        for leaf in leaves(batch):
+            runtime.keep(leaf)
         return batch
 
-    def _stage(self) -> None:
-        while self._reading and self._reading[0][0].query():
-            self._reading.popleft()
-        self._drain(self._decision.host_batches - 1)
-        try:
-            batch = next(self._source)
-            if self._decision.stream and all(map(_keepable, leaves(batch))):
-                with self._runtime.side():
-                    self._staged.append(self._copied(batch))
-            else:
-                self._staged.append((batch, None, []))
-        except StopIteration:
-            self._end = StopIteration()  # one that does not refer to this frame
-        except Exception as error:  # noqa: BLE001 raised at its place
-            self._end = error
+    try:
+        yield from starmap(given, _early(iter(fetched, None), decision.ahead))
+    finally:
+        _wait(reading, 0)
 
-    def _copied(self, batch: T) -> tuple[T, Event | None, list[Any]]:
-        """The batch on the device once the event is past, and its leaves; the host memory is held until then."""
-        runtime, pin, event = self._runtime, self._decision.pin, None
-        host: list[Any] = []
-        moved: list[Any] = []
 
-        def move(leaf: Any) -> Any:
-            host.append(runtime.pin(leaf) if pin else leaf)
-            moved.append(runtime.copy(host[-1], non_blocking=pin))
-            return moved[-1]
+def _wait(pending: deque[_Pending], most: int) -> None:
+    """Wait until at most ``most`` are left, and let go of all that are past."""
+    while pending and (len(pending) > most or pending[0][0].query()):  # type: ignore[no-untyped-call] # torch's
+        pending[0][0].synchronize()
+        pending.popleft()  # not before: the loader's threads write to what is let go
 
-        try:
-            batch = map_tensors(batch, move)
-        finally:  # what was begun is read to its end, even if a later leaf fails
-            if host and (pin or self._decision.stream):
-                event = runtime.record()
-                self._reading.append((event, host))
-        return batch, event, moved
 
-    def _drain(self, most: int = 0) -> None:
-        while len(self._reading) > most:
-            self._reading[0][0].synchronize()
-            self._reading.popleft()
-
-    __del__ = _drain  # an iteration left early must not free memory that is still read
-
-    def close(self) -> None:
-        """Wait until no host memory is read any more, let go of all batches, close the source. May be called twice."""
-        self._drain()
-        self._staged.clear()
-        self._steps.clear()
-        source, self._source = self._source, iter(())
-        if hasattr(source, "close"):
-            source.close()
+def _early(items: Iterator[T], ahead: int) -> Iterator[T]:
+    """``items``, up to ``ahead`` of them taken before they are asked for; an exception comes after those before it."""
+    taken = deque(islice(items, 1))  # the first one waits for itself alone
+    try:
+        while taken:
+            yield taken.popleft()
+            taken.extend(islice(items, min(2, ahead + 1 - len(taken))))
+    except Exception:
+        while taken:
+            yield taken.popleft()
+        raise
 
 
 def copy_into(batches: Iterable[T], static: T) -> Iterator[T]:
@@ -256,31 +201,28 @@ def copy_into(batches: Iterable[T], static: T) -> Iterator[T]:
     The copies go to the current stream, which must be the one that uses ``static``. Raises DataError for a batch that
     differs in structure, dtype or shape, or in a value that is no tensor; ``static`` then holds the batch before it.
     """
-    places = map("batch {}".format, count())
-    for batch in batches:
-        _fill(static, batch, next(places))
-        del batch  # not held while the consumer works, as enumerate() would
-        yield static
+
+    def filled(batch: T, number: int) -> T:
+        for inputs, tensor in list(_pairs(static, batch, f"batch {number}")):
+            inputs.copy_(tensor)
+        return static
+
+    yield from map(filled, batches, count())
 
 
-def _fill(static: Any, batch: Any, where: str) -> None:
-    for inputs, tensor in list(_pairs(static, batch, where)):
-        inputs.copy_(tensor)
-
-
-def _pairs(static: Any, batch: Any, where: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Every tensor of ``static`` with the one at the same place in ``batch``."""
-    inputs, came = _parts(static), _parts(batch)
-    tensors = isinstance(static, torch.Tensor) and isinstance(batch, torch.Tensor)
-    if tensors and static.dtype == batch.dtype and static.shape == batch.shape:
-        yield static, batch
-    elif tensors or inputs.keys() != came.keys() or not (inputs or (static == batch) is True):
-        short = tensors and static.shape[1:] == batch.shape[1:] and batch.shape < static.shape
-        way_out = "Leave out the short last batch: drop_last=True." if short else "Make batches alike, in collate_fn."
-        words = f"{_described(static)} was expected, as in the static inputs, but {_described(batch)} came"
-        raise DataError(f"{where}: {words}. {way_out}")
+def _pairs(static: Any, came: Any, where: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Every tensor of ``static`` with the one at the same place in ``came``."""
+    inputs, parts = _parts(static), _parts(came)
+    if isinstance(static, torch.Tensor) and isinstance(came, torch.Tensor):
+        alike = (static.dtype, static.shape) == (came.dtype, came.shape)
+        yield static, came
+    else:
+        alike = inputs.keys() == parts.keys() and (bool(inputs) or (static == came) is True)
+    if not alike:
+        words = f"{_described(static)} was expected, as in the static inputs, but {_described(came)} came"
+        raise DataError(f"{where}: {words}. Make batches alike, in collate_fn; drop_last=True leaves out a short one.")
     for key, child in inputs.items():
-        yield from _pairs(child, came[key], f"{where}[{key!r}]")
+        yield from _pairs(child, parts[key], f"{where}[{key!r}]")
 
 
 def _described(node: Any) -> str:

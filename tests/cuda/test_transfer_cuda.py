@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_loaderperf.loader.mover import CONSUMER_BATCHES, decide, measure_copy
-from pytest_loaderperf.loader.transfer import CudaRuntime, Decision, Transfer, copy_into, pinned_empty
+from pytest_loaderperf.loader.mover import CONSUMER_BATCHES, Mover, pays
+from pytest_loaderperf.loader.transfer import CudaRuntime, Decision, copy_into, pinned_empty, transferred
 
 pytestmark = [
     pytest.mark.cuda,
@@ -22,12 +22,12 @@ VALUES = 1 << 18  # float32: batches of 1 MiB
 DELAY_CYCLES = 10_000_000  # some 5 ms of the device: far longer than a copy takes
 COPY_DELAY_CYCLES = 3 * DELAY_CYCLES  # a reader that does not wait comes first
 DECISIONS = [
-    Decision(pin=pin, stream=stream, ahead=ahead, reason="")
-    for pin, stream, ahead in [(False, False, 0), (True, False, 0), (True, True, 1), (True, True, 3), (False, True, 2)]
+    Decision(pin=pin, ahead=ahead, reason="")
+    for pin, ahead in [(False, 0), (True, 0), (True, 1), (True, 3), (False, 2)]
 ]
 
 
-@pytest.fixture(params=DECISIONS, ids=lambda d: f"pin={d.pin}-stream={d.stream}-ahead={d.ahead}")
+@pytest.fixture(params=DECISIONS, ids=lambda d: f"pin={d.pin}-ahead={d.ahead}")
 def decision(request):
     return request.param
 
@@ -35,9 +35,9 @@ def decision(request):
 class LateCopies(CudaRuntime):
     """Copies begin late: who does not wait for them reads something else, who frees their source early spoils them."""
 
-    def copy(self, leaf, *, non_blocking):
+    def copy(self, leaf):
         torch.cuda._sleep(COPY_DELAY_CYCLES)
-        return super().copy(leaf, non_blocking=non_blocking)
+        return super().copy(leaf)
 
 
 class NeverWaits(LateCopies):
@@ -84,8 +84,10 @@ class Ring:
                 slot.array.fill(math.nan)
 
 
-def extremes(batches, count, streams):
+def extremes(runtime, decision, count, streams):
     """Least and greatest value of every batch, read late on the device, each batch dropped before it is read."""
+    source = Ring(12)
+    batches = transferred(source, runtime, decision)
     seen = torch.full((count, 2), -1.0, device="cuda")
     torch.cuda.synchronize()
     for index in range(count):
@@ -98,6 +100,7 @@ def extremes(batches, count, streams):
             seen[index, 1] = batch["x"].amax()
             del batch
     batches.close()
+    source.close()
     torch.cuda.synchronize()
     return seen.tolist()
 
@@ -110,23 +113,23 @@ def wanted(count):
 @pytest.mark.parametrize("others", [0, 2])
 def test_every_batch_arrives_right_though_it_is_dropped_early_and_read_late(decision, make, others):
     streams = [torch.cuda.Stream() for _ in range(others)] or [torch.cuda.current_stream()]
-    assert extremes(Transfer(Ring(12), make(), decision), 12, streams) == wanted(12)
+    assert extremes(make(), decision, 12, streams) == wanted(12)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_closing_in_mid_flight_spoils_no_batch_that_was_given_out(decision, count):
-    assert extremes(Transfer(Ring(12), LateCopies(), decision), count, [torch.cuda.current_stream()]) == wanted(count)
+    assert extremes(LateCopies(), decision, count, [torch.cuda.current_stream()]) == wanted(count)
 
 
 @pytest.mark.parametrize("broken", [NeverWaits, NeverKeeps, SaysDoneTooEarly])
 def test_these_tests_see_what_a_stage_without_this_step_would_corrupt(broken):
-    ahead = Decision(pin=True, stream=True, ahead=2, reason="")
-    assert extremes(Transfer(Ring(12), broken(), ahead), 12, [torch.cuda.current_stream()]) != wanted(12)
+    ahead = Decision(pin=True, ahead=2, reason="")
+    assert extremes(broken(), ahead, 12, [torch.cuda.current_stream()]) != wanted(12)
 
 
 def test_an_iteration_that_is_dropped_waits_for_its_copies():
     source = Ring(12)
-    batches = Transfer(source, LateCopies(), Decision(pin=True, stream=True, ahead=2, reason=""))
+    batches = transferred(source, LateCopies(), Decision(pin=True, ahead=2, reason=""))
     batch = [next(batches) for _ in range(3)][-1]
     del batches
     source.close()
@@ -139,7 +142,7 @@ def test_copies_run_while_the_host_goes_on_and_read_page_locked_memory():
     assert host.is_pinned()
     assert runtime.pin(host) is host
     with runtime.side():
-        runtime.copy(host, non_blocking=True)
+        runtime.copy(host)
         event = runtime.record()
     assert not event.query()
     event.synchronize()
@@ -157,7 +160,7 @@ def test_sequences_sparse_tensors_and_what_lies_on_the_device_arrive(decision):
     there = torch.ones(2, device="cuda")
     packed = torch.nn.utils.rnn.pack_sequence([torch.arange(3.0), torch.arange(2.0)])
     batch = {"p": packed, "s": torch.eye(2).to_sparse(), "d": there, "n": None}
-    (came,) = Transfer(iter([batch]), CudaRuntime(), decision)
+    (came,) = transferred(iter([batch]), CudaRuntime(), decision)
     assert came["p"].data.is_cuda
     assert came["p"].batch_sizes.is_cpu
     assert came["s"].is_cuda
@@ -173,7 +176,7 @@ def test_a_captured_graph_works_on_every_batch_in_turn(decision):
         torch.cuda._sleep(DELAY_CYCLES)
         doubled = static["x"] * 2
     seen = []
-    for given in copy_into(Transfer(without_names(Ring(8)), LateCopies(), decision), static):
+    for given in copy_into(transferred(without_names(Ring(8)), LateCopies(), decision), static):
         assert given is static
         graph.replay()
         seen.append(torch.stack([doubled.amin(), doubled.amax()]))
@@ -195,7 +198,7 @@ def test_page_locked_memory_is_given_back_after_close(decision):
 
     before = active_nbytes()
     source = Ring(12)
-    batches = Transfer(source, LateCopies(), decision)
+    batches = transferred(source, LateCopies(), decision)
     next(batches)
     held = active_nbytes()
     batches.close()
@@ -203,9 +206,9 @@ def test_page_locked_memory_is_given_back_after_close(decision):
     assert active_nbytes() == before < held
 
 
-def test_times_are_measured_and_page_locked_memory_is_found():
-    times = measure_copy(CudaRuntime(), 8 << 20)
-    assert all(0 < seconds < 1 for seconds in (times.pageable_s, times.pinned_s, times.pinning_s))
+@pytest.mark.parametrize("in_ring", [True, False])
+def test_times_are_measured_and_page_locked_memory_is_found(in_ring):
+    assert pays(CudaRuntime(), 8 << 20, in_ring=in_ring)[1].startswith("a batch of 8,388,608 bytes takes ")
 
 
 def test_the_decision_follows_the_free_memory_of_the_device():
@@ -213,27 +216,21 @@ def test_the_decision_follows_the_free_memory_of_the_device():
     free = runtime.free_nbytes
     assert 0 < free <= torch.cuda.get_device_properties(runtime.device).total_memory
 
-    def decided(batch_nbytes):
-        return decide(
-            batch_nbytes=batch_nbytes,
-            pinned_nbytes_needed=0,
-            memory_budget_nbytes=None,
-            free_device_nbytes=free,
-            measure=lambda: None,
-            pin_memory=True,
-        )
+    def ahead(nbytes):
+        made = Mover("cuda", memory_budget=None, pin_memory=True)
+        return made._decide(torch.empty(nbytes, dtype=torch.uint8, device="meta"), None).ahead
 
-    assert decided(1 << 20).stream
-    assert not decided(free // 16).stream
+    assert ahead(1 << 20)
+    assert not ahead(free // 16)
 
 
 def test_batches_on_the_device_take_no_more_than_was_decided():
-    decision = Decision(pin=True, stream=True, ahead=2, reason="")
+    decision = Decision(pin=True, ahead=2, reason="")
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_stats()["active_bytes.all.current"]
-    for batch in Transfer(without_names(Ring(40)), CudaRuntime(), decision):
+    for batch in transferred(without_names(Ring(40)), CudaRuntime(), decision):
         torch.cuda._sleep(DELAY_CYCLES)
         batch["x"].add_(1)
     most = torch.cuda.memory_stats()["active_bytes.all.peak"] - before

@@ -7,7 +7,7 @@ import types
 import weakref
 from collections import OrderedDict, UserDict, UserList, defaultdict, deque, namedtuple
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
@@ -24,23 +24,22 @@ from pytest_loaderperf.loader.mover import CONSUMER_BATCHES
 from pytest_loaderperf.loader.transfer import (
     CudaRuntime,
     Decision,
-    Transfer,
     copy_into,
     leaves,
     map_tensors,
     pinned_empty,
     pinned_nbytes,
+    transferred,
 )
 
-PLAIN = Decision(pin=False, stream=False, ahead=0, reason="")
-PINNED = Decision(pin=True, stream=False, ahead=0, reason="")
-AHEAD = [Decision(pin=True, stream=True, ahead=ahead, reason="") for ahead in (1, 2, 5)]
-UNPINNED_STREAM = Decision(pin=False, stream=True, ahead=2, reason="")
-DECISIONS = [PLAIN, PINNED, *AHEAD, UNPINNED_STREAM]
+PLAIN = Decision(pin=False, ahead=0, reason="")
+PINNED = Decision(pin=True, ahead=0, reason="")
+AHEAD = [Decision(pin=True, ahead=ahead, reason="") for ahead in (1, 2, 5)]
+DECISIONS = [PLAIN, PINNED, *AHEAD]
 GARBAGE = -1
 
 
-@pytest.fixture(params=DECISIONS, ids=lambda d: f"pin={d.pin}-stream={d.stream}-ahead={d.ahead}")
+@pytest.fixture(params=DECISIONS, ids=lambda d: f"pin={d.pin}-ahead={d.ahead}")
 def decision(request):
     return request.param
 
@@ -56,6 +55,7 @@ class Mark:
         return self.reached
 
     def synchronize(self):
+        self.device.beside()
         while not self.reached:
             assert self.device.step(), "waits for work that never comes"
 
@@ -68,6 +68,7 @@ class Device:
         self.work = {name: deque() for name in ("main", "other", "side")}
         self.pools = {name: [] for name in self.work}
         self.blocks = 0
+        self.beside = lambda: None  # what the loader's workers do while this thread waits
 
     def enqueue(self, work=lambda: None, when=lambda: True, stream=None):
         self.work[stream or self.current].append((when, work))
@@ -85,20 +86,20 @@ class Device:
     @contextmanager
     def side(self):
         before, self.current = self.current, "side"
-        yield
-        self.current = before
+        try:
+            yield
+        finally:
+            self.current = before
 
     def pin(self, leaf):
         return leaf
 
-    def copy(self, leaf, *, non_blocking):
+    def copy(self, leaf):
         pool = self.pools[self.current]
         self.blocks += not pool
         moved = Moved(self, pool.pop() if pool else types.SimpleNamespace(value=GARBAGE))
         slot, block = leaf.slot, moved.block
         self.enqueue(lambda: setattr(block, "value", slot.value))
-        if not non_blocking:
-            self.record().synchronize()
         return moved
 
     def record(self):
@@ -118,6 +119,9 @@ class Moved:
 
     def __init__(self, device, block):
         self.device, self.block, self.users, self.owner = device, block, set(), device.current
+
+    def to(self):
+        raise AssertionError("it is there already")
 
     def __del__(self):
         pool, block, users = self.device.pools[self.owner], self.block, self.users - {self.owner}
@@ -159,7 +163,7 @@ class Ring:
     """Gives ``count`` batches, each from a slot that nothing refers to any more."""
 
     def __init__(self, count, kind=Host):
-        self.count, self.kind, self.slots, self.given, self.closed = count, kind, [], 0, 0
+        self.count, self.kind, self.slots, self.given = count, kind, [], 0
 
     def free(self):
         return (slot for slot in self.slots if slot.leaf() is None)
@@ -177,10 +181,6 @@ class Ring:
         self.given += 1
         return {"x": leaf, "name": str(slot.value)}
 
-    def close(self):
-        self.closed += 1
-        self.reuse()
-
     def reuse(self):
         for slot in self.free():
             slot.value = GARBAGE
@@ -188,7 +188,8 @@ class Ring:
 
 def consume(device, source, decision, *, stop=None, hold=0, streams=("main",), ending="close"):
     """Read every batch by a few kernels on the stream it came to, and drop it at some time; what the kernels saw."""
-    batches, held, seen, random = Transfer(source, device, decision), deque(), [], device.random
+    batches, held, seen, random = transferred(source, device, decision), deque(), [], device.random
+    device.beside = source.reuse
     index = 0
     while index != stop:
         device.current = random.choice(streams)
@@ -260,12 +261,12 @@ def test_the_simulation_notices_what_a_stage_without_this_step_would_corrupt(bro
 def test_host_batches_in_flight_are_bounded_as_decided(decision, seed):
     source = Ring(30)
     consume(Device(seed), source, decision)
-    assert len(source.slots) <= decision.host_batches
+    assert len(source.slots) <= decision.ahead + 2
 
 
 def test_host_memory_that_has_been_read_is_let_go_before_the_bound_is_reached():
     device, source = Device(), Ring(9)
-    for _ in Transfer(source, device, PINNED):
+    for _ in transferred(source, device, PINNED):
         device.run()
     assert len(source.slots) == 1
 
@@ -296,8 +297,8 @@ class Log:
         self.lines.append(f"pin {leaf.name}")
         return leaf
 
-    def copy(self, leaf, *, non_blocking):
-        self.lines.append(f"copy {leaf.name}{' without blocking' if non_blocking else ''}")
+    def copy(self, leaf):
+        self.lines.append(f"copy {leaf.name}")
         return Named(leaf.name.upper())
 
     def record(self):
@@ -343,46 +344,49 @@ def logged(decision, names, take):
             log.lines.append(f"fetch {name}")
             yield [Named(name)]
 
-    batches = Transfer(source(), log, decision)
+    batches = transferred(source(), log, decision)
     for _ in range(take):
         log.lines.append(f"given {next(batches)[0].name}")
     batches.close()
     return log.lines
 
 
-def test_the_order_of_a_plain_copy():
-    assert logged(PLAIN, "ab", 2) == ["fetch a", "copy a", "given A", "fetch b", "copy b", "given B"]
+def test_the_order_of_pageable_copies():
+    assert logged(PLAIN, "abc", 3) == [
+        *("fetch a", "copy a", "record 1", "given A"),
+        *("fetch b", "copy b", "record 2", "given B"),
+        *("synchronize 1", "fetch c", "copy c", "record 3", "given C"),
+        *("synchronize 2", "synchronize 3"),  # close()
+    ]
 
 
 def test_the_order_of_page_locked_copies_on_the_consumers_stream():
-    assert logged(PINNED, "abc", 3) == [
-        *("fetch a", "pin a", "copy a without blocking", "record 1", "given A"),
-        *("fetch b", "pin b", "copy b without blocking", "record 2", "given B"),
-        *("synchronize 1", "fetch c", "pin c", "copy c without blocking", "record 3", "given C"),
-        *("synchronize 2", "synchronize 3"),  # close()
+    assert logged(PINNED, "ab", 2) == [
+        *("fetch a", "pin a", "copy a", "record 1", "given A"),
+        *("fetch b", "pin b", "copy b", "record 2", "given B"),
+        *("synchronize 1", "synchronize 2"),  # close()
     ]
 
 
 def test_the_order_of_copies_ahead_on_a_stream_of_their_own():
     assert logged(AHEAD[0], "abcd", 3) == [
-        "record 1",  # the consumer's work so far
-        *("fetch a", "side {", "pin a", "copy a without blocking", "record 2", "}"),
-        *("wait 2", "keep A", "given A"),
-        "record 3",
-        *("fetch b", "side {", "pin b", "copy b without blocking", "record 4", "}"),
-        *("fetch c", "side {", "pin c", "copy c without blocking", "record 5", "}"),
-        *("wait 4", "keep B", "given B"),
-        *("record 6", "synchronize 1"),
-        *("synchronize 2", "fetch d", "side {", "pin d", "copy d without blocking", "record 7", "}"),
-        *("wait 5", "keep C", "given C"),
-        *("synchronize 4", "synchronize 5", "synchronize 7"),  # close()
+        *("fetch a", "side {", "pin a", "copy a", "record 1", "}"),
+        "record 2",  # the consumer's work so far
+        *("wait 1", "keep A", "given A"),
+        *("fetch b", "side {", "pin b", "copy b", "record 3", "}"),
+        *("fetch c", "side {", "pin c", "copy c", "record 4", "}"),
+        *("record 5", "wait 3", "keep B", "given B"),
+        *("synchronize 2", "synchronize 1"),  # the consumer's work before A, and the copy of A
+        *("fetch d", "side {", "pin d", "copy d", "record 6", "}"),
+        *("record 7", "wait 4", "keep C", "given C"),
+        *("synchronize 3", "synchronize 4", "synchronize 6"),  # close()
     ]
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_the_first_batch_waits_for_itself_alone_and_no_more_than_ahead_are_fetched_early(ahead):
     source = Ring(20)
-    batches = Transfer(source, Device(), Decision(pin=True, stream=ahead > 0, ahead=ahead, reason=""))
+    batches = transferred(source, Device(), Decision(pin=True, ahead=ahead, reason=""))
     fetched = [source.given - i for i, _ in enumerate(batches, 1)]
     assert fetched[: ahead + 2] == [*range(ahead + 1), ahead]
     assert max(fetched) == ahead
@@ -390,7 +394,7 @@ def test_the_first_batch_waits_for_itself_alone_and_no_more_than_ahead_are_fetch
 
 def test_the_stream_of_a_batch_is_the_one_current_when_it_is_given_out():
     device = Device()
-    batches = Transfer(Ring(4), device, AHEAD[1])
+    batches = transferred(Ring(4), device, AHEAD[1])
     users = []
     for device.current in ("main", "other", "other", "main"):
         users.append(next(batches)["x"].users)
@@ -399,13 +403,13 @@ def test_the_stream_of_a_batch_is_the_one_current_when_it_is_given_out():
 
 def test_what_the_allocator_cannot_protect_is_copied_on_the_stream_that_gets_it():
     device = Device()
-    batches = Transfer(Ring(3, Opaque), device, AHEAD[1])
+    batches = transferred(Ring(3, Opaque), device, AHEAD[1])
     assert [batch["x"].owner for batch in batches] == ["main"] * 3
     assert device.pools["side"] == []
 
 
 def test_an_empty_source_ends_at_once_and_again(decision):
-    batches = Transfer(Ring(0), Device(), decision)
+    batches = transferred(Ring(0), Device(), decision)
     assert [list(batches), list(batches)] == [[], []]
 
 
@@ -424,20 +428,19 @@ class Failing(Ring):
 
 
 @pytest.mark.parametrize("bad", [0, 1, 4])
-def test_an_exception_of_the_source_comes_after_the_batches_before_it_and_may_be_survived(decision, bad):
-    batches = Transfer(Failing(5, bad), Device(1), decision)
-    before = [next(batches)["name"] for _ in range(bad)]
+def test_an_exception_of_the_source_comes_after_the_batches_before_it(decision, bad):
+    batches = transferred(Failing(5, bad), Device(1), decision)
+    assert [next(batches)["name"] for _ in range(bad)] == list("01234")[:bad]
     with pytest.raises(KeyError, match="bad"):
         next(batches)
-    assert before + [batch["name"] for batch in batches] == list("01234")
 
 
-def test_an_exception_of_a_copy_comes_at_its_place_and_leaves_no_host_memory_behind_that_is_read():
+def test_an_exception_of_a_copy_comes_at_its_place_when_no_host_memory_is_read_any_more():
     class Full(Device):
-        def copy(self, leaf, *, non_blocking):
+        def copy(self, leaf):
             if leaf.slot.value == 2 and not isinstance(leaf, First):
                 raise MemoryError("full")
-            return super().copy(leaf, non_blocking=non_blocking)
+            return super().copy(leaf)
 
     class First(Host):
         pass
@@ -450,28 +453,26 @@ def test_an_exception_of_a_copy_comes_at_its_place_and_leaves_no_host_memory_beh
             return {"first": leaf, **batch}
 
     device, source = Full(), Two(4)
-    batches = Transfer(source, device, AHEAD[1])
+    batches = transferred(source, device, AHEAD[1])
     assert [next(batches)["name"], next(batches)["name"]] == ["0", "1"]
-    with suppress(MemoryError):
-        next(batches)
     bad = next(slot for slot in source.slots if slot.value == 2)
     assert bad.leaf() is not None  # the copy of its other half may be under way
-    device.run()
-    assert [batch["name"] for batch in batches] == ["3"]
-    assert bad.leaf() is None
+    with pytest.raises(MemoryError, match="full"):
+        next(batches)
+    assert not device.work["side"]
 
 
 def test_an_exception_of_a_copy_on_the_consumers_stream_comes_to_the_consumer():
     class Full(Device):
-        def copy(self, leaf, *, non_blocking):
+        def copy(self, leaf):
             raise MemoryError("full")
 
     with pytest.raises(MemoryError, match="full"):
-        next(Transfer(Ring(1), Full(), PLAIN))
+        next(transferred(Ring(1), Full(), PLAIN))
 
 
 def test_the_sources_exception_does_not_keep_the_iteration_alive():
-    batches = Transfer(Failing(3, 1), Device(), AHEAD[1])
+    batches = transferred(Failing(3, 1), Device(), AHEAD[1])
     next(batches)
     gone = weakref.ref(batches)
     gc.disable()
@@ -484,13 +485,14 @@ def test_the_sources_exception_does_not_keep_the_iteration_alive():
         gc.enable()
 
 
-def test_close_waits_for_the_copies_under_way_closes_the_source_and_may_be_called_twice(decision):
+def test_close_waits_for_the_copies_under_way_and_may_be_called_twice(decision):
     device, source = Device(), Ring(9)
-    batches = Transfer(source, device, decision)
+    batches = transferred(source, device, decision)
     kept = [next(batches) for _ in range(3)][-1]
     batches.close()
+    assert [slot.leaf() for slot in source.slots] == [None] * len(source.slots)
     assert not device.work["side"]
-    assert source.closed == 1
+    source.reuse()
     device.run()
     assert kept["x"].block.value == 2
     batches.close()
@@ -500,15 +502,8 @@ def test_close_waits_for_the_copies_under_way_closes_the_source_and_may_be_calle
 
 def test_closing_before_the_first_batch_fetches_none(decision):
     source = Ring(9)
-    Transfer(source, Device(), decision).close()
+    transferred(source, Device(), decision).close()
     assert source.given == 0
-
-
-def test_a_source_that_cannot_be_closed_need_not_be():
-    batches = Transfer(iter([[1], [2]]), Device(), PLAIN)
-    assert next(batches) == [1]
-    batches.close()
-    assert list(batches) == []
 
 
 def test_after_an_epoch_all_memory_of_the_device_is_free_again(decision):
@@ -674,27 +669,26 @@ def test_an_object_pins_and_moves_itself():
     custom = Custom(pin_memory="pinned", to="moved")
     runtime = CudaRuntime("cuda:1")
     assert runtime.pin(custom) == "pinned"
-    assert runtime.copy(custom, non_blocking=True) == "moved"
+    assert runtime.copy(custom) == "moved"
     assert custom.calls == [((), {}), ((torch.device("cuda:1"),), {"non_blocking": True})]
 
 
 @pytest.mark.parametrize(
     "leaf",
     [
-        Custom(pin_memory="pinned again", is_pinned=True),
         Custom(to="moved"),
         torch.empty(2, device="meta"),
         torch.eye(2).to_sparse(),
     ],
-    ids=["pinned already", "cannot", "elsewhere", "sparse"],
+    ids=["has no way", "elsewhere", "sparse"],
 )
-def test_what_need_not_or_cannot_be_pinned_is_left(leaf):
+def test_what_cannot_be_pinned_is_left(leaf):
     assert CudaRuntime("cuda:0").pin(leaf) is leaf
 
 
 def test_an_object_that_can_only_be_pinned_is_not_moved():
     custom = Custom(pin_memory="pinned")
-    assert CudaRuntime("cuda:0").copy(custom, non_blocking=True) is custom
+    assert CudaRuntime("cuda:0").copy(custom) is custom
 
 
 @pytest.mark.parametrize(
@@ -755,8 +749,7 @@ def test_a_batch_is_dropped_before_the_consumer_works():
 
 
 FULL = {"x": torch.zeros(4, 2), "y": [torch.zeros(4, dtype=torch.int64)]}
-SHORT = "Leave out the short last batch: drop_last=True."
-ALIKE = "Make batches alike, in collate_fn."
+ALIKE = "Make batches alike, in collate_fn; drop_last=True leaves out a short one."
 STATIC = "as in the static inputs"
 
 
@@ -766,7 +759,7 @@ STATIC = "as in the static inputs"
         (
             FULL,
             {"x": torch.ones(3, 2), "y": [torch.ones(3, dtype=torch.int64)]},
-            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, but float32 (3, 2) came. {SHORT}",
+            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, but float32 (3, 2) came. {ALIKE}",
         ),
         (
             FULL,

@@ -346,3 +346,15 @@ def main():
 """)
     assert done.stdout == "True\n"
     assert "Traceback" not in done.stderr  # Python's resource tracker may have a word to say
+
+
+def test_tensors_of_a_workers_batch_that_share_memory_go_on_sharing_it(loader_class):
+    def collate(samples):
+        whole = torch.tensor(samples)
+        return whole, whole[1:], whole.reshape(2, 2).T
+
+    whole, part, turned = next(iter(loader_class(range(4), 4, collate_fn=collate, num_workers=1)))
+    assert turned.tolist() == [[0, 2], [1, 3]]
+    whole.zero_()
+    assert part.tolist() == [0, 0, 0]
+    assert turned.tolist() == [[0, 0], [0, 0]]
