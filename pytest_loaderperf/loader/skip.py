@@ -67,8 +67,9 @@ def kept_full(
     """
     size = batch_size or sys.maxsize
     tasks = map(policy.good, fetched)
-    sources = [chain.from_iterable(tasks)] if batch_size else tasks
-    skipped_before, latest = progress.skipped, list[Pair]()
+    sources = [chain.from_iterable(tasks)] if batch_size else tasks  # no batch is filled from two of them
+    skipped_before = progress.skipped
+    latest: list[Pair] = []
     try:
         for number, source in enumerate(sources, progress.batches + 1):
             pairs: list[Pair] = []
