@@ -19,7 +19,7 @@ from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExe
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
-from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, Sent, init_worker
+from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, init_worker, sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Engines:
         if isinstance(dataset, Noted):
             settings["worker_init_fn"] = partial(init_worker, settings["worker_init_fn"])
         if workers and not self.skips:
-            collate = Sent(collate)
+            collate = partial(sent, collate)
         loader = DataLoader(dataset, collate_fn=collate, **settings)
         return Processes(loader, indices, seed=self.seed, redraws=not self.persists)
 

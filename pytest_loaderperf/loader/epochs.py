@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from pytest_loaderperf.data.order import Draw, EpochSampler, generator_of
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.arguments import check_whole
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
-from pytest_loaderperf.loader.order import Draw, EpochSampler, generator_of
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress
 from pytest_loaderperf.loader.samples import StreamSamples
@@ -69,7 +69,7 @@ class Epochs(DataLoader[T_co]):
         engine: Any = self._engine
         make_feed = partial(self._feed, progress)
         if isinstance(engine, Processes):
-            if self._told_length is not None:
+            if self._IterableDataset_len_called is not None:
                 len(engine.loader)  # then it warns if more comes
             if self.on_error == "raise":
                 return engine.epoch(make_feed, progress)
@@ -86,7 +86,7 @@ class Epochs(DataLoader[T_co]):
             taken = progress.batches * (self.batch_size or 1)
             stream = StreamSamples(dataset, drop_last=self.drop_last, skip=taken)
             batches = engine.stream(stream, self.batch_size, progress)
-            told = self._told_length
+            told: Any = self._IterableDataset_len_called  # what len(dataset) said when len(loader) asked for it
             return batches if told is None else self._warning_of_length(batches, progress, told)
         if self.on_error == "skip" and not isinstance(engine, Gather):
             return self._skipping(make_feed, progress)
@@ -119,12 +119,6 @@ class Epochs(DataLoader[T_co]):
         persisting = self._persists and self.num_workers and self.epoch > 1
         if self.seed is None and not persisting:  # torch draws the workers' base seed, also where there are none
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
-
-    @property
-    def _told_length(self) -> int | None:
-        """What ``len(dataset)`` said when ``len(loader)`` asked, if it did; under torch's name for it."""
-        told: int | None = self._IterableDataset_len_called
-        return told
 
     def _warning_of_length(self, batches: Iterator[Any], progress: Progress, told: int) -> Iterator[Any]:
         for batch in batches:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
 from itertools import islice, repeat
+from operator import call
 from typing import Any, TypeVar
 
 import numpy as np
@@ -135,7 +136,7 @@ class Fetch:
     def made(self, tasks: Iterator[Task[T]]) -> Iterator[T]:
         """What ``tasks`` give, run ahead where the plan has threads."""
         if not self.buffers.plan.workers:
-            return map(_run, tasks)
+            return map(call, tasks)
         # A dataset need not bear more threads than its caller asked for: the consumer does not help.
         workers, timeout_s = self.buffers.plan.workers, self._timeout
         return Prefetcher(tasks, self.executor, workers=workers, ahead=self._ahead, helps=False, timeout_s=timeout_s)
@@ -176,7 +177,3 @@ class Delivery(Counted):
 
     def __del__(self) -> None:
         self.close()
-
-
-def _run(task: Task[T]) -> T:
-    return task()

@@ -65,7 +65,7 @@ class Packed:
     def __reduce__(self) -> tuple[Any, ...]:
         file = BytesIO()
         pickler = ForkingPickler(file, pickle.HIGHEST_PROTOCOL)
-        own = {torch.Tensor: _resolved, torch.UntypedStorage: self._reduced}
+        own: Any = {torch.Tensor: _resolved, torch.UntypedStorage: self._reduced}
         pickler.dispatch_table = pickler.dispatch_table | own
         pickler.dump(self._samples)
         return pickle.loads, (file.getvalue(),)
@@ -84,14 +84,9 @@ def _storage_over(items: np.ndarray) -> torch.UntypedStorage:
     return torch.from_numpy(items).untyped_storage()
 
 
-class Sent:
-    """``collate``, whose batches leave a worker in the cheaper way."""
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: Any) -> Packed:
-        return Packed(self.collate(samples), SHARED_NBYTES)
+def sent(collate: Callable[[Any], Any], samples: Any) -> Packed:
+    """``collate(samples)``, which leaves a worker in the cheaper way."""
+    return Packed(collate(samples), SHARED_NBYTES)
 
 
 def init_worker(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:

@@ -8,7 +8,7 @@ from itertools import islice, takewhile
 from typing import Any, Self
 
 from pytest_loaderperf.data.columns import Order
-from pytest_loaderperf.loader.order import Draw, as_list, generator_of, known_order
+from pytest_loaderperf.data.order import Draw, as_list, generator_of, known_order
 
 
 @dataclass(slots=True)

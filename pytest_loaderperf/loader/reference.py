@@ -11,13 +11,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_loaderperf.data.columns import RowDataset, as_columns
+from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.epochs import Epochs, T_co
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.mover import Mover
-from pytest_loaderperf.loader.order import EpochSampler
 from pytest_loaderperf.loader.plan import Memory
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Progress

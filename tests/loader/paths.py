@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import IterableDataset, TensorDataset, default_collate, get_worker_info
 
 from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.order import epoch_order
 from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
-from pytest_loaderperf.loader.order import epoch_order
 
 SAMPLES, BATCH_SIZE, SEED = 203, 3, 5  # a short last batch, and enough batches for several in one chunk
 FEATURES = np.arange(SAMPLES * 2, dtype=np.float32).reshape(SAMPLES, 2)

@@ -42,9 +42,10 @@ def decided(monkeypatch):
 
         monkeypatch.setattr(mover, "pays", measure)
         monkeypatch.setattr(mover, "CudaRuntime", lambda device: SimpleNamespace(free_nbytes=free_nbytes))
-        engine = SimpleNamespace(plan=buffers and SimpleNamespace(batches=buffers), empty=np.empty)
+        held = SimpleNamespace(plan=SimpleNamespace(batches=buffers), empty=np.empty)
+        engine = SimpleNamespace(buffers=held if buffers else None)
         moved = Mover("cuda", memory_budget=budget, pin_memory=pin_memory)
-        return moved._decide({"x": Sized(nbytes // 2), "y": [Sized(nbytes - nbytes // 2), "text"]}, engine), engine
+        return moved._decide({"x": Sized(nbytes // 2), "y": [Sized(nbytes - nbytes // 2), "text"]}, engine), held
 
     return made
 
