@@ -69,7 +69,8 @@ class Epochs(DataLoader[T_co]):
         engine: Any = self._engine
         make_feed = partial(self._feed, progress)
         if isinstance(engine, Processes):
-            if self._IterableDataset_len_called is not None:
+            told: Any = self._IterableDataset_len_called
+            if told is not None:
                 len(engine.loader)  # then it warns if more comes
             if self.on_error == "raise":
                 return engine.epoch(make_feed, progress)
