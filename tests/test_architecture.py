@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ LEAVES = ["errors", "units"]
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 HEAVY = {"torch", "numpy", "pyarrow", "scipy", "psutil"}
 MOST_LINES = 320
+MOST_LOADER_LINES = 2000  # of code, in all: without blank lines, comments and docstrings
 
 
 def imports(source, module):
@@ -110,3 +113,27 @@ def test_public_modules_classes_and_functions_say_what_they_are(module):
     public = [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith(("_", "pytest_"))]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
     assert ast.get_docstring(tree), "the module itself"
+
+
+def code_lines(source):
+    """Numbers of the lines that hold code."""
+    docstrings = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, node.end_lineno + 1)
+    }
+    nothing = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in nothing]
+    return {line for t in tokens for line in range(t.start[0], t.end[0] + 1)} - docstrings
+
+
+def test_code_lines_are_told_from_the_rest():
+    head = '"""A\nmodule."""\n\nimport a  # why\n# a remark\nx = """\ntext"""\n\n'
+    source = head + 'def f():\n    """Doc."""\n    g(\n        1\n    )\n'
+    assert sorted(code_lines(source)) == [4, 6, 7, 9, 11, 12, 13]
+
+
+def test_the_reference_loader_is_small_enough_to_read():
+    lines = [len(code_lines((ROOT / module).read_text("utf-8"))) for module in MODULES if owner(module) == "loader"]
+    assert sum(lines) < MOST_LOADER_LINES
