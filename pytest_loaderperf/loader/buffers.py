@@ -80,6 +80,9 @@ class Ring:
             self._returned.append(slab)
 
 
+_NO_RING = Ring((), 0, 0, 0)  # fits nothing
+
+
 class Buffers:
     """The ring that a plan asks for, made once the batches' fields are known, and anew where others come.
 
@@ -90,23 +93,22 @@ class Buffers:
         self.plan, self.batch_nbytes = plan, batch_nbytes
         self.empty: Empty = np.empty
         self._budget = budget
-        self._ring: Ring | None = None
+        self._ring = _NO_RING
 
     def take(self, fields: Sequence[Sized], rows: int) -> Slab:
         """A slab for ``plan.chunk`` batches of up to ``rows`` rows. Raises DataError beyond the budget."""
         ring, fields = self._ring, tuple(fields)
-        held_fields, held_rows, empty = ring.layout if ring is not None else ((), 0, None)
-        if ring is None or held_rows < rows or empty is not self.empty or held_fields != fields:
+        held_fields, held_rows, empty = ring.layout
+        if held_rows < rows or empty is not self.empty or held_fields != fields:
             self.batch_nbytes = nbytes(fields, rows)
             self.plan = within(self.plan, self.batch_nbytes, self._budget)
             ring = self._ring = Ring(fields, rows, self.plan.chunk, self.plan.ahead + SPARE_BATCHES, self.empty)
         return ring.take()
 
     def put(self, slab: Slab) -> None:
-        """Return a slab, if there is still a ring that it fits."""
-        if self._ring is not None:
-            self._ring.put(slab)
+        """Return a slab whose batches have all been delivered."""
+        self._ring.put(slab)
 
     def close(self) -> None:
         """Free the slabs."""
-        self._ring = None
+        self._ring = _NO_RING

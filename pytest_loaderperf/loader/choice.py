@@ -7,10 +7,12 @@ import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from statistics import fmean
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 
@@ -20,11 +22,12 @@ TRIAL_S = 0.25  # of fetching: a choice's trial lasts about as long, and at leas
 TRIAL_BATCHES = 8
 FEW_BATCHES = 32  # as many tell that a batch is too cheap to be fetched elsewhere
 ATTEMPTS = 5  # epochs too short to time a choice in are enough, then
-HANDOVER_S = 0.5e-3  # a batch costs about that much to bring from another process: nothing to gain below it
+HANDOVER_S = 0.25e-3  # a batch costs about that much to bring from another process: nothing to gain below it
 MARGIN = 0.95  # another choice must take less than this share of the time to be worth its threads or processes
 PATIENCE_S = 10.0  # a batch of worker processes that takes longer than this and 100 batches took here: they hang
 HERE = "the consumer's thread"
 _END = object()
+_decided: WeakKeyDictionary[Any, dict[Any, dict[str, str]]] = WeakKeyDictionary()
 
 
 class Engine(Protocol):
@@ -35,6 +38,9 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what outlives an epoch."""
+
+
+Others = dict[str, tuple[Callable[[float | None], Engine], int]]
 
 
 def verdict(waits_s: Mapping[str, Sequence[float]], attempts: int) -> tuple[str, str | None]:
@@ -57,18 +63,25 @@ def verdict(waits_s: Mapping[str, Sequence[float]], attempts: int) -> tuple[str,
     return best if mean_s[best] <= MARGIN * mean_s[HERE] else HERE, f"waited for a batch: {', '.join(waits)}"
 
 
+def remembered(dataset: Any, batch_size: int | None, collate: Any) -> dict[str, str]:
+    """What was decided for ``dataset`` and such batches; kept, where it can be, as long as the dataset is."""
+    with suppress(TypeError):  # what cannot be hashed, or referred to weakly
+        return _decided.setdefault(dataset, {}).setdefault((batch_size, getattr(collate, "__qualname__", None)), {})
+    return {}
+
+
 class Choice:
     """Begins with ``here``, the consumer's thread, tries the others on the next batches, and stays with the fastest.
 
     Every batch of a trial is delivered, so nothing is fetched twice. ``others``: by name, a function from a time limit
     in seconds (None: the caller's) to an engine, and how many batches that prepares ahead. What counts is how long the
-    consumer waits.
+    consumer waits. ``known``: an earlier decision, which stands, or where to note this one.
     """
 
-    def __init__(self, here: Engine, others: dict[str, tuple[Callable[[float | None], Engine], int]]) -> None:
+    def __init__(self, here: Engine, others: Others, known: dict[str, str]) -> None:
         if multiprocessing.current_process().daemon:  # which may have no children
             others.pop("processes", None)
-        self._engines, self._others = {HERE: here}, others
+        self._engines, self._others, self._known = {HERE: here}, others, known
         self.waits_s: dict[str, list[float]] = {name: [] for name in (HERE, *others)}
         self._attempts = 0
         self.engine: Engine | None = None
@@ -76,6 +89,8 @@ class Choice:
         self.reason = "not decided yet: the first batches are fetched in the consumer's thread and timed"
         if not others:
             self._decide(HERE, "there is no other choice here")
+        elif known.get("name") in self.waits_s:
+            self._decide(**known)
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch."""
@@ -120,6 +135,7 @@ class Choice:
         if name != HERE:
             self._engines[name] = self._others[name][0](None)  # without our time limit
         self.engine, self.chosen, self.reason = self._engines[name], name, f"{name}: {reason}"
+        self._known.update(name=name, reason=reason)
         _log.info("auto: %s", self.reason)
 
 

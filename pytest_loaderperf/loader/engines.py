@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import length_hint
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, MapDataP
 from pytest_loaderperf.data import as_is
 from pytest_loaderperf.data.columns import BatchDataset, Columns, as_columns
 from pytest_loaderperf.data.fields import nbytes
-from pytest_loaderperf.loader.choice import Choice
+from pytest_loaderperf.loader.choice import Choice, remembered
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.fetch import Fetch
@@ -52,7 +53,7 @@ class Engines:
             workers = 0  # how large the caller's batches are is seen one at a time
         plan = plan_arrays(
             batch_nbytes,
-            _length(self.indices),
+            length_hint(self.indices) or None,
             workers=workers,
             prefetch_factor=self.prefetch_factor,
             cores=usable_cores(),
@@ -123,11 +124,4 @@ class Engines:
             drawn_from = self.torchs["generator"] or torch.default_generator
             seeded = self if self.seed is not None else replace(self, seed=drawn_from.initial_seed() >> 1)
             others["processes"] = (partial(seeded.processes, cores), depth)
-        return Choice(self.fetch(0), others)
-
-
-def _length(sampler: Any) -> int | None:
-    try:
-        return len(sampler)
-    except TypeError:  # one that knows no end
-        return None
+        return Choice(self.fetch(0), others, remembered(self.dataset, self.batch_size, self.collate))

@@ -108,10 +108,8 @@ class Fetch:
 
     def collate(self, fetched: Any, indices: Any) -> Made:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
-        if not isinstance(self._collate, Collate):
-            return collated(self._collate, fetched, indices), None
-        known = self.buffers.batch_nbytes
-        if known is not None and known < BUFFERED_NBYTES and self.buffers.empty is np.empty:
+        small = (self.buffers.batch_nbytes or BUFFERED_NBYTES) < BUFFERED_NBYTES and self.buffers.empty is np.empty
+        if small or not isinstance(self._collate, Collate):
             return collated(self._collate, fetched, indices), None
         slab: Slab | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -130,12 +131,8 @@ class ReferenceLoader(Epochs[T_co]):
         )
         self.__dict__["dataset"] = dataset  # torch was given dicts and tuples of arrays as samples
         self._samples = samples
-        self._workers, self._prefetch, self._persists, self._pins = (
-            num_workers,
-            prefetch_factor,
-            persistent_workers,
-            pin_memory,
-        )
+        self._workers, self._prefetch = num_workers, prefetch_factor
+        self._persists, self._pins = persistent_workers, pin_memory
         self._default_collate = self.collate_fn if collate_fn is None else None
         self._executor = executor
         self._progress: Progress | None = None
@@ -178,9 +175,8 @@ class ReferenceLoader(Epochs[T_co]):
             self._engine = engines.fetch(self._fetching_threads(streams=streams))
             self.num_workers = self._engine.buffers.plan.workers
         self._policy = SkipPolicy(self.error_limit, 0)
-        self._mover = None
-        if self.device != "cpu":
-            self._mover = Mover(self.device, memory_budget=self.memory_budget, pin_memory=self._pins)
+        on_device = partial(Mover, self.device, memory_budget=self.memory_budget, pin_memory=self._pins)
+        self._mover = on_device() if self.device != "cpu" else None
         self._fills = isinstance(dataset, RowDataset) and dataset.columns is None  # it is being pre-loaded
         self._as_begun = self._settable()
         _log.info("%r", self)

@@ -70,14 +70,14 @@ class FakeEpoch:
 class Trials:
     """A Choice between engines that take so long for a batch, and what became of them."""
 
-    def __init__(self, monkeypatch, here_s, raises=None, **others_s):
+    def __init__(self, monkeypatch, here_s, raises=None, known=None, **others_s):
         self.clock = Clock()
         monkeypatch.setattr(choice, "time", self.clock)
         self.here = FakeEngine(self.clock, here_s, raises)
         self.made = {name: [] for name in others_s}
         self.limits_s = {name: [] for name in others_s}
         others = {name: (self.maker(name, cost_s), AHEAD) for name, cost_s in others_s.items()}
-        self.choice = Choice(self.here, others)
+        self.choice = Choice(self.here, others, {} if known is None else known)
 
     def maker(self, name, cost_s):
         def make(limit_s):
@@ -492,3 +492,32 @@ def test_threads_chosen_in_earnest_serve_the_same_batches(others_win, monkeypatc
         assert loader._engine.chosen == "threads"
         assert (loader.loader, loader.prefetch_depth) == (None, 2)
         assert served(loader) == IN_ORDER
+
+
+def test_a_decision_stands_for_later_loaders_of_the_same_dataset_and_batches(monkeypatch):
+    for name, value in {"TRIAL_S": 0, "TRIAL_BATCHES": 1, "HANDOVER_S": 0}.items():
+        monkeypatch.setattr(choice, name, value)
+    dataset = Sleeper()
+    with ReferenceLoader(dataset, 2) as first:
+        for _ in range(choice.ATTEMPTS + 3):
+            list(first)
+        decided = first._engine.reason
+        assert first._engine.chosen is not None
+    with ReferenceLoader(dataset, 2) as second:
+        assert second._engine.reason == decided
+    for other, size, collate in ((dataset, 3, None), (dataset, 2, list), (Sleeper(), 2, None)):
+        assert ReferenceLoader(other, size, collate_fn=collate)._engine.chosen is None
+
+
+def test_what_cannot_be_remembered_is_decided_anew():
+    for dataset in ([1, 2], "text", {1: 2}):
+        assert choice.remembered(dataset, 1, None) == {}
+        choice.remembered(dataset, 1, None)["name"] = HERE
+        assert choice.remembered(dataset, 1, None) == {}
+
+
+def test_a_choice_remembered_that_is_not_there_any_more_is_made_anew(monkeypatch):
+    assert Trials(monkeypatch, 0.01, known={"name": "threads", "reason": "once"}, processes=0.002).choice.chosen is None
+    assert Trials(monkeypatch, 0.01, known={"name": "processes", "reason": "once"}, processes=0.002).choice.reason == (
+        "processes: once"
+    )
