@@ -27,7 +27,7 @@ MARGIN = 0.95  # another choice must take less than this share of the time to be
 PATIENCE_S = 10.0  # a batch of worker processes that takes longer than this and 100 batches took here: they hang
 HERE = "the consumer's thread"
 _END = object()
-_decided: WeakKeyDictionary[Any, dict[Any, dict[str, str]]] = WeakKeyDictionary()
+_waited: WeakKeyDictionary[Any, dict[Any, dict[str, list[float]]]] = WeakKeyDictionary()
 
 
 class Engine(Protocol):
@@ -63,10 +63,10 @@ def verdict(waits_s: Mapping[str, Sequence[float]], attempts: int) -> tuple[str,
     return best if mean_s[best] <= MARGIN * mean_s[HERE] else HERE, f"waited for a batch: {', '.join(waits)}"
 
 
-def remembered(dataset: Any, batch_size: int | None, collate: Any) -> dict[str, str]:
-    """What was decided for ``dataset`` and such batches; kept, where it can be, as long as the dataset is."""
+def remembered(dataset: Any, batch_size: int | None, collate: Any) -> dict[str, list[float]]:
+    """How long such batches of ``dataset`` were waited for; kept, where it can be, as long as the dataset is."""
     with suppress(TypeError):  # what cannot be hashed, or referred to weakly
-        return _decided.setdefault(dataset, {}).setdefault((batch_size, getattr(collate, "__qualname__", None)), {})
+        return _waited.setdefault(dataset, {}).setdefault((batch_size, getattr(collate, "__qualname__", None)), {})
     return {}
 
 
@@ -75,22 +75,21 @@ class Choice:
 
     Every batch of a trial is delivered, so nothing is fetched twice. ``others``: by name, a function from a time limit
     in seconds (None: the caller's) to an engine, and how many batches that prepares ahead. What counts is how long the
-    consumer waits. ``known``: an earlier decision, which stands, or where to note this one.
+    consumer waits. ``waits_s``: how long batches of earlier loaders were waited for, which counts.
     """
 
-    def __init__(self, here: Engine, others: Others, known: dict[str, str]) -> None:
+    def __init__(self, here: Engine, others: Others, waits_s: dict[str, list[float]]) -> None:
         if multiprocessing.current_process().daemon:  # which may have no children
             others.pop("processes", None)
-        self._engines, self._others, self._known = {HERE: here}, others, known
-        self.waits_s: dict[str, list[float]] = {name: [] for name in (HERE, *others)}
+        self._engines, self._others = {HERE: here}, others
+        self.waits_s = {name: waits_s.setdefault(name, []) for name in (HERE, *others)}
         self._attempts = 0
         self.engine: Engine | None = None
         self.chosen: str | None = None
         self.reason = "not decided yet: the first batches are fetched in the consumer's thread and timed"
-        if not others:
-            self._decide(HERE, "there is no other choice here")
-        elif known.get("name") in self.waits_s:
-            self._decide(**known)
+        name, reason = verdict(self.waits_s, 0) if others else (HERE, "there is no other choice here")
+        if reason is not None:
+            self._decide(name, reason)
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch."""
@@ -121,7 +120,7 @@ class Choice:
         """Try ``name`` no more, unless another iteration chose it, which had no trouble with it."""
         if self.chosen is None:
             _log.info("auto: %s cannot serve here (%s: %s)", name, type(error).__name__, error)
-            self.waits_s[name] = [math.inf] * TRIAL_BATCHES
+            self.waits_s[name][:] = [math.inf] * TRIAL_BATCHES
 
     def close(self) -> None:
         """Close the engines, and let go of those of trials: nobody else knows their threads."""
@@ -135,7 +134,6 @@ class Choice:
         if name != HERE:
             self._engines[name] = self._others[name][0](None)  # without our time limit
         self.engine, self.chosen, self.reason = self._engines[name], name, f"{name}: {reason}"
-        self._known.update(name=name, reason=reason)
         _log.info("auto: %s", self.reason)
 
 

@@ -70,14 +70,14 @@ class FakeEpoch:
 class Trials:
     """A Choice between engines that take so long for a batch, and what became of them."""
 
-    def __init__(self, monkeypatch, here_s, raises=None, known=None, **others_s):
+    def __init__(self, monkeypatch, here_s, raises=None, waits_s=None, **others_s):
         self.clock = Clock()
         monkeypatch.setattr(choice, "time", self.clock)
         self.here = FakeEngine(self.clock, here_s, raises)
         self.made = {name: [] for name in others_s}
         self.limits_s = {name: [] for name in others_s}
         others = {name: (self.maker(name, cost_s), AHEAD) for name, cost_s in others_s.items()}
-        self.choice = Choice(self.here, others, {} if known is None else known)
+        self.choice = Choice(self.here, others, waits_s or {})
 
     def maker(self, name, cost_s):
         def make(limit_s):
@@ -512,12 +512,19 @@ def test_a_decision_stands_for_later_loaders_of_the_same_dataset_and_batches(mon
 def test_what_cannot_be_remembered_is_decided_anew():
     for dataset in ([1, 2], "text", {1: 2}):
         assert choice.remembered(dataset, 1, None) == {}
-        choice.remembered(dataset, 1, None)["name"] = HERE
+        choice.remembered(dataset, 1, None)[HERE] = [1.0]
         assert choice.remembered(dataset, 1, None) == {}
 
 
-def test_a_choice_remembered_that_is_not_there_any_more_is_made_anew(monkeypatch):
-    assert Trials(monkeypatch, 0.01, known={"name": "threads", "reason": "once"}, processes=0.002).choice.chosen is None
-    assert Trials(monkeypatch, 0.01, known={"name": "processes", "reason": "once"}, processes=0.002).choice.reason == (
-        "processes: once"
-    )
+def test_what_earlier_loaders_waited_counts(monkeypatch):
+    few, enough = [0.01] * 4, [0.01] * 30
+    trials = Trials(monkeypatch, 0.01, waits_s={HERE: enough, "threads": enough}, processes=0.002)
+    assert trials.choice.chosen is None  # there are no threads any more, and processes were not timed
+    trials = Trials(monkeypatch, 0.01, waits_s={HERE: enough, "processes": [0.002] * 4}, processes=0.002)
+    assert trials.choice.chosen is None
+    trials = Trials(monkeypatch, 0.01, waits_s={HERE: few, "processes": [0.002] * 30}, processes=0.002)
+    assert trials.choice.chosen is None
+    trials = Trials(monkeypatch, 0.01, waits_s={HERE: enough, "processes": [0.002] * 30}, processes=0.002)
+    assert trials.choice.chosen == "processes"
+    trials = Trials(monkeypatch, 0.01, waits_s={HERE: enough, "processes": [float("inf")] * 8}, processes=0.002)
+    assert trials.choice.chosen == HERE
