@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_loaderperf.data import as_tensor, optimize
-    from pytest_loaderperf.loader import ReferenceLoader, vectorized_collate
+    from pytest_loaderperf.data import PersistentExecutor, as_tensor, optimize
+    from pytest_loaderperf.loader import Collate, ReferenceLoader, vectorized_collate
     from pytest_loaderperf.run import measure
     from pytest_loaderperf.units import ms, s, us
 
 __all__ = [
+    "Collate",
+    "PersistentExecutor",
     "ReferenceLoader",
     "__version__",
     "as_tensor",
@@ -28,6 +30,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
+    "Collate": "loader",
+    "PersistentExecutor": "data",
     "ReferenceLoader": "loader",
     "as_tensor": "data",
     "measure": "run",
@@ -37,6 +41,10 @@ _HOME = {
     "us": "units",
     "vectorized_collate": "loader",
 }
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> object:

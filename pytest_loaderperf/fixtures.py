@@ -10,8 +10,8 @@ import pytest
 from pytest_loaderperf.settings import MARKER_KEYWORDS, SETTINGS, SKIP_REASON
 
 if TYPE_CHECKING:
-    from pytest_loaderperf.data import Workload
-    from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
+    from pytest_loaderperf.data import PersistentExecutor, Workload
+    from pytest_loaderperf.loader import ReferenceLoader
     from pytest_loaderperf.run import Run
 
 
@@ -80,7 +80,7 @@ def reference_loader() -> Iterator[Callable[..., ReferenceLoader[Any]]]:
 @pytest.fixture
 def executor() -> Iterator[PersistentExecutor]:
     """A persistent executor, closed after the test."""
-    from pytest_loaderperf.loader import PersistentExecutor
+    from pytest_loaderperf.data import PersistentExecutor
 
     with PersistentExecutor() as made:
         yield made

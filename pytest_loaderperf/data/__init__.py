@@ -1,6 +1,7 @@
 """The data layer: workload specs, torch datasets over them, tensors without copies, pre-load."""
 
 from pytest_loaderperf.data.datasets import ArrayDataset, BatchedArrayDataset, as_is
+from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.preload import optimize
 from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, workload_names
 from pytest_loaderperf.data.tensors import CopyNeededError, as_rows, as_tensor
@@ -10,6 +11,7 @@ __all__ = [
     "ArrayDataset",
     "BatchedArrayDataset",
     "CopyNeededError",
+    "PersistentExecutor",
     "Workload",
     "WorkloadSpec",
     "as_is",

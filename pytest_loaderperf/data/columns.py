@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from pytest_loaderperf.data.fields import tensor_over
-from pytest_loaderperf.data.tensors import as_rows
+from pytest_loaderperf.data.tensors import as_rows, is_arrow
 from pytest_loaderperf.errors import DataError
 
 Order = np.ndarray | range  # indices
@@ -94,7 +94,7 @@ def as_columns(dataset: object) -> Columns | None:
     if type(dataset) is TensorDataset:  # a subclass may have a __getitem__ of its own
         fields = dict(enumerate(dataset.tensors))
         rebuild = list
-    elif isinstance(dataset, (np.ndarray, torch.Tensor)):
+    elif isinstance(dataset, (np.ndarray, torch.Tensor)) or is_arrow(dataset):
         fields = {0: dataset}
         rebuild = _first
     elif isinstance(dataset, Mapping):

@@ -6,9 +6,10 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import psutil
@@ -42,16 +43,24 @@ class Preloaded(RowDataset):
     """What ``optimize`` returns: a map-style dataset of tensors, for ReferenceLoader and any other loader."""
 
     def __init__(self, dataset: Any, *, memory_budget: int | None, background: bool) -> None:
+        if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 1):
+            raise DataError(f"memory_budget must be a whole number of bytes from 1 up, but {memory_budget!r} came.")
+        map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        if isinstance(dataset, Mapping | tuple) or not map_style:
+            raise DataError(
+                f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, but "
+                f"{type(dataset).__name__} came. A dict or tuple of arrays goes to ReferenceLoader as it is."
+            )
         samples = len(dataset)
         if not samples:
             raise DataError("the dataset is empty, so the structure of its samples is unknown. Expected at least one.")
         self._dataset = dataset
         first = self._fetch(0)
         fields = [field for name, leaf in leaves(first) if (field := field_of(leaf, name)) is not None]
-        if len(fields) < len(list(leaves(first))):
+        if not fields or len(fields) < len(list(leaves(first))):
             raise DataError(
-                "the samples have parts of no fixed size, such as strings, which no array holds. "
-                "Encode them as numbers, or load from the dataset itself."
+                "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
+                "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
             )
         budget = psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
         if (needed := nbytes(fields, samples)) > budget:
@@ -71,8 +80,7 @@ class Preloaded(RowDataset):
         self._write(0, first)
         _log.info("pre-load: %d samples, %d bytes%s", samples, needed, ", in the background" if background else "")
         if background:
-            self._thread = threading.Thread(target=self._fill_in, name="loaderperf-preload", daemon=True)
-            atexit.register(self.close, EXIT_S)
+            self._thread = threading.Thread(target=_fill_in, args=(ref(self),), name="loaderperf-preload", daemon=True)
             self._thread.start()
         else:
             self._fill(range(samples))
@@ -137,23 +145,15 @@ class Preloaded(RowDataset):
         finally:
             self._lock.release()
 
-    def _fill_in(self) -> None:
-        try:
-            self._fill(range(len(self)))
-        except Exception as error:  # noqa: BLE001 for wait(); a consumer that asks for that sample gets its own
-            self._error = error
-            _log.warning("pre-load stopped: %s: %s", type(error).__name__, error)
-        finally:
-            atexit.unregister(self.close)
-
     def _fill(self, indices: Sequence[int]) -> None:
         for start in range(0, len(indices), CHUNK):
-            with self._turn():
-                for index in indices[start : start + CHUNK]:
-                    if not self._filled[index]:
-                        self._write(index, self._fetch(index))
-            if self._closed and threading.current_thread() is self._thread:
-                return
+            self._fill_chunk(indices[start : start + CHUNK])
+
+    def _fill_chunk(self, indices: Sequence[int]) -> None:
+        with self._turn():
+            for index in indices:
+                if not self._filled[index]:
+                    self._write(index, self._fetch(index))
 
     def _fetch(self, index: int) -> Any:
         try:
@@ -168,8 +168,31 @@ class Preloaded(RowDataset):
         except SampleMismatchError as error:
             where = f" in field {error.name!r}" if error.name else ""
             raise DataError(
-                f"sample {index} differs from sample 0{where}: {error.args[0]} "
+                f"sample {index} does not fit what holds sample 0{where}: {error.args[0]} "
                 "Make all samples alike, so that one array holds each field, or load from the dataset itself."
             ) from None
         self._filled[index] = True
         self._missing -= 1
+
+
+def _fill_in(preloaded: ref[Preloaded]) -> None:
+    """Fill in from the background, until it is closed or nobody else refers to it."""
+
+    def close() -> None:
+        if (own := preloaded()) is not None:
+            own.close(EXIT_S)
+
+    atexit.register(close)
+    start = 0
+    try:
+        while (own := preloaded()) is not None and start < len(own) and not own._closed:  # noqa: SLF001 of this module
+            try:
+                own._fill_chunk(range(start, min(start + CHUNK, len(own))))  # noqa: SLF001
+            except Exception as error:  # noqa: BLE001 for wait(); a consumer that asks for that sample gets its own
+                own._error = error  # noqa: SLF001
+                _log.warning("pre-load stopped: %s: %s", type(error).__name__, error)
+                return
+            start += CHUNK
+            del own
+    finally:
+        atexit.unregister(close)

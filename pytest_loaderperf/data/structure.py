@@ -82,7 +82,10 @@ def write(sample: Any, fields: Sequence[Field], arrays: Sequence[np.ndarray], ro
         leaf = found.pop(field.name, None)
         if (came := field_of(leaf, field.name)) != field:
             raise _unlike(field, came, row)
-        array[row] = array_over(leaf)
+        try:
+            array[row] = array_over(leaf) if isinstance(leaf, torch.Tensor) else leaf
+        except OverflowError:
+            raise SampleMismatchError(f"expected {field.dtype}, but {leaf} came.", row) from None
     for name, leaf in found.items():
         raise _unlike(None, field_of(leaf, name), row)
 
@@ -183,5 +186,5 @@ def check(samples: Sequence[Any], *, ragged: bool = False) -> None:
             only_shape = hasattr(sample, "shape") and described(sample, ragged=True) == described(
                 samples[0], ragged=True
             )
-            way_out = 'Pass ragged="pad" or ragged="list", or a collate_fn.' if only_shape else ""
+            way_out = 'Pass collate_fn=Collate(ragged="pad"), or "list", or one of your own.' if only_shape else ""
             raise mismatch(position, expected, came, way_out) from None

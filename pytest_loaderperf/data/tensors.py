@@ -45,14 +45,13 @@ def as_rows(source: object, *, copy: Copy = False, name: str = "the source") -> 
 
     Raises DataError where no tensor can hold the source, CopyNeededError where sharing is impossible and copy=False.
     """
-    arrow = sys.modules.get("pyarrow")  # where nobody has imported it, nobody has an Arrow array
     if isinstance(source, torch.Tensor):
         rows = _tensor_rows(source, copy, name)
     elif isinstance(source, np.ma.MaskedArray):
         raise DataError(f"{name} is a masked array, whose mask no tensor can hold. Call .filled(value) first.")
     elif isinstance(source, np.ndarray):
         rows = Rows(np.asarray(source))
-    elif isinstance(source, (getattr(arrow, "Array", ()), getattr(arrow, "ChunkedArray", ()))):
+    elif is_arrow(source):
         rows = _arrow_rows(source, copy, name)
     elif hasattr(source, "__dlpack__"):
         rows = _dlpack_rows(source, copy, name)
@@ -70,6 +69,12 @@ def as_rows(source: object, *, copy: Copy = False, name: str = "the source") -> 
         raise DataError(f"{name} has dtype {dtype}, which torch lacks. Convert it to float64.") from error
     # C has several integer types of one width, of which torch knows one: that one is named by kind and width.
     return rows._replace(array=rows.array.view(dtype.str))
+
+
+def is_arrow(source: object) -> bool:
+    """Whether it is an Arrow array, whole or in chunks."""
+    arrow = sys.modules.get("pyarrow")  # where nobody has imported it, nobody has one
+    return isinstance(source, (getattr(arrow, "Array", ()), getattr(arrow, "ChunkedArray", ())))
 
 
 def as_tensor(source: object, *, copy: Copy = False, writable: bool = True, name: str = "the source") -> torch.Tensor:

@@ -1,7 +1,6 @@
 """The reference optimized loader, one stage a file."""
 
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
-from pytest_loaderperf.loader.executor import PersistentExecutor
 from pytest_loaderperf.loader.reference import ReferenceLoader
 
-__all__ = ["Collate", "PersistentExecutor", "ReferenceLoader", "vectorized_collate"]
+__all__ = ["Collate", "ReferenceLoader", "vectorized_collate"]

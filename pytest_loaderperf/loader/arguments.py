@@ -23,6 +23,12 @@ def check_whole(name: str, value: object, least: int | None) -> None:
         raise DataError(f"{name} must be {wanted}, but {value!r} came.")
 
 
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raise DataError unless ``value`` is of ``kind``, or left out."""
+    if value is not None and not isinstance(value, kind):
+        raise DataError(f"{name} must be a {kind.__module__}.{kind.__qualname__}, but {value!r} came.")
+
+
 def check_dataset(dataset: Any) -> None:
     """Raise DataError unless samples can be had from ``dataset``."""
     if not isinstance(dataset, IterableDataset) and not hasattr(dataset, "__getitem__"):
@@ -56,11 +62,16 @@ def check_numbers(
         )
 
 
-def check_choices(worker_kind: object, on_error: object, *, streams: bool) -> None:
+def check_choices(worker_kind: object, on_error: object, *, streams: bool, apart: bool) -> None:
     """Raise DataError for a word that is not among the choices."""
     for name, value, choices in (("worker_kind", worker_kind, WorkerKind), ("on_error", on_error, OnError)):
         if value not in get_args(choices):
             raise DataError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, but {value!r} came.")
+    if worker_kind == "threads" and apart:
+        raise DataError(
+            "worker_init_fn and multiprocessing_context are for worker processes, but worker_kind='threads' came. "
+            "Leave them out, or choose worker_kind='processes'."
+        )
     if on_error == "skip" and streams:
         raise DataError(
             "on_error='skip' needs a map-style dataset: an iterator that has raised is at its end, and what it would "
@@ -84,6 +95,15 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
         raise DataError("rank and world_size cannot cut an IterableDataset: let its __iter__ give each rank its share.")
     if orders:
         raise DataError("rank and world_size cut the loader's own order, but a sampler came. Let the sampler do it.")
+
+
+def check_budget(memory_budget: int | None, num_workers: int) -> None:
+    """Raise DataError where worker processes would have to keep to a budget."""
+    if memory_budget is not None and num_workers:
+        raise DataError(
+            f"memory_budget={memory_budget} cannot bound what worker processes prefetch, for the size of their batches "
+            'shows too late. Leave one of the two out, or choose worker_kind="threads".'
+        )
 
 
 def route(dataset: Any, worker_kind: WorkerKind, num_workers: int | None, *, gathers: bool, apart: bool) -> Route:

@@ -87,7 +87,7 @@ class Choice:
         self.engine: Engine | None = None
         self.chosen: str | None = None
         self.reason = "not decided yet: the first batches are fetched in the consumer's thread and timed"
-        name, reason = verdict(self.waits_s, 0) if others else (HERE, "there is no other choice here")
+        name, reason = verdict(self.waits_s, 0) if others else (HERE, "nothing else is said to be safe")
         if reason is not None:
             self._decide(name, reason)
 

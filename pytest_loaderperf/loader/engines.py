@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, MapDataP
 
 from pytest_loaderperf.data import as_is
 from pytest_loaderperf.data.columns import BatchDataset, Columns, as_columns
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.data.fields import nbytes
 from pytest_loaderperf.loader.choice import Choice, remembered
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
-from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
@@ -48,7 +48,7 @@ class Engines:
 
     def gather(self, columns: Columns, workers: int | None) -> Gather:
         """Gathers from ``columns`` on ``workers`` threads (None: decides)."""
-        batch_nbytes = nbytes(columns.columns, self.batch_size or 1)
+        batch_nbytes = nbytes(columns.columns, min(self.batch_size or 1, len(columns)))
         if self.batch_size is None and self.budget is not None:
             workers = 0  # how large the caller's batches are is seen one at a time
         plan = plan_arrays(
@@ -119,7 +119,7 @@ class Engines:
         others: dict[str, Any] = {}
         if getattr(self.dataset, "thread_safe", False):
             others["threads"] = (lambda _: self.fetch(min(MAX_DEFAULT_WORKERS, cores)), depth)
-        if cores > 1:
+        if getattr(self.dataset, "process_safe", False) and cores > 1 and self.budget is None:
             # From a generator of their own, so that later epochs' orders do not depend on how the trials went.
             drawn_from = self.torchs["generator"] or torch.default_generator
             seeded = self if self.seed is not None else replace(self, seed=drawn_from.initial_seed() >> 1)

@@ -170,6 +170,8 @@ class Epochs(DataLoader[T_co]):
                     f"the state was taken with {name}={state[name]!r}, but this loader has {getattr(self, name)!r}. "
                     "Delivered batches can only be counted in one order and in batches of one size."
                 )
+        for name in ("epoch", "batches", "skipped"):
+            check_whole(f"the state's {name}", state[name], 0)
         drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
         if drawn != draws:
             raise DataError(

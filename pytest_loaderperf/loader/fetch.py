@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
 from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder, write
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
-from pytest_loaderperf.loader.executor import PersistentExecutor
 from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from pytest_loaderperf.data.columns import Columns, Order, checked_indices
+from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.loader.buffers import Buffers, Slab
-from pytest_loaderperf.loader.executor import PersistentExecutor
 from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Feed, Progress
@@ -56,10 +56,12 @@ class Gather:
         size, chunk, fields = feed.batch_size, self.buffers.plan.chunk, self._columns.columns
         if feed.order is None or size is None:
             chunks: Iterator[Order] = map(partial(checked_indices, len(self._columns)), feed)
+            rows = 0
         else:
-            chunks = _chunks(feed.order, size, chunk)
+            rows = min(size, len(feed.order))
+            chunks = _chunks(feed.order, rows, chunk)
         for indices in chunks:
-            slab = self.buffers.take(fields, size or len(indices))
+            slab = self.buffers.take(fields, rows or len(indices))
             taken.append(slab)
             yield partial(_gather, self._columns, indices, slab)
 

@@ -6,6 +6,7 @@ Copies may be worth page-locked memory and a stream of their own; the first batc
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -74,7 +75,7 @@ class Mover:
     """
 
     def __init__(self, device: str, *, memory_budget: int | None, pin_memory: bool | None) -> None:
-        if torch.device(device).type != "cuda":
+        if not re.fullmatch(r"cuda(:\d+)?", str(device)):
             raise DataError(f"device must be 'cpu', 'cuda' or 'cuda:N', but {device!r} came.")
         if not torch.cuda.is_available():
             raise DataError(f"device={device!r} needs a GPU, but torch sees none here. Use device='cpu'.")

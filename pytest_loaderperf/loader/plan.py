@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS
 
 CHUNK_NBYTES = 3 << 19  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs
 HANDOVER_NBYTES = 512 << 10  # below this, a chunk is gathered sooner than it is handed over: no threads

@@ -10,8 +10,8 @@ from concurrent.futures import Future, wait
 from itertools import islice
 from typing import Generic, Self, TypeVar
 
+from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.loader.executor import PersistentExecutor
 from pytest_loaderperf.loader.placement import Placement
 
 T = TypeVar("T")

@@ -110,6 +110,8 @@ class Processes:
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch; the workers start now."""
+        if not all(worker.is_alive() for worker in getattr(self.loader._iterator, "_workers", ())):  # noqa: SLF001
+            self.close()  # new ones, where torch would keep a dead worker of those that persist for ever
         if self._indices is not None:
             self._indices.make_feed = make_feed
         if self._seed is not None:

@@ -12,12 +12,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_loaderperf.data.columns import RowDataset, as_columns
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.epochs import Epochs, T_co
-from pytest_loaderperf.loader.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.plan import Memory
 from pytest_loaderperf.loader.processes import Processes
@@ -48,8 +48,9 @@ class ReferenceLoader(Epochs[T_co]):
     reused buffers; a batch that the consumer still holds, or holds any view of, is never overwritten.
 
     ``worker_kind``: ``"threads"`` (the dataset must bear them), ``"processes"`` (torch's DataLoader, at ``.loader``)
-    or ``"auto"``: threads for arrays; processes for other datasets where ``num_workers`` is given, else whichever a
-    short measurement finds fastest: the consumer's thread, processes, or threads where ``dataset.thread_safe`` is true.
+    or ``"auto"``: threads for arrays; processes for other datasets where ``num_workers`` is given, else the consumer's
+    thread, or what a short measurement finds fastest of that, threads where ``dataset.thread_safe`` is true, and
+    processes where ``dataset.process_safe`` is.
     ``seed``: order and worker seeds are a pure function of (seed, epoch). ``rank`` of ``world_size``: this process's
     share, as torch's DistributedSampler cuts it. ``memory_budget``: the most bytes that batches may take.
     ``on_error="skip"`` leaves out samples that raise, up to ``error_limit`` of them (a float: that share of an epoch),
@@ -92,10 +93,13 @@ class ReferenceLoader(Epochs[T_co]):
         streams = isinstance(dataset, IterableDataset)
         orders = sampler is not None or batch_sampler is not None
         given.check_numbers(num_workers, prefetch_factor, seed, memory_budget, error_limit)
-        given.check_choices(worker_kind, on_error, streams=streams)
+        apart = worker_init_fn is not None or multiprocessing_context is not None
+        given.check_choices(worker_kind, on_error, streams=streams, apart=apart)
         given.check_share(rank, world_size, orders=orders, streams=streams)
         samples = RowDataset(dataset) if isinstance(dataset, (Mapping, tuple)) else dataset
         given.check_dataset(samples)
+        given.check_kind("executor", executor, PersistentExecutor)
+        given.check_kind("generator", generator, torch.Generator)
         if executor is not None and worker_kind == "auto":
             worker_kind = "threads"
             num_workers = executor.max_workers if num_workers is None else num_workers
@@ -107,8 +111,8 @@ class ReferenceLoader(Epochs[T_co]):
                 samples, shuffle=self.shuffle, seed=seed or 0, rank=rank or 0, world_size=world_size or 1
             )
             shuffle = None
-        apart = num_workers is None and (worker_kind == "processes" or multiprocessing_context is not None)
-        num_workers = usable_cores() if apart else num_workers
+        if num_workers is None and (worker_kind == "processes" or multiprocessing_context is not None):
+            num_workers = 1 if streams else usable_cores()  # each process gives the whole of a stream
         persists = bool(num_workers) if persistent_workers is None else persistent_workers
         super().__init__(
             samples,  # type: ignore[arg-type]  # torch itself takes anything with __getitem__
@@ -168,6 +172,7 @@ class ReferenceLoader(Epochs[T_co]):
             self._engine = engines.gather(columns, self._workers)
             self.num_workers = self._engine.buffers.plan.workers
         elif route == "processes":
+            given.check_budget(self.memory_budget, self.num_workers)
             self._engine = engines.processes(self.num_workers)
         elif route == "auto" and self.on_error == "raise":
             self._engine = engines.auto()
@@ -176,7 +181,7 @@ class ReferenceLoader(Epochs[T_co]):
             self.num_workers = self._engine.buffers.plan.workers
         self._policy = SkipPolicy(self.error_limit, 0)
         on_device = partial(Mover, self.device, memory_budget=self.memory_budget, pin_memory=self._pins)
-        self._mover = on_device() if self.device != "cpu" else None
+        self._mover = on_device() if str(self.device) != "cpu" else None
         self._fills = isinstance(dataset, RowDataset) and dataset.columns is None  # it is being pre-loaded
         self._as_begun = self._settable()
         _log.info("%r", self)

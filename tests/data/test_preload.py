@@ -388,7 +388,7 @@ class TestPickled:
         assert torch.equal(torch.cat(list(ReferenceLoader(copy, 3))), WANTED)
 
     def test_while_it_is_filled_the_copy_has_all_that_it_claims_and_fetches_the_rest(self, monkeypatch):
-        monkeypatch.setattr(preload.Preloaded, "_fill_in", lambda self: self._fill(range(50)))
+        monkeypatch.setattr(preload, "_fill_in", lambda own: own()._fill(range(50)))
         preloaded = optimize(Rows(), background=True)
         preloaded._thread.join()
 
@@ -450,11 +450,13 @@ def test_by_default_half_of_the_available_memory_may_be_taken(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("make", [str, lambda i: (row(i), "x"), lambda i: {"x": None}, lambda i: object()])
+@pytest.mark.parametrize(
+    "make", [str, lambda i: (row(i), "x"), lambda i: {"x": None}, lambda i: object(), lambda i: {}]
+)
 def test_what_no_array_holds_is_refused(make):
     assert refusal(Counted(make)) == (
-        "the samples have parts of no fixed size, such as strings, which no array holds. "
-        "Encode them as numbers, or load from the dataset itself."
+        "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
+        "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
     )
 
 
@@ -495,7 +497,7 @@ def test_a_sample_unlike_the_first_is_refused_with_its_index(make, where, expect
     with pytest.raises(DataError) as caught:
         preloaded.wait()
     assert str(caught.value) == (
-        f"sample {bad} differs from sample 0{where}: expected {expected}, but {came} came. "
+        f"sample {bad} does not fit what holds sample 0{where}: expected {expected}, but {came} came. "
         "Make all samples alike, so that one array holds each field, or load from the dataset itself."
     )
     assert refusal(Counted(lambda i: make(i == bad))) == str(caught.value)
@@ -513,3 +515,39 @@ def test_an_error_of_the_dataset_comes_out_with_its_sample():
     assert refusal(Counted(make), ZeroDivisionError) == (
         "integer division or modulo by zero\nraised in stage pre-load, for sample 7"
     )
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+@pytest.mark.parametrize("number", [1 << 63, 1 << 70, -(1 << 63) - 1])
+def test_a_number_that_no_tensor_holds_is_refused(bad, number):
+    assert refusal(Counted(lambda i: number if i == bad else i, 5)) == (
+        f"sample {bad} does not fit what holds sample 0: expected int64, but {number} came. "
+        "Make all samples alike, so that one array holds each field, or load from the dataset itself."
+    )
+
+
+@pytest.mark.parametrize("dataset", [{"x": np.zeros(3)}, (np.zeros(3),), iter([]), 5], ids=repr)
+def test_what_is_no_map_style_dataset_is_refused(dataset):
+    assert refusal(dataset).startswith(
+        "what is pre-loaded must be a map-style dataset with __len__ and __getitem__, but "
+        f"{type(dataset).__name__} came."
+    )
+
+
+@pytest.mark.parametrize("budget", [0, -1, 1.5, "1G", True])
+def test_a_budget_that_is_no_number_of_bytes_is_refused(budget):
+    assert refusal(Counted(row), memory_budget=budget) == (
+        f"memory_budget must be a whole number of bytes from 1 up, but {budget!r} came."
+    )
+
+
+def test_one_that_is_dropped_while_it_is_filled_stops(filling):
+    dataset = Gated(row)
+    preloaded = optimize(dataset, background=True)
+    assert dataset.reached.wait(PATIENCE_S)
+    gone, thread = weakref.ref(preloaded), preloaded._thread
+    del preloaded
+    dataset.gate.set()
+    thread.join(PATIENCE_S)
+    assert gone() is None
+    assert max(dataset.asked) < 2 * CHUNK

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, TensorDataset, default_collate, get_worker_info
 
-from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data import PersistentExecutor, optimize
 from pytest_loaderperf.data.order import epoch_order
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
+from pytest_loaderperf.loader import ReferenceLoader
 
 SAMPLES, BATCH_SIZE, SEED = 203, 3, 5  # a short last batch, and enough batches for several in one chunk
 FEATURES = np.arange(SAMPLES * 2, dtype=np.float32).reshape(SAMPLES, 2)
@@ -27,6 +27,8 @@ Batches = list[list[int]]
 
 class Rows:
     """The rows of ``features`` as a map-style dataset, which raises at sample ``bad``."""
+
+    process_safe = True
 
     def __init__(self, features: np.ndarray) -> None:
         self.features = torch.from_numpy(features)

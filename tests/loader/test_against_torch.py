@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from pytest_loaderperf.data import ArrayDataset
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
+from pytest_loaderperf.data import ArrayDataset, PersistentExecutor
+from pytest_loaderperf.loader import ReferenceLoader
 
 SOURCES = {
     "dict": lambda x, y: {"x": x, "y": y},

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from pytest_loaderperf.data import PersistentExecutor
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader, engines
+from pytest_loaderperf.loader import ReferenceLoader, engines
 
 ROWS = np.zeros((10, 2), np.float32)
 
@@ -189,3 +190,75 @@ class TestWorkers:
     @pytest.mark.parametrize("worker_kind, depth", [("threads", 2), ("processes", 4)])
     def test_samples_are_fetched_ahead_by_one_batch_a_thread_and_by_two_a_process_as_in_torch(self, worker_kind, depth):
         assert ReferenceLoader([0] * 100, 2, num_workers=2, worker_kind=worker_kind).prefetch_depth == depth
+
+
+class Words:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return index
+
+
+@pytest.mark.parametrize(
+    "arguments, expected, came",
+    [
+        ({"executor": 3}, "executor must be a pytest_loaderperf.data.executor.PersistentExecutor", "3"),
+        ({"generator": 3}, "generator must be a torch._C.Generator", "3"),
+        ({"device": "gpu"}, "device must be 'cpu', 'cuda' or 'cuda:N'", "'gpu'"),
+        ({"device": "cuda:-1"}, "device must be 'cpu', 'cuda' or 'cuda:N'", "'cuda:-1'"),
+        ({"device": None}, "device must be 'cpu', 'cuda' or 'cuda:N'", "None"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(arguments, expected, came):
+    with pytest.raises(DataError) as caught:
+        ReferenceLoader(Words(), **arguments)
+    assert str(caught.value) == f"{expected}, but {came} came."
+
+
+def test_a_torch_device_may_be_given():
+    assert next(iter(ReferenceLoader(Words(), 4, device=torch.device("cpu")))).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("argument", [{"worker_init_fn": print}, {"multiprocessing_context": "spawn"}])
+def test_what_is_for_processes_is_refused_with_threads(argument):
+    with pytest.raises(DataError) as caught:
+        ReferenceLoader(Words(), worker_kind="threads", num_workers=1, **argument)
+    assert str(caught.value) == (
+        "worker_init_fn and multiprocessing_context are for worker processes, but worker_kind='threads' came. "
+        "Leave them out, or choose worker_kind='processes'."
+    )
+
+
+@pytest.mark.parametrize("workers", [{"num_workers": 1}, {"worker_kind": "processes"}])
+def test_a_budget_that_processes_cannot_keep_to_is_refused(workers):
+    with pytest.raises(DataError) as caught:
+        ReferenceLoader(Words(), memory_budget=1000, **workers)
+    assert str(caught.value) == (
+        "memory_budget=1000 cannot bound what worker processes prefetch, for the size of their batches shows too late. "
+        'Leave one of the two out, or choose worker_kind="threads".'
+    )
+
+
+@pytest.mark.parametrize("size", [5, 10**6, 10**12])
+@pytest.mark.parametrize("arguments", [{}, {"sampler": [3, 1, 1, 0]}, {"memory_budget": 1000}], ids=str)
+def test_a_batch_larger_than_the_arrays_takes_no_more_memory_than_they(size, arguments):
+    with ReferenceLoader(np.arange(4.0), size, **arguments) as loader:
+        (batch,) = loader
+        assert batch.tolist() == ([3.0, 1.0, 1.0, 0.0] if "sampler" in arguments else [0.0, 1.0, 2.0, 3.0])
+        assert loader.memory.batch == 32
+
+
+def test_processes_left_open_are_one_for_an_iterable_dataset():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(range(4))
+
+    with ReferenceLoader(Stream(), 2, worker_kind="processes") as loader:
+        assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]
+
+
+def test_an_arrow_array_is_gathered_from_like_any_other():
+    pa = pytest.importorskip("pyarrow")
+    for source in (pa.array([1.5, 2.5, 3.5]), pa.chunked_array([[1.5, 2.5, 3.5]])):
+        assert torch.cat(list(ReferenceLoader(source, 2))).tolist() == [1.5, 2.5, 3.5]

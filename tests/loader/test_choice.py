@@ -342,7 +342,7 @@ def test_what_fails_after_another_epoch_chose_it_stays_chosen(monkeypatch, caplo
 def test_without_another_choice_nothing_is_timed(monkeypatch, caplog):
     trials = Trials(monkeypatch, 10e-3)
     assert trials.choice.engine is trials.here
-    assert decisions(caplog) == ["auto: the consumer's thread: there is no other choice here"]
+    assert decisions(caplog) == ["auto: the consumer's thread: nothing else is said to be safe"]
     assert list(trials.epoch(3)) == [0, 1, 2]
     assert trials.here.parts == 1
 
@@ -365,6 +365,8 @@ def test_close_closes_the_engines_that_were_made(monkeypatch):
 
 class Sleeper:
     """A dataset of numbers that take a few milliseconds each, without the interpreter's lock."""
+
+    process_safe = True
 
     def __init__(self, samples=120):
         self.samples = samples
@@ -456,6 +458,12 @@ def candidates(dataset, **arguments):
         return list(engine._others) if isinstance(engine, Choice) else None
 
 
+class Plain(Sleeper):
+    """May hold an open file, which processes would share, or draw from a generator, which each of them has."""
+
+    process_safe = False
+
+
 class ThreadSafe(Sleeper):
     thread_safe = True
 
@@ -463,7 +471,9 @@ class ThreadSafe(Sleeper):
 @pytest.mark.parametrize(
     "dataset, arguments, others",
     [
+        (Plain(), {}, []),
         (Sleeper(), {}, ["processes"]),
+        (Sleeper(), {"memory_budget": 1 << 20}, []),
         (ThreadSafe(), {}, ["threads", "processes"]),
         (ThreadSafe(), {"num_workers": 0}, None),
         (ThreadSafe(), {"num_workers": 2}, None),
@@ -471,9 +481,19 @@ class ThreadSafe(Sleeper):
         (Stream(), {}, None),
         (torch.zeros(4), {}, None),
     ],
-    ids=["map-style", "thread-safe", "no workers", "workers", "threads", "iterable", "tensor"],
+    ids=[
+        "map-style",
+        "process-safe",
+        "process-safe under a budget",
+        "thread-safe",
+        "no workers",
+        "workers",
+        "threads",
+        "iterable",
+        "tensor",
+    ],
 )
-def test_only_map_style_datasets_of_which_nothing_was_said_are_tried(two_cores, dataset, arguments, others):
+def test_only_what_a_map_style_dataset_says_it_bears_is_tried(two_cores, dataset, arguments, others):
     assert candidates(dataset, **arguments) == others
 
 

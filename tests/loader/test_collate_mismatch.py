@@ -14,7 +14,7 @@ from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.collate import Collate
 
 ALIKE = "Make the samples alike in the dataset, or pass a collate_fn."
-RAGGED = 'Pass ragged="pad" or ragged="list", or a collate_fn.'
+RAGGED = 'Pass collate_fn=Collate(ragged="pad"), or "list", or one of your own.'
 
 
 class Point(NamedTuple):

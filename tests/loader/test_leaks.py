@@ -29,6 +29,8 @@ SAMPLES, BATCH_SIZE, BAD = 6, 2, 3
 class Numbers:
     """Pairs of index and a row; one of them raises if ``fails``."""
 
+    process_safe = True
+
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from pytest_loaderperf.data import ArrayDataset
+from pytest_loaderperf.data import ArrayDataset, PersistentExecutor
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
+from pytest_loaderperf.loader import ReferenceLoader
 
 X = np.arange(200, dtype=np.float32).reshape(100, 2)
 Y = np.arange(100)
@@ -31,7 +31,8 @@ DATASETS = {
 PREAMBLE = """
 import faulthandler, gc, os, signal, threading, time
 import numpy as np, torch
-from pytest_loaderperf.loader import PersistentExecutor, ReferenceLoader
+from pytest_loaderperf.data import PersistentExecutor
+from pytest_loaderperf.loader import ReferenceLoader
 
 class Slow:
     def __len__(self):

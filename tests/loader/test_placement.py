@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pytest_loaderperf.loader import PersistentExecutor
+from pytest_loaderperf.data import PersistentExecutor
 from pytest_loaderperf.loader.placement import Placement, _current_cpu
 from pytest_loaderperf.loader.prefetch import Prefetcher
 

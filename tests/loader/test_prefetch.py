@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_loaderperf.loader import PersistentExecutor
+from pytest_loaderperf.data import PersistentExecutor
 from pytest_loaderperf.loader.prefetch import Prefetcher
 
 TIMEOUT_S = 10

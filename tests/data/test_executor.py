@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from pytest_loaderperf.data import PersistentExecutor
+from pytest_loaderperf.data import executor as module
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.loader import PersistentExecutor
-from pytest_loaderperf.loader import executor as module
 
 CLOSED = "this executor is closed. Make a new PersistentExecutor, or close it later."
 
@@ -192,7 +192,7 @@ EXITS = {
 def test_the_interpreter_exits_while_the_executor_is(state):
     script = f"""
 import faulthandler, threading, time
-from pytest_loaderperf.loader import PersistentExecutor
+from pytest_loaderperf.data import PersistentExecutor
 faulthandler.dump_traceback_later(30, exit=True)
 started = threading.Event()
 def work():
@@ -224,7 +224,7 @@ def test_in_a_forked_child_the_executor(child):
     script = f"""
 import os, signal
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.loader import PersistentExecutor
+from pytest_loaderperf.data import PersistentExecutor
 executor = PersistentExecutor(2)
 executor.submit(int).result()
 child = os.fork()
