@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.data import workload
-from pytest_loaderperf.loader.transfer import CudaRuntime, Decision, Transfer, pinned_empty
+from pytest_loaderperf.loader.transfer import CudaRuntime, Decision, pinned_empty, transferred
 
 pytestmark = [
     pytest.mark.cuda,
@@ -74,7 +74,7 @@ def test_copies_reach_the_bandwidth_of_pinned_memory(pinned):
         for i, batch in enumerate(ready(pinned)):
             places[i % len(places)].copy_(batch, non_blocking=True)
 
-    moved, copied = in_turns(lambda: drained(Transfer(ready(pinned), CudaRuntime(), AHEAD)), limit)
+    moved, copied = in_turns(lambda: drained(transferred(ready(pinned), CudaRuntime(), AHEAD)), limit)
     assert ratio("H2D, of pinned copies", moved, copied) >= 0.95
 
 
@@ -92,7 +92,7 @@ def test_a_step_somewhat_longer_than_a_copy_hides_it(pinned):
             torch.cuda._sleep(step_cycles)  # noqa: SLF001 torch's own tests do so: it keeps the device busy
 
     loop, alone = in_turns(
-        lambda: steps(Transfer(ready(pinned), CudaRuntime(), AHEAD)), lambda: steps(repeat(None, BATCHES))
+        lambda: steps(transferred(ready(pinned), CudaRuntime(), AHEAD)), lambda: steps(repeat(None, BATCHES))
     )
     assert ratio("AU, step 1.2 x the copy", loop, alone) >= 0.99
 
