@@ -77,7 +77,12 @@ def _bench(options: argparse.Namespace) -> int:
         print(line.text)
     if options.json is not None:
         result = result_document(
-            machine=machine_facts(), commit=head_commit(), alpha=DEFAULT_ALPHA, runs=[document], partial=False
+            machine=machine_facts(),
+            commit=head_commit(),
+            base_commit=None,
+            alpha=DEFAULT_ALPHA,
+            runs=[document],
+            partial=False,
         )
         try:
             write_json(result, options.json)

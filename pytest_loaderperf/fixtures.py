@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,8 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     from pytest_loaderperf.session import session_of
 
     session = session_of(request.config)
-    options = session.options(**marker_keywords(request.node))
+    keywords = marker_keywords(request.node)
+    against_ref = keywords.pop("against", None)
     runs: list[Run] = []
 
     def start(
@@ -34,6 +36,11 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         count: Callable[[Any], int] | None = None,
         dataset_nbytes: int | None = None,
     ) -> Run:
+        make_base = partial(session.base_side, request.config, request.node.nodeid, len(runs), against_ref)
+        options = session.options(**keywords, make_base=make_base)
+        if session.serve is not None:
+            served: Run = session.serve(make_loader, options, count)
+            return served
         with session.progress:
             name = request.node.nodeid if not runs else f"{request.node.nodeid} #{len(runs) + 1}"
             run = Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes, name=name)

@@ -29,6 +29,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    session_of(session.config).files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
     if not session.config.option.collectonly and not any(map(measures, session.items)):
         if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
             return  # under xdist the controller collects nothing; what was measured is checked at the end
@@ -67,6 +68,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     own = session_of(session.config)
     for run in list(own.open_runs):
         run.close()  # an interrupt may keep a fixture from its end
+    own.close_bases()
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_KEY] = own.documents

@@ -13,7 +13,7 @@ from pytest_loaderperf.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.report import run_document
 from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.run import Run
-from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE
+from pytest_loaderperf.sources import AGAINST, BASE, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
 
 _SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
@@ -26,7 +26,7 @@ def document_of(run: Run) -> dict[str, Any]:
     sides: list[dict[str, Any]] = [
         {
             "name": name,
-            "kind": type(side.loader).__name__,
+            "kind": getattr(side, "loader_kind", type(side.loader).__name__),
             "loader": describe(side.loader),
             "rebuilt": side.rebuildable,
             "metrics": _metrics(run, name, unit_side),
@@ -35,6 +35,8 @@ def document_of(run: Run) -> dict[str, Any]:
     ]
     if AGAINST in rounds.sides:
         _put(sides[0]["metrics"], "against_ratio", run.ratio(LOADER, AGAINST), ONE)
+    if BASE in rounds.sides:
+        _put(sides[0]["metrics"], "base_ratio", run.ratio(LOADER, BASE), ONE)
     return run_document(
         nodeid=run.name,
         sides=sides,

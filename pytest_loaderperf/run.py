@@ -37,11 +37,11 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
-from pytest_loaderperf.measurement.rounds import restore_threads
+from pytest_loaderperf.measurement.conditions import restore_threads
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, limit_text
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.report import explain
-from pytest_loaderperf.sources import AGAINST, LOADER, ROOFLINE, check_separate, epoch_batches, named
+from pytest_loaderperf.sources import AGAINST, BASE, LOADER, ROOFLINE, check_separate, epoch_batches, named
 from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
@@ -137,6 +137,14 @@ class Run(Measured):
         if isinstance(self._against, Mapping):
             return {name: Measured(self, name, f"against[{name!r}].") for name in self._against}
         return Measured(self, AGAINST, "against.")
+
+    @property
+    def base(self) -> Measured:
+        """The same test's loader at the commit of ``--loaderperf-against``. Raises ClaimError where none was named."""
+        if BASE not in self.rounds.sides:
+            self.options.progress("building base")
+            self.rounds.add(self.options.make_base())
+        return Measured(self, BASE, "base.")
 
     @property
     def roofline(self) -> Measured:

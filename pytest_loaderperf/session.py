@@ -14,6 +14,9 @@ from pytest_loaderperf.progress import Progress
 from pytest_loaderperf.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_loaderperf.base import Base, BaseSide
     from pytest_loaderperf.options import Options
     from pytest_loaderperf.run import Run
 
@@ -31,9 +34,19 @@ class LoaderPerfSession:
     documents: list[Document] = field(default_factory=list)
     steal_before_seconds: float = 0.0
     json_error: str | None = None
+    serve: Callable[..., Any] | None = None  # in the child process that another commit's loaders live in
+    files: list[Path] = field(default_factory=list)  # of the tests that measure
+    base_commit: str | None = None
+    _bases: dict[str, Base] = field(default_factory=dict)
     _next_alpha: Callable[[], float] | None = None
 
-    def options(self, budget: object = None, device: object = None, timeout: object = None) -> Options:
+    def options(
+        self,
+        budget: object = None,
+        device: object = None,
+        timeout: object = None,
+        make_base: Callable[[], Any] | None = None,
+    ) -> Options:
         """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
         from pytest_loaderperf.options import Options, alpha_shares
         from pytest_loaderperf.units import as_seconds
@@ -52,7 +65,37 @@ class LoaderPerfSession:
             progress=self.progress.show,
             abandon=self.abandon,
             on_close=self.keep,
+            **({} if make_base is None else {"make_base": make_base}),
         )
+
+    def base_side(self, config: pytest.Config, nodeid: str, call: int, against: object) -> BaseSide:
+        """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
+        from pytest_loaderperf.base import Base, NoBaseError
+        from pytest_loaderperf.sources import BASE
+
+        ref = self.settings.against if against is None else str(against)
+        if ref is None:
+            pytest.skip("run.base needs a commit to pair with: --loaderperf-against=REF")
+        if ref not in self._bases:
+            self.progress.show(f"checking out {ref}")
+            arguments = [
+                f"--import-mode={config.getoption('importmode')}",
+                f"--loaderperf-device={self.settings.device}",
+            ]
+            arguments += [f"--override-ini=loaderperf_timeout={self.settings.timeout_seconds}"]
+            arguments += [f"--override-ini={entry}" for entry in config.getoption("override_ini") or ()]
+            arguments += ["-n0"] if config.pluginmanager.has_plugin("xdist") else []
+            self._bases[ref] = Base(ref, config.rootpath, self.files, arguments, self.settings.timeout_seconds)
+            self.base_commit = self._bases[ref].worktree.commit
+        try:
+            return self._bases[ref].side(nodeid, call, BASE)
+        except NoBaseError as error:
+            pytest.skip(str(error))
+
+    def close_bases(self) -> None:
+        """End the children and remove their worktrees. May be called twice."""
+        while self._bases:
+            self._bases.popitem()[1].close()
 
     def abandon(self, report: str) -> None:
         """Save what there is before the process ends in the middle of a loader that never returns."""
@@ -77,7 +120,12 @@ class LoaderPerfSession:
 
         machine = machine_facts() | {"steal_seconds": self.steal_seconds()}
         return result_document(
-            machine=machine, commit=head_commit(), alpha=self.settings.alpha, runs=self.documents, partial=partial
+            machine=machine,
+            commit=head_commit(),
+            base_commit=self.base_commit,
+            alpha=self.settings.alpha,
+            runs=self.documents,
+            partial=partial,
         )
 
     def steal_seconds(self) -> float:

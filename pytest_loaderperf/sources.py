@@ -8,7 +8,7 @@ from typing import Any
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Side
 
-LOADER, AGAINST, ROOFLINE = "loader", "against", "roofline"
+LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
 
 
 def named(against: object) -> dict[str, object]:
@@ -17,10 +17,10 @@ def named(against: object) -> dict[str, object]:
         return {}
     if not isinstance(against, Mapping):
         return {AGAINST: against}
-    if not against or any(not isinstance(name, str) or name in (LOADER, ROOFLINE) for name in against):
+    if not against or any(not isinstance(name, str) or name in (LOADER, BASE, ROOFLINE) for name in against):
         raise LoaderError(
             f"against= takes a loader, a factory, or a mapping from names to them, but the names {list(against)} came. "
-            f"Expected at least one string, and neither {LOADER!r} nor {ROOFLINE!r}."
+            f"Expected at least one string, and none of {LOADER!r}, {BASE!r} and {ROOFLINE!r}."
         )
     return dict(against)
 

@@ -3,9 +3,10 @@
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
+from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.rounds import Key, Round, Rounds
-from pytest_loaderperf.measurement.side import Side
+from pytest_loaderperf.measurement.side import ShortEpochError, Side
 from pytest_loaderperf.measurement.stages import stage_shares
 from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watchdog
 
@@ -14,10 +15,12 @@ __all__ = [
     "Exit",
     "Key",
     "Kind",
+    "Record",
     "Resources",
     "Roofline",
     "Round",
     "Rounds",
+    "ShortEpochError",
     "Side",
     "Start",
     "Steady",

@@ -6,14 +6,12 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
+from pytest_loaderperf.measurement.conditions import restore_threads
 from pytest_loaderperf.measurement.kinds import Kind, Steady
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, ShortEpochError, Side
@@ -49,18 +47,25 @@ class Rounds:
     """Measures ``sides`` in rounds, each with ``torch_threads``; keeps every record; ``close()`` closes the sides."""
 
     def __init__(self, sides: Mapping[str, Side], torch_threads: int) -> None:
-        self.sides = sides
+        self.sides: dict[str, Side] = {}
         self.done: list[Round] = []
         self.seconds = 0.0
         self.never_idle: set[str] = set()
-        self._batch_seconds = {name: _probe(side) for name, side in sides.items()}
-        for name, side in sides.items():
-            side.slow = self._batch_seconds[name] > _SLOW_SECONDS
-        self._since_build = dict.fromkeys(sides, 0)
-        self._seconds_since_build = dict.fromkeys(sides, 0.0)
+        self._batch_seconds: dict[str, float] = {}
+        self._since_build: dict[str, int] = {}
+        self._seconds_since_build: dict[str, float] = {}
+        for side in sides.values():
+            self.add(side)
         self._last: str | None = None
         self._threads = torch_threads
         self._order = random.Random()  # noqa: S311 no secret depends on it
+
+    def add(self, side: Side) -> None:
+        """Measure one side more from now on: or what has the same methods."""
+        self._batch_seconds[side.name] = _probe(side)
+        side.slow = self._batch_seconds[side.name] > _SLOW_SECONDS
+        self._since_build[side.name], self._seconds_since_build[side.name] = 0, 0.0
+        self.sides[side.name] = side
 
     def observe(self, keys: Sequence[Key]) -> Round:
         """Measure one round of ``keys`` and keep it."""
@@ -87,9 +92,7 @@ class Rounds:
         records: dict[Key, Record] = {}
         for key in self._order.sample(list(keys), len(keys)):
             self._quieten()
-            restore_threads(self._threads)
-            with _collector_off():
-                records[key] = key.kind.observe(self.sides[key.side], batches)
+            records[key] = self.sides[key.side].observe(key.kind, batches, self._threads)
             self._last = key.side
         return records
 
@@ -163,20 +166,3 @@ def _probe(side: Side) -> float:
             f"{side.warmup_batches + MIN_TRIAL_BATCHES}. Use more samples, a smaller batch_size, or fewer workers."
         )
     return max(1, statistics.median(latencies)) / 1e9
-
-
-def restore_threads(torch_threads: int) -> None:
-    """Put torch's number of threads back where a loader has changed it; setting it anew would start threads."""
-    if torch.get_num_threads() != torch_threads:
-        torch.set_num_threads(torch_threads)
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -10,6 +10,7 @@ import psutil
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
+from pytest_loaderperf.measurement.conditions import equal_conditions
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
 from pytest_loaderperf.measurement.watchdog import Watchdog
@@ -110,6 +111,11 @@ class Side:
         """Release iterator and loader. May be called twice."""
         self.drop_epoch()
         self.loader = None
+
+    def observe(self, kind: Any, batches: int, torch_threads: int) -> Any:
+        """One record of ``kind``, under the conditions that are the same for every side."""
+        with equal_conditions(torch_threads):
+            return kind.observe(self, batches)
 
     def start(self) -> StartRecord:
         """Begin a new epoch and take its first batch."""

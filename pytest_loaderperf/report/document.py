@@ -67,14 +67,20 @@ def run_document(
 
 
 def result_document(
-    *, machine: Mapping[str, object], commit: str | None, alpha: float, runs: Sequence[Document], partial: bool
+    *,
+    machine: Mapping[str, object],
+    commit: str | None,
+    base_commit: str | None,
+    alpha: float,
+    runs: Sequence[Document],
+    partial: bool,
 ) -> Document:
     """The whole result. ``partial`` says that the run was interrupted before its end."""
     return {
         "schema": SCHEMA,
         "machine": dict(machine),
         "commit": commit,
-        "base_commit": None,
+        "base_commit": base_commit,
         "alpha": alpha,
         "partial": partial,
         "runs": list(runs),

@@ -1,0 +1,269 @@
+"""``run.base``: the same test at another commit, in a child process, in the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from pytest_loaderperf.worktree import BaseError, Worktree
+
+LOADER = """
+import time
+
+PAUSE_S = {pause_s}
+
+class Loader:
+    def __iter__(self):
+        for _ in range(200):
+            time.sleep(PAUSE_S)
+            yield [0, 1]
+"""
+TEST = """
+from mydata import Loader
+
+def test_speed(loaderperf):
+    run = loaderperf(Loader)
+    assert run.throughput >= 0.9 * run.base.throughput
+"""
+SLOW, FAST = 0.004, 0.001
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def project(pytester):
+    """A repository of a loader and its test, committed with files of ``base``; then ``head`` is written over them."""
+
+    def make(base, head):
+        for files in (base, head):
+            for name, text in files.items():
+                path = pytester.path / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            if files is base:
+                git(pytester.path, "init")
+                git(pytester.path, "add", ".")
+                git(pytester.path, "commit", "-m", "base")
+        return pytester
+
+    return make
+
+
+def run(pytester, *arguments, against="HEAD"):
+    named = [f"--loaderperf-against={against}"] if against else []
+    return pytester.runpytest_subprocess(
+        "--loaderperf", *named, "--loaderperf-budget=6", "-p", "no:cacheprovider", "-rs", *arguments
+    )
+
+
+def nothing_is_left(pytester):
+    left = list((pytester.path / ".loaderperf").glob("base-*"))
+    return not left and len(git(pytester.path, "worktree", "list").splitlines()) == 1
+
+
+def files(pause_s, test=TEST):
+    return {"mydata.py": LOADER.format(pause_s=pause_s), "test_mydata.py": test}
+
+
+@pytest.mark.parametrize("head_s, base_s, word", [(SLOW, FAST, "FAIL"), (FAST, SLOW, "PASS")])
+def test_uncommitted_changes_are_held_against_the_commit(project, head_s, base_s, word):
+    pytester = project(files(base_s), files(head_s))
+    result = run(pytester, "--loaderperf-json=result.json")
+    result.stdout.fnmatch_lines([f"*{word}  throughput >= 0.9 * base.throughput*"])
+    assert result.ret == (word == "FAIL")
+    document = json.loads((pytester.path / "result.json").read_text())
+    assert document["base_commit"] == git(pytester.path, "rev-parse", "HEAD")
+    (measured,) = document["runs"]
+    assert (measured["metrics"]["base_ratio"]["value"] < 1) == (word == "FAIL")
+    assert nothing_is_left(pytester)
+
+
+def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
+    result = run(project(files(FAST), {}), against=None)
+    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-against=REF"])
+    result.assert_outcomes(skipped=1)
+
+
+def test_a_test_or_a_file_that_the_commit_lacks_is_new_and_no_failure(project):
+    head = {"test_mydata.py": TEST + TEST.replace("test_speed", "test_other"), "test_new.py": TEST}
+    result = run(project(files(FAST), head))
+    result.stdout.fnmatch_lines(["*new: no base: HEAD (*) has no test test_mydata.py::test_other"])
+    result.stdout.fnmatch_lines(["*new: no base: HEAD (*) has no test test_new.py::test_speed"])
+    result.assert_outcomes(passed=1, skipped=2)
+
+
+def test_fixtures_parameters_and_a_source_folder_are_those_of_the_commit(project):
+    test = """
+import pytest
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_speed(loaderperf, make_loader, times):
+    run = loaderperf(lambda: make_loader(times))
+    assert run.throughput <= 0.5 * run.base.throughput
+"""
+    conftest = """
+import sys, pytest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "src"))
+
+@pytest.fixture
+def make_loader():
+    from mypkg.mydata import Loader
+    import mypkg.mydata
+    mypkg.mydata.PAUSE_S = {pause_s}
+    return lambda times: Loader()
+"""
+    base = {
+        "src/mypkg/__init__.py": "",
+        "src/mypkg/mydata.py": LOADER.format(pause_s=0),
+        "tests/test_it.py": test,
+        "conftest.py": conftest.format(pause_s=FAST),
+    }
+    result = run(project(base, {"conftest.py": conftest.format(pause_s=SLOW)}))
+    result.assert_outcomes(passed=2)
+
+
+def test_the_second_call_of_a_test_is_paired_with_the_second(project):
+    test = """
+from mydata import Loader
+
+def slow():
+    import mydata
+    mydata.PAUSE_S = {pause_s}
+    return Loader()
+
+def test_speed(loaderperf):
+    first = loaderperf(Loader)
+    assert first.throughput >= 1
+    second = loaderperf(slow)
+    assert second.throughput >= 2 * second.base.throughput
+"""
+    base = files(FAST, test.format(pause_s=5 * SLOW))
+    result = run(project(base, {"test_mydata.py": test.format(pause_s=FAST)}))
+    result.assert_outcomes(passed=1)
+
+
+def test_data_that_git_does_not_track_are_found(project):
+    test = TEST.replace("def test", "from pathlib import Path\n\ndef test").replace(
+        "    run =", '    assert Path("data/numbers.txt").read_text() == "1"\n    run ='
+    )
+    base = files(FAST, test) | {".gitignore": "data/\n"}
+    result = run(project(base, {"data/numbers.txt": "1", "mydata.py": LOADER.format(pause_s=SLOW)}))
+    result.stdout.fnmatch_lines(["*FAIL  throughput >= 0.9 * base.throughput*"])
+
+
+BROKEN = {
+    "does not import": ({"mydata.py": "import no_such_module\n"}, "*test_mydata.py cannot be collected there.*"),
+    "fails before its loader": (
+        {"test_mydata.py": TEST.replace("    run =", "    raise ValueError('once broken')\n    run =")},
+        "*ended without calling loaderperf(...) at all.*",
+    ),
+    "has a factory that raises": (
+        {"mydata.py": "def Loader():\n    raise ValueError('once broken')\n"},
+        "*factory Loader() raised ValueError: once broken*",
+    ),
+    "dies": ({"mydata.py": "import os\ndef Loader():\n    os._exit(7)\n"}, "*its process ended (status 7) before*"),
+    "hangs": (
+        {"mydata.py": "import time\ndef Loader():\n    time.sleep(600)\n"},
+        "*the loader hangs: nothing came for 2 s in stage 'base: building the loader'*",
+    ),
+    "prints garbage": (
+        {"mydata.py": "import os\nos.write(1, bytes(range(256)))\ndef Loader():\n    os._exit(7)\n"},
+        "*its process ended (status 7) before*",
+    ),
+}
+
+
+@pytest.mark.parametrize("base, words", BROKEN.values(), ids=BROKEN)
+def test_a_commit_whose_test_is_broken_is_an_error_that_names_it_and_the_others_go_on(project, base, words):
+    other = {"other.py": LOADER.format(pause_s=SLOW), "test_other.py": TEST.replace("mydata", "other")}
+    ini = {"pytest.ini": "[pytest]\nloaderperf_timeout = 2\n"}
+    pytester = project(files(FAST) | other | ini | base, files(FAST) | {"other.py": LOADER.format(pause_s=FAST)})
+    result = run(pytester, *(["test_other.py", "test_mydata.py"] if "dies" in words or "ended (" in words else []))
+    result.stdout.fnmatch_lines([words])
+    result.stdout.fnmatch_lines(["*HEAD (*"])
+    result.assert_outcomes(failed=1, passed=1)
+    assert nothing_is_left(pytester)
+
+
+def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
+    test = "import sys\nsys.path.insert(0, {top!r})\nsys.modules.pop('mydata', None)" + TEST
+    made = project(files(FAST), {})
+    (made.path / "test_mydata.py").write_text(test.format(top=str(made.path)))
+    git(made.path, "commit", "-am", "by an absolute path")
+    result = run(made)
+    result.stdout.fnmatch_lines(["*1 modules do not come from the other commit's files*mydata from*"])
+    result.assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize(
+    "against, words",
+    [
+        (
+            "no-such",
+            "--loaderperf-against expects a commit, branch or tag, but 'no-such' is none here. See `git branch*",
+        ),
+        ("origin/main", "*Fetch it first: `git fetch origin main`."),
+        ("--upload-pack=x", "*but '--upload-pack=x' is none here*"),
+    ],
+)
+def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, against, words):
+    result = run(project(files(FAST), {}), against=against)
+    result.stdout.fnmatch_lines([f"*{words}"])
+    result.assert_outcomes(failed=1)
+
+
+class TestWorktree:
+    def test_a_shallow_clone_is_told_how_to_fetch(self, project, tmp_path):
+        source = project(files(FAST), files(SLOW)).path
+        git(source, "commit", "-am", "more")
+        git(tmp_path, "clone", "--depth=1", f"file://{source}", "clone")
+        with pytest.raises(
+            BaseError, match="This clone is shallow: fetch more of the history, `git fetch --unshallow`"
+        ):
+            Worktree("HEAD~1", tmp_path / "clone")
+
+    def test_outside_a_repository_there_is_nothing_to_compare_with(self, tmp_path):
+        with pytest.raises(BaseError, match=r"needs a git repository, but .* is in none"):
+            Worktree("HEAD", tmp_path)
+
+    def test_without_git_it_says_so(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(BaseError, match=r"needs git, but there is none on the PATH\. Install git\."):
+            Worktree("HEAD", tmp_path)
+
+    def test_what_killed_runs_left_is_removed_and_what_others_use_stays(self, project):
+        path = project(files(FAST), {}).path
+        killed, used = (path / ".loaderperf" / f"base-0123456789ab-{pid}" for pid in (2**22 + 1, os.getppid()))
+        for folder in (killed, used):
+            git(path, "worktree", "add", "--detach", str(folder), "HEAD")
+        made = Worktree("HEAD", path)
+        assert [killed.exists(), used.exists(), made.path.exists()] == [False, True, True]
+        made.close()
+        made.close()
+        assert not made.path.exists()
+        assert git(path, "status", "--porcelain") == ""
+
+    def test_a_checkout_that_cannot_be_written_is_an_error(self, project):
+        path = project(files(FAST), {}).path
+        (path / ".loaderperf").write_text("in the way")
+        with pytest.raises(
+            BaseError, match=r"which cannot be written \(.*\)\. Run in a checkout"
+        ):
+            Worktree("HEAD", path)
+
+    def test_a_locked_index_does_not_matter(self, project):
+        path = project(files(FAST), {}).path
+        (path / ".git" / "index.lock").write_text("")
+        made = Worktree("HEAD", path)
+        assert (made.path / "mydata.py").exists()
+        made.close()
