@@ -1,0 +1,125 @@
+"""This machine's false-alarm rate and power: claims whose truth is known, measured and judged as any other."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pytest_loaderperf.options import Options
+from pytest_loaderperf.run import Run
+
+THRESHOLD = 0.97  # of the claim "throughput >= 0.97 x against.throughput"
+EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)  # slowdowns beyond the threshold
+NOISE_PROCESSES = 2
+_OPERATIONS = 1000  # a batch of the other side: some 150 us, in steps of a thousandth
+_OPERATION_FLOATS = 256
+_BATCHES = 2000  # an epoch
+_BURNER = """
+import random, time
+while True:
+    end_s = time.perf_counter() + random.expovariate(1 / 0.5)
+    while time.perf_counter() < end_s:
+        pass
+    time.sleep(random.expovariate(1))
+"""
+
+
+class KnownWork:
+    """A loader of which a batch is ``operations`` equal copies: its throughput is in inverse proportion to them."""
+
+    def __init__(self, operations: int) -> None:
+        self._operations = range(operations)
+        self._source, self._batch = np.zeros(_OPERATION_FLOATS, np.float32), np.zeros(_OPERATION_FLOATS, np.float32)
+
+    def __len__(self) -> int:
+        return _BATCHES
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        copy, source, batch = np.copyto, self._source, self._batch
+        for _ in range(_BATCHES):
+            for _ in self._operations:
+                copy(batch, source)
+            yield batch
+
+
+@dataclass
+class Row:
+    """What became of the claims on loaders that are slower than the threshold allows by ``effect``; None: an A/A run.
+
+    ``seconds``: from the first build to the verdict, the confirmation of a FAIL included.
+    """
+
+    effect: float | None
+    outcomes: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def true_ratio(self) -> float:
+        """Throughput against the other side's."""
+        return 1.0 if self.effect is None else THRESHOLD / (1 + self.effect)
+
+    def share(self, outcome: str, within_s: float = float("inf")) -> float:
+        """The share of claims that came out so, within so many seconds."""
+        hits = [o == outcome and s <= within_s for o, s in zip(self.outcomes, self.seconds, strict=True)]
+        return sum(hits) / len(hits)
+
+    @property
+    def median_s(self) -> float:
+        """Seconds that half of the claims took at most."""
+        return statistics.median(self.seconds)
+
+
+def calibrate(
+    claims: int,
+    effects: Sequence[float],
+    *,
+    alpha: float,
+    budget_seconds: float,
+    noise: bool,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
+    """``claims`` claims for an A/A run and for each of ``effects``, in random order; with ``noise``, beside a load."""
+    rows = [Row(None), *map(Row, effects)]
+    order = rows * claims
+    random.Random(0).shuffle(order)  # noqa: S311 no secret depends on it
+    with _noise() if noise else _quiet():
+        for done, row in enumerate(order):
+            progress(f"claim {done + 1} of {len(order)}")
+            began_s = time.perf_counter()
+            row.outcomes.append(_judged(row.true_ratio, alpha, budget_seconds))
+            row.seconds.append(time.perf_counter() - began_s)
+    return rows
+
+
+def _judged(true_ratio: float, alpha: float, budget_seconds: float) -> str:
+    options = Options(budget_seconds=budget_seconds, next_alpha=lambda: alpha)
+    operations = round(_OPERATIONS / true_ratio)
+    with Run(lambda: KnownWork(operations), lambda: KnownWork(_OPERATIONS), options=options) as run:
+        claim: Any = run.throughput >= THRESHOLD * run.against.throughput
+        return str(claim.ruling.outcome)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _noise() -> Iterator[None]:
+    """Processes that burn a core for some 0.5 s and rest for some 1 s, by turns."""
+    burners = [subprocess.Popen([sys.executable, "-c", _BURNER]) for _ in range(NOISE_PROCESSES)]  # noqa: S603 our own
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
