@@ -12,16 +12,8 @@ from typing import Any, Self
 import torch
 
 from pytest_loaderperf.claims import Records, test_of
-from pytest_loaderperf.data.columns import as_columns
 from pytest_loaderperf.errors import ClaimError, LoaderError
-from pytest_loaderperf.judge import (
-    ExactTest,
-    Outcome,
-    Test,
-    Verdict,
-    quantile,
-    quantile_interval,
-)
+from pytest_loaderperf.judge import ExactTest, Outcome, Test, Verdict, quantile, quantile_interval
 from pytest_loaderperf.measurement import (
     DEFAULT_TIMEOUT_SECONDS,
     Exit,
@@ -41,7 +33,16 @@ from pytest_loaderperf.measurement.conditions import restore_threads
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, limit_text
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.report import explain
-from pytest_loaderperf.sources import AGAINST, BASE, LOADER, ROOFLINE, check_separate, epoch_batches, named
+from pytest_loaderperf.sources import (
+    AGAINST,
+    BASE,
+    LOADER,
+    ROOFLINE,
+    check_separate,
+    dataset_nbytes,
+    epoch_batches,
+    named,
+)
 from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
@@ -161,17 +162,7 @@ class Run(Measured):
         """
         if self._dataset_nbytes is not None:
             return self._dataset_nbytes
-        side = self.rounds.sides[LOADER]
-        dataset = getattr(side.loader, "dataset", None)
-        columns = as_columns(dataset)
-        try:
-            samples = len(columns) if columns is not None else len(dataset)  # type: ignore[arg-type]
-        except TypeError:
-            raise LoaderError(
-                f"run.dataset_nbytes: the loader of type {type(side.loader).__name__} has no dataset with a length. "
-                "Give its size: loaderperf(make_loader, dataset_nbytes=...)."
-            ) from None
-        return round(samples * side.batch_nbytes / side.batch_samples)
+        return dataset_nbytes(self.rounds.sides[LOADER])
 
     def _records(self, key: Key) -> list[Any]:
         side = self.rounds.sides[key.side]

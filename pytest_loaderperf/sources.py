@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_loaderperf.data.columns import as_columns
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Side
 
@@ -41,3 +42,17 @@ def check_separate(sides: Mapping[str, Side]) -> None:
             "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
             "Give factories, so that each side has a loader of its own."
         )
+
+
+def dataset_nbytes(side: Side) -> int:
+    """Bytes of all samples of a side's dataset, as they are delivered. Raises LoaderError where it has no length."""
+    dataset = getattr(side.loader, "dataset", None)
+    columns = as_columns(dataset)
+    try:
+        samples = len(columns) if columns is not None else len(dataset)  # type: ignore[arg-type]
+    except TypeError:
+        raise LoaderError(
+            f"run.dataset_nbytes: the loader of type {type(side.loader).__name__} has no dataset with a length. "
+            "Give its size: loaderperf(make_loader, dataset_nbytes=...)."
+        ) from None
+    return round(samples * side.batch_nbytes / side.batch_samples)

@@ -26,7 +26,7 @@ class Calibrated(Protocol):
 
 def calibration_lines(rows: Sequence[Calibrated]) -> list[str]:
     """One line a row, under a heading."""
-    lines = ["slowdown beyond the threshold   claims    FAIL    PASS  INCONCLUSIVE  median s   FAIL within 1 / 5 / 10 s"]
+    lines = ["slowdown beyond the threshold   claims    FAIL    PASS  INCONCLUSIVE  median s   FAIL in 1 / 5 / 10 s"]
     for row in rows:
         what = "none (A/A)" if row.effect is None else f"{row.effect:.1%}"
         shares = " / ".join(f"{row.share('FAIL', within_s):.1%}" for within_s in (1, 5, 10))
@@ -66,7 +66,9 @@ def draw_operating_curve(rows: Sequence[Calibrated], file: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise LoaderPerfError("a plot needs matplotlib, which is not installed: pip install matplotlib") from None
+        raise LoaderPerfError(
+            "a plot needs matplotlib, which is not installed: pip install 'pytest-loaderperf[report]'"
+        ) from None
     beyond = [row for row in rows if row.effect is not None]
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -256,9 +256,7 @@ class TestWorktree:
     def test_a_checkout_that_cannot_be_written_is_an_error(self, project):
         path = project(files(FAST), {}).path
         (path / ".loaderperf").write_text("in the way")
-        with pytest.raises(
-            BaseError, match=r"which cannot be written \(.*\)\. Run in a checkout"
-        ):
+        with pytest.raises(BaseError, match=r"which cannot be written \(.*\)\. Run in a checkout"):
             Worktree("HEAD", path)
 
     def test_a_locked_index_does_not_matter(self, project):
