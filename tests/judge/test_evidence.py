@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_loaderperf.judge import claim_alpha
 from pytest_loaderperf.judge.evidence import hits_needed, log_evidence_above, log_evidence_below
+from tests.judge import oracle
 
 CHANCES = [Fraction(1, 2), Fraction(1, 100), Fraction(1, 20), Fraction(19, 20), Fraction(99, 100)]
 FAR_BELOW_ONE = -3.0  # log e-values below may be rounded: their tail leaves the range of a float
@@ -19,13 +20,8 @@ COUNTS = [0, 1, 2, 3, 7, 20, 60, 150]
 
 
 def exact_log_evidence(hits: int, n: int, p0: Fraction) -> float:
-    """Log of the average over p in (p0, 1) of (p/p0)^hits ((1-p)/(1-p0))^misses, by rational antiderivative."""
-    misses = n - hits
-    integral = sum(
-        Fraction(math.comb(misses, j) * (-1) ** j, hits + j + 1) * (1 - p0 ** (hits + j + 1)) for j in range(misses + 1)
-    )
-    e_value = integral / ((1 - p0) * p0**hits * (1 - p0) ** misses)
-    return math.log(e_value.numerator) - math.log(e_value.denominator)
+    exact = oracle.e_value(hits, n, p0)
+    return math.log(exact.numerator) - math.log(exact.denominator)
 
 
 @pytest.mark.parametrize("p0", CHANCES, ids=str)

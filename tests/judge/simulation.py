@@ -1,0 +1,260 @@
+"""Generated series of pairs with known truth, and what the judge makes of thousands of them. No clock.
+
+``python -m tests.judge.simulation`` prints the tables of docs/verdicts.md.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+from scipy import signal, special
+
+from pytest_loaderperf.judge import claim_alpha
+from pytest_loaderperf.judge.betting import _BETS, _bets
+from pytest_loaderperf.judge.evidence import hits_needed, log_evidence_below
+from tests.judge.oracle import alarm_chance
+
+CLAIMS = 10_000
+PAIRS = 400
+FIRST_SHARE = claim_alpha(0.001, 0)
+SPREAD = 0.03  # standard deviation of a pair's log ratio
+THRESHOLD = 0.97
+ALPHAS = (0.05, 0.01)
+EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10)
+SPREADS = (0.03, 0.08)
+TRIALS, TRIAL_BATCHES = 200, 50
+SEED = 20240607
+
+Scenario = Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+def in_turns(rng: np.random.Generator, log_times: np.ndarray) -> np.ndarray:
+    """Log ratios (claims, pairs) of trials (claims, 2 x pairs) that follow each other; a coin orders each pair."""
+    first, second = log_times[:, 0::2], log_times[:, 1::2]
+    return np.where(rng.random(first.shape) < 0.5, first - second, second - first)
+
+
+def _white(rng, claims, pairs):
+    return rng.normal(0, SPREAD / math.sqrt(2), (claims, 2 * pairs))
+
+
+def gaussian(rng, claims, pairs):
+    """Every trial by itself."""
+    return in_turns(rng, _white(rng, claims, pairs))
+
+
+def heavy_tailed(rng, claims, pairs):
+    """Times whose logarithm has no variance: Student's t with 1.5 degrees of freedom."""
+    return in_turns(rng, 0.02 * rng.standard_t(1.5, (claims, 2 * pairs)))
+
+
+def drifting(rng, claims, pairs):
+    """A machine that becomes up to ten times as slow, or as fast."""
+    drift = rng.uniform(-1, 1, (claims, 1)) * np.linspace(0, math.log(10), 2 * pairs)
+    return in_turns(rng, drift + _white(rng, claims, pairs))
+
+
+def bursty(rng, claims, pairs):
+    """Stretches of 25 trials, one in five of them half as slow again and ten times as noisy."""
+    loud = np.repeat(rng.random((claims, math.ceil(2 * pairs / 25))) < 0.2, 25, axis=1)[:, : 2 * pairs]
+    return in_turns(rng, 0.4 * loud + _white(rng, claims, pairs) * np.where(loud, 10, 1))
+
+
+def periodic(rng, claims, pairs):
+    """A neighbour with a period of 2 to 50 trials: at 2 it always strikes the same place in a pair."""
+    periods, phases = 2 + rng.integers(0, 49, (claims, 1)), rng.uniform(0, 2 * math.pi, (claims, 1))
+    wave = 0.1 * np.sin(2 * math.pi * np.arange(2 * pairs) / periods + phases)
+    return in_turns(rng, wave + _white(rng, claims, pairs))
+
+
+def autocorrelated(rng, claims, pairs):
+    """Each trial takes over 95 % of what disturbed the one before."""
+    return in_turns(rng, signal.lfilter([1.0], [1.0, -0.95], _white(rng, claims, pairs), axis=1))
+
+
+def coarse_timer(rng, claims, pairs):
+    """A clock with ticks of 5 % of a trial: three pairs in five are tied."""
+    ticks = np.round(20 * np.exp(_white(rng, claims, pairs)))
+    return in_turns(rng, np.log(ticks))
+
+
+def one_sided_stalls(rng, claims, pairs):
+    """One trial in twenty of the loader, never of the other, takes twice to four times as long; the median is even."""
+    share, noise = 0.05, gaussian(rng, claims, pairs)
+    stalls = (rng.random((claims, pairs)) < share) * rng.uniform(math.log(2), math.log(4), (claims, pairs))
+    return noise - stalls - SPREAD * special.ndtri((0.5 - share) / (1 - share))
+
+
+def layout_shifts(rng, claims, pairs):
+    """Each side is up to a few percent off (2 %, standard deviation), drawn anew when it is rebuilt: every 8 pairs."""
+    offsets = rng.normal(0, 0.02 * math.sqrt(2), (claims, math.ceil(pairs / 8)))
+    return gaussian(rng, claims, pairs) + np.repeat(offsets, 8, axis=1)[:, :pairs]
+
+
+def layout_for_good(rng, claims, pairs):
+    """The like, but drawn once, for loaders that cannot be rebuilt."""
+    return gaussian(rng, claims, pairs) + rng.normal(0, 0.02 * math.sqrt(2), (claims, 1))
+
+
+def one_sided_moods(rng, claims, pairs):
+    """For 16 pairs at a time, one stretch in twenty, the loader alone is slower by half; the median is even."""
+    share, noise = 0.05, gaussian(rng, claims, pairs)
+    moods = np.repeat(rng.random((claims, math.ceil(pairs / 16))) < share, 16, axis=1)[:, :pairs]
+    return noise - 0.4 * moods - SPREAD * special.ndtri((0.5 - share) / (1 - share))
+
+
+# Whatever came before, a pair at the threshold falls on either side with the same chance: the promise holds.
+FAIR: list[Scenario] = [
+    gaussian,
+    heavy_tailed,
+    drifting,
+    bursty,
+    periodic,
+    autocorrelated,
+    coarse_timer,
+    one_sided_stalls,
+]
+# What strikes one side alone, and lasts: nothing is promised at the threshold, only some way above it.
+LASTING: list[Scenario] = [layout_shifts, layout_for_good, one_sided_moods]
+
+
+@cache
+def hits_that_settle(pairs, alpha):
+    """At each number of pairs from 0 on, how many on one side settle a claim."""
+    return [hits_needed(n, 0.5, -math.log(alpha)) for n in range(pairs + 1)]
+
+
+@cache
+def fair_rate(pairs, alpha):
+    """The exact chance of a false alarm where every pair is a fair coin."""
+    return float(alarm_chance(hits_that_settle(pairs, alpha)))
+
+
+def first_looks(log_ratios, needed, alpha, *, at_least=True):
+    """For each series, the number of pairs at which it passes, and at which it fails; pairs + 1: never."""
+    pairs, limit = log_ratios.shape[1], math.log(needed)
+    enough = np.array(hits_that_settle(pairs, alpha)[1:])
+    above, below = (_first(sides.cumsum(axis=1) >= enough) for sides in (log_ratios > limit, log_ratios < limit))
+    return (above, below) if at_least else (below, above)
+
+
+def _first(settled):
+    return np.where(settled.any(axis=1), settled.argmax(axis=1) + 1, settled.shape[1] + 1)
+
+
+def alarms(log_ratios, needed, alpha):
+    """Which series fail."""
+    passes, fails = first_looks(log_ratios, needed, alpha)
+    return fails < passes
+
+
+def fails_of_slower(effect, spread, *, claims=2000, alpha=FIRST_SHARE):
+    """The number of pairs at which each claim fails where a loader is ``effect`` slower than the threshold allows.
+
+    ``spread`` is the standard deviation of a pair's log ratio.
+    """
+    noise = gaussian(np.random.default_rng(SEED), claims, PAIRS) * (spread / SPREAD)
+    passes, fails = first_looks(noise + math.log1p(-effect), 1.0, alpha)
+    return np.where(fails < passes, fails, PAIRS + 1)
+
+
+def slow_batches(rng, claims, trials, *, size=TRIAL_BATCHES, burst=10, share=0.01):
+    """Slow batches of each trial (claims, trials): ``share`` of all, ``burst`` at a time, also from trial to trial."""
+    starts = rng.random((claims, trials * size + burst), dtype=np.float32) < -math.expm1(math.log1p(-share) / burst)
+    started = starts.cumsum(axis=1, dtype=np.int16)
+    slow = started[:, burst:] > started[:, :-burst]
+    return slow.reshape(claims, trials, size).sum(axis=2)
+
+
+def percentile_looks(slow, size, allowed, alpha):
+    """As ``first_looks``, in trials of ``size`` batches, for a percentile: from the slow batches of each trial."""
+    enough = -math.log(alpha)
+    growth = np.log1p(_bets(allowed) * (np.arange(size + 1)[:, None] / size - allowed))
+    log_wealth, in_all = np.zeros((len(slow), _BETS)), np.zeros(len(slow), dtype=int)
+    passed, failed = np.zeros(slow.shape, dtype=bool), np.zeros(slow.shape, dtype=bool)
+    for trial, seen in enumerate(slow.T):
+        log_wealth += growth[seen]
+        failed[:, trial] = np.logaddexp.reduce(log_wealth, axis=1) - math.log(_BETS) >= enough
+        in_all += seen
+        passed[:, trial] = log_evidence_below(in_all, size * (trial + 1), allowed) >= enough
+    return _first(passed), _first(failed)
+
+
+def _table(head: str, rows: Iterator[str]) -> str:
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows, ""])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _fair_rows() -> Iterator[str]:
+    exact = " | ".join(f"{_percent(fair_rate(PAIRS, alpha))} | " for alpha in ALPHAS)
+    yield f"| fair coin, exact | {exact} |"
+    for scenario in FAIR:
+        series = scenario(np.random.default_rng(SEED), CLAIMS, PAIRS)
+        rates = [alarms(series, needed, alpha).mean() for alpha in ALPHAS for needed in (1.0, THRESHOLD)]
+        yield f"| {_name(scenario)} | {' | '.join(map(_percent, rates))} |"
+
+
+def _lasting_rows() -> Iterator[str]:
+    for scenario in LASTING:
+        for alpha in (*ALPHAS, FIRST_SHARE):
+            rates = [rate for needed in (1.0, THRESHOLD) for rate in confirmed_rates(scenario, needed, alpha)]
+            yield f"| {_name(scenario)} | {alpha:g} | {' | '.join(map(_percent, rates))} |"
+
+
+def confirmed_rates(scenario, needed, alpha):
+    """Share of claims that fail once, and share that fail again in as many new pairs."""
+    series = scenario(np.random.default_rng(SEED), CLAIMS, 2 * PAIRS)
+    once, again = (alarms(half, needed, alpha) for half in np.hsplit(series, 2))
+    return once.mean(), (once & again).mean()
+
+
+def _power_rows() -> Iterator[str]:
+    for effect in EFFECTS:
+        looks = [fails_of_slower(effect, spread) for spread in SPREADS]
+        cells = [f"{_percent((fails <= PAIRS).mean())} | {_until(fails, PAIRS)}" for fails in looks]
+        yield f"| {_percent(effect)} | {' | '.join(cells)} |"
+
+
+def _percentile_rows() -> Iterator[str]:
+    for share in (0.01, 0.02, 0.03, 0.05, 0.1):
+        slow = slow_batches(np.random.default_rng(SEED), 2000, TRIALS, share=share)
+        passes, fails = percentile_looks(slow, TRIAL_BATCHES, 0.01, FIRST_SHARE)
+        rates = [
+            _percent((first < np.minimum(other, TRIALS + 1)).mean())
+            for first, other in [(fails, passes), (passes, fails)]
+        ]
+        yield f"| {_percent(share)} | {' | '.join(rates)} | {_until(fails, TRIALS)} |"
+
+
+def _until(looks: np.ndarray, most: int) -> str:
+    median = np.median(looks)
+    return f"{median:.0f}" if median <= most else f"over {most}"
+
+
+def _name(scenario: Scenario) -> str:
+    return scenario.__name__.replace("_", " ")
+
+
+def main() -> None:
+    """Print all tables."""
+    columns = " | ".join(f"alpha {alpha:g}: claimed 1 | claimed {THRESHOLD}" for alpha in ALPHAS)
+    lasting = f"claimed 1 | confirmed | claimed {THRESHOLD} | confirmed"
+    power = " | ".join(f"spread {100 * spread:.0f} %: caught | pairs" for spread in SPREADS)
+    tables = [
+        _table(f"| noise | {columns} |", _fair_rows()),
+        _table(f"| noise | alpha | {lasting} |", _lasting_rows()),
+        _table(f"| slower than allowed by | {power} |", _power_rows()),
+        _table("| slow batches | FAIL | PASS | trials to FAIL |", _percentile_rows()),
+    ]
+    sys.stdout.write("\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()
