@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_loaderperf.errors import LoaderError, LoaderHangError
 from pytest_loaderperf.measurement import Kind, Record, ShortEpochError
+from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import StartRecord, SteadyRecord
 from pytest_loaderperf.worktree import BaseError, Worktree
 
@@ -211,9 +212,9 @@ class BaseSide:
         self._slow = slow
         self._ask("slow", slow)
 
-    def observe(self, kind: Kind, batches: int, torch_threads: int) -> Record:
+    def observe(self, kind: Kind, batches: int, conditions: Conditions) -> Record:
         """One record of ``kind``."""
-        record: Record = self._ask("observe", kind, batches, torch_threads)
+        record: Record = self._ask("observe", kind, batches, conditions)
         return record
 
     def start(self) -> StartRecord:

@@ -29,7 +29,7 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
-from pytest_loaderperf.measurement.conditions import restore_threads
+from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, limit_text
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.report import explain
@@ -79,7 +79,7 @@ class Run(Measured):
         self._dataset_nbytes = dataset_nbytes
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
-        self._torch_threads = torch.get_num_threads()
+        self._conditions = Conditions.now()
         torch.ones(_PARALLEL_ELEMENTS).sum()  # torch's own threads start now, and are not taken for a loader's
         sides: dict[str, Side] = {}
         try:
@@ -91,7 +91,7 @@ class Run(Measured):
         except BaseException:
             for side in sides.values():
                 side.close()
-            restore_threads(self._torch_threads)
+            self._conditions.restore()
             self._watchdog.close()
             raise
 
@@ -112,7 +112,7 @@ class Run(Measured):
             if side.iterator is None:
                 side.start()
         check_separate(sides)
-        self._rounds = Rounds(sides, self._torch_threads)
+        self._rounds = Rounds(sides, self._conditions)
         self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:

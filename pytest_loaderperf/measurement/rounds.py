@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
-from pytest_loaderperf.measurement.conditions import restore_threads
+from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.kinds import Kind, Steady
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, ShortEpochError, Side
@@ -44,9 +44,9 @@ class Round:
 
 
 class Rounds:
-    """Measures ``sides`` in rounds, each with ``torch_threads``; keeps every record; ``close()`` closes the sides."""
+    """Measures ``sides`` in rounds, each under ``conditions``; keeps every record; ``close()`` closes the sides."""
 
-    def __init__(self, sides: Mapping[str, Side], torch_threads: int) -> None:
+    def __init__(self, sides: Mapping[str, Side], conditions: Conditions) -> None:
         self.sides: dict[str, Side] = {}
         self.done: list[Round] = []
         self.seconds = 0.0
@@ -57,7 +57,7 @@ class Rounds:
         for side in sides.values():
             self.add(side)
         self._last: str | None = None
-        self._threads = torch_threads
+        self._conditions = conditions
         self._order = random.Random()  # noqa: S311 no secret depends on it
 
     def add(self, side: Side) -> None:
@@ -92,7 +92,7 @@ class Rounds:
         records: dict[Key, Record] = {}
         for key in self._order.sample(list(keys), len(keys)):
             self._quieten()
-            records[key] = self.sides[key.side].observe(key.kind, batches, self._threads)
+            records[key] = self.sides[key.side].observe(key.kind, batches, self._conditions)
             self._last = key.side
         return records
 
@@ -142,7 +142,7 @@ class Rounds:
         """Close every side. May be called twice."""
         for side in self.sides.values():
             side.close()
-        restore_threads(self._threads)
+        self._conditions.restore()
         gc.collect()
 
 

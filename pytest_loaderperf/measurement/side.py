@@ -10,7 +10,7 @@ import psutil
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
-from pytest_loaderperf.measurement.conditions import equal_conditions
+from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
 from pytest_loaderperf.measurement.watchdog import Watchdog
@@ -112,9 +112,9 @@ class Side:
         self.drop_epoch()
         self.loader = None
 
-    def observe(self, kind: Any, batches: int, torch_threads: int) -> Any:
-        """One record of ``kind``, under the conditions that are the same for every side."""
-        with equal_conditions(torch_threads):
+    def observe(self, kind: Any, batches: int, conditions: Conditions) -> Any:
+        """One record of ``kind``, under ``conditions``, the same for every side."""
+        with conditions.hold():
             return kind.observe(self, batches)
 
     def start(self) -> StartRecord:

@@ -10,6 +10,7 @@ import torch
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Key, Rounds, Side, Steady, Watchdog, rounds
+from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import StartRecord
 
 X = torch.zeros(4, 8)
@@ -34,7 +35,7 @@ def make_rounds(monkeypatch):
 
     def make(**sources):
         sides = {name: Side(name, source, watchdog, count=None, deliver=None) for name, source in sources.items()}
-        made.append(Rounds(sides, torch.get_num_threads()))
+        made.append(Rounds(sides, Conditions.now()))
         return made[-1]
 
     yield make
