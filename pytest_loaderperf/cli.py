@@ -75,7 +75,7 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.measurement import machine_facts
     from pytest_loaderperf.options import DEFAULT_ALPHA, Options
     from pytest_loaderperf.progress import Progress
-    from pytest_loaderperf.report import result_document, table_lines
+    from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
     from pytest_loaderperf.results import document_of, head_commit
     from pytest_loaderperf.run import Run
 
@@ -88,7 +88,7 @@ def _bench(options: argparse.Namespace) -> int:
     with progress, Run(resolve(options.loader), against, options=bench_options, name=options.loader) as run:
         run.look_until(options.budget)
         document = document_of(run)
-    for line in table_lines([document], width):
+    for line in [*table_lines([document], width), *disturbance_lines([document])]:
         print(line.text)
     if options.json is not None:
         result = result_document(

@@ -104,7 +104,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
     terminalreporter.section("loaderperf")
     width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
-    summary = summary_lines(own.documents, own.settings.alpha, own.steal_seconds())
+    summary = summary_lines(own.documents, own.settings.alpha)
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
     if own.json_error:

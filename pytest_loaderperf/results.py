@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf.measurement import Key
+from pytest_loaderperf.measurement import Key, disturbance
 from pytest_loaderperf.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.report import run_document
 from pytest_loaderperf.report.document import metric_entry
@@ -45,6 +45,7 @@ def document_of(run: Run) -> dict[str, Any]:
         stages=run.stages,
         verdicts=run.verdicts,
         seconds=rounds.seconds,
+        disturbed=disturbance([(seen.seconds, seen.counters) for seen in rounds.done], rounds.machine.cpus),
         notes=_notes(run),
     )
 

@@ -1,6 +1,7 @@
 """The measure layer: sides, rounds and raw records."""
 
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
+from pytest_loaderperf.measurement.disturbance import Disturbance, disturbance
 from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
 from pytest_loaderperf.measurement.record import Record
@@ -12,6 +13,7 @@ from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watc
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
+    "Disturbance",
     "Exit",
     "Key",
     "Kind",
@@ -27,6 +29,7 @@ __all__ = [
     "Step",
     "Watchdog",
     "delivery",
+    "disturbance",
     "machine_facts",
     "resolve_device",
     "stage_shares",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.disturbance import Counters, Machine, grown
 from pytest_loaderperf.measurement.kinds import Kind, Steady
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, ShortEpochError, Side
@@ -37,10 +38,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One record for each key, measured in one go that took ``seconds``."""
+    """One record for each key, measured in one go that took ``seconds``, and what the machine did in these."""
 
     records: Mapping[Key, Record]
     seconds: float
+    counters: Counters
 
 
 class Rounds:
@@ -58,6 +60,7 @@ class Rounds:
             self.add(side)
         self._last: str | None = None
         self._conditions = conditions
+        self.machine = Machine(conditions.cpus)
         self._order = random.Random()  # noqa: S311 no secret depends on it
 
     def add(self, side: Side) -> None:
@@ -69,7 +72,7 @@ class Rounds:
 
     def observe(self, keys: Sequence[Key]) -> Round:
         """Measure one round of ``keys`` and keep it."""
-        began_s = time.perf_counter()
+        began_s, before = time.perf_counter(), self.machine.read()
         names = list(dict.fromkeys(key.side for key in keys))
         for name in names:
             self._rebuild_if_due(self.sides[name])
@@ -80,8 +83,9 @@ class Rounds:
             except ShortEpochError:  # now the length of the epoch is known, and a shorter trial fits
                 if tries_left == 0:
                     raise
+        counters = grown(before, self.machine.read())
         took_s = time.perf_counter() - began_s
-        self.done.append(Round(records, took_s))
+        self.done.append(Round(records, took_s, counters))
         self.seconds += took_s
         for name in names:
             self._since_build[name] += 1

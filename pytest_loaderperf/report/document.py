@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_loaderperf.judge import Verdict
+from pytest_loaderperf.measurement import Disturbance
 
 SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
@@ -48,6 +49,7 @@ def run_document(
     stages: Mapping[str, float],
     verdicts: Sequence[Verdict],
     seconds: float,
+    disturbed: Disturbance,
     notes: Sequence[str],
 ) -> Document:
     """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
@@ -62,6 +64,9 @@ def run_document(
         "claims": [claim_entry(verdict) for verdict in verdicts],
         "findings": [],
         "seconds": round(seconds, 3),
+        "disturbed": disturbed.share,
+        "disturbed_by": dict(disturbed.causes),
+        "disturbance": dict(disturbed.totals),
         "notes": list(notes),
     }
 

@@ -17,7 +17,7 @@ _GAP = "  "
 _LEAST_LABEL = 12
 _WIDE = 100  # columns of a terminal from which every column of the table is shown
 _SMALL_SHARE = 0.1  # shown with one more digit below
-_NOTABLE_STEAL = 0.02  # of the measuring time
+_NOTABLE = 0.05  # of the measuring time: less changes no verdict
 _COLORS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
@@ -114,7 +114,7 @@ def _fit(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def summary_lines(runs: Sequence[Document], alpha: float, steal_seconds: float) -> list[TableLine]:
+def summary_lines(runs: Sequence[Document], alpha: float) -> list[TableLine]:
     """What came of the claims as a whole, and what disturbed them."""
     verdicts = Counter(claim["verdict"] for run in runs for claim in run["claims"])
     claims = verdicts.total()
@@ -131,6 +131,26 @@ def summary_lines(runs: Sequence[Document], alpha: float, steal_seconds: float) 
         lines.append(
             TableLine("INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may", "yellow")
         )
-    if spent and steal_seconds / spent > _NOTABLE_STEAL:
-        lines.append(TableLine(f"the machine was taken away for {time_text(steal_seconds)} (steal time)", "yellow"))
-    return lines
+    return lines + disturbance_lines(runs)
+
+
+_CAUSES = {
+    "stolen": "stolen time",
+    "other_processes": "other processes",
+    "cpu_quota": "the container's CPU limit",
+    "throttled": "thermal throttling",
+}
+
+
+def disturbance_lines(runs: Sequence[Document]) -> list[TableLine]:
+    """Which share of the measuring was disturbed and by what, where that is worth a line."""
+    told = [run for run in runs if run["disturbed"] is not None]
+    seconds = sum(run["seconds"] for run in told)
+    if not seconds:
+        return []
+    by = {name: sum(run["disturbed_by"].get(name, 0) * run["seconds"] for run in told) / seconds for name in _CAUSES}
+    share = sum(by.values())
+    if share <= _NOTABLE:
+        return []
+    causes = ", ".join(f"{_CAUSES[name]} {_percent(by[name])}" for name in _CAUSES if by[name])
+    return [TableLine(f"the machine was disturbed for {_percent(share)} of the measuring: {causes}", "yellow")]
