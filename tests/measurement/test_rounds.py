@@ -128,3 +128,12 @@ def test_an_epoch_shorter_than_a_trial_is_refused(make_rounds, batches):
 def test_the_shortest_epoch_that_holds_a_trial_is_measured(make_rounds):
     record = make_rounds(a=[X] * 5).observe([Key("a", Steady())]).records[Key("a", Steady())]
     assert len(record.latencies_ns) == 4
+
+
+def test_each_round_keeps_what_the_machine_did_meanwhile(make_rounds, monkeypatch):
+    measured, kind = make_rounds(a=[X] * 12), Noting()
+    readings = iter([{"stolen_ns": 5}, {"stolen_ns": 7}, {"stolen_ns": 100}, {"stolen_ns": 100, "busy_ns": 1}])
+    monkeypatch.setattr(measured.machine, "read", lambda: next(readings))
+    for _ in range(2):
+        measured.observe([Key("a", kind)])
+    assert [seen.counters for seen in measured.done] == [{"stolen_ns": 2}, {"stolen_ns": 0}]

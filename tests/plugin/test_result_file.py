@@ -36,7 +36,7 @@ MEASURING = """
         loaderperf([{"x": torch.zeros(4, 2)}] * 12)
 """
 TOP = {"schema", "machine", "commit", "base_commit", "alpha", "runs"}
-RUN = {"nodeid", "loader", "batch_size", "device", "metrics", "stages", "claims", "findings"}
+RUN = {"nodeid", "loader", "batch_size", "device", "metrics", "stages", "claims", "findings", "disturbed"}
 CLAIM = {"claim", "verdict", "estimate", "low", "high", "needed", "pairs", "seconds", "mde", "alpha"}
 MACHINE = {"cpu", "cores", "torch", "numpy", "pyarrow", "python", "gpu", "driver", "start_method", "container_limits"}
 UNITS = {
@@ -68,6 +68,9 @@ def test_the_result_holds_every_key_of_the_schema(pytester):
     first, failed, shared = document["runs"]
     for run in document["runs"]:
         assert set(run) >= RUN
+        assert set(run["disturbance"]) >= {"stolen_seconds", "other_cpu_seconds", "cpu_pressure_seconds"}
+        assert (run["disturbed"] is None) == (run["disturbed_by"] == {})
+        assert run["disturbed"] is None or 0 <= run["disturbed"] <= 1
         assert all(set(claim) >= CLAIM for claim in run["claims"])
         assert all(set(entry) == {"value", "unit", "low", "high", "n"} for entry in run["metrics"].values())
     assert {name: first["metrics"][name]["unit"] for name in UNITS} == UNITS

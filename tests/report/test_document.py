@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_loaderperf.judge import Outcome, PercentileTest, Ruling, SignTest, Verdict
+from pytest_loaderperf.measurement import Disturbance
 from pytest_loaderperf.report import result_document, run_document, write_json
 from pytest_loaderperf.report.document import claim_entry, metric_entry
 
@@ -22,7 +23,10 @@ def verdict(ruling=UNKNOWN, **changes):
     return Verdict(**(plain | changes), ruling=ruling)
 
 
-def document(*verdicts):
+QUIET = Disturbance(0.0, {"stolen": 0.0}, {"stolen_seconds": 0.0, "throttle_count": None})
+
+
+def document(*verdicts, disturbed=QUIET):
     metrics = {"throughput": metric_entry(412.5, 400.0, math.inf, 7, "samples/s")}
     one = run_document(
         nodeid="test_data.py::test_keeps_up",
@@ -32,9 +36,10 @@ def document(*verdicts):
         stages={"fetch": 0.75, "collate": 0.25},
         verdicts=verdicts,
         seconds=1.23456,
+        disturbed=disturbed,
         notes=["a note"],
     )
-    return result_document(machine={"cores": 2}, commit=None, alpha=0.001, runs=[one], partial=False)
+    return result_document(machine={"cores": 2}, commit=None, base_commit=None, alpha=0.001, runs=[one], partial=False)
 
 
 def test_the_document_holds_the_keys_of_the_schema():
@@ -47,6 +52,16 @@ def test_the_document_holds_the_keys_of_the_schema():
     assert {"claim", "verdict", "estimate", "low", "high", "needed", "pairs", "seconds", "mde", "alpha"} <= claim.keys()
     assert run["metrics"]["throughput"].keys() == {"value", "unit", "low", "high", "n"}
     assert (run["findings"], whole["partial"]) == ([], False)
+
+
+@pytest.mark.parametrize(
+    "disturbed",
+    [QUIET, Disturbance(0.34, {"stolen": 0.2, "other_processes": 0.14}, {}), Disturbance(None, {}, {"quota": None})],
+)
+def test_what_disturbed_a_run_is_written_as_it_was_found(disturbed):
+    [run] = document(disturbed=disturbed)["runs"]
+    assert (run["disturbed"], run["disturbed_by"]) == (disturbed.share, disturbed.causes)
+    assert run["disturbance"] == disturbed.totals
 
 
 def test_a_claim_is_written_with_its_figures():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_loaderperf.report import TableLine, summary_lines, table_lines
+from pytest_loaderperf.report import TableLine, disturbance_lines, summary_lines, table_lines
 
 
 def entry(value):
@@ -22,8 +22,9 @@ def claim(verdict="PASS", text="throughput >= 0.97 * against.throughput", **chan
     return plain | {"seconds": 0.84, "alpha": 0.0005} | changes
 
 
-def run(nodeid, sides, claims=(), notes=(), seconds=2.04):
-    return {"nodeid": nodeid, "sides": sides, "claims": list(claims), "notes": list(notes), "seconds": seconds}
+def run(nodeid, sides, claims=(), notes=(), seconds=2.04, **disturbed_by):
+    document = {"nodeid": nodeid, "sides": sides, "claims": list(claims), "notes": list(notes), "seconds": seconds}
+    return document | {"disturbed": sum(disturbed_by.values()) if disturbed_by else None, "disturbed_by": disturbed_by}
 
 
 RUNS = [
@@ -160,7 +161,7 @@ def test_without_runs_the_table_is_its_heading():
     ],
 )
 def test_the_summary_counts_verdicts_in_the_colour_of_the_worst(verdicts, text, color):
-    lines = summary_lines([run("t", [], [claim(verdict) for verdict in verdicts], seconds=4.0)], 0.001, 0.0)
+    lines = summary_lines([run("t", [], [claim(verdict) for verdict in verdicts], seconds=4.0)], 0.001)
     assert lines[0] == TableLine(f"{text}; 4.0 s spent measuring", color)
     assert lines[1].text == (
         f"false-alarm budget of the run: 0.001, of which its claims were given {0.0005 * len(verdicts):.2g}"
@@ -169,14 +170,35 @@ def test_the_summary_counts_verdicts_in_the_colour_of_the_worst(verdicts, text, 
     assert lines[2:] == [unsettled] * ("INCONCLUSIVE" in verdicts)
 
 
-@pytest.mark.parametrize("stolen, said", [(0.0, False), (0.19, False), (0.21, True)])
-def test_the_summary_says_when_two_percent_of_the_time_was_stolen(stolen, said):
-    lines = summary_lines([run("t", [], seconds=10.0)], 0.001, stolen)
-    assert (TableLine("the machine was taken away for 210 ms (steal time)", "yellow") in lines) is said
+@pytest.mark.parametrize(
+    "runs, text",
+    [
+        ([run("t", [], stolen=0.2, other_processes=0.14, throttled=0.0)], "34%: stolen time 20%, other processes 14%"),
+        (
+            [run("t", [], cpu_quota=0.5, throttled=0.25)],
+            "75%: the container's CPU limit 50%, thermal throttling 25%",
+        ),
+        # Longer runs weigh more, and those of which nothing is known count neither way.
+        (
+            [run("a", [], seconds=1.0, stolen=0.4), run("b", [], seconds=3.0, stolen=0.0), run("c", [])],
+            "10%: stolen time 10%",
+        ),
+        ([run("t", [], other_processes=0.051)], "5.1%: other processes 5.1%"),
+        ([run("t", [], other_processes=0.05)], ""),
+        ([run("t", [])], ""),
+        ([run("t", [], seconds=0.0, stolen=1.0)], ""),
+        ([], ""),
+    ],
+)
+def test_the_summary_says_how_much_of_the_measuring_was_disturbed_and_by_what(runs, text):
+    text = text.replace("%:", "% of the measuring:", 1)
+    expected = [TableLine(f"the machine was disturbed for {text}", "yellow")] if text else []
+    assert disturbance_lines(runs) == expected
+    assert summary_lines(runs, 0.001)[2:] == expected
 
 
 def test_a_summary_of_nothing_divides_by_nothing():
-    assert summary_lines([], 0.001, 5.0)[0] == TableLine("no claims; 0.0 s spent measuring", "")
+    assert summary_lines([], 0.001)[0] == TableLine("no claims; 0.0 s spent measuring", "")
 
 
 @given(st.floats(0, 1e12), st.floats(1e-9, 1e4), st.integers(80, 200))
