@@ -171,7 +171,8 @@ def test_count_is_the_way_out_for_batches_without_a_countable_size():
 
 @pytest.mark.parametrize("against", [{}, {"loader": list}, {"roofline": list}, {3: list}])
 def test_names_of_other_sides_must_be_free_strings(against):
-    words = f"the names {list(against)} came. Expected at least one string, and none of 'loader', 'base' and 'roofline'."
+    expected = "Expected at least one string, and none of 'loader', 'base' and 'roofline'."
+    words = f"the names {list(against)} came. {expected}"
     with pytest.raises(LoaderError, match=re.escape(words)):
         measure(lambda: GOOD, against=against)
 

@@ -51,8 +51,9 @@ def test_a_run_that_does_not_measure_imports_no_heavy_library(pytester, argument
 
 def test_help_and_markers_name_every_option(pytester):
     result = pytester.runpytest_inprocess("--help")
-    names = ["loaderperf", "loaderperf-budget=SECONDS", "loaderperf-alpha=P", "loaderperf-against=REF", "loaderperf-json=FILE"]
-    result.stdout.fnmatch_lines_random([f"*--{name}*" for name in names])
+    names = ["", "-budget=SECONDS", "-alpha=P", "-against=REF", "-json=FILE"]
+    result.stdout.fnmatch_lines_random([f"*--loaderperf{name}*" for name in names])
     result.stdout.fnmatch_lines_random(["*loaderperf_timeout *"])
     markers = pytester.runpytest_inprocess("--markers")
-    markers.stdout.fnmatch_lines("@pytest.mark.loaderperf(against=ref, budget=seconds, device=name, timeout=seconds): *")
+    keywords = "against=ref, budget=seconds, device=name, timeout=seconds"
+    markers.stdout.fnmatch_lines(f"@pytest.mark.loaderperf({keywords}): *")
