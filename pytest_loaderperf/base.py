@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -64,7 +65,7 @@ class Base:
         command = [sys.executable, "-m", "pytest", "-p", "pytest_loaderperf.base_child", "--loaderperf"]
         command += ["-p", "no:cacheprovider", "--continue-on-collection-errors", f"--rootdir={root}", *arguments]
         environment = os.environ | {
-            DESCRIPTOR: f"{theirs.fileno()}:{os.getpid()}:{top}:{there}",
+            DESCRIPTOR: json.dumps([theirs.fileno(), os.getpid(), str(top), str(there)]),
             "PYTHONPATH": os.pathsep.join(_import_path(top, there)),
         }
         self._process = subprocess.Popen(  # noqa: S603 our own command
@@ -200,7 +201,7 @@ class BaseSide:
     @property
     def called(self) -> str:
         """The side in an error's words."""
-        return f"the {self.name} loader"
+        return f"the {self.name} loader at {self._base.called}"
 
     @property
     def slow(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -29,8 +30,8 @@ _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loade
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    descriptor, parent, top, there = os.environ.pop(DESCRIPTOR).split(":", 3)
-    server = Server(Connection(int(descriptor)), int(parent), Path(top), Path(there))
+    descriptor, parent, top, there = json.loads(os.environ.pop(DESCRIPTOR))
+    server = Server(Connection(descriptor), parent, Path(top), Path(there))
     config.pluginmanager.register(server, "loaderperf-base-server")
 
 

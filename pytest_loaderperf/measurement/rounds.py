@@ -65,8 +65,12 @@ class Rounds:
 
     def add(self, side: Side) -> None:
         """Measure one side more from now on: or what has the same methods."""
-        self._batch_seconds[side.name] = _probe(side)
-        side.slow = self._batch_seconds[side.name] > _SLOW_SECONDS
+        try:
+            self._batch_seconds[side.name] = _probe(side)
+            side.slow = self._batch_seconds[side.name] > _SLOW_SECONDS
+        except BaseException:
+            side.close()  # nobody else knows it yet
+            raise
         self._since_build[side.name], self._seconds_since_build[side.name] = 0, 0.0
         self.sides[side.name] = side
 

@@ -121,6 +121,13 @@ def growth(loader: Any, epoch: Callable[[Any], None]) -> dict[str, int]:
     return {name: counts[name] - before[name] for name in counts}
 
 
+def assert_nothing_grows(loader: Any, epoch: Callable[[Any], None]) -> None:
+    grown = growth(loader, epoch)
+    assert grown["threads"] <= 0
+    assert grown["files"] <= 0
+    assert grown["bytes"] < GROWTH_NBYTES
+
+
 def children() -> int:
     return len(psutil.Process().children())
 
@@ -144,20 +151,14 @@ def _every_batch_is_handed_over_and_buffered(monkeypatch):
 @pytest.mark.parametrize("make_dataset, arguments", PATHS.values(), ids=PATHS)
 def test_a_thousand_epochs_leave_nothing(make_dataset, arguments, epoch):
     with ReferenceLoader(make_dataset(fails=False), BATCH_SIZE, **arguments) as loader:
-        grown = growth(loader, epoch)
-    assert grown["threads"] <= 0
-    assert grown["files"] <= 0
-    assert grown["bytes"] < GROWTH_NBYTES
+        assert_nothing_grows(loader, epoch)
 
 
 @pytest.mark.parametrize("make_dataset, arguments", FAILING.values(), ids=FAILING)
 def test_a_thousand_epochs_that_fail_leave_nothing(make_dataset, arguments):
     limit = {"error_limit": 0} if "error_limit" in arguments else {}
     with ReferenceLoader(make_dataset(fails=True), BATCH_SIZE, **arguments | limit) as loader:
-        grown = growth(loader, failing)
-    assert grown["threads"] <= 0
-    assert grown["files"] <= 0
-    assert grown["bytes"] < GROWTH_NBYTES
+        assert_nothing_grows(loader, failing)
 
 
 @pytest.mark.parametrize("make_dataset, arguments", FAILING.values(), ids=FAILING)

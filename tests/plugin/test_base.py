@@ -176,6 +176,10 @@ BROKEN = {
         {"mydata.py": "import time\ndef Loader():\n    time.sleep(600)\n"},
         "*the loader hangs: nothing came for 5 s in stage 'base: building the loader'*",
     ),
+    "gives one batch": (
+        {"mydata.py": "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n"},
+        "*the base loader at HEAD (*) gives 1 batch an epoch*",
+    ),
     "prints garbage": (
         {"mydata.py": "import os\nos.write(1, bytes(range(256)))\ndef Loader():\n    os._exit(7)\n"},
         "*its process ended (status 7) before*",
