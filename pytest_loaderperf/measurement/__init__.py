@@ -1,7 +1,7 @@
 """The measure layer: sides, rounds and raw records."""
 
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
-from pytest_loaderperf.measurement.disturbance import Disturbance, disturbance
+from pytest_loaderperf.measurement.disturbance import Disturbance
 from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
 from pytest_loaderperf.measurement.record import Record
@@ -29,7 +29,6 @@ __all__ = [
     "Step",
     "Watchdog",
     "delivery",
-    "disturbance",
     "machine_facts",
     "resolve_device",
     "stage_shares",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import random
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -15,6 +18,16 @@ import torch
 def usable_cpus() -> frozenset[int]:
     """Numbers of the CPUs that this thread may run on; none where the system does not say."""
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+@contextmanager
+def collector_kept() -> Iterator[None]:
+    """After this block the garbage collector is on, or off, as it was before."""
+    was_on = gc.isenabled()
+    try:
+        yield
+    finally:
+        (gc.enable if was_on else gc.disable)()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,13 @@ class Conditions:
         """As they are."""
         return cls(torch.get_num_threads(), usable_cpus())
 
+    def on_one_cpu(self, order: random.Random) -> Conditions:
+        """The like on one of the CPUs, which is drawn: for sides in several processes, one of which is on at a time.
+
+        Each CPU has a neighbour of its own on the same core, and a process that stays on one of them suffers alone.
+        """
+        return replace(self, cpus=frozenset({order.choice(sorted(self.cpus))})) if self.cpus else self
+
     def restore(self) -> None:
         """Put back what a loader has changed, and only that: setting the number of threads anew would start threads."""
         if torch.get_num_threads() != self.torch_threads:
@@ -37,14 +57,33 @@ class Conditions:
             with suppress(OSError):  # they have been taken from this process meanwhile
                 os.sched_setaffinity(0, self.cpus)
 
+    def impose(self) -> None:
+        """Put back what a loader has changed, the collector being off, for observing."""
+        self.restore()
+        gc.disable()
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Observe within this block."""
-        self.restore()
-        was_on = gc.isenabled()
-        gc.disable()
-        try:
+        with collector_kept():
+            self.impose()
             yield
-        finally:
-            if was_on:
-                gc.enable()
+
+
+class SignalHandlers:
+    """How this process answers the signals that end or time it, as it was when this was made; main thread only."""
+
+    def __init__(self) -> None:
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS if number is not None}
+
+    def restore(self) -> None:
+        """Put back what a loader has changed. Handlers that were not set from Python cannot be, and stay."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number, handler in self._handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+# Not SIGCHLD, by which torch watches its workers, for good.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGALRM", None))

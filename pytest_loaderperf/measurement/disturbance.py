@@ -1,7 +1,9 @@
-"""What else the machine did while rounds were measured: its counters are read around each round, and judged later."""
+"""What else the machine did meanwhile: its counters are read around what is measured, and judged later."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,6 +87,31 @@ def grown(before: Counters, after: Counters) -> dict[str, int]:
     return {name: change for name, change in changes.items() if change >= 0} | state
 
 
+class Log:
+    """Spans of time, with what the counters of ``machine`` grew by in them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.spans: list[Span] = []
+        self._since_s = math.inf
+
+    def begin(self) -> None:
+        """A span begins."""
+        self._since_s, self._before = time.perf_counter(), self.machine.read()
+
+    def tick(self, now_s: float) -> None:
+        """Let the next span begin, where this one is long enough to be judged by itself."""
+        if now_s - self._since_s > _STRETCH_SECONDS:
+            self.end()
+            self.begin()
+
+    def end(self) -> None:
+        """The span ends."""
+        now_s = time.perf_counter()
+        self.spans.append((now_s - self._since_s, grown(self._before, self.machine.read())))
+        self._since_s = math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Disturbance:
     """How much of the measuring time was disturbed, and by what.
@@ -99,7 +126,7 @@ class Disturbance:
 
 
 def disturbance(spans: Sequence[Span], cpus: int) -> Disturbance:
-    """Judge what was read around each round."""
+    """Judge what was read."""
     judged_s = 0.0
     disturbed_s: dict[str, float] = {}
     for seconds, counters in _stretches(spans):

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_loaderperf.errors import MeasureError
+
 
 @dataclass(frozen=True, slots=True)
 class SteadyRecord:
-    """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return."""
+    """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return.
+
+    ``slices_ns``: time a sample in each slice, where it was taken in slices.
+    """
 
     latencies_ns: tuple[int, ...]
     wall_ns: int
     samples: int
     nbytes: int
+    slices_ns: tuple[float, ...] = ()
+
+    def checked(self, called: str) -> SteadyRecord:
+        """Itself. Raises MeasureError where the clock under it cannot be trusted."""
+        if not self.wall_ns > 0 or min(self.latencies_ns) < 0:
+            raise MeasureError(
+                f"the clock says that {len(self.latencies_ns)} batches of {called} took {self.wall_ns} ns. Expected a "
+                "positive duration: the clock of this machine stands still or goes backwards, and nothing can be timed."
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any
-
-import psutil
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
-from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
+from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
+from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
-_UNKNOWN_PREFETCH = 16  # batches: for loaders that run ahead without saying how far
 _clock = time.perf_counter_ns
 Deliver = Callable[[Any], Any]
 
@@ -34,44 +35,47 @@ class Side:
     Raises LoaderError, saying what came, for a source or batches that cannot be measured.
     """
 
+    elsewhere = False  # in a process of its own
+    conditions: Conditions  # of the trial to come
+
     def __init__(
         self, name: str, source: object, watchdog: Watchdog, *, count: Count | None, deliver: Deliver | None
     ) -> None:
         self.name = name
-        self.rebuildable = _is_factory(source)
+        self.rebuildable = is_factory(source)
         if not self.rebuildable:
-            _check_loader(source, self.called)
+            check_loader(source, self.called)
         self._source = source
         self._watchdog = watchdog
+        self._waiting = f"{name}: waiting for a batch"
         self._own_count = count
         self._deliver = deliver
         self._iterator: Iterator[Any] | None = None
         self._taken = 0
         self._prefetched = 0
-        self.epoch_batches: int | None = None
+        self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
         self.exits: list[ExitRecord] = []
         self.build_seconds = 0.0
         self._started = False
         self.slow = False
-        self._works_aside: bool | None = None
+        self._works_aside = False
         self.loader: Any = None
         self.build()
 
     def build(self) -> None:
         """Make the loader anew where there is a factory, and forget the running epoch."""
         self.drop_epoch()
-        if self._works_aside is None:
-            self._helpers_before = _helpers()
-        began_s = time.perf_counter()
         if not self.rebuildable:
             self.loader = self._source
         else:
+            began_s = time.perf_counter()
             self.loader = None
-            with self._watchdog.stage(f"{self.name}: building the loader"):
-                self.loader = self._call_factory()
-        self.build_seconds = time.perf_counter() - began_s
+            stage = self._watchdog.stage(f"{self.name}: building the loader")
+            with stage, collector_kept(), self._noticing_helpers():
+                self.loader = call_factory(self._source, self.called)
+            self.build_seconds = time.perf_counter() - began_s
         self._started = False
 
     @property
@@ -83,23 +87,6 @@ class Side:
     def warmup_batches(self) -> int:
         """Untimed batches before a trial: as many as may be ready, else one for the caches, if it is not slow."""
         return self._prefetched or (0 if self.slow else 1)
-
-    def _call_factory(self) -> Any:
-        factory: Any = self._source
-        called = f"{self.called} factory {getattr(factory, '__name__', type(factory).__name__)}()"
-        try:
-            loader = factory()
-        except Exception as error:
-            raise LoaderError(
-                f"{called} raised {type(error).__name__}: {error}. Expected a loader; the traceback above says where."
-            ) from error
-        if loader is None:
-            raise LoaderError(f"{called} returned None. Expected a loader: is its return statement missing?")
-        if not hasattr(loader, "__iter__"):
-            raise LoaderError(
-                f"{called} returned a {type(loader).__name__}, which cannot be iterated. Expected a loader."
-            )
-        return loader
 
     def drop_epoch(self) -> None:
         """Release the running epoch's iterator, and with it its workers."""
@@ -139,10 +126,10 @@ class Side:
         self.batch_nbytes = batch_nbytes(batch)
         self._taken = 1
         self.children = child_pids()
-        if self._works_aside is None:
-            unseen = not self.rebuildable and not isinstance(self.loader, Sized)  # what it started, it started before
-            self._works_aside = unseen or _helpers() > self._helpers_before
-        self._prefetched = _prefetched_batches(self.loader, works_aside=self._works_aside)
+        if not self._works_aside and not self.rebuildable:
+            # What a loader started before it was given cannot be seen.
+            self._works_aside = not isinstance(self.loader, Sized) and declared_prefetch(self.loader) is None
+        self._prefetched = prefetched_batches(self.loader, works_aside=self._works_aside)
         self.starts.append(record)
         return batch, record
 
@@ -150,7 +137,8 @@ class Side:
         if self._started and self.rebuildable and isinstance(self.loader, Iterator):
             self.build()  # a generator has no second epoch
         self._started = True
-        with self._watchdog.stage(f"{self.name}: waiting for the first batch"):
+        stage = self._watchdog.stage(f"{self.name}: waiting for the first batch")
+        with stage, collector_kept(), self._noticing_helpers():
             began_ns = _clock()
             self._iterator = iter(self.loader)
             batch = next(self._iterator, _NOTHING)
@@ -167,44 +155,80 @@ class Side:
             )
         return samples
 
+    @property
+    def inline(self) -> bool:
+        """Whether batches are made by the asking thread alone, so that nothing of this side runs unasked."""
+        return not self._works_aside and not self._prefetched
+
+    @contextmanager
+    def _noticing_helpers(self) -> Iterator[None]:
+        """Notice threads and processes that begin meanwhile, some loaders' late in an epoch: they may run ahead."""
+        before = 0 if self._works_aside else helpers()
+        yield
+        if not self._works_aside and helpers() > before:
+            self.note_helpers()
+
+    def note_helpers(self) -> None:
+        """From now on this side counts as one that works on threads or in processes of its own."""
+        self._works_aside = True
+        self._prefetched = prefetched_batches(self.loader, works_aside=True)
+        self.children = child_pids()
+
+    @property
+    def epoch_batches(self) -> int | None:
+        """Batches of the shortest of the last few epochs that ended; None before one has."""
+        return min(self._epochs, default=None)
+
     def steady(self, batches: int) -> SteadyRecord:
-        """Time ``batches`` consecutive batches, after as many untimed ones as may have been prefetched meanwhile.
+        """Time ``batches`` consecutive batches in steady state.
 
         Raises ShortEpochError where an epoch is too short for that.
         """
-        needed = self.warmup_batches + batches
         for _ in range(2):
-            ends_before = self.epoch_batches is not None and self._taken + needed > self.epoch_batches
-            if self._iterator is None or ends_before:
-                self.start()
-                fresh = 1
-            else:
-                fresh = 0
-            if self.take(max(0, self.warmup_batches - fresh)) is None:
-                continue
-            record = self.take(batches)
-            if record is not None:
-                return record
+            if self.ready(batches) and (record := self.take(batches)) is not None:
+                return record.checked(self.called)
         raise self.short_epoch_error()
+
+    def ready(self, batches: int, *, warm: bool = True) -> bool:
+        """Be in an epoch with ``batches`` more, and past the untimed ones, if ``warm``; False if it ends meanwhile."""
+        fresh = 0
+        if not self.more_in_epoch(self.warmup_batches * warm + batches):
+            self.start()
+            fresh = 1
+        untimed = self.warmup_batches * warm - fresh
+        return untimed <= 0 or self.slice(untimed, []) is not None
 
     def short_epoch_error(self) -> ShortEpochError:
         """The error for a side whose epochs hold too few batches for a trial."""
         return ShortEpochError(
-            f"{self.called} gives {self.epoch_batches} batches an epoch, but a trial needs at least "
+            f"{self.called} gives {self._epochs_text} batches an epoch, but a trial needs at least "
             f"{self.warmup_batches + MIN_TRIAL_BATCHES}: {self.warmup_batches} untimed, as many as it may prefetch, "
             f"and {MIN_TRIAL_BATCHES} timed. Use more samples, a smaller batch_size, or fewer workers."
         )
 
+    @property
+    def _epochs_text(self) -> str:
+        shortest, longest = min(self._epochs, default=0), max(self._epochs, default=0)
+        return f"{shortest} to {longest}" if shortest < longest else str(shortest)
+
     def take(self, batches: int) -> SteadyRecord | None:
         """Time the next ``batches`` batches; None if the epoch ends before."""
         latencies: list[int] = []
-        with self._watchdog.stage(f"{self.name}: waiting for a batch", latencies):
-            samples, wall_ns = self._timed(batches, latencies)
-        self._taken += len(latencies)
-        if len(latencies) < batches:
+        with self._noticing_helpers():
+            taken = self.slice(batches, latencies)
+        return None if taken is None else SteadyRecord(tuple(latencies), *taken, self.batch_nbytes * batches)
+
+    def slice(self, batches: int, latencies: list[int]) -> tuple[int, int] | None:
+        """The like, adding to ``latencies``: nanoseconds and samples."""
+        taken_before = len(latencies)
+        with self._watchdog.stage(self._waiting, latencies):
+            wall_ns, samples = self._timed(batches, latencies)
+        taken = len(latencies) - taken_before
+        self._taken += taken
+        if taken < batches:
             self._end_epoch()
             return None
-        return SteadyRecord(tuple(latencies), wall_ns, samples, self.batch_nbytes * len(latencies))
+        return wall_ns, samples
 
     def _timed(self, batches: int, latencies: list[int]) -> tuple[int, int]:
         iterator, count, deliver, clock = self._iterator, self._count, self._deliver, _clock
@@ -228,10 +252,10 @@ class Side:
             error.add_note(f"raised by {self.called} while it was measured")
             raise
         del batch
-        return samples, end_ns - began_ns
+        return end_ns - began_ns, samples
 
     def _end_epoch(self) -> None:
-        self.epoch_batches = self._taken
+        self._epochs.append(self._taken)
         began_ns = _clock()
         self.drop_epoch()
         self.exits.append(ExitRecord(self._stop_ns + _clock() - began_ns))
@@ -272,40 +296,5 @@ class Side:
 
 
 _NOTHING: Any = object()
+_REMEMBERED_EPOCHS = 8  # lengths may vary: trials are cut to fit the shortest of these
 _CHUNK_TO_END = 16  # batches between two looks at the watchdog's stage
-
-
-def _is_factory(source: object) -> bool:
-    return callable(source) and (isinstance(source, type) or not hasattr(source, "__iter__"))
-
-
-def _check_loader(source: object, what: str) -> None:
-    if not hasattr(source, "__iter__") or isinstance(source, (str, bytes)):
-        raise LoaderError(
-            f"{what} must be a factory, a function without arguments that returns a loader, but "
-            f"{type(source).__name__} came, which can be neither called nor iterated. Write: lambda: DataLoader(...)."
-        )
-    if isinstance(source, Iterator):
-        raise LoaderError(
-            f"{what} is a one-shot {type(source).__name__}, which can be iterated once; measuring needs many "
-            "epochs. Give the function that makes it, without calling it."
-        )
-
-
-def _helpers() -> int:
-    """Threads of this process, those of native code among them, and its children."""
-    return psutil.Process().num_threads() + len(child_pids())
-
-
-def _prefetched_batches(loader: Any, *, works_aside: bool) -> int:
-    """How many batches the loader may have ready before they are asked for.
-
-    One that does not say can have none unless it ``works_aside``, on threads or in processes of its own.
-    """
-    depth = getattr(loader, "prefetch_depth", None)
-    if isinstance(depth, int):
-        return depth
-    workers = getattr(loader, "num_workers", None)
-    if isinstance(workers, int):
-        return workers * (getattr(loader, "prefetch_factor", None) or 0)
-    return _UNKNOWN_PREFETCH if works_aside and not isinstance(loader, (list, tuple)) else 0

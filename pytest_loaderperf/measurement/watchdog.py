@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
+from types import TracebackType
 
 from pytest_loaderperf.errors import LoaderHangError
 
@@ -21,27 +21,6 @@ _GRACE_SECONDS = 10.0  # what stays deaf to the interrupt for this long sits in 
 _DELIVERY_SECONDS = 0.05  # a signal reaches a running interpreter within a few instructions
 _FRAMES = 12  # the innermost frames of a thread say where it stands
 _ABANDONED_STATUS = 70
-
-
-@contextmanager
-def _unraisable_interrupts_raised() -> Iterator[None]:
-    """Raise, at the end, an interrupt that came while an object was being finalised, where Python drops it."""
-    previous, dropped = sys.unraisablehook, False
-
-    def hook(unraisable: sys.UnraisableHookArgs) -> None:
-        nonlocal dropped
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            dropped = True
-        else:
-            previous(unraisable)
-
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = previous
-    if dropped:
-        raise KeyboardInterrupt
 
 
 @dataclass(slots=True)
@@ -56,6 +35,41 @@ class _Watch:
     report: str | None = None
 
 
+class _Stage:
+    """The block under watch. A class, and no generator: it is entered for every slice of a trial."""
+
+    __slots__ = ("_dog", "_dropped", "_hook", "_watch")
+
+    def __init__(self, dog: Watchdog, watch: _Watch) -> None:
+        self._dog, self._watch, self._dropped = dog, watch, False
+
+    def __enter__(self) -> None:
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._dog.watched = self._watch
+
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Keep an interrupt that came while an object was being finalised, where Python drops it."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._dropped = True
+        else:
+            self._hook(unraisable)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        sys.unraisablehook = self._hook
+        watch, interrupted = self._watch, self._dropped
+        try:
+            with self._dog.lock:  # the interrupt has been sent, or will not be
+                self._dog.watched = None
+            if watch.report is not None and not interrupted and not isinstance(error, KeyboardInterrupt):
+                time.sleep(_DELIVERY_SECONDS)  # the loader swallowed the interrupt, or it arrives here
+        except KeyboardInterrupt:
+            interrupted = True
+        if watch.report is not None:
+            raise LoaderHangError(watch.report) from None
+        if interrupted:
+            raise KeyboardInterrupt
+
+
 class Watchdog:
     """Watches one stage at a time; interrupts the main thread when the stage makes no progress for ``timeout`` seconds.
 
@@ -66,36 +80,17 @@ class Watchdog:
     def __init__(self, timeout_seconds: float, abandon: Callable[[str], None]) -> None:
         self._timeout_s = timeout_seconds
         self._abandon = abandon
-        self._watch: _Watch | None = None
+        self.watched: _Watch | None = None
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._closing = threading.Event()
 
-    @contextmanager
-    def stage(self, name: str, progress: Sized = ()) -> Iterator[None]:
+    def stage(self, name: str, progress: Sized = ()) -> _Stage:
         """Watch the block under ``name``; it lives as long as ``progress`` grows. Raises LoaderHangError on a hang."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="loaderperf-watchdog", daemon=True)
             self._thread.start()
-        watch = _Watch(name, progress, threading.current_thread(), time.monotonic() + self._timeout_s)
-        failure: BaseException | None = None
-        try:
-            self._watch = watch
-            with _unraisable_interrupts_raised():
-                yield
-        except BaseException as error:  # noqa: BLE001 raised below, unless it is the watchdog's own doing
-            failure = error
-        try:
-            with self._lock:  # the interrupt has been sent, or will not be
-                self._watch = None
-            if watch.report is not None and not isinstance(failure, KeyboardInterrupt):
-                time.sleep(_DELIVERY_SECONDS)  # the loader swallowed the interrupt, or it arrives here
-        except KeyboardInterrupt as error:
-            failure = error
-        if watch.report is not None:
-            raise LoaderHangError(watch.report) from None
-        if failure is not None:
-            raise failure
+        return _Stage(self, _Watch(name, progress, threading.current_thread(), time.monotonic() + self._timeout_s))
 
     def close(self) -> None:
         """End the watching thread. May be called twice."""
@@ -103,7 +98,7 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._closing.wait(_POLL_SECONDS):
-            watch = self._watch
+            watch = self.watched
             if watch is None:
                 continue
             progress = len(watch.progress)
@@ -124,13 +119,13 @@ class Watchdog:
             sys.stderr.write(f"{report}\nThis stage is not on the main thread, which alone can be interrupted.\n")
             watch.deadline_s = math.inf
             return
-        with self._lock:
-            if self._watch is not watch:
+        with self.lock:
+            if self.watched is not watch:
                 return
             watch.report = report
             signal.pthread_kill(watch.thread.ident, signal.SIGINT)
         deadline_s = time.monotonic() + _GRACE_SECONDS
-        while self._watch is watch and not self._closing.is_set():
+        while self.watched is watch and not self._closing.is_set():
             if time.monotonic() > deadline_s:
                 self._abandon(report)
                 os._exit(_ABANDONED_STATUS)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import random
+import threading
+import time
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import pytest
 import torch
@@ -112,6 +117,7 @@ def test_both_sides_are_asked_for_the_same_number_of_batches(make_rounds):
 
 
 def test_a_side_that_is_never_idle_is_noted(make_rounds, monkeypatch):
+    monkeypatch.setattr(Side, "inline", False)
     measured, kind = make_rounds(a=[X] * 12, b=[X] * 12), Noting()
     monkeypatch.setattr(rounds, "wait_until_idle", lambda children, patience_s: False)
     measured.observe([Key("a", kind), Key("b", kind)])
@@ -130,10 +136,242 @@ def test_the_shortest_epoch_that_holds_a_trial_is_measured(make_rounds):
     assert len(record.latencies_ns) == 4
 
 
-def test_each_round_keeps_what_the_machine_did_meanwhile(make_rounds, monkeypatch):
+def test_the_machine_is_read_around_what_is_watched_and_in_between_now_and_then(make_rounds, monkeypatch):
     measured, kind = make_rounds(a=[X] * 12), Noting()
-    readings = iter([{"stolen_ns": 5}, {"stolen_ns": 7}, {"stolen_ns": 100}, {"stolen_ns": 100, "busy_ns": 1}])
-    monkeypatch.setattr(measured.machine, "read", lambda: next(readings))
-    for _ in range(2):
+    readings = iter([{"stolen_ns": 5}, {"stolen_ns": 7}, {"stolen_ns": 100}, {"stolen_ns": 101, "busy_ns": 1}])
+    log = measured._log
+    monkeypatch.setattr(log.machine, "read", lambda: next(readings))
+    with measured.watched():
+        for _ in range(3):
+            measured.observe([Key("a", kind)])
+    log.spans += log.spans
+    with measured.watched():
         measured.observe([Key("a", kind)])
-    assert [seen.counters for seen in measured.done] == [{"stolen_ns": 2}, {"stolen_ns": 0}]
+    assert [counters for _, counters in log.spans] == [{"stolen_ns": 2}, {"stolen_ns": 2}, {"stolen_ns": 1}]
+    monkeypatch.setattr(log.machine, "read", lambda: {"stolen_ns": 1})
+    log.begin()
+    log.tick(time.perf_counter() + 1)
+    log.end()
+    assert len(log.spans) == 5
+
+
+@pytest.fixture
+def taken_in(monkeypatch):
+    """The order in which sides are asked for batches, and how many."""
+    asked = []
+    taking = Side.slice
+    monkeypatch.setattr(
+        Side, "slice", lambda side, batches, into: (asked.append((side.name, batches)), taking(side, batches, into))[1]
+    )
+    return asked
+
+
+def test_sides_without_helpers_take_turns_within_a_trial_in_an_order_that_is_drawn(make_rounds, taken_in):
+    def slowly():
+        for _ in range(500):
+            time.sleep(0.001)
+            yield X
+
+    measured = make_rounds(a=slowly, b=slowly)
+    keys, orders = [Key("a", Steady()), Key("b", Steady())], set()
+    for _ in range(16):
+        taken_in.clear()
+        records = measured.observe(keys).records
+        turns = taken_in[2:] if taken_in[0][1] == taken_in[1][1] == 1 and len(taken_in) % 2 == 0 else taken_in
+        orders |= {"".join(name for name, _ in turns[i : i + 2]) for i in range(0, len(turns), 2)}
+        for key in keys:
+            assert len(records[key].latencies_ns) == records[key].samples / 4
+            assert records[key].wall_ns >= sum(records[key].latencies_ns)
+    assert orders == {"ab", "ba"}
+
+
+def test_a_slower_side_times_fewer_batches_once_it_is_far_slower(make_rounds):
+    def slowly(pause_s):
+        while True:
+            time.sleep(pause_s)
+            yield X
+
+    measured = make_rounds(a=lambda: slowly(0.0005), b=lambda: slowly(0.02))
+    records = measured.observe([Key("a", Steady()), Key("b", Steady())]).records
+    assert len(records[Key("a", Steady())].latencies_ns) >= 2
+    assert len(records[Key("b", Steady())].latencies_ns) == 1
+
+
+def test_a_side_with_helpers_is_measured_in_one_piece(make_rounds, monkeypatch, taken_in):
+    monkeypatch.setattr(Side, "inline", False)
+    measured = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X))
+    taken_in.clear()
+    measured.observe([Key("a", Steady()), Key("b", Steady())])
+    names = [name for name, _ in taken_in]
+    assert names in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+
+
+def test_an_epoch_that_turns_out_shorter_is_measured_in_shorter_slices(make_rounds):
+    lengths = iter([60, 30, 12, *[9] * 50])
+
+    class Shrinking:
+        def __iter__(self):
+            return iter([X] * next(lengths))
+
+    measured = make_rounds(a=Shrinking, b=lambda: [X] * 40)
+    record = measured.observe([Key("a", Steady()), Key("b", Steady())]).records[Key("a", Steady())]
+    assert 4 <= len(record.latencies_ns) <= 58
+
+
+def test_sides_are_rebuilt_together_or_not_at_all(make_rounds, monkeypatch):
+    monkeypatch.setattr(rounds, "_REBUILD_SHARE", 1e9)
+    built = []
+
+    def factory(name):
+        built.append(name)
+        return [X] * 12
+
+    measured, kind = make_rounds(a=lambda: factory("a"), b=lambda: factory("b")), Noting()
+    measured.observe([Key("a", kind)])
+    for _ in range(3 * rounds._REBUILD_ROUNDS):
+        built.clear()
+        measured.observe([Key("a", kind), Key("b", kind)])
+        assert built in ([], ["a", "b"])
+    monkeypatch.setattr(rounds, "_REBUILD_SHARE", 0.25)
+    measured.sides["b"].build_seconds = 1e9
+    built.clear()
+    for _ in range(3 * rounds._REBUILD_ROUNDS):
+        measured.observe([Key("a", kind), Key("b", kind)])
+    assert built == []
+
+
+class Positions:
+    """A loader object whose every batch tells how far its epoch is."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        self.at = 0
+        while True:
+            self.at += 1
+            yield X
+
+
+def test_loaders_without_a_factory_go_on_in_step_so_that_neither_warms_a_shared_cache_for_the_other(
+    make_rounds, monkeypatch
+):
+    monkeypatch.setattr(rounds, "_REBUILD_SHARE", 1e9)
+    sides = {"a": Positions(), "b": Positions()}
+    measured, kind = make_rounds(**sides), Steady()
+    keys = [Key("a", kind), Key("b", kind)]
+    measured.sides["a"].take(7)
+    for _ in range(2):
+        measured.observe(keys)
+    for _ in range(6):
+        monkeypatch.setattr(measured, "_batch_seconds", {"a": 1e-4, "b": 1e-4})
+        measured.observe(keys)
+        assert sides["a"].at == sides["b"].at
+    measured.sides["a"].take(7)
+    measured.rebuild(["a", "b"])
+    measured.observe(keys)
+    assert sides["a"].at == sides["b"].at
+
+
+def test_a_side_whose_caches_were_cold_when_it_was_probed_is_soon_given_as_many_batches(make_rounds):
+    measured, keys = make_rounds(a=[X] * 4000, b=[X] * 4000), [Key("a", Steady()), Key("b", Steady())]
+    measured._batch_seconds["a"] = 1.0
+    measured.sides["a"].slow = True
+    records = [measured.observe(keys).records for _ in range(30)]
+    assert [len(records[0][key].latencies_ns) > 1 for key in keys] == [False, True]
+    assert len(records[-1][keys[0]].latencies_ns) > 1
+    assert not measured.sides["a"].slow
+
+
+def test_what_one_side_changes_does_not_strike_the_next_slice_of_another(make_rounds):
+    before = torch.get_num_threads()
+    seen = []
+
+    def changes():
+        while True:
+            gc.enable()
+            torch.set_num_threads(before + 1)
+            yield X
+
+    def notes():
+        while True:
+            seen.append((gc.isenabled(), torch.get_num_threads()))
+            yield X
+
+    measured = make_rounds(a=changes, b=notes)
+    measured._batch_seconds.update(a=1e-4, b=1e-4)  # several slices a trial
+    seen.clear()
+    measured.observe([Key("a", Steady()), Key("b", Steady())])
+    assert set(seen) == {(False, before)}
+
+
+def test_a_side_that_begins_to_run_ahead_within_a_round_is_measured_anew_in_one_piece(make_rounds, taken_in):
+    stop = threading.Event()
+    threads = []
+    left = iter(range(10**9))
+
+    def late():
+        while True:
+            if next(left) == 200:
+                threads.append(threading.Thread(target=stop.wait))
+                threads[-1].start()
+            yield X
+
+    try:
+        measured = make_rounds(a=late, b=lambda: [X] * 4000)
+        keys = [Key("a", Steady()), Key("b", Steady())]
+        while measured.sides["a"].inline:
+            taken_in.clear()
+            records = measured.observe(keys).records
+        assert not measured.sides["a"].inline
+        assert not measured.sides["b"].inline  # whose they are is not known
+        assert ("a", 16) in taken_in  # untimed, before the trial that counts
+        assert len(records[keys[0]].latencies_ns) >= 16
+    finally:
+        stop.set()
+        threads[0].join()
+
+
+@pytest.mark.parametrize("step", [1, 7, -3])
+def test_epochs_that_grow_or_shrink_all_the_time_are_measured(make_rounds, step):
+    lengths = itertools.count(300, step)
+
+    class Changing:
+        def __iter__(self):
+            return iter([X] * next(lengths))
+
+    measured = make_rounds(a=Changing, b=lambda: [X] * 400)
+    measured._batch_seconds["a"] = measured._batch_seconds["b"] = 1e-5
+    for _ in range(12):
+        assert len(measured.observe([Key("a", Steady()), Key("b", Steady())]).records) == 2
+
+
+def test_epochs_of_random_length_are_measured(make_rounds):
+    lengths = random.Random(1)  # noqa: S311 no secret depends on it
+
+    class Random:
+        def __iter__(self):
+            return iter([X] * lengths.randint(5, 60))
+
+    measured = make_rounds(a=Random, b=Random)
+    for _ in range(50):
+        seen = measured.observe([Key("a", Steady()), Key("b", Steady())])
+        assert all(1 <= len(record.latencies_ns) <= 60 for record in seen.records.values())
+
+
+def test_an_epoch_that_has_shrunk_below_a_trial_is_refused_with_the_lengths_that_came(make_rounds):
+    lengths = iter([40, 20, *[3] * 1000])
+
+    class Shrinking:
+        def __iter__(self):
+            return iter([X] * next(lengths))
+
+    measured = make_rounds(a=Shrinking)
+
+    def observe_long():
+        for _ in range(20):
+            measured.observe([Key("a", Steady())])
+
+    words = r"the a loader gives 3 to \d+ batches an epoch, but a trial needs at least 5"
+    with pytest.raises(LoaderError, match=words):
+        observe_long()

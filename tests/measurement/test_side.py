@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import side as module
@@ -191,3 +197,166 @@ def test_closing_releases_the_loader_and_may_be_repeated(make_side):
     side.close()
     side.close()
     assert (side.loader, side.iterator) == (None, None)
+
+
+@pytest.fixture
+def helper():
+    """Starts a thread, which ends with the test."""
+    stop = threading.Event()
+    threads = []
+
+    def start():
+        threads.append(threading.Thread(target=stop.wait))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_loader_that_starts_a_thread_late_in_an_epoch_is_given_sixteen_from_then_on(make_side, helper):
+    class Late(Ticking):
+        def __iter__(self):
+            for number, batch in enumerate(super().__iter__()):
+                if number == 9:
+                    helper()
+                yield batch
+
+    side = make_side(Late())
+    side.start()
+    side.take(8)
+    assert (side.inline, side.warmup_batches) == (True, 1)
+    side.take(2)
+    assert (side.inline, side.warmup_batches) == (False, 16)
+
+
+def test_a_loader_that_starts_a_process_late_is_waited_for_with_it(make_side):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as others:
+        started = []
+
+        def late():
+            yield from [X] * 4
+            started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+            yield from [X] * 4
+
+        side = make_side(late)
+        side.start()
+        assert side.inline
+        side.take(5)
+        started[0].communicate(b"\n")
+        others.communicate(b"\n")
+    assert not side.inline
+    assert started[0].pid in side.children
+
+
+@pytest.mark.parametrize("late_build, late_epoch", [(1, 2), (2, 1)], ids=["second epoch", "second build"])
+def test_helpers_that_begin_in_a_later_epoch_or_build_are_noticed(make_side, helper, late_build, late_epoch):
+    builds = []
+
+    class Late:
+        def __init__(self):
+            builds.append(1)
+            self.epochs = 0
+
+        def __iter__(self):
+            self.epochs += 1
+            if (len(builds), self.epochs) == (late_build, late_epoch):
+                helper()
+            return iter([X] * 4)
+
+    side = make_side(Late)
+    side.start()
+    assert side.inline
+    if late_build == 2:
+        side.build()
+    side.start()
+    assert (side.inline, side.warmup_batches) == (False, 16)
+
+
+def test_helpers_that_others_have_started_meanwhile_are_not_its_own(make_side, helper):
+    side = make_side(lambda: [X] * 12)
+    helper()
+    side.start()
+    helper()
+    side.take(4)
+    helper()
+    side.build()
+    side.start()
+    assert side.inline
+
+
+def test_epochs_that_vary_count_as_the_shortest_of_late_and_the_error_says_so(make_side):
+    lengths = iter([9, 3, 7])
+
+    class Varying:
+        def __iter__(self):
+            return iter([X] * next(lengths))
+
+    side = make_side(Varying)
+    for _ in range(2):
+        side.finish_epoch()
+    assert side.epoch_batches == 3
+    assert "the loader gives 3 to 9 batches an epoch, but a trial needs" in str(side.short_epoch_error())
+
+
+def test_a_loader_that_turns_the_collector_off_or_on_leaves_it_as_it_was(make_side):
+    class Toggles:
+        def __init__(self):
+            gc.disable()
+
+        def __iter__(self):
+            gc.disable()
+            return iter([X] * 4)
+
+    try:
+        make_side(Toggles).start()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+
+
+class Stamps(Dataset):
+    """Each sample says when it was made, by the machine's clock, and counts itself in ``made``."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __len__(self):
+        return 400
+
+    def __getitem__(self, index):
+        made_ns = time.monotonic_ns()
+        with self.made:
+            self.made.value += 1
+        return made_ns
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs one clock for all processes, and fork")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
+def test_no_timed_batch_was_made_before_its_trial_with_eight_workers_that_prefetch_two_each(make_side):
+    workers, factor = 8, 2
+    made, taken = multiprocessing.Value("q", 0), []
+
+    def count(stamps):
+        taken.append(int(stamps.min()))
+        return len(stamps)
+
+    side = make_side(
+        lambda: DataLoader(
+            Stamps(made), 1, num_workers=workers, prefetch_factor=factor, multiprocessing_context="fork"
+        ),
+        count=count,
+    )
+    side.start()
+    for batches in (16, 40):
+        deadline_s = time.monotonic() + 60
+        while made.value < side._taken + workers * factor:  # all that they may make unasked lies ready
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        taken.clear()
+        began_ns = time.monotonic_ns()
+        side.steady(batches)
+        untimed, timed = taken[:-batches], taken[-batches:]
+        assert len(untimed) == workers * factor
+        assert max(untimed) < began_ns < min(timed)

@@ -1,0 +1,43 @@
+"""What a side is made from: a factory, which is called for a loader, or a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderError
+
+
+def is_factory(source: object) -> bool:
+    """Whether it is called for a loader, and is not one itself."""
+    return callable(source) and (isinstance(source, type) or not hasattr(source, "__iter__"))
+
+
+def check_loader(source: object, what: str) -> None:
+    """Raise LoaderError where it cannot be iterated epoch after epoch."""
+    if not hasattr(source, "__iter__") or isinstance(source, (str, bytes)):
+        raise LoaderError(
+            f"{what} must be a factory, a function without arguments that returns a loader, but "
+            f"{type(source).__name__} came, which can be neither called nor iterated. Write: lambda: DataLoader(...)."
+        )
+    if isinstance(source, Iterator):
+        raise LoaderError(
+            f"{what} is a one-shot {type(source).__name__}, which can be iterated once; measuring needs many "
+            "epochs. Give the function that makes it, without calling it."
+        )
+
+
+def call_factory(factory: Any, called: str) -> Any:
+    """A loader, made by ``factory``, that of the side ``called`` so. Raises LoaderError where none comes."""
+    called = f"{called} factory {getattr(factory, '__name__', type(factory).__name__)}()"
+    try:
+        loader = factory()
+    except Exception as error:
+        raise LoaderError(
+            f"{called} raised {type(error).__name__}: {error}. Expected a loader; the traceback above says where."
+        ) from error
+    if loader is None:
+        raise LoaderError(f"{called} returned None. Expected a loader: is its return statement missing?")
+    if not hasattr(loader, "__iter__"):
+        raise LoaderError(f"{called} returned a {type(loader).__name__}, which cannot be iterated. Expected a loader.")
+    return loader

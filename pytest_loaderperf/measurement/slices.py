@@ -1,0 +1,65 @@
+"""A round in slices: sides that make batches in the asking thread alone take turns within a trial.
+
+A machine shared with others changes its speed within milliseconds. Slices shorter than that meet the same machine, and
+their sums still average over as many batches as a trial in one piece.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.measurement.side import Side
+
+_SLICE_SECONDS = 0.0002
+
+
+def in_slices(
+    sides: Sequence[Side],
+    batches: Mapping[str, int],
+    batch_seconds: Mapping[str, float],
+    order: random.Random,
+    conditions: Conditions,
+) -> dict[str, SteadyRecord]:
+    """One trial of each side, by name: ``batches`` of each, one of which takes ``batch_seconds``.
+
+    Each slice is taken under ``conditions``: what one side changes must not strike the next.
+
+    Raises ShortEpochError where an epoch ends meanwhile.
+    """
+    slices = min(max(1, round(batches[side.name] * batch_seconds[side.name] / _SLICE_SECONDS)) for side in sides)
+    slices = min(slices, *(batches[side.name] for side in sides))
+    latencies: list[list[int]] = [[] for _ in sides]
+    slices_ns: list[list[float]] = [[] for _ in sides]
+    wall_ns, samples = [0] * len(sides), [0] * len(sides)
+    # In turns strictly: two slices of a side in a row would meet another machine than the other side's. Who is first is
+    # drawn, so that either side's chances are the same.
+    turns = order.sample(range(len(sides)), len(sides))
+    with conditions.hold():
+        for side in sides:
+            conditions.impose()
+            if not side.ready(batches[side.name], warm=False):
+                raise side.short_epoch_error()
+        for number in range(slices):
+            for turn in turns:
+                side = sides[turn]
+                most = batches[side.name]
+                conditions.impose()
+                taken = side.slice(most * (number + 1) // slices - most * number // slices, latencies[turn])
+                if taken is None:
+                    raise side.short_epoch_error()
+                wall_ns[turn] += taken[0]
+                samples[turn] += taken[1]
+                slices_ns[turn].append(taken[0] / taken[1])
+    return {
+        side.name: SteadyRecord(
+            tuple(latencies[turn]),
+            wall_ns[turn],
+            samples[turn],
+            side.batch_nbytes * batches[side.name],
+            tuple(slices_ns[turn]),
+        ).checked(side.called)
+        for turn, side in enumerate(sides)
+    }
