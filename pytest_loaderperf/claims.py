@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping
 
-from pytest_loaderperf.judge import ExactTest, PercentileTest, SignTest, Test
+from pytest_loaderperf.judge import ExactTest, PercentileTest, RatioTest, SignTest, Test
 from pytest_loaderperf.measurement import Key
-from pytest_loaderperf.measurement.record import Record
+from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.metric import NS, Metric
 from pytest_loaderperf.units import Quantity
 
 Records = Mapping[Key, Record]
+_FEWEST_SLICES = 3  # of which a median says more than their sum
 
 
 def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[Test, Callable[[Records], None]]:
     """The test of a claim, and how a round adds to it."""
     if isinstance(right, Metric):
         needed = right.factor / left.factor
+        if left.definition.name == right.definition.name == "throughput":
+            ratio = RatioTest(needed, at_least)
+            return ratio, lambda seen: ratio.add(*_throughput_ratios(seen[left.key], seen[right.key]))
         exact = left.definition.exact and right.definition.exact
         test: SignTest | ExactTest = ExactTest(needed, at_least) if exact else SignTest(needed, at_least)
         mine, theirs = left.definition.of, right.definition.of
@@ -28,6 +33,17 @@ def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[
         return percentile, lambda seen: percentile.add_all([ns * NS for ns in seen[left.key].latencies_ns])
     single: SignTest | ExactTest = ExactTest(needed, at_least) if left.definition.exact else SignTest(needed, at_least)
     return single, lambda seen: single.add(left.definition.of(seen[left.key]))
+
+
+def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None]:
+    """Of the sums, and the median of the slices', if there are several."""
+    assert isinstance(left, SteadyRecord)
+    assert isinstance(right, SteadyRecord)
+    of_sums = (left.samples / left.wall_ns) / (right.samples / right.wall_ns)
+    if min(len(left.slices_ns), len(right.slices_ns)) < _FEWEST_SLICES:
+        return of_sums, None
+    pairs = zip(left.slices_ns, right.slices_ns, strict=True)
+    return of_sums, statistics.median(theirs / mine for mine, theirs in pairs)
 
 
 def _divided(value: float, by: float) -> float:

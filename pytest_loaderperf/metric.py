@@ -265,3 +265,14 @@ class Measured:
         seconds = as_seconds(step, "the step of data_wait(step=...)", "data_wait(step=10 * ms)")
         definition = Definition("data_wait", ONE, Step(seconds), lambda r: r.wait_ns / r.total_ns)
         return Metric(self._run, self._side, self._prefix, definition)
+
+
+class Others(dict[str, Measured]):
+    """The sides of a run that was given several to compare with, by name."""
+
+    def __missing__(self, name: str) -> Measured:
+        raise ClaimError(f"run.against has no loader called {name!r}. Expected one of {', '.join(map(repr, self))}.")
+
+    def __getattr__(self, name: str) -> Any:
+        first = next(iter(self))
+        raise AttributeError(f"run.against holds {len(self)} loaders. Name one of them: run.against[{first!r}].{name}")

@@ -8,15 +8,13 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf.measurement import Key, disturbance
+from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.report import run_document
 from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.run import Run
-from pytest_loaderperf.sources import AGAINST, BASE, LOADER, ROOFLINE
+from pytest_loaderperf.sources import AGAINST, BASE, LOADER, ROOFLINE, describe
 from pytest_loaderperf.units import ONE
-
-_SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
 
 
 def document_of(run: Run) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def document_of(run: Run) -> dict[str, Any]:
         stages=run.stages,
         verdicts=run.verdicts,
         seconds=rounds.seconds,
-        disturbed=disturbance([(seen.seconds, seen.counters) for seen in rounds.done], rounds.machine.cpus),
+        disturbed=rounds.disturbance(),
         notes=_notes(run),
     )
 
@@ -73,15 +71,6 @@ def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
 def _put(entries: dict[str, Any], name: str, estimate: Estimate, unit: str) -> None:
     if not math.isnan(estimate.value):
         entries[name] = metric_entry(estimate.value, estimate.low, estimate.high, estimate.n, unit)
-
-
-def describe(loader: object) -> str:
-    """``repr``, or for a loader that has none of its own, its type and settings."""
-    if type(loader).__repr__ is not object.__repr__:
-        return repr(loader)
-    settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
-    dataset = getattr(loader, "dataset", None)
-    return f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
 
 
 def _notes(run: Run) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_loaderperf import ms, s
 from pytest_loaderperf.claims import test_of as settling_test
 from pytest_loaderperf.errors import MeasureError
-from pytest_loaderperf.judge import ExactTest, Outcome, PercentileTest, SignTest
+from pytest_loaderperf.judge import ExactTest, Outcome, PercentileTest, RatioTest, SignTest
 from pytest_loaderperf.measurement.record import ResourceRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.metric import Measured
 
@@ -27,9 +29,9 @@ def memory(peak_bytes):
 @pytest.mark.parametrize(
     "left, right, kind, needed",
     [
-        (THROUGHPUT, OTHER.throughput, SignTest, 1.0),
-        (THROUGHPUT, 0.8 * OTHER.throughput, SignTest, 0.8),
-        (2 * THROUGHPUT, OTHER.throughput, SignTest, 0.5),
+        (THROUGHPUT, OTHER.throughput, RatioTest, 1.0),
+        (THROUGHPUT, 0.8 * OTHER.throughput, RatioTest, 0.8),
+        (2 * THROUGHPUT, OTHER.throughput, RatioTest, 0.5),
         (LATENCY, 2 * OTHER.batch_latency.p99, SignTest, 2.0),
         (THROUGHPUT, 5000, SignTest, 5000),
         (2 * THROUGHPUT, 5000, SignTest, 2500),
@@ -52,6 +54,25 @@ def test_a_pair_adds_the_ratio_of_its_two_values():
     add({THROUGHPUT.key: trial(900), OTHER.throughput.key: trial(300)})
     ruling = test.ruling(0.05, 0)
     assert (ruling.estimate, ruling.needed, ruling.n) == (pytest.approx(3.0), 4.0, 1)
+
+
+def test_slices_settle_what_their_sums_are_too_noisy_for():
+    test, add = settling_test(THROUGHPUT, OTHER.throughput, at_least=True)
+    for spoiled in ((3, 1, 1), (1, 4, 1), (1, 1, 1), (1, 1, 5)) * 6:
+        mine = replace(trial(3, wall_ns=10 * sum(spoiled)), slices_ns=tuple(map(float, spoiled)))
+        add({THROUGHPUT.key: mine, OTHER.throughput.key: replace(trial(3, wall_ns=27), slices_ns=(0.9, 0.9, 0.9))})
+    assert test.outcome(0.001) is Outcome.FAIL
+    assert test.ruling(0.001, 0).estimate == pytest.approx(0.9)
+
+
+def test_two_slices_are_as_good_as_their_sum():
+    test, add = settling_test(THROUGHPUT, OTHER.throughput, at_least=True)
+    mine, theirs = (
+        replace(trial(2, wall_ns=30), slices_ns=(10.0, 20.0)),
+        replace(trial(2, wall_ns=60), slices_ns=(30.0, 30.0)),
+    )
+    add({THROUGHPUT.key: mine, OTHER.throughput.key: theirs})
+    assert test.ruling(0.05, 0).estimate == pytest.approx(2.0)
 
 
 def test_a_single_metric_adds_its_value_without_the_factor():

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from pytest_loaderperf import measure, ms, s
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.measurement.record import ResourceRecord, StartRecord, SteadyRecord, StepRecord
-from pytest_loaderperf.metric import DEFINITIONS, Measured, Metric, limit_text
+from pytest_loaderperf.metric import DEFINITIONS, Measured, Metric, Others, limit_text
 from pytest_loaderperf.units import BYTE, SAMPLES_PER_SECOND, Quantity
 
 
@@ -226,3 +226,13 @@ def test_a_real_loader_is_measured_and_its_claims_are_kept():
         assert run.last_verdict(run.throughput, ">=", 1e-3 * run.against.throughput) is verdict
     with pytest.raises(ClaimError, match="this run is closed: its loaders are released"):
         run.rounds  # noqa: B018 the access is what is tested
+
+
+def test_several_others_are_asked_for_by_name():
+    other = Measured(None, "two", "")
+    others = Others(one=other, two=other)
+    assert others["two"] is other
+    with pytest.raises(ClaimError, match=r"no loader called 'three'\. Expected one of 'one', 'two'"):
+        others["three"]
+    with pytest.raises(AttributeError, match=r"Name one of them: run.against\['one'\].throughput"):
+        others.throughput  # noqa: B018 an attribute that raises

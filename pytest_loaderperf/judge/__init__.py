@@ -1,6 +1,7 @@
 """The judge layer: sequential tests on records, without a clock."""
 
 from pytest_loaderperf.judge.claim import (
+    CONFIRM_ALPHA,
     ExactTest,
     Outcome,
     PercentileTest,
@@ -12,12 +13,16 @@ from pytest_loaderperf.judge.claim import (
     quantile,
 )
 from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
+from pytest_loaderperf.judge.ratio import AGREE_ALPHA, RatioTest
 
 __all__ = [
+    "AGREE_ALPHA",
     "CONFIDENCE",
+    "CONFIRM_ALPHA",
     "ExactTest",
     "Outcome",
     "PercentileTest",
+    "RatioTest",
     "Ruling",
     "SignTest",
     "Test",

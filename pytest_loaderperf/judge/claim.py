@@ -24,6 +24,9 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+CONFIRM_ALPHA = 0.05  # at which new evidence must repeat a FAIL, which has kept its own share by then
+
+
 def claim_alpha(alpha: float, index: int) -> float:
     """The share of the run's false-alarm budget that its ``index``-th claim (from 0) may spend.
 
@@ -104,9 +107,17 @@ class SignTest:
         self._below += value < self.needed
 
     def outcome(self, alpha: float) -> Outcome:
-        holds, breaks = (self._above, self._below) if self.at_least else (self._below, self._above)
-        n = len(self._values)
-        return _settled(float(log_evidence_above(holds, n, 0.5)), float(log_evidence_above(breaks, n, 0.5)), alpha)
+        # There can be evidence for the side alone that more values fall on.
+        hits = max(self._above, self._below)
+        settled = float(log_evidence_above(hits, len(self._values), 0.5)) >= -math.log(alpha)
+        return self.leaning if settled else Outcome.INCONCLUSIVE
+
+    @property
+    def leaning(self) -> Outcome:
+        """What more values point to than to the contrary, be it evident or not; INCONCLUSIVE for as many."""
+        if self._above == self._below:
+            return Outcome.INCONCLUSIVE
+        return Outcome.PASS if (self._above > self._below) == self.at_least else Outcome.FAIL
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         n = len(self._values)

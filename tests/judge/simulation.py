@@ -1,6 +1,7 @@
 """Generated series of pairs with known truth, and what the judge makes of thousands of them. No clock.
 
-``python -m tests.judge.simulation`` prints the tables of docs/verdicts.md.
+``python -m tests.judge.simulation`` prints the tables of docs/verdicts.md on what is measured in one piece; sliced.py
+knows rounds in slices.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SPREADS = (0.03, 0.08)
 TRIALS, TRIAL_BATCHES = 200, 50
 SEED = 20240607
 
-Scenario = Callable[[np.random.Generator, int, int], np.ndarray]
+Scenario = Callable[..., np.ndarray]  # (rng, claims, pairs); FAIR ones also how trials become pairs: ``turns``
 
 
 def in_turns(rng: np.random.Generator, log_times: np.ndarray) -> np.ndarray:
@@ -38,48 +39,61 @@ def in_turns(rng: np.random.Generator, log_times: np.ndarray) -> np.ndarray:
     return np.where(rng.random(first.shape) < 0.5, first - second, second - first)
 
 
+class AlwaysFirst:
+    """A generator whose coins all fall on the same side, so that who comes first is always the same."""
+
+    def __init__(self):
+        self._rng = np.random.default_rng(SEED)
+
+    def random(self, shape):
+        return np.zeros(shape)
+
+    def __getattr__(self, name):
+        return getattr(self._rng, name)
+
+
 def _white(rng, claims, pairs):
     return rng.normal(0, SPREAD / math.sqrt(2), (claims, 2 * pairs))
 
 
-def gaussian(rng, claims, pairs):
+def gaussian(rng, claims, pairs, turns=in_turns):
     """Every trial by itself."""
-    return in_turns(rng, _white(rng, claims, pairs))
+    return turns(rng, _white(rng, claims, pairs))
 
 
-def heavy_tailed(rng, claims, pairs):
+def heavy_tailed(rng, claims, pairs, turns=in_turns):
     """Times whose logarithm has no variance: Student's t with 1.5 degrees of freedom."""
-    return in_turns(rng, 0.02 * rng.standard_t(1.5, (claims, 2 * pairs)))
+    return turns(rng, 0.02 * rng.standard_t(1.5, (claims, 2 * pairs)))
 
 
-def drifting(rng, claims, pairs):
+def drifting(rng, claims, pairs, turns=in_turns):
     """A machine that becomes up to ten times as slow, or as fast."""
     drift = rng.uniform(-1, 1, (claims, 1)) * np.linspace(0, math.log(10), 2 * pairs)
-    return in_turns(rng, drift + _white(rng, claims, pairs))
+    return turns(rng, drift + _white(rng, claims, pairs))
 
 
-def bursty(rng, claims, pairs):
+def bursty(rng, claims, pairs, turns=in_turns):
     """Stretches of 25 trials, one in five of them half as slow again and ten times as noisy."""
     loud = np.repeat(rng.random((claims, math.ceil(2 * pairs / 25))) < 0.2, 25, axis=1)[:, : 2 * pairs]
-    return in_turns(rng, 0.4 * loud + _white(rng, claims, pairs) * np.where(loud, 10, 1))
+    return turns(rng, 0.4 * loud + _white(rng, claims, pairs) * np.where(loud, 10, 1))
 
 
-def periodic(rng, claims, pairs):
+def periodic(rng, claims, pairs, turns=in_turns):
     """A neighbour with a period of 2 to 50 trials: at 2 it always strikes the same place in a pair."""
     periods, phases = 2 + rng.integers(0, 49, (claims, 1)), rng.uniform(0, 2 * math.pi, (claims, 1))
     wave = 0.1 * np.sin(2 * math.pi * np.arange(2 * pairs) / periods + phases)
-    return in_turns(rng, wave + _white(rng, claims, pairs))
+    return turns(rng, wave + _white(rng, claims, pairs))
 
 
-def autocorrelated(rng, claims, pairs):
+def autocorrelated(rng, claims, pairs, turns=in_turns):
     """Each trial takes over 95 % of what disturbed the one before."""
-    return in_turns(rng, signal.lfilter([1.0], [1.0, -0.95], _white(rng, claims, pairs), axis=1))
+    return turns(rng, signal.lfilter([1.0], [1.0, -0.95], _white(rng, claims, pairs), axis=1))
 
 
-def coarse_timer(rng, claims, pairs):
+def coarse_timer(rng, claims, pairs, turns=in_turns):
     """A clock with ticks of 5 % of a trial: three pairs in five are tied."""
     ticks = np.round(20 * np.exp(_white(rng, claims, pairs)))
-    return in_turns(rng, np.log(ticks))
+    return turns(rng, np.log(ticks))
 
 
 def one_sided_stalls(rng, claims, pairs):
@@ -138,11 +152,11 @@ def first_looks(log_ratios, needed, alpha, *, at_least=True):
     """For each series, the number of pairs at which it passes, and at which it fails; pairs + 1: never."""
     pairs, limit = log_ratios.shape[1], math.log(needed)
     enough = np.array(hits_that_settle(pairs, alpha)[1:])
-    above, below = (_first(sides.cumsum(axis=1) >= enough) for sides in (log_ratios > limit, log_ratios < limit))
+    above, below = (first_settled(sides.cumsum(axis=1) >= enough) for sides in (log_ratios > limit, log_ratios < limit))
     return (above, below) if at_least else (below, above)
 
 
-def _first(settled):
+def first_settled(settled):
     return np.where(settled.any(axis=1), settled.argmax(axis=1) + 1, settled.shape[1] + 1)
 
 
@@ -181,45 +195,45 @@ def percentile_looks(slow, size, allowed, alpha):
         failed[:, trial] = np.logaddexp.reduce(log_wealth, axis=1) - math.log(_BETS) >= enough
         in_all += seen
         passed[:, trial] = log_evidence_below(in_all, size * (trial + 1), allowed) >= enough
-    return _first(passed), _first(failed)
+    return first_settled(passed), first_settled(failed)
 
 
-def _table(head: str, rows: Iterator[str]) -> str:
+def table(head: str, rows: Iterator[str]) -> str:
     return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows, ""])
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
 def _fair_rows() -> Iterator[str]:
-    exact = " | ".join(f"{_percent(fair_rate(PAIRS, alpha))} | " for alpha in ALPHAS)
+    exact = " | ".join(f"{percent(fair_rate(PAIRS, alpha))} | " for alpha in ALPHAS)
     yield f"| fair coin, exact | {exact} |"
     for scenario in FAIR:
         series = scenario(np.random.default_rng(SEED), CLAIMS, PAIRS)
         rates = [alarms(series, needed, alpha).mean() for alpha in ALPHAS for needed in (1.0, THRESHOLD)]
-        yield f"| {_name(scenario)} | {' | '.join(map(_percent, rates))} |"
+        yield f"| {name_of(scenario)} | {' | '.join(map(percent, rates))} |"
 
 
 def _lasting_rows() -> Iterator[str]:
     for scenario in LASTING:
         for alpha in (*ALPHAS, FIRST_SHARE):
             rates = [rate for needed in (1.0, THRESHOLD) for rate in confirmed_rates(scenario, needed, alpha)]
-            yield f"| {_name(scenario)} | {alpha:g} | {' | '.join(map(_percent, rates))} |"
+            yield f"| {name_of(scenario)} | {alpha:g} | {' | '.join(map(percent, rates))} |"
 
 
 def confirmed_rates(scenario, needed, alpha):
-    """Share of claims that fail once, and share that fail again in as many new pairs."""
-    series = scenario(np.random.default_rng(SEED), CLAIMS, 2 * PAIRS)
-    once, again = (alarms(half, needed, alpha) for half in np.hsplit(series, 2))
-    return once.mean(), (once & again).mean()
+    """Share of claims that fail once, and share whose FAIL is confirmed by as many new pairs."""
+    first, second = np.hsplit(scenario(np.random.default_rng(SEED), CLAIMS, 2 * PAIRS), 2)
+    once = alarms(first, needed, alpha)
+    return once.mean(), (once & alarms(second, needed, alpha)).mean()
 
 
 def _power_rows() -> Iterator[str]:
     for effect in EFFECTS:
         looks = [fails_of_slower(effect, spread) for spread in SPREADS]
-        cells = [f"{_percent((fails <= PAIRS).mean())} | {_until(fails, PAIRS)}" for fails in looks]
-        yield f"| {_percent(effect)} | {' | '.join(cells)} |"
+        cells = [f"{percent((fails <= PAIRS).mean())} | {until(fails, PAIRS)}" for fails in looks]
+        yield f"| {percent(effect)} | {' | '.join(cells)} |"
 
 
 def _percentile_rows() -> Iterator[str]:
@@ -227,18 +241,18 @@ def _percentile_rows() -> Iterator[str]:
         slow = slow_batches(np.random.default_rng(SEED), 2000, TRIALS, share=share)
         passes, fails = percentile_looks(slow, TRIAL_BATCHES, 0.01, FIRST_SHARE)
         rates = [
-            _percent((first < np.minimum(other, TRIALS + 1)).mean())
+            percent((first < np.minimum(other, TRIALS + 1)).mean())
             for first, other in [(fails, passes), (passes, fails)]
         ]
-        yield f"| {_percent(share)} | {' | '.join(rates)} | {_until(fails, TRIALS)} |"
+        yield f"| {percent(share)} | {' | '.join(rates)} | {until(fails, TRIALS)} |"
 
 
-def _until(looks: np.ndarray, most: int) -> str:
+def until(looks: np.ndarray, most: int) -> str:
     median = np.median(looks)
     return f"{median:.0f}" if median <= most else f"over {most}"
 
 
-def _name(scenario: Scenario) -> str:
+def name_of(scenario: Scenario) -> str:
     return scenario.__name__.replace("_", " ")
 
 
@@ -248,10 +262,10 @@ def main() -> None:
     lasting = f"claimed 1 | confirmed | claimed {THRESHOLD} | confirmed"
     power = " | ".join(f"spread {100 * spread:.0f} %: caught | pairs" for spread in SPREADS)
     tables = [
-        _table(f"| noise | {columns} |", _fair_rows()),
-        _table(f"| noise | alpha | {lasting} |", _lasting_rows()),
-        _table(f"| slower than allowed by | {power} |", _power_rows()),
-        _table("| slow batches | FAIL | PASS | trials to FAIL |", _percentile_rows()),
+        table(f"| noise | {columns} |", _fair_rows()),
+        table(f"| noise | alpha | {lasting} |", _lasting_rows()),
+        table(f"| slower than allowed by | {power} |", _power_rows()),
+        table("| slow batches | FAIL | PASS | trials to FAIL |", _percentile_rows()),
     ]
     sys.stdout.write("\n".join(tables))
 

@@ -28,6 +28,7 @@ from tests.judge.simulation import (
     THRESHOLD,
     TRIAL_BATCHES,
     TRIALS,
+    AlwaysFirst,
     alarms,
     coarse_timer,
     confirmed_rates,
@@ -85,6 +86,11 @@ def test_what_strikes_one_side_alone_and_lasts_breaks_the_promise_at_the_thresho
     assert twice < once
 
 
+@pytest.mark.parametrize("alpha", [*ALPHAS, FIRST_SHARE])
+def test_a_confirmed_fail_keeps_the_promise_where_sides_are_rebuilt_and_there_is_room(alpha):
+    assert confirmed_rates(layout_shifts, THRESHOLD, alpha)[1] <= alpha
+
+
 @pytest.mark.parametrize("scenario, alpha", [(layout_shifts, FIRST_SHARE), (one_sided_moods, 0.01)])
 def test_a_confirmed_fail_is_rarer_than_alpha_where_there_is_room(scenario, alpha):
     assert confirmed_rates(scenario, THRESHOLD, alpha)[1] <= alpha
@@ -93,17 +99,6 @@ def test_a_confirmed_fail_is_rarer_than_alpha_where_there_is_room(scenario, alph
 @pytest.mark.parametrize("scenario", [drifting, periodic], **NAMED)
 def test_without_a_random_order_the_machine_would_look_like_the_loader(scenario):
     """What the coin within each pair is for."""
-
-    class AlwaysFirst:
-        def __init__(self):
-            self.rng = np.random.default_rng(SEED)
-
-        def random(self, shape):
-            return np.zeros(shape)
-
-        def __getattr__(self, name):
-            return getattr(self.rng, name)
-
     fixed = scenario(AlwaysFirst(), CLAIMS, PAIRS)
     assert alarms(fixed, 1.0, 0.05).mean() > stats.binom.isf(UNLIKELY, CLAIMS, fair_rate(PAIRS, 0.05)) / CLAIMS
 
