@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
 from collections.abc import Callable
-from functools import partial
-from multiprocessing.connection import Connection
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
-import torch
 
-from pytest_loaderperf.base import DESCRIPTOR, STATE
-from pytest_loaderperf.errors import LoaderError, LoaderHangError
-from pytest_loaderperf.measurement import ShortEpochError, Side, Watchdog, delivery, resolve_device
 from pytest_loaderperf.options import Options
-from pytest_loaderperf.results import describe
+from pytest_loaderperf.serving import Parent, Served
 from pytest_loaderperf.session import session_of
 from pytest_loaderperf.sources import BASE
-from pytest_loaderperf.worktree import BaseError
-
-_POLL_SECONDS = 1.0  # between two looks whether the parent is still there
-_PARALLEL_ELEMENTS = 1 << 17  # so that torch's own threads start before the loader is made
-_KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
+from pytest_loaderperf.worktree import installed
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    descriptor, parent, top, there = json.loads(os.environ.pop(DESCRIPTOR))
-    server = Server(Connection(descriptor), parent, Path(top), Path(there))
-    config.pluginmanager.register(server, "loaderperf-base-server")
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    # Before anything of the user's runs, which may never return.
+    early_config.pluginmanager.register(Server(), "loaderperf-base-server")
 
 
 class Server:
-    """Answers the parent over ``connection``; ``there`` is the worktree inside the checkout ``top``."""
+    """Answers the parent, which has the checkout ``top`` and its worktree ``there`` inside."""
 
-    def __init__(self, connection: Connection, parent: int, top: Path, there: Path) -> None:
-        self._connection, self._parent = connection, parent
-        self._top, self._there = top.resolve(), there.resolve()
+    def __init__(self) -> None:
+        self._parent = Parent()
+        self._top, self._there = (Path(told).resolve() for told in self._parent.told)
         self._problems: dict[str, str] = {}
         self._failure = ""
         self._wanted = self._seen = 0
-        self._replied = self._ended = self._leaving = False
+        self._replied = False
+        self._left = ""
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -53,6 +45,8 @@ class Server:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failure = report.longreprtext
+        elif report.skipped and not self._failure:
+            self._failure = f"It was skipped there: {report.longrepr[2]}" if isinstance(report.longrepr, tuple) else ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -65,17 +59,17 @@ class Server:
         items = {item.nodeid: item for item in session.items}
         if foreign := self._foreign():
             self._problems |= {nodeid.partition("::")[0]: foreign for nodeid in items}
-        self._connection.send((set(items), self._problems))
-        while not self._leaving and (message := self._receive())[0] == "serve":
+        parent = self._parent
+        parent.send("ok", (set(items), self._problems))
+        while self._left != "leave" and (message := parent.receive())[0] == "serve":
             _, nodeid, self._wanted = message
-            self._seen, self._failure = 0, ""
-            self._replied = self._ended = False
+            self._seen, self._failure, self._replied, self._left = 0, "", False, ""
             items[nodeid].config.hook.pytest_runtest_protocol(item=items[nodeid], nextitem=None)
-            if self._ended:
-                self._connection.send(("ok", None))
+            if self._left == "end":
+                parent.send("ok", None)
             elif not self._replied:
                 called = f"{self._wanted + 1} times" if self._wanted else "at all"
-                self._send("base", f"{nodeid} ended without calling loaderperf(...) {called}.\n{self._failure}")
+                parent.send("other", f"{nodeid} ended without calling loaderperf(...) {called}.\n{self._failure}")
         return True
 
     def serve(self, make_loader: object, options: Options, count: Callable[[Any], int] | None) -> Any:
@@ -83,53 +77,25 @@ class Server:
         if self._seen < self._wanted:
             self._seen += 1
             return _Anything()
+        served = Served(BASE, make_loader, options, count, self._parent)
         self._replied = True
-        served = Served(make_loader, options, count, lambda report: self._send("hang", report))
-        try:
-            going_on = self._answer(served.begin, self._foreign)
-            while going_on and (message := self._receive())[0] not in ("end", "leave"):
-                self._answer(served.perform, *message)
-            self._ended = going_on
-            self._leaving = going_on and message[0] == "leave"
-        finally:
-            served.close()
+        self._left = self._parent.serve(served, self._foreign)
         pytest.skip("served")
-
-    def _answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
-        try:
-            answer = function(*arguments)
-        except Exception as error:  # noqa: BLE001 told to the parent
-            known = next((kind for base, kind in _KINDS.items() if isinstance(error, base)), "")
-            self._send(known or "base", str(error) if known or isinstance(error, BaseError) else traceback.format_exc())
-            return False
-        self._send("ok", answer)
-        return True
-
-    def _send(self, kind: str, content: Any) -> None:
-        self._connection.send((kind, content))
-
-    def _receive(self) -> Any:
-        while not self._connection.poll(_POLL_SECONDS):
-            if os.getppid() != self._parent:
-                os._exit(1)
-        try:
-            return self._connection.recv()
-        except EOFError:
-            return ("leave",)
 
     def _foreign(self) -> str:
         """What is wrong with where modules come from; nothing if all of the worktree's are its own."""
-        ours = {path.stem for folder in (self._there, self._there / "src") for path in folder.glob("*.py")}
-        ours |= {
-            path.parent.name for folder in (self._there, self._there / "src") for path in folder.glob("*/__init__.py")
-        }
+        folders = [Path(entry).resolve() for entry in sys.path]
+        folders = [folder for folder in folders if folder.is_relative_to(self._there)]
+        ours = {path.stem for folder in folders for path in folder.glob("*.py")}
+        ours |= {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
+        ours |= _installed_from(self._top)
         found = {}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if file is None or name.partition(".")[0] == "pytest_loaderperf":
                 continue
             path = Path(file).resolve()
-            inside = path.is_relative_to(self._top) and not path.is_relative_to(Path(sys.prefix).resolve())
+            inside = path.is_relative_to(self._top) and not installed(path)
             named = name.partition(".")[0] in ours - sys.stdlib_module_names
             if (inside or named) and not path.is_relative_to(self._there):
                 found[name] = path
@@ -138,57 +104,24 @@ class Server:
         shown = ", ".join(f"{name} from {path}" for name, path in list(found.items())[:3])
         return (
             f"{len(found)} modules do not come from the other commit's files, so the comparison would mean nothing: "
-            f"{shown}. Expected them under {self._there}. Are they compiled, or imported by an absolute path?"
+            f"{shown}. Expected them under {self._there}. Are they compiled, or imported by an absolute path? If they "
+            "lie in another folder than the project's or its src, name that in pytest's ini key pythonpath."
         )
 
 
-class Served:
-    """The loader of one test, as the parent asks for it."""
-
-    def __init__(
-        self,
-        make_loader: object,
-        options: Options,
-        count: Callable[[Any], int] | None,
-        abandon: Callable[[str], None],
-    ) -> None:
-        self._watchdog = Watchdog(options.timeout_seconds, abandon)
-        torch.ones(_PARALLEL_ELEMENTS).sum()
-        deliver = delivery(resolve_device(options.device))
-        self._make: Callable[[], Side] = partial(Side, BASE, make_loader, self._watchdog, count=count, deliver=deliver)
-        self._side: Side | None = None
-        self._told = 0, 0
-
-    def begin(self, foreign: Callable[[], str]) -> dict[str, Any]:
-        """Make the loader and start it; ``foreign`` says what is wrong with where it came from."""
-        side = self._side = self._make()
-        side.start()
-        if problem := foreign():
-            raise BaseError(problem)
-        return self._state(side) | {"kind": type(side.loader).__name__, "described": describe(side.loader)}
-
-    def perform(self, verb: str, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-        """The answer to one message, and how the side stands then."""
-        side = self._side
-        assert side is not None
-        if verb == "slow":
-            (side.slow,) = arguments
-            return None, self._state(side)
-        return getattr(side, verb)(*arguments), self._state(side)
-
-    def _state(self, side: Side) -> dict[str, Any]:
-        starts, exits = self._told
-        self._told = len(side.starts), len(side.exits)
-        return {name: getattr(side, name) for name in STATE} | {
-            "starts": side.starts[starts:],
-            "exits": side.exits[exits:],
-        }
-
-    def close(self) -> None:
-        """Release the loader."""
-        if self._side is not None:
-            self._side.close()
-        self._watchdog.close()
+def _installed_from(top: Path) -> set[str]:
+    """Modules and packages that are copies, made by an installer, of what lies in the checkout ``top``."""
+    names = set()
+    for distribution in metadata.distributions():
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        place = urlsplit(origin.get("url", ""))
+        if (
+            place.scheme == "file"
+            and not origin.get("dir_info", {}).get("editable")
+            and Path(url2pathname(place.path)).resolve().is_relative_to(top)
+        ):
+            names |= {file.parts[0].partition(".")[0] for file in distribution.files or ()}
+    return names
 
 
 class _Anything:

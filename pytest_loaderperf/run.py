@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
-from pytest_loaderperf.claims import Records, test_of
 from pytest_loaderperf.errors import ClaimError, LoaderError
-from pytest_loaderperf.judge import ExactTest, Outcome, Test, Verdict, quantile, quantile_interval
+from pytest_loaderperf.heads import OtherHead
+from pytest_loaderperf.judge import Verdict, quantile, quantile_interval
 from pytest_loaderperf.measurement import (
     DEFAULT_TIMEOUT_SECONDS,
     Exit,
@@ -29,10 +29,12 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
-from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, limit_text
+from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
+from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
+from pytest_loaderperf.naming import spec_of
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.report import explain
+from pytest_loaderperf.settling import Settling
 from pytest_loaderperf.sources import (
     AGAINST,
     BASE,
@@ -46,7 +48,6 @@ from pytest_loaderperf.sources import (
 from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
-_CONFIRM_SECONDS = 1.0  # between the evidence for a FAIL and its confirmation
 _PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
 _FIRST_SHARE = 0.3  # of the budget at most
 
@@ -80,20 +81,30 @@ class Run(Measured):
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()
+        self._handlers = SignalHandlers()
         torch.ones(_PARALLEL_ELEMENTS).sum()  # torch's own threads start now, and are not taken for a loader's
         sides: dict[str, Side] = {}
         try:
-            for side_name, source in {LOADER: make_loader, **named(against)}.items():
+            sources = {LOADER: make_loader, **named(against)}
+            # Other processes come first: those that a loader starts are told from them by when they started.
+            for side_name in sorted(sources, key=lambda name: not isinstance(sources[name], OtherHead)):
                 self.options.progress(f"building {side_name}")
-                sides[side_name] = Side(side_name, source, self._watchdog, count=count, deliver=delivery(self.device))
+                sides[side_name] = self._made(side_name, sources[side_name], count)
+            sides = {side_name: sides[side_name] for side_name in sources}
             self._against = against
             self._begin(sides)
         except BaseException:
             for side in sides.values():
                 side.close()
             self._conditions.restore()
+            self._handlers.restore()
             self._watchdog.close()
             raise
+
+    def _made(self, name: str, source: object, count: Callable[[Any], int] | None) -> Any:
+        if isinstance(source, OtherHead):
+            return source.side(name)
+        return Side(name, source, self._watchdog, count=count, deliver=delivery(self.device))
 
     def _begin(self, sides: dict[str, Side]) -> None:
         loader = sides[LOADER]
@@ -119,10 +130,11 @@ class Run(Measured):
         """Measure rounds of all sides until ``seconds`` have gone by measuring, or ``most`` rounds are done."""
         keys = [Key(name, Steady()) for name in self.rounds.sides]
         looked = 0
-        while looked == 0 or (self.rounds.seconds < seconds and (most is None or looked < most)):
-            looked += 1
-            self.options.progress(f"looking at all sides, round {looked}, {self.rounds.seconds:.0f} s")
-            self.rounds.observe(keys)
+        with self.rounds.watched():
+            while looked == 0 or (self.rounds.seconds < seconds and (most is None or looked < most)):
+                looked += 1
+                self.options.progress(f"looking at all sides, round {looked}, {self.rounds.seconds:.0f} s")
+                self.rounds.observe(keys)
 
     @property
     def rounds(self) -> Rounds:
@@ -136,7 +148,7 @@ class Run(Measured):
         if self._against is None:
             raise ClaimError("run.against needs another loader. Write loaderperf(make_loader, against=other_loader).")
         if isinstance(self._against, Mapping):
-            return {name: Measured(self, name, f"against[{name!r}].") for name in self._against}
+            return Others((name, Measured(self, name, f"against[{name!r}].")) for name in self._against)
         return Measured(self, AGAINST, "against.")
 
     @property
@@ -201,35 +213,24 @@ class Run(Measured):
         """Measure until the claim is settled or its budget spent, and keep the verdict."""
         at_least, right_text = op in (">=", ">"), limit_text(right)
         text = f"{left.text} {op} {right_text}"
-        keys = list(dict.fromkeys([left.key] + ([right.key] if isinstance(right, Metric) else [])))
         alpha = self.options.next_alpha()
         for metric in (left, right):
             if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):
                 self._step_metrics[metric.side] = metric
-        test, add = test_of(left, right, at_least=at_least)
-        for seen in self.rounds.done:
-            if all(key in seen.records for key in keys):
-                add(seen.records)
-        spent_s = self._settle(test, add, keys, alpha, most_s=self.options.budget_seconds, text=text)
-        if test.outcome(alpha) is Outcome.FAIL and not isinstance(test, ExactTest):
-            # The machine's moods last some tenths of a second, and may not strike both sides alike.
-            time.sleep(_CONFIRM_SECONDS)
-            self.rounds.rebuild([key.side for key in keys])
-            test, add = test_of(left, right, at_least=at_least)
-            most_s = max(self.options.budget_seconds - spent_s, spent_s)
-            spent_s += self._settle(test, add, keys, alpha, most_s=most_s, text=f"confirming {text}")
-        affordable = round(test.n * self._affordable_rounds(keys, spent_s))
+        settled = Settling(
+            self.rounds, left, right, at_least, alpha, self.options.budget_seconds, partial(self._progress, text)
+        ).settle()
         paired = isinstance(right, Metric)
         verdict = Verdict(
             claim=text,
-            ruling=test.ruling(alpha, affordable),
+            ruling=settled.ruling,
             unit=ONE if paired else left.unit,
             at_least=at_least,
             left=left.value / left.factor,
             left_unit=left.unit,
             right=right.value / right.factor if isinstance(right, Metric) else None,
             counted="pairs" if paired else left.definition.counted,
-            seconds=spent_s,
+            seconds=settled.seconds,
             alpha=alpha,
         )
         verdict = replace(verdict, words="\n".join(explain(verdict, {})))
@@ -239,24 +240,8 @@ class Run(Measured):
             self.stages = self._stages()
         return verdict
 
-    def _settle(
-        self, test: Test, add: Callable[[Records], None], keys: list[Key], alpha: float, *, most_s: float, text: str
-    ) -> float:
-        """Measure rounds until the test is settled or the next one might last beyond ``most_s``; seconds spent."""
-        began_s = time.perf_counter()
-        spent_s = longest_s = 0.0
-        while test.n == 0 or (test.outcome(alpha) is Outcome.INCONCLUSIVE and spent_s + longest_s < most_s):
-            self.options.progress(f"{text}: {test.n} observations, {spent_s:.0f} s")
-            seen = self.rounds.observe(keys)
-            add(seen.records)
-            spent_s, longest_s = time.perf_counter() - began_s, max(longest_s, seen.seconds)
-        return spent_s
-
-    def _affordable_rounds(self, keys: list[Key], spent_s: float) -> float:
-        """How many times as many rounds of ``keys`` as there are the budget would have paid for."""
-        seconds = [seen.seconds for seen in self.rounds.done if all(key in seen.records for key in keys)]
-        left_s = max(0.0, self.options.budget_seconds - spent_s)
-        return 1 + left_s / sum(seconds)
+    def _progress(self, claim: str, text: str) -> None:
+        self.options.progress(f"{claim}: {text}")
 
     def _stages(self) -> dict[str, float]:
         try:
@@ -283,6 +268,7 @@ class Run(Measured):
             finally:
                 self._rounds.close()
                 self._rounds = None
+                self._handlers.restore()
         self._watchdog.close()
 
     def __enter__(self) -> Self:
@@ -301,12 +287,15 @@ def measure(
     count: Callable[[Any], int] | None = None,
     dataset_nbytes: int | None = None,
     timeout: Quantity | float = DEFAULT_TIMEOUT_SECONDS * s,
+    python: str | None = None,
 ) -> Run:
     """Measure outside pytest, in a script or a notebook; use the Run in a ``with`` block, or ``close()`` it.
 
     ``make_loader`` and ``against`` are factories, or loaders that can be iterated again; ``against`` may map names to
     them. ``budget`` is the most that each claim may spend measuring, ``timeout`` the longest silence of a loader.
     ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, where they cannot be seen.
+    ``python`` is an interpreter, this or another, that runs each loader of ``against`` in a process of its own:
+    factories that it can import, or their names ``"module:function"``.
 
     Raises LoaderError, ClaimError or MeasureError, saying what was expected, what came and what to do.
     """
@@ -315,4 +304,7 @@ def measure(
         device=device,
         timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
     )
+    if python is not None:
+        heads = {name: OtherHead(spec_of(source), python, options=options) for name, source in named(against).items()}
+        against = heads if isinstance(against, Mapping) else heads.get(AGAINST)
     return Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes)

@@ -16,8 +16,9 @@ from pytest_loaderperf.settings import SETTINGS, Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_loaderperf.base import Base, BaseSide
+    from pytest_loaderperf.base import Base
     from pytest_loaderperf.options import Options
+    from pytest_loaderperf.remote import RemoteSide
     from pytest_loaderperf.run import Run
 
 Document = dict[str, Any]
@@ -38,6 +39,7 @@ class LoaderPerfSession:
     files: list[Path] = field(default_factory=list)  # of the tests that measure
     base_commit: str | None = None
     _bases: dict[str, Base] = field(default_factory=dict)
+    _no_bases: dict[str, str] = field(default_factory=dict)  # and why
     _next_alpha: Callable[[], float] | None = None
 
     def options(
@@ -68,14 +70,25 @@ class LoaderPerfSession:
             **({} if make_base is None else {"make_base": make_base}),
         )
 
-    def base_side(self, config: pytest.Config, nodeid: str, call: int, against: object) -> BaseSide:
+    def base_side(self, config: pytest.Config, nodeid: str, call: int, against: object) -> RemoteSide:
         """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
-        from pytest_loaderperf.base import Base, NoBaseError
+        from pytest_loaderperf.base import NoBaseError
         from pytest_loaderperf.sources import BASE
 
         ref = self.settings.against if against is None else str(against)
         if ref is None:
             pytest.skip("run.base needs a commit to pair with: --loaderperf-against=REF")
+        try:
+            return self._base(config, ref).side(nodeid, call, BASE)
+        except NoBaseError as error:
+            pytest.skip(str(error))
+
+    def _base(self, config: pytest.Config, ref: str) -> Base:
+        from pytest_loaderperf.base import Base
+        from pytest_loaderperf.worktree import BaseError
+
+        if ref in self._no_bases:
+            raise BaseError(self._no_bases[ref])
         if ref not in self._bases:
             self.progress.show(f"checking out {ref}")
             arguments = [
@@ -84,13 +97,16 @@ class LoaderPerfSession:
             ]
             arguments += [f"--override-ini=loaderperf_timeout={self.settings.timeout_seconds}"]
             arguments += [f"--override-ini={entry}" for entry in config.getoption("override_ini") or ()]
+            arguments += [f"-p{plugin}" for plugin in config.getoption("plugins") or ()]
             arguments += ["-n0"] if config.pluginmanager.has_plugin("xdist") else []
-            self._bases[ref] = Base(ref, config.rootpath, self.files, arguments, self.settings.timeout_seconds)
-            self.base_commit = self._bases[ref].worktree.commit
-        try:
-            return self._bases[ref].side(nodeid, call, BASE)
-        except NoBaseError as error:
-            pytest.skip(str(error))
+            try:
+                base = Base(ref, config.rootpath, self.files, arguments, self.settings.timeout_seconds)
+            except BaseError as error:
+                self._no_bases[ref] = str(error)
+                raise
+            self._bases[ref] = base
+            self.base_commit = base.worktree.commit
+        return self._bases[ref]
 
     def close_bases(self) -> None:
         """End the children and remove their worktrees. May be called twice."""

@@ -10,6 +10,7 @@ from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Side
 
 LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
+_SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
 
 
 def named(against: object) -> dict[str, object]:
@@ -56,3 +57,12 @@ def dataset_nbytes(side: Side) -> int:
             "Give its size: loaderperf(make_loader, dataset_nbytes=...)."
         ) from None
     return round(samples * side.batch_nbytes / side.batch_samples)
+
+
+def describe(loader: object) -> str:
+    """``repr``, or for a loader that has none of its own, its type and settings."""
+    if type(loader).__repr__ is not object.__repr__:
+        return repr(loader)
+    settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
+    dataset = getattr(loader, "dataset", None)
+    return f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"

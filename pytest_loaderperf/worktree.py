@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 import psutil
 
-from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.remote import RemoteError
 
 FOLDER = ".loaderperf"
 _TIMEOUT_S = 300.0  # for a checkout from a slow disk
+_ANYWAY = ("--force", "--force")  # the second is for one whose making was cut short: git keeps that locked
+_SUBMODULE = "160000"  # mode of a tree's entry
 _CODE = {".py", ".pyc", ".so", ".pyd", ".egg-info", ".dist-info"}
 
 
-class BaseError(LoaderPerfError):
+class BaseError(RemoteError):
     """The commit to compare with cannot be had, or what it holds cannot be measured."""
 
 
@@ -35,12 +40,12 @@ class Worktree:
             self.top = Path(_git(start, "rev-parse", "--show-toplevel"))
         except BaseError as error:
             raise BaseError(
-                f"comparing with {ref!r} needs a git repository, but {start} is in none ({error}). "
-                "Run in the checkout of a repository."
+                f"comparing with {ref!r} needs the checkout of a git repository, but git finds none around {start} "
+                f"({error}). Run in a checkout, with pytest's rootdir inside it."
             ) from None
         self.ref, self.commit = ref, self._commit(ref)
         folder = self.top / FOLDER
-        self.path = folder / f"base-{self.commit[:12]}-{os.getpid()}"
+        self.path = folder / f"base-{self.commit[:12]}-{token_hex(3)}-{os.getpid()}"
         try:
             folder.mkdir(exist_ok=True)
             (folder / ".gitignore").write_text("*\n")
@@ -49,26 +54,42 @@ class Worktree:
                 f"comparing with {ref!r} puts a worktree under {folder}, which cannot be written ({error}). "
                 "Run in a checkout that you may write to."
             ) from None
+        self._submodules = [name for _, name in _submodules(self.top) if (self.top / name / ".git").exists()]
         self._remove_leftovers(folder)
+        try:
+            self._check_out()
+            self._link_data()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_out(self) -> None:
         try:
             _git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
         except BaseError as error:
-            self.close()
             raise BaseError(
-                f"git cannot check out {ref!r} beside this checkout: {error}. "
+                f"git cannot check out {self.ref!r} beside this checkout: {error}. "
                 "If another git process holds a lock, let it end; if none runs, remove the lock file that git names."
             ) from None
-        self._link_data()
+        for commit, name in _submodules(self.path):
+            if name in self._submodules:
+                self._check_out_submodule(commit, name)
+
+    def _check_out_submodule(self, commit: str, name: str) -> None:
+        try:
+            _git(self.top / name, "worktree", "add", "--quiet", "--detach", "--force", str(self.path / name), commit)
+        except BaseError as error:
+            raise BaseError(
+                f"{self.ref!r} has the submodule {name} at {commit}, which git cannot check out: {error}. "
+                f"Fetch it: `git -C {name} fetch origin {commit}`."
+            ) from None
 
     def _link_data(self) -> None:
         """Let what git does not track be found at its place: data, but no code, which must be that of the commit."""
         for name in _git(self.top, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0"):
             source, link = self.top / name, self.path / name.rstrip("/")
             hidden = any(part.startswith((".", "__")) for part in Path(name).parts)
-            code = source.suffix in _CODE or (
-                source.is_dir() and any(path.suffix in _CODE for path in source.iterdir())
-            )
-            if name and not hidden and not code and not link.exists() and link.parent.is_dir():
+            if name and not hidden and not _is_code(source) and not link.exists() and link.parent.is_dir():
                 link.symlink_to(source, source.is_dir())
 
     def _commit(self, ref: str) -> str:
@@ -77,7 +98,11 @@ class Worktree:
         except BaseError:
             pass
         way_out = "See `git branch --all` and `git tag` for what there is."
-        if _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
+        if not ref.strip():
+            way_out = "Is a variable empty that should name it?"
+        elif not _git(self.top, "rev-list", "--all", "--max-count=1"):
+            way_out = "This repository has no commits yet."
+        elif _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
             way_out = (
                 "This clone is shallow: fetch more of the history, `git fetch --unshallow`, or that commit alone, "
                 "`git fetch --depth=1 origin COMMIT`; in GitHub Actions give actions/checkout `fetch-depth: 0`."
@@ -88,29 +113,61 @@ class Worktree:
 
     def _remove_leftovers(self, folder: Path) -> None:
         for left in folder.glob("base-*-*"):
-            pid = left.name.rpartition("-")[2]
-            if not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-        _git(self.top, "worktree", "prune")
+            if not _in_use(left):
+                self._remove(left)
+
+    def _remove(self, path: Path) -> None:
+        # Not `git worktree prune`: it forgets all that cannot be seen from here, such as those outside this container.
+        shutil.rmtree(path, ignore_errors=True)
+        for name in ["", *self._submodules]:
+            with suppress(BaseError):
+                _git(self.top / name, "worktree", "remove", *_ANYWAY, str(path / name))
 
     def close(self) -> None:
         """Remove it. May be called twice."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        _git(self.top, "worktree", "prune")
+        self._remove(self.path)
+
+
+def installed(path: Path) -> bool:
+    """Whether a path is an environment's, which may lie inside the checkout, and not the checkout's own."""
+    return path.is_relative_to(Path(sys.prefix).resolve()) or "site-packages" in path.parts
+
+
+def _in_use(left: Path) -> bool:
+    """Whether the process that made worktree ``left`` still runs: one of its number that began before it was made."""
+    pid = left.name.rpartition("-")[2]
+    try:
+        return psutil.Process(int(pid)).create_time() <= left.stat().st_mtime
+    except (psutil.Error, OSError, ValueError, OverflowError):
+        return False
+
+
+def _submodules(folder: Path) -> list[tuple[str, str]]:
+    """Commit and path of each submodule that the index of ``folder`` has."""
+    entries = _git(folder, "ls-files", "--stage", "-z").split("\0")
+    return [(entry.split()[1], entry.partition("\t")[2]) for entry in entries if entry.startswith(_SUBMODULE)]
+
+
+def _is_code(source: Path) -> bool:
+    try:
+        return source.suffix in _CODE or (source.is_dir() and any(path.suffix in _CODE for path in source.iterdir()))
+    except OSError:
+        return True  # not ours to read, so no data for us
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # A hook's variables would send git to another index or work tree.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # A hook's variables would send git to another index or work tree; GIT_CONFIG_… hold what the user set.
+    kept = (name for name in os.environ if not name.startswith("GIT_") or name.startswith("GIT_CONFIG"))
+    inherited = {name: os.environ[name] for name in kept}
     try:
         done = subprocess.run(  # noqa: S603 our own command
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 the git that the user has
+            ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *arguments],  # noqa: S607 the user's git
             capture_output=True,
             text=True,
             errors="replace",
             timeout=_TIMEOUT_S,
             check=False,
-            env={**environment, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
+            env={**inherited, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.SubprocessError) as error:

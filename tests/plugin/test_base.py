@@ -58,7 +58,7 @@ def project(pytester):
 
 
 def run(pytester, *arguments, against="HEAD"):
-    named = [f"--loaderperf-against={against}"] if against else []
+    named = [f"--loaderperf-against={against}"] if against is not None else []
     return pytester.runpytest_subprocess(
         "--loaderperf", *named, "--loaderperf-budget=20", "-p", "no:cacheprovider", "-rs", *arguments
     )
@@ -171,7 +171,6 @@ BROKEN = {
         {"mydata.py": "def Loader():\n    raise ValueError('once broken')\n"},
         "*factory Loader() raised ValueError: once broken*",
     ),
-    "dies": ({"mydata.py": "import os\ndef Loader():\n    os._exit(7)\n"}, "*its process ended (status 7) before*"),
     "hangs": (
         {"mydata.py": "import time\ndef Loader():\n    time.sleep(600)\n"},
         "*the loader hangs: nothing came for 5 s in stage 'base: building the loader'*",
@@ -180,7 +179,12 @@ BROKEN = {
         {"mydata.py": "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n"},
         "*the base loader at HEAD (*) gives 1 batch an epoch*",
     ),
-    "prints garbage": (
+    "dies while it is imported": ({"mydata.py": "import os\nos._exit(7)\n"}, "*its process ended (status 7) before*"),
+    "skips itself": (
+        {"test_mydata.py": TEST.replace("    run =", "    __import__('pytest').skip('no such data')\n    run =")},
+        "*It was skipped there: *no such data*",
+    ),
+    "prints garbage and dies": (
         {"mydata.py": "import os\nos.write(1, bytes(range(256)))\ndef Loader():\n    os._exit(7)\n"},
         "*its process ended (status 7) before*",
     ),
@@ -192,7 +196,7 @@ def test_a_commit_whose_test_is_broken_is_an_error_that_names_it_and_the_others_
     other = {"other.py": LOADER.format(pause_s=SLOW), "test_other.py": TEST.replace("mydata", "other")}
     ini = {"pytest.ini": "[pytest]\nloaderperf_timeout = 5\n"}
     pytester = project(files(FAST) | other | ini | base, files(FAST) | {"other.py": LOADER.format(pause_s=FAST)})
-    result = run(pytester, *(["test_other.py", "test_mydata.py"] if "dies" in words or "ended (" in words else []))
+    result = run(pytester)
     result.stdout.fnmatch_lines([words])
     result.stdout.fnmatch_lines(["*HEAD (*"])
     result.assert_outcomes(failed=1, passed=1)
@@ -218,6 +222,7 @@ def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
         ),
         ("origin/main", "*Fetch it first: `git fetch origin main`."),
         ("--upload-pack=x", "*but '--upload-pack=x' is none here*"),
+        ("", "*but '' is none here. Is a variable empty that should name it?"),
     ],
 )
 def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, against, words):
@@ -237,7 +242,7 @@ class TestWorktree:
             Worktree("HEAD~1", tmp_path / "clone")
 
     def test_outside_a_repository_there_is_nothing_to_compare_with(self, tmp_path):
-        with pytest.raises(BaseError, match=r"needs a git repository, but .* is in none"):
+        with pytest.raises(BaseError, match=r"needs the checkout of a git repository, but git finds none"):
             Worktree("HEAD", tmp_path)
 
     def test_without_git_it_says_so(self, tmp_path, monkeypatch):
@@ -269,3 +274,63 @@ class TestWorktree:
         made = Worktree("HEAD", path)
         assert (made.path / "mydata.py").exists()
         made.close()
+
+    def test_a_repository_without_commits_says_so(self, tmp_path):
+        git(tmp_path, "init")
+        with pytest.raises(BaseError, match=r"'HEAD' is none here\. This repository has no commits yet"):
+            Worktree("HEAD", tmp_path)
+
+    def test_two_of_one_commit_do_not_meet(self, project):
+        path = project(files(FAST), {}).path
+        first, second = Worktree("HEAD", path), Worktree("HEAD", path)
+        second.close()
+        assert (first.path / "mydata.py").exists()
+        first.close()
+
+    def test_worktrees_of_the_user_that_cannot_be_seen_now_are_not_forgotten(self, project, tmp_path):
+        path = project(files(FAST), {}).path
+        git(path, "worktree", "add", "--detach", str(tmp_path / "theirs"), "HEAD")
+        (tmp_path / "theirs").rename(tmp_path / "unmounted")
+        Worktree("HEAD", path).close()
+        assert "theirs" in git(path, "worktree", "list")
+
+    def test_hooks_of_the_user_are_not_run(self, project):
+        path = project(files(FAST), {}).path
+        hook = path / ".git" / "hooks" / "post-checkout"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\nexit 1\n")
+        hook.chmod(0o755)
+        made = Worktree("HEAD", path)
+        assert (made.path / "mydata.py").exists()
+        made.close()
+
+    def test_a_submodule_is_that_of_the_commit(self, project, tmp_path):
+        allowed = ["-c", "protocol.file.allow=always"]
+        path = project(files(FAST), {}).path
+        git(tmp_path, "init", "part")
+        (tmp_path / "part" / "age.txt").write_text("old")
+        git(tmp_path / "part", "add", ".")
+        git(tmp_path / "part", "commit", "-m", "old")
+        git(path, *allowed, "submodule", "add", str(tmp_path / "part"), "part")
+        git(path, "commit", "-m", "a submodule")
+        (path / "part" / "age.txt").write_text("new")
+        git(path / "part", "commit", "-am", "new")
+        made = Worktree("HEAD", path)
+        assert (made.path / "part" / "age.txt").read_text() == "old"
+        made.close()
+        assert not made.path.exists()
+        assert len(git(path / "part", "worktree", "list").splitlines()) == 1
+
+
+def test_each_call_of_a_test_has_its_base(project):
+    test = (
+        TEST
+        + """
+    other = loaderperf(Loader)
+    assert other.throughput >= 0.5 * other.base.throughput
+    with pytest.raises(Exception, match="was released when another run asked for its own"):
+        run.base.epoch_exit <= 5 * s
+"""
+    )
+    result = run(project(files(FAST, "import pytest\nfrom pytest_loaderperf import s\n" + test), {}))
+    result.assert_outcomes(passed=1)

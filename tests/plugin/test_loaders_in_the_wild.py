@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
+import signal
 import threading
+import time
 from collections import OrderedDict, namedtuple
 from types import MappingProxyType
 
@@ -191,6 +193,87 @@ def test_what_a_loader_changes_while_it_runs_is_put_back():
         assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)
+
+
+def test_signal_handlers_that_a_loader_sets_are_put_back_at_the_end():
+    before = signal.getsignal(signal.SIGINT)
+
+    class Deaf(NoLength):
+        def __iter__(self):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return super().__iter__()
+
+    class Fails(Deaf):
+        def __iter__(self):
+            super().__iter__()
+            raise OSError("disk gone")
+
+    try:
+        with measure(Deaf, budget=0.3):
+            pass
+        assert signal.getsignal(signal.SIGINT) is before
+        with pytest.raises(OSError, match="disk gone"):
+            measure(Fails, budget=0.3)
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_collector_is_left_as_it_was_whatever_a_loader_does_to_it(collects):
+    class Toggles(NoLength):
+        def __iter__(self):
+            for number, batch in enumerate(super().__iter__()):
+                (gc.enable if number % 2 else gc.disable)()
+                yield batch
+
+    (gc.enable if collects else gc.disable)()
+    try:
+        with measure(Toggles, budget=0.3):
+            assert gc.isenabled() is collects
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
+
+
+def test_throughput_counts_samples_and_not_batches():
+    with measure(lambda: Sleeping(X), against=lambda: Sleeping(X[:1]), budget=5) as run:
+        assert run.throughput >= 2 * run.against.throughput
+
+
+class Sleeping:
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __iter__(self):
+        for _ in range(1000):
+            time.sleep(0.001)
+            yield self.batch
+
+
+def test_a_loader_that_writes_each_batch_into_one_buffer_is_measured():
+    class OneBuffer(NoLength):
+        def __iter__(self):
+            buffer = X.clone()
+            for number in range(30):
+                yield buffer.fill_(number)
+
+    with measure(OneBuffer, against=OneBuffer, budget=0.5) as run:
+        assert run.throughput >= 1e-9 * run.against.throughput
+
+
+def test_one_loader_object_with_an_iterator_an_epoch_is_its_own_equal():
+    loader = NoLength()
+    with measure(loader, against=loader, budget=0.5) as run:
+        assert run.throughput >= 1e-9 * run.against.throughput
+    with measure(lambda: loader, against=lambda: loader, budget=0.5) as run:
+        assert run.throughput >= 1e-9 * run.against.throughput
+
+
+def test_two_factories_that_hand_out_one_generator_are_refused():
+    shared = endless()
+    with pytest.raises(LoaderError, match="two sides share one iterator"):
+        measure(lambda: shared, against=lambda: shared, budget=0.5)
 
 
 def test_closing_a_run_ends_its_threads_and_workers_and_restores_the_collector():

@@ -28,7 +28,7 @@ MEASURING = """
         assert run.throughput <= 1000 * run.against.throughput
 """
 SAVED = "\x1b7"
-SLOW, QUICK = "0.008", "0.0001"
+SLOW, QUICK = "0.04", "0.0001"
 
 
 def on_a_terminal(pytester, *arguments, ci=""):

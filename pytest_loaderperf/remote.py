@@ -1,0 +1,248 @@
+"""A side whose loader lives in another process: that process, asked by message, and the side as a run sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Pipe
+from tempfile import TemporaryFile
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError
+from pytest_loaderperf.measurement import Kind, Record, ShortEpochError
+from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.record import StartRecord, SteadyRecord
+
+DESCRIPTOR = "LOADERPERF_CHILD"  # environment variable that tells the child its end of the pipe, and what else it needs
+GRACE_SECONDS = 30.0  # beyond the watchdog's own time: then the child itself hangs
+STATE = ("epoch_batches", "warmup_batches", "inline", "children", "batch_samples", "batch_nbytes", "build_seconds")
+_POLL_SECONDS = 0.2
+_LAST_WORDS = 2000  # characters of a child's output in an error
+
+
+class RemoteError(LoaderPerfError):
+    """What another process should measure cannot be had there."""
+
+
+class Child:
+    """A process that answers messages; ``called`` names it in errors.
+
+    ``told`` reaches it as JSON in its environment, behind the pipe's descriptor and our process id; ``popen`` are other
+    arguments of subprocess.Popen.
+    """
+
+    error: type[RemoteError] = RemoteError
+
+    def __init__(
+        self, called: str, command: Sequence[str], told: Sequence[str], timeout_seconds: float, **popen: Any
+    ) -> None:
+        self.called = called
+        self._patience_s = timeout_seconds + GRACE_SECONDS
+        self._output = TemporaryFile()  # noqa: SIM115 closed with this object
+        self._connection, theirs = Pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 our own command
+                list(command),
+                env={**popen.pop("env", os.environ), DESCRIPTOR: json.dumps([theirs.fileno(), os.getpid(), *told])},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                **popen,
+            )
+        except OSError as error:
+            self._output.close()
+            raise self.error(f"{called}: cannot start {command[0]}: {error}. Expected a Python interpreter.") from None
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        """What it answers. Raises what it raised, and ``error`` where it is dead, silent or answers nonsense."""
+        try:
+            self._connection.send((verb, *arguments))
+        except OSError:
+            raise self._died() from None
+        return self.answer()
+
+    def answer(self) -> Any:
+        """What it says next; as ``ask``."""
+        kind, content = self._receive()
+        if kind == "ok":
+            return content
+        text = f"{content}\n(at {self.called}, in its own process)"
+        raise {"hang": LoaderHangError, "short": ShortEpochError, "loader": LoaderError}.get(kind, self.error)(text)
+
+    def _receive(self) -> tuple[str, Any]:
+        deadline_s = time.monotonic() + self._patience_s
+        while not self._connection.poll(_POLL_SECONDS):
+            if self._process.poll() is not None and not self._connection.poll():
+                raise self._died()
+            if time.monotonic() > deadline_s:
+                self._end()
+                raise self.error(
+                    f"{self.called}: its process gave no answer for {self._patience_s:.0f} s, and was ended. "
+                    f"Set loaderperf_timeout (seconds) higher if it needs longer.{self._last_words()}"
+                )
+        try:
+            kind, content = self._connection.recv()
+        except EOFError:
+            raise self._died() from None
+        except Exception as error:
+            died = self._died()
+            raise died from error
+        return kind, content
+
+    def _died(self) -> RemoteError:
+        self._end()
+        return self.error(
+            f"{self.called}: its process ended (status {self._process.returncode}) before it answered. "
+            f"Run it there by itself to see why.{self._last_words()}"
+        )
+
+    def _last_words(self) -> str:
+        self._output.flush()
+        self._output.seek(0)
+        text = self._output.read().decode("utf-8", "replace").strip()
+        return f"\nIts last words:\n{text[-_LAST_WORDS:]}" if text else ""
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def close(self) -> None:
+        """End it and close the pipe. May be called twice."""
+        if self._connection.closed:
+            return
+        with suppress(OSError):
+            self._connection.send(("leave",))
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self._end()
+        self._connection.close()
+        self._output.close()
+
+
+class RemoteSide:
+    """A side whose loader lives in ``child``; it is asked for records, and tells how it stands after each."""
+
+    rebuildable = elsewhere = True
+    iterator = None
+    conditions: Conditions  # of the trial to come
+    epoch_batches: int | None
+    batch_samples: int
+    batch_nbytes: int
+    inline: bool
+
+    def __init__(self, child: Child, name: str, state: dict[str, Any]) -> None:
+        self._child, self.name = child, name
+        self.starts: list[StartRecord] = []
+        self.exits: list[Any] = []
+        self.loader_kind: str = state["kind"]
+        self.loader = RemoteLoader(state["described"])
+        self._open = True
+        self._note(state)
+
+    def _note(self, state: dict[str, Any]) -> None:
+        for name in STATE:
+            setattr(self, name, state[name])
+        self.children: list[int] = [self._child.pid, *state["children"]]
+        self.starts += state["starts"]
+        self.exits += state["exits"]
+
+    def _ask(self, verb: str, *arguments: Any) -> Any:
+        if not self._open:
+            raise self._child.error(
+                f"{self.called} was released when another run asked for its own. Make all claims on one run first."
+            )
+        answer, state = self._child.ask(verb, *arguments)
+        self._note(state)
+        return answer
+
+    @property
+    def called(self) -> str:
+        """The side in an error's words."""
+        return f"the {self.name} loader at {self._child.called}"
+
+    @property
+    def slow(self) -> bool:
+        """Whether a batch takes so long that caches need no warming."""
+        return self._slow
+
+    @slow.setter
+    def slow(self, slow: bool) -> None:
+        self._slow = slow
+        self._ask("slow", slow)
+
+    def observe(self, kind: Kind, batches: int, conditions: Conditions) -> Record:
+        """One record of ``kind``."""
+        record: Record = self._ask("observe", kind, batches, conditions)
+        return record
+
+    def start(self) -> StartRecord:
+        """Begin a new epoch and take its first batch."""
+        record: StartRecord = self._ask("start")
+        return record
+
+    def ready(self, batches: int, *, warm: bool = True) -> bool:
+        """Be in an epoch with ``batches`` more, and past the untimed ones, if ``warm``; False if it ends meanwhile."""
+        return bool(self._ask("ready", batches, self.conditions, warm))
+
+    def slice(self, batches: int, latencies: list[int]) -> tuple[int, int] | None:
+        """Time the next ``batches`` batches, adding to ``latencies``: nanoseconds and samples; None if it ends."""
+        taken: SteadyRecord | None = self._ask("slice", batches, self.conditions)
+        if taken is None:
+            return None
+        latencies.extend(taken.latencies_ns)
+        return taken.wall_ns, taken.samples
+
+    def take(self, batches: int) -> SteadyRecord | None:
+        """The like, as a record."""
+        record: SteadyRecord | None = self._ask("take", batches)
+        return record
+
+    def note_helpers(self) -> None:
+        """Helpers of this process are not of that loader."""
+
+    def build(self) -> None:
+        """Make the loader anew."""
+        self._ask("build")
+
+    def short_epoch_error(self) -> ShortEpochError:
+        """That the epoch has fewer batches than a trial wants."""
+        return ShortEpochError(f"{self.called} gives {self.epoch_batches} batches an epoch, too few for a trial.")
+
+    def close(self) -> None:
+        """Release the loader. May be called twice."""
+        if self._open:
+            self._open = False
+            with suppress(LoaderPerfError):
+                self._child.ask("end")
+
+
+class RemoteLoader:
+    """Stands for the loader in the other process, in reports."""
+
+    def __init__(self, described: str) -> None:
+        self._described = described
+
+    def __repr__(self) -> str:
+        return self._described

@@ -1,0 +1,134 @@
+"""In a child process: serves one loader to the parent, which asks for its records."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import Any
+
+import torch
+
+from pytest_loaderperf.errors import LoaderError, LoaderHangError
+from pytest_loaderperf.measurement import ShortEpochError, Side, Watchdog, delivery, resolve_device
+from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.options import Options
+from pytest_loaderperf.remote import DESCRIPTOR, STATE, RemoteError
+from pytest_loaderperf.sources import describe
+
+_POLL_SECONDS = 1.0  # between two looks whether the parent is still there
+_PARALLEL_ELEMENTS = 1 << 17  # so that torch's own threads start before the loader is made
+_KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
+
+
+class Parent:
+    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone."""
+
+    def __init__(self) -> None:
+        descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
+        self._connection = Connection(descriptor)
+        Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
+
+    def _outlive_not(self) -> None:
+        while os.getppid() == self._pid:
+            time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
+        """Send what the function returns, or that it raised; whether it returned."""
+        try:
+            answer = function(*arguments)
+        except Exception as error:  # noqa: BLE001 told to the parent
+            known = next((kind for base, kind in _KINDS.items() if isinstance(error, base)), "")
+            told = known or isinstance(error, RemoteError)
+            self.send(known or "other", str(error) if told else traceback.format_exc())
+            return False
+        self.send("ok", answer)
+        return True
+
+    def send(self, kind: str, content: Any) -> None:
+        """Send an answer."""
+        self._connection.send((kind, content))
+
+    def receive(self) -> Any:
+        """The next message; ("leave",) once the parent has closed its end."""
+        try:
+            return self._connection.recv()
+        except EOFError:
+            return ("leave",)
+
+    def serve(self, served: Served, check: Callable[[], str]) -> str:
+        """Answer until the parent has had enough; the word it left with, or nothing where the loader failed to start.
+
+        ``check`` says what is wrong with where the loader came from.
+        """
+        try:
+            if not self.answer(served.begin, check):
+                return ""
+            while (message := self.receive())[0] not in ("end", "leave"):
+                self.answer(served.perform, *message)
+            return str(message[0])
+        finally:
+            served.close()
+
+
+class Served:
+    """The loader of one test, as the parent asks for it."""
+
+    def __init__(
+        self,
+        name: str,
+        make_loader: object,
+        options: Options,
+        count: Callable[[Any], int] | None,
+        parent: Parent,
+    ) -> None:
+        self._watchdog = Watchdog(options.timeout_seconds, partial(parent.send, "hang"))
+        torch.ones(_PARALLEL_ELEMENTS).sum()
+        deliver = delivery(resolve_device(options.device))
+        self._make: Callable[[], Side] = partial(Side, name, make_loader, self._watchdog, count=count, deliver=deliver)
+        self._side: Side | None = None
+        self._told = 0, 0
+        self._conditions = Conditions.now()
+
+    def begin(self, foreign: Callable[[], str]) -> dict[str, Any]:
+        """Make the loader and start it; ``foreign`` says what is wrong with where it came from."""
+        side = self._side = self._make()
+        side.start()
+        if problem := foreign():
+            raise RemoteError(problem)
+        return self._state(side) | {"kind": type(side.loader).__name__, "described": describe(side.loader)}
+
+    def perform(self, verb: str, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """The answer to one message, and how the side stands then."""
+        side = self._side
+        assert side is not None
+        if verb in ("ready", "slice"):
+            batches, conditions, *warm = arguments
+            with conditions.hold():
+                done = side.ready(batches, warm=warm[0]) if warm else side.take(batches)
+            return done, self._state(side)
+        self._conditions.restore()
+        if verb == "slow":
+            (side.slow,) = arguments
+            return None, self._state(side)
+        return getattr(side, verb)(*arguments), self._state(side)
+
+    def _state(self, side: Side) -> dict[str, Any]:
+        starts, exits = self._told
+        self._told = len(side.starts), len(side.exits)
+        return {name: getattr(side, name) for name in STATE} | {
+            "starts": side.starts[starts:],
+            "exits": side.exits[exits:],
+        }
+
+    def close(self) -> None:
+        """Release the loader."""
+        if self._side is not None:
+            self._side.close()
+        self._watchdog.close()
