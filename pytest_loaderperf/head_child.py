@@ -1,0 +1,24 @@
+"""In the process of another head: makes the loader it is told to, and serves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_loaderperf.measurement.factory import is_factory
+from pytest_loaderperf.naming import resolve
+from pytest_loaderperf.options import Options
+from pytest_loaderperf.serving import Parent, Served
+
+
+def main() -> None:
+    """Serve the loader that the parent named, until it has had enough."""
+    parent = Parent()
+    spec, device, timeout_s, name = parent.told
+    options = Options(device=device, timeout_seconds=float(timeout_s))
+
+    def make() -> object:
+        factory: Any = resolve(spec)
+        return factory() if is_factory(factory) else factory
+
+    make.__name__ = spec
+    parent.serve(Served(name, make, options, None, parent), str)

@@ -1,0 +1,56 @@
+"""A second head: a loader that another interpreter makes, such as one with another version of a dependency."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pytest_loaderperf.options import Options
+from pytest_loaderperf.remote import Child, RemoteSide
+
+_NEEDED = "pytest_loaderperf.head_child"
+
+
+class OtherHead:
+    """The factory ``module:name`` in a process of its own, run by the interpreter ``python``; measured in turns."""
+
+    def __init__(self, spec: str, python: str, *, options: Options) -> None:
+        self._called, self._python = f"{spec} by {python}", python
+        self._timeout_s = options.timeout_seconds
+        self._told = [spec, options.device, str(self._timeout_s)]
+
+    def side(self, name: str) -> RemoteSide:
+        """Start the process, and its loader as a side. Raises LoaderPerfError where either cannot be had."""
+        command = [self._python, "-c", f"from {_NEEDED} import main; main()"]
+        paths = os.pathsep.join(_import_path())
+        told = [*self._told, name]
+        child = _OwnChild(self._called, command, told, self._timeout_s, env=os.environ | {"PYTHONPATH": paths})
+        try:
+            return _OwnSide(child, name, child.answer())
+        except BaseException:
+            child.close()
+            raise
+
+
+class _OwnChild(Child):
+    def _last_words(self) -> str:
+        words = super()._last_words()
+        missing = f"No module named '{_NEEDED.partition('.')[0]}" in words
+        way_out = "\nInstall it there, too: that interpreter's `python -m pip install pytest-loaderperf`."
+        return words + way_out * missing
+
+
+class _OwnSide(RemoteSide):
+    def close(self) -> None:
+        """Release the loader and end its process. May be called twice."""
+        super().close()
+        self._child.close()
+
+
+def _import_path() -> list[str]:
+    """Our import path without the folders of our interpreter: the other one has its own."""
+    ours = [Path(entry or os.curdir).resolve() for entry in ["", *sys.path]]
+    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    outside = [path for path in ours if not any(path.is_relative_to(prefix) for prefix in prefixes)]
+    return [str(path) for path in dict.fromkeys(outside) if path.exists()]

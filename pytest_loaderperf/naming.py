@@ -1,0 +1,44 @@
+"""Factories by the name ``package.module:function``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from pytest_loaderperf.errors import LoaderPerfError
+
+
+def resolve(spec: str) -> object:
+    """The object that ``package.module:name`` names, with the current folder importable. Raises LoaderPerfError."""
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise LoaderPerfError(f"expected MODULE:FACTORY such as mypkg.data:make_loader, but {spec!r} came.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise LoaderPerfError(
+            f"cannot import {module_name!r}: {error}. Run this where that module can be found."
+        ) from error
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise LoaderPerfError(
+                f"{module_name!r} has no {name!r}. Give the name of the function that makes the loader."
+            )
+        found = getattr(found, part)
+    return found
+
+
+def spec_of(factory: object) -> str:
+    """``module:name`` of a function, as another process can import it. Raises LoaderPerfError where none can."""
+    if isinstance(factory, str):
+        return factory
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<object>")
+    if module in (None, "__main__") or "<" in name:
+        raise LoaderPerfError(
+            f"another process imports its loader's factory by name, which {name} of {module} does not allow. "
+            "Expected a function at the top of a module other than the script itself, or its name 'module:function'."
+        )
+    return f"{module}:{name}"

@@ -1,0 +1,108 @@
+"""Another loader in an interpreter of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from pytest_loaderperf import cli, measure, s
+from pytest_loaderperf.errors import LoaderError, LoaderPerfError
+from pytest_loaderperf.naming import resolve, spec_of
+
+MODULE = """
+import os, time
+import torch
+
+class Loader:
+    def __init__(self, pause_s):
+        self.pause_s, self.pid = pause_s, os.getpid()
+    def __repr__(self):
+        return f"Loader in {self.pid}"
+    def __iter__(self):
+        for _ in range(40):
+            time.sleep(self.pause_s)
+            yield torch.zeros(4, 8)
+
+def make_loader():
+    return Loader(0.001)
+def make_slow():
+    return Loader(0.004)
+LOADER = make_loader()
+def broken():
+    raise OSError("disk gone")
+def dies():
+    print("words before the end", flush=True)
+    os._exit(3)
+"""
+
+
+@pytest.fixture
+def loaders(tmp_path, monkeypatch):
+    (tmp_path / "head_loaders.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield resolve("head_loaders:make_loader").__globals__
+    sys.modules.pop("head_loaders", None)
+
+
+def test_the_other_head_has_a_process_of_its_own_and_is_measured_in_turns(loaders):
+    with measure(loaders["make_loader"], loaders["make_slow"], python=sys.executable) as run:
+        other = run.rounds.sides["against"]
+        assert repr(other.loader) == f"Loader in {other._child.pid}" != f"Loader in {os.getpid()}"
+        assert run.rounds.sliced(["loader", "against"])
+        assert run.throughput >= 1.5 * run.against.throughput
+        assert not run.against.throughput >= 1.5 * run.throughput
+        assert run.against.first_batch <= 60 * s
+        child = other._child._process
+    assert child.returncode == 0
+
+
+def test_a_name_and_a_mapping_of_names_do_as_well(loaders):
+    against = {"one": "head_loaders:make_slow", "an object": "head_loaders:LOADER"}
+    with measure(loaders["make_loader"], against, python=sys.executable) as run:
+        pids = {run.rounds.sides[name]._child.pid for name in against}
+        assert len(pids) == 2
+        assert run.throughput >= 1.5 * run.against["one"].throughput
+
+
+@pytest.mark.parametrize(
+    "against, words",
+    [
+        ("head_loaders:broken", "factory head_loaders:broken.. raised OSError: disk gone"),
+        ("head_loaders:missing", "'head_loaders' has no 'missing'"),
+        ("no_such_module:f", "cannot import 'no_such_module'"),
+        ("head_loaders:dies", "ended .status 3. before it answered.*\n?.*words before the end"),
+        (lambda: [0], "imports its loader's factory by name, which .*<lambda>"),
+    ],
+)
+def test_a_loader_that_cannot_be_had_there_is_an_error_that_says_why(loaders, against, words):
+    with pytest.raises((LoaderPerfError, LoaderError), match=f"(?s){words}"):
+        measure(loaders["make_loader"], against, python=sys.executable)
+
+
+def test_an_interpreter_that_is_none_is_named(loaders):
+    with pytest.raises(LoaderPerfError, match=r"cannot start /no/python: .* Expected a Python interpreter"):
+        measure(loaders["make_loader"], loaders["make_slow"], python="/no/python")
+
+
+def test_an_interpreter_without_the_package_says_how_to_get_it(loaders, tmp_path):
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nPYTHONPATH= exec "{sys.executable}" -S -E "$@"\n')
+    bare.chmod(0o755)
+    with pytest.raises(LoaderPerfError, match="-m pip install pytest-loaderperf"):
+        measure(loaders["make_loader"], loaders["make_slow"], python=str(bare))
+
+
+def test_bench_runs_the_other_loader_by_another_interpreter(loaders, capsys):
+    arguments = ["head_loaders:make_loader", "--against", "head_loaders:make_slow", "--budget", "0.3"]
+    assert cli.main(["bench", *arguments, "--python", sys.executable]) == 0
+    assert "against: Loader" in capsys.readouterr().out
+    assert cli.main(["bench", arguments[0], "--python", sys.executable]) == 1
+    assert "--python runs the loader of --against" in capsys.readouterr().err
+
+
+def test_a_function_is_named_as_another_process_can_import_it():
+    assert spec_of(resolve) == "pytest_loaderperf.naming:resolve"
+    assert spec_of("a:b") == "a:b"
