@@ -8,7 +8,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test asv peers clean
+.PHONY: perf test asv calibrate peers clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
@@ -24,6 +24,11 @@ asv: $(STAMP)
 	$(BIN)/asv machine --yes > /dev/null
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 	$(BIN)/asv publish --html-dir=.asv/html
+
+# Some 25 minutes, on an otherwise idle machine: verdicts whose truth is known, beside a noise load.
+calibrate: $(STAMP)
+	$(BIN)/loaderperf calibrate --noise --plot docs/calibration.svg
+	DEMO_TIMES=20 $(BIN)/python -m pytest suites/calibration
 
 # Minutes: every other loader beside ours, each in a process of its own, taking turns.
 peers: $(PEERS_STAMP)

@@ -10,19 +10,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
+from pytest_loaderperf.heads import OtherHead
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.run import Run
+from pytest_loaderperf.sources import BASE
 
 THRESHOLD = 0.97  # of the claim "throughput >= 0.97 x against.throughput"
-EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)  # slowdowns beyond the threshold
+EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10)  # slowdowns beyond the threshold; 0: an A/A run
 NOISE_PROCESSES = 2
-_OPERATIONS = 100_000  # a batch of the other side: some 120 us
+OPERATIONS = 100_000  # a batch of the other side: some 120 us
 _BATCHES = 2000  # an epoch
 _BURNER = """
 import random, time
@@ -54,19 +56,19 @@ class KnownWork:
 
 @dataclass
 class Row:
-    """What became of the claims on loaders that are slower than the threshold allows by ``effect``; None: an A/A run.
+    """What became of the claims on loaders that are slower than the threshold allows by ``effect``; 0: an A/A run.
 
     ``seconds``: from the first build to the verdict, the confirmation of a FAIL included.
     """
 
-    effect: float | None
+    effect: float
     outcomes: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     @property
     def true_ratio(self) -> float:
         """Throughput against the other side's."""
-        return 1.0 if self.effect is None else THRESHOLD / (1 + self.effect)
+        return THRESHOLD / (1 + self.effect) if self.effect else 1.0
 
     def share(self, outcome: str, within_s: float = float("inf")) -> float:
         """The share of claims that came out so, within so many seconds."""
@@ -86,27 +88,43 @@ def calibrate(
     alpha: float,
     budget_seconds: float,
     noise: bool,
+    base: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """``claims`` claims for an A/A run and for each of ``effects``, in random order; with ``noise``, beside a load."""
-    rows = [Row(None), *map(Row, effects)]
+    """``claims`` claims for each of ``effects``, in random order.
+
+    With ``noise``, beside a load; with ``base``, against a loader in another process, a new one for each claim.
+    """
+    rows = [Row(effect) for effect in effects]
     order = rows * claims
     random.Random(0).shuffle(order)  # noqa: S311 no secret depends on it
-    with _noise() if noise else _quiet():
+    with noise_load() if noise else _quiet():
         for done, row in enumerate(order):
             progress(f"claim {done + 1} of {len(order)}")
-            began_s = time.perf_counter()
-            row.outcomes.append(_judged(row.true_ratio, alpha, budget_seconds))
-            row.seconds.append(time.perf_counter() - began_s)
+            outcome, seconds = _judged(row.true_ratio, alpha, budget_seconds, base=base)
+            row.outcomes.append(outcome)
+            row.seconds.append(seconds)
     return rows
 
 
-def _judged(true_ratio: float, alpha: float, budget_seconds: float) -> str:
+def other_work() -> KnownWork:
+    """The loader that others are held against."""
+    return KnownWork(OPERATIONS)
+
+
+def _judged(true_ratio: float, alpha: float, budget_seconds: float, *, base: bool) -> tuple[str, float]:
+    """The outcome of one claim, and the seconds it took."""
     options = Options(budget_seconds=budget_seconds, next_alpha=lambda: alpha)
-    operations = round(_OPERATIONS / true_ratio)
-    with Run(lambda: KnownWork(operations), lambda: KnownWork(_OPERATIONS), options=options) as run:
-        claim: Any = run.throughput >= THRESHOLD * run.against.throughput
-        return str(claim.ruling.outcome)
+    operations = round(OPERATIONS / true_ratio)
+    against = None if base else other_work
+    if base:
+        side = OtherHead(f"{__name__}:{other_work.__name__}", sys.executable, options=options).side(BASE)
+        options = replace(options, make_base=lambda: side)
+    began_s = time.perf_counter()
+    with Run(lambda: KnownWork(operations), against, options=options) as run:
+        other = run.base if base else run.against
+        claim: Any = run.throughput >= THRESHOLD * other.throughput
+        return str(claim.ruling.outcome), time.perf_counter() - began_s
 
 
 @contextmanager
@@ -115,7 +133,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _noise() -> Iterator[None]:
+def noise_load() -> Iterator[None]:
     """Processes that burn a core for some 0.5 s and rest for some 1 s, by turns."""
     burners = [subprocess.Popen([sys.executable, "-c", _BURNER]) for _ in range(NOISE_PROCESSES)]  # noqa: S603 our own
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,14 @@ from pytest_loaderperf.errors import LoaderPerfError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured, 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
+    parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     bench = commands.add_parser("bench", help="the numbers of a loader, as a table")
     bench.add_argument("loader", metavar="MODULE:FACTORY", help="such as mypkg.data:make_loader")
     bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to measure beside it")
+    bench.add_argument(
+        "--python", metavar="PYTHON", help="interpreter that runs --against's loader, in its own process"
+    )
     bench.add_argument("--budget", metavar="SECONDS", type=settings.seconds, default=5.0, help="default 5")
     bench.add_argument("--device", metavar="cpu|cuda|auto", type=settings.device, default="cpu", help="default cpu")
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
@@ -27,10 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
     calibrate.add_argument("--claims", metavar="N", type=_count, default=50, help="claims of each kind (default 50)")
     calibrate.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    calibrate.add_argument("--base", action="store_true", help="hold loaders against one in another process")
+    calibrate.add_argument(
+        "--effects", metavar="LIST", type=_effects, help="percents beyond the threshold, 0 for A/A (0,1,2,3,5,7,10)"
+    )
     calibrate.add_argument("--alpha", metavar="P", type=settings.probability, default=0.001, help="default 0.001")
     calibrate.add_argument("--budget", metavar="SECONDS", type=settings.seconds, default=10.0, help="default 10")
     calibrate.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
-    calibrate.add_argument("--plot", metavar="FILE", type=Path, help="draw the operating curve, as PNG or SVG")
+    calibrate.add_argument("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")
     calibrate.set_defaults(run=_calibrate)
     options = parser.parse_args(arguments)
     try:
@@ -46,33 +54,29 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def resolve(spec: str) -> object:
-    """The object that ``package.module:name`` names, with the current folder importable. Raises LoaderPerfError."""
-    module_name, _, name = spec.partition(":")
-    if not module_name or not name:
-        raise LoaderPerfError(f"expected MODULE:FACTORY such as mypkg.data:make_loader, but {spec!r} came.")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+def _picture(text: str) -> Path:
+    file = Path(text)
+    if file.suffix not in (".png", ".svg", ".pdf"):
+        raise argparse.ArgumentTypeError(f"expected a name that ends in .png, .svg or .pdf, but {text!r} came")
+    return file
+
+
+def _effects(text: str) -> list[float]:
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise LoaderPerfError(
-            f"cannot import {module_name!r}: {error}. Run this where that module can be found."
-        ) from error
-    found: object = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise LoaderPerfError(
-                f"{module_name!r} has no {name!r}. Give the name of the function that makes the loader."
-            )
-        found = getattr(found, part)
-    return found
+        effects = [float(percent) / 100 for percent in text.split(",")]
+    except ValueError:
+        effects = []
+    if not effects or not all(0 <= effect < 1 for effect in effects):
+        raise argparse.ArgumentTypeError(f"expected percents from 0 to under 100, such as 0,2,5, but {text!r} came")
+    return effects
 
 
 def _bench(options: argparse.Namespace) -> int:
     import shutil
 
+    from pytest_loaderperf.heads import OtherHead
     from pytest_loaderperf.measurement import machine_facts
+    from pytest_loaderperf.naming import resolve
     from pytest_loaderperf.options import DEFAULT_ALPHA, Options
     from pytest_loaderperf.progress import Progress
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
@@ -81,10 +85,16 @@ def _bench(options: argparse.Namespace) -> int:
 
     if options.json is not None and (problem := settings.not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
+    if options.python is not None and options.against is None:
+        raise LoaderPerfError("--python runs the loader of --against: give --against MODULE:FACTORY as well.")
     width = shutil.get_terminal_size().columns
     progress = Progress(sys.stderr, width)
-    against = None if options.against is None else resolve(options.against)
     bench_options = Options(budget_seconds=options.budget, device=options.device, progress=progress.show)
+    against = options.against
+    if options.python is not None:
+        against = OtherHead(against, options.python, options=bench_options)
+    elif against is not None:
+        against = resolve(against)
     with progress, Run(resolve(options.loader), against, options=bench_options, name=options.loader) as run:
         run.look_until(options.budget)
         document = document_of(run)
@@ -117,13 +127,15 @@ def _calibrate(options: argparse.Namespace) -> int:
     with progress:
         rows = calibrate(
             options.claims,
-            EFFECTS,
+            options.effects or EFFECTS,
             alpha=options.alpha,
             budget_seconds=options.budget,
             noise=options.noise,
+            base=options.base,
             progress=progress.show,
         )
-    print(f"claim: throughput >= {THRESHOLD} x against.throughput, alpha {options.alpha}, budget {options.budget:g} s")
+    other = "base" if options.base else "against"
+    print(f"claim: throughput >= {THRESHOLD} x {other}.throughput, alpha {options.alpha}, budget {options.budget:g} s")
     print(*calibration_lines(rows), sep="\n")
     if options.plot is not None:
         draw_operating_curve(rows, options.plot)
@@ -136,6 +148,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             budget_seconds=options.budget,
             threshold=THRESHOLD,
             noise=options.noise,
+            base=options.base,
         )
         _written(document, options.json)
     return 0

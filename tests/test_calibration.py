@@ -12,7 +12,7 @@ from pytest_loaderperf.calibration import EFFECTS, THRESHOLD, KnownWork, Row, ca
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.report import calibration_lines, draw_operating_curve
 
-OUTCOMES = {1.0: "PASS", **{THRESHOLD / (1 + effect): "FAIL" for effect in EFFECTS}}
+OUTCOMES = {1.0: "PASS", **{THRESHOLD / (1 + effect): "FAIL" for effect in EFFECTS if effect}}
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def judged(monkeypatch):
     """Claims are judged by what is true of them, at once; those asked for are listed."""
     asked = []
 
-    def judge(true_ratio, alpha, budget_seconds):
-        asked.append((true_ratio, alpha, budget_seconds))
-        return OUTCOMES[true_ratio]
+    def judge(true_ratio, alpha, budget_seconds, *, base):
+        asked.append((true_ratio, alpha, budget_seconds, base))
+        return OUTCOMES[true_ratio], 0.5
 
     monkeypatch.setattr(calibration, "_judged", judge)
     return asked
@@ -34,7 +34,7 @@ def row(effect, *outcomes_and_seconds):
 
 
 ROWS = [
-    row(None, ("PASS", 0.5), ("PASS", 0.25), ("INCONCLUSIVE", 10.0), ("FAIL", 3.0)),
+    row(0.0, ("PASS", 0.5), ("PASS", 0.25), ("INCONCLUSIVE", 10.0), ("FAIL", 3.0)),
     row(0.02, ("FAIL", 0.5), ("FAIL", 4.0), ("FAIL", 8.0), ("INCONCLUSIVE", 10.0)),
 ]
 
@@ -49,11 +49,11 @@ def test_the_work_of_a_batch_is_what_was_asked_for(monkeypatch):
 
 def test_each_kind_of_claim_is_judged_as_often_and_in_random_order(judged):
     rows = calibrate(20, EFFECTS, alpha=0.01, budget_seconds=3, noise=False)
-    assert [r.effect for r in rows] == [None, *EFFECTS]
+    assert [r.effect for r in rows] == [*EFFECTS]
     assert {tuple(r.outcomes) for r in rows} == {("PASS",) * 20, ("FAIL",) * 20}
-    assert set(judged) == {(ratio, 0.01, 3) for ratio in OUTCOMES}
+    assert set(judged) == {(ratio, 0.01, 3, False) for ratio in OUTCOMES}
     assert [ratio for ratio, *_ in judged] != sorted(ratio for ratio, *_ in judged)
-    assert all(len(r.seconds) == 20 and min(r.seconds) >= 0 for r in rows)
+    assert all(r.seconds == [0.5] * 20 for r in rows)
 
 
 def test_the_noise_is_there_while_claims_are_judged_and_gone_afterwards(monkeypatch):
@@ -71,7 +71,7 @@ def test_the_noise_is_there_while_claims_are_judged_and_gone_afterwards(monkeypa
         def wait(self):
             assert not self.alive
 
-    def judge(true_ratio, alpha, budget_seconds):
+    def judge(true_ratio, alpha, budget_seconds, *, base):
         assert [burner.alive for burner in started] == [True] * calibration.NOISE_PROCESSES
         raise LoaderPerfError("broken")
 
@@ -105,16 +105,26 @@ def test_the_command_prints_writes_and_draws(judged, tmp_path, capsys):
     assert lines[2].split()[:2] == ["none", "(A/A)"]
     document = json.loads(files[0].read_text())
     assert document["schema"] == "loaderperf-calibration/1"
-    assert [r["outcomes"] for r in document["rows"]] == [["PASS"] * 3] + [["FAIL"] * 3] * len(EFFECTS)
+    assert [r["outcomes"] for r in document["rows"]] == [["PASS"] * 3] + [["FAIL"] * 3] * (len(EFFECTS) - 1)
     assert files[1].read_text().count("<svg") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--claims", "0"], ["--claims", "many"], ["--alpha", "1"], ["--budget", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--claims", "0"],
+        ["--claims", "many"],
+        ["--alpha", "1"],
+        ["--budget", "0"],
+        ["--effects", "2,100"],
+        ["--plot", "x.txt"],
+    ],
+)
 def test_what_cannot_be_meant_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["calibrate", *arguments])
     assert caught.value.code == 2
-    assert "expected a" in capsys.readouterr().err
+    assert "error: argument --" in capsys.readouterr().err
 
 
 def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch, tmp_path):
@@ -124,5 +134,7 @@ def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch, tmp_path):
 
 
 def test_a_claim_is_measured_and_judged_in_earnest():
-    assert calibration._judged(0.5, 0.01, 10) == "FAIL"
-    assert calibration._judged(2.0, 0.01, 10) == "PASS"
+    for true_ratio, word, base in [(0.5, "FAIL", False), (2.0, "PASS", False), (0.5, "FAIL", True)]:
+        outcome, seconds = calibration._judged(true_ratio, 0.01, 10, base=base)
+        assert outcome == word
+        assert 0 < seconds < 60

@@ -128,3 +128,10 @@ def test_the_installed_command_works_in_any_folder(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert "loader: list" in ended.stdout
     assert "\x1b" not in ended.stdout + ended.stderr
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip().startswith("0.")

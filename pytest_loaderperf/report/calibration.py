@@ -14,7 +14,7 @@ CALIBRATION_SCHEMA = "loaderperf-calibration/1"
 class Calibrated(Protocol):
     """The claims of one effect, as calibration counts them."""
 
-    effect: float | None
+    effect: float
     outcomes: list[str]
     seconds: list[float]
 
@@ -28,7 +28,7 @@ def calibration_lines(rows: Sequence[Calibrated]) -> list[str]:
     """One line a row, under a heading."""
     lines = ["slowdown beyond the threshold   claims    FAIL    PASS  INCONCLUSIVE  median s   FAIL in 1 / 5 / 10 s"]
     for row in rows:
-        what = "none (A/A)" if row.effect is None else f"{row.effect:.1%}"
+        what = f"{row.effect:.1%}" if row.effect else "none (A/A)"
         shares = " / ".join(f"{row.share('FAIL', within_s):.1%}" for within_s in (1, 5, 10))
         lines.append(
             f"{what:<30}  {len(row.outcomes):>6}  {row.share('FAIL'):>6.1%}  {row.share('PASS'):>6.1%}  "
@@ -45,6 +45,7 @@ def calibration_document(
     budget_seconds: float,
     threshold: float,
     noise: bool,
+    base: bool,
 ) -> dict[str, Any]:
     """Everything that was counted, with the raw outcomes and seconds."""
     return {
@@ -54,6 +55,7 @@ def calibration_document(
         "budget_seconds": budget_seconds,
         "threshold": threshold,
         "noise": noise,
+        "base": base,
         "rows": [{"effect": row.effect, "outcomes": row.outcomes, "seconds": row.seconds} for row in rows],
     }
 
@@ -69,15 +71,15 @@ def draw_operating_curve(rows: Sequence[Calibrated], file: Path) -> None:
         raise LoaderPerfError(
             "a plot needs matplotlib, which is not installed: pip install 'pytest-loaderperf[report]'"
         ) from None
-    beyond = [row for row in rows if row.effect is not None]
+    beyond = [row for row in rows if row.effect]
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    effects = [100 * (row.effect or 0) for row in beyond]
+    effects = [100 * row.effect for row in beyond]
     for within_s, style in ((1, ":"), (5, "--"), (float("inf"), "-")):
         label = "within the budget" if within_s == float("inf") else f"within {within_s} s"
         axes.plot(effects, [100 * row.share("FAIL", within_s) for row in beyond], style, marker="o", label=label)
     for row in rows:
-        if row.effect is None:
+        if not row.effect:
             axes.axhline(100 * row.share("FAIL"), color="#b00020", linewidth=1, label="false alarms (A/A)")
     axes.set_xlabel("slowdown beyond the threshold, %")
     axes.set_ylabel("claims that FAIL, %")
