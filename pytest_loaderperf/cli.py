@@ -68,7 +68,7 @@ def _effects(text: str) -> list[float]:
         effects = []
     if not effects or not all(0 <= effect < 1 for effect in effects):
         raise argparse.ArgumentTypeError(f"expected percents from 0 to under 100, such as 0,2,5, but {text!r} came")
-    return effects
+    return list(dict.fromkeys(effects))
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -232,6 +232,7 @@ class Run(Measured):
             counted="pairs" if paired else left.definition.counted,
             seconds=settled.seconds,
             alpha=alpha,
+            unconfirmed=settled.unconfirmed,
         )
         verdict = replace(verdict, words="\n".join(explain(verdict, {})))
         self.verdicts.append(verdict)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_loaderperf.claims import Records, test_of
-from pytest_loaderperf.judge import AGREE_ALPHA, CONFIRM_ALPHA, ExactTest, Outcome, RatioTest, Ruling, Test
+from pytest_loaderperf.judge import AGREE_ALPHA, CONFIRM_ALPHA, ExactTest, Outcome, RatioTest, Ruling
 from pytest_loaderperf.measurement import Key, Rounds
 from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
@@ -18,10 +18,11 @@ _MOOD_SECONDS = 1.0  # most of a machine's moods are over by then
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of a claim, and the seconds it took."""
+    """What came of a claim, and the seconds it took; ``unconfirmed`` is what only the first batches say."""
 
     ruling: Ruling
     seconds: float
+    unconfirmed: Outcome | None = None
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Settling:
         for seen in self.rounds.done:
             if all(key in seen.records for key in keys):
                 add(seen.records)
-        outcome, spent_s = self._measure(keys, test, [add], self.budget_seconds, self.alpha)
+        outcome, spent_s = self._measure(keys, [add], self.budget_seconds, lambda: test.outcome(self.alpha))
         in_slices = isinstance(test, RatioTest) and self.rounds.sliced(names)
         if outcome is Outcome.FAIL and not isinstance(test, ExactTest):
             fail_alpha = max(self.alpha, CONFIRM_ALPHA)
@@ -53,52 +54,59 @@ class Settling:
                 fail_alpha = self.alpha
             self.rounds.rebuild(names)
             fresh, add_fresh = test_of(self.left, self.right, at_least=self.at_least)
-            most_s = max(self.budget_seconds - spent_s, spent_s)
-            outcome, took_s = self._measure(keys, fresh, [add_fresh, add], most_s, fail_alpha)
+
+            def repeated() -> Outcome:
+                return Outcome.FAIL if fresh.outcome(fail_alpha) is Outcome.FAIL else fresh.outcome(self.alpha)
+
+            outcome, took_s = self._measure(keys, [add_fresh, add], self._left_s(spent_s), repeated)
             test = test if outcome is Outcome.FAIL else fresh
             spent_s += took_s
+        near = outcome
         if outcome is not Outcome.INCONCLUSIVE and in_slices:
-            outcome, took_s = self._farther_on(keys, outcome, max(self.budget_seconds - spent_s, spent_s))
+            outcome, took_s = self._farther_on(keys, outcome, self._left_s(spent_s))
             spent_s += took_s
         seconds = [seen.seconds for seen in self.rounds.done if all(key in seen.records for key in keys)]
         left_s = max(0.0, self.budget_seconds - spent_s)
         ruling = test.ruling(self.alpha, round(test.n * (1 + left_s / sum(seconds))))
-        return Settled(replace(ruling, outcome=outcome), spent_s)
+        if outcome is near:
+            return Settled(replace(ruling, outcome=outcome), spent_s)
+        return Settled(replace(ruling, outcome=outcome, mde=None), spent_s, unconfirmed=near)
+
+    def _left_s(self, spent_s: float) -> float:
+        """Seconds to confirm in: what is left of the budget, and at least as long as it took so far."""
+        return max(self.budget_seconds - spent_s, spent_s)
 
     def _farther_on(self, keys: list[Key], wanted: Outcome, most_s: float) -> tuple[Outcome, float]:
         """``wanted`` if the sums of rounds farther into an epoch point there, too; INCONCLUSIVE if not in time.
 
         What is slow there, or now and then, is in no short round.
         """
-        began_s = time.perf_counter()
-        spent_s = longest_s = 0.0
         test, add = test_of(self.left, self.right, at_least=self.at_least)
         assert isinstance(test, RatioTest)
-        with self.rounds.watched():
-            while test.by_sums(AGREE_ALPHA) is not wanted:
-                if spent_s + longest_s >= most_s:
-                    return Outcome.INCONCLUSIVE, spent_s
-                self.progress(f"{test.n} long observations, {spent_s:.0f} s")
-                seen = self.rounds.observe(keys, longer=_WALK_ROUNDS)
-                add(seen.records)
-                spent_s, longest_s = time.perf_counter() - began_s, max(longest_s, seen.seconds)
-        return wanted, spent_s
+
+        def confirmed() -> Outcome:
+            return wanted if test.by_sums(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
+
+        return self._measure(keys, [add], most_s, confirmed, longer=_WALK_ROUNDS)
 
     def _measure(
-        self, keys: list[Key], test: Test, adds: Sequence[Callable[[Records], None]], most_s: float, fail_alpha: float
+        self,
+        keys: list[Key],
+        adds: Sequence[Callable[[Records], None]],
+        most_s: float,
+        settled: Callable[[], Outcome],
+        longer: int = 1,
     ) -> tuple[Outcome, float]:
-        """Measure rounds until the test is settled or the next one might last beyond ``most_s``; seconds spent."""
+        """Measure rounds until it is settled or the next one might last beyond ``most_s``; seconds spent."""
         began_s = time.perf_counter()
         spent_s = longest_s = 0.0
+        rounds = 0
         with self.rounds.watched():
-            while True:
-                outcome = test.outcome(self.alpha)
-                if fail_alpha > self.alpha and test.outcome(fail_alpha) is Outcome.FAIL:
-                    outcome = Outcome.FAIL
-                if test.n and (outcome is not Outcome.INCONCLUSIVE or spent_s + longest_s >= most_s):
-                    return outcome, spent_s
-                self.progress(f"{test.n} observations, {spent_s:.0f} s")
-                seen = self.rounds.observe(keys)
+            while (outcome := settled()) is Outcome.INCONCLUSIVE and spent_s + longest_s < most_s:
+                self.progress(f"{rounds} {'long ' if longer > 1 else ''}rounds, {spent_s:.0f} s")
+                seen = self.rounds.observe(keys, longer)
                 for add in adds:
                     add(seen.records)
+                rounds += 1
                 spent_s, longest_s = time.perf_counter() - began_s, max(longest_s, seen.seconds)
+        return outcome, spent_s

@@ -213,6 +213,7 @@ class Verdict:
 
     ``claim`` is its text, ``unit`` that of the ruling's figures ("1": a ratio), ``left`` and ``right`` are the measured
     values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` went by measuring.
+    ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it.
     """
 
     claim: str
@@ -225,6 +226,7 @@ class Verdict:
     counted: str
     seconds: float
     alpha: float
+    unconfirmed: Outcome | None = None
     words: str = ""
 
     def __repr__(self) -> str:

@@ -35,20 +35,20 @@ def child_pids(pid: int | str = "self") -> list[int]:
         return []
 
 
-def count_threads() -> int:
-    """Threads of this process, those of native code among them. Cheap, as it is asked for in every slice of a trial."""
+def thread_ids() -> frozenset[int]:
+    """The threads of this process, those of native code among them. Cheap, as it is asked for in every round."""
     try:
-        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 cheaper
+        return frozenset(map(int, os.listdir("/proc/self/task")))  # noqa: PTH208 cheaper
     except OSError:
-        return psutil.Process().num_threads()
+        return frozenset(thread.id for thread in psutil.Process().threads())
 
 
-def count_children() -> int:
+def children_of_this_thread() -> frozenset[int]:
     """Live child processes that the calling thread has started; where that is not told, those of this process."""
     try:
-        return len(_read(f"/proc/self/task/{threading.get_native_id()}/children").split())
+        return frozenset(map(int, _read(f"/proc/self/task/{threading.get_native_id()}/children").split()))
     except OSError:
-        return len(child_pids())
+        return frozenset(child_pids())
 
 
 def _read(path: str) -> bytes:

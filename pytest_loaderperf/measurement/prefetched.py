@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_loaderperf.measurement.activity import count_children, count_threads
+from pytest_loaderperf.measurement.activity import children_of_this_thread, thread_ids
 
 _UNKNOWN_PREFETCH = 16  # batches: for loaders that run ahead without saying how far
 
 
-def helpers() -> int:
+def helpers() -> frozenset[int]:
     """Threads of this process, those of native code among them, and the children that this thread has started."""
-    return count_threads() + count_children()
+    return thread_ids() | children_of_this_thread()
 
 
 def prefetched_batches(loader: Any, *, works_aside: bool) -> int:

@@ -64,7 +64,7 @@ class Rounds:
         for side in sides.values():
             self.add(side)
         self._last: str | None = None
-        self._helpers = 0  # counted when slices ended; 0: not since
+        self._helpers: frozenset[int] = frozenset()  # when slices ended; none: not looked since
         self._log = Log(Machine(conditions.cpus))
         self._order = random.Random()  # noqa: S311 no secret depends on it
 
@@ -142,7 +142,7 @@ class Rounds:
             batches = self._trial_batches(keys, seconds, longest, halvings)
             taken = self._in_slices([self.sides[name] for name in names], batches)
             return {key: taken[key.side] for key in keys}
-        self._helpers = 0  # others may begin meanwhile
+        self._helpers = frozenset()  # others may begin meanwhile
         batches = self._trial_batches(keys, _TRIAL_SECONDS, _LONGEST_TRIAL_SECONDS, halvings)
         records: dict[Key, Record] = {}
         for key in self._order.sample(list(keys), len(keys)):
@@ -159,13 +159,13 @@ class Rounds:
             conditions = conditions.on_one_cpu(self._order)
         for side in sides:
             side.conditions = conditions
-        before, self._helpers = self._helpers or helpers(), 0
+        before, self._helpers = self._helpers or helpers(), frozenset()
         try:
             return in_slices(sides, batches, self._batch_seconds, self._order, conditions)
         finally:
             self._conditions.restore()
             self._helpers = helpers()
-            if self._helpers > before:
+            if self._helpers - before:
                 for side in sides:
                     side.note_helpers()
 
@@ -204,7 +204,7 @@ class Rounds:
         """Make sides anew from their factories; those that have none begin a new epoch."""
         for side in map(self.sides.__getitem__, names):
             side.build()
-            self._helpers = 0
+            self._helpers = frozenset()
             self._since_build[side.name] = 0 if side.rebuildable else -math.inf  # never due by itself
             self._seconds_since_build[side.name] = 0.0
 

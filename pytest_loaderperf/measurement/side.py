@@ -163,9 +163,9 @@ class Side:
     @contextmanager
     def _noticing_helpers(self) -> Iterator[None]:
         """Notice threads and processes that begin meanwhile, some loaders' late in an epoch: they may run ahead."""
-        before = 0 if self._works_aside else helpers()
+        before = frozenset() if self._works_aside else helpers()
         yield
-        if not self._works_aside and helpers() > before:
+        if not self._works_aside and helpers() - before:
             self.note_helpers()
 
     def note_helpers(self) -> None:

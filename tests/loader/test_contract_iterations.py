@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pytest_loaderperf.measurement.activity import child_pids
 from tests.loader.paths import PATHS, SAMPLES, AtOnce, Rows
 
 over_all_paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
@@ -71,11 +72,13 @@ def test_two_iterations_at_once_do_not_disturb_each_other(make_loader, path):
 
 @over_all_paths
 def test_a_loader_may_be_closed_twice_also_before_its_first_epoch(make_loader, path):
+    before = set(child_pids())
     unused, used = make_loader(), make_loader()
     next(iter(used))
     for loader in (unused, used):
         loader.close()
         loader.close()
+    assert set(child_pids()) <= before
 
 
 @pytest.mark.parametrize("path", FAILING.values(), ids=FAILING)

@@ -30,5 +30,9 @@ class RarelySlow:
 def test_what_is_slow_farther_into_an_epoch_is_not_passed(rare_s, slower):
     with measure(lambda: RarelySlow(rare_s), lambda: RarelySlow(0.004), budget=3 * s) as run:
         assert run.rounds.sliced(["loader", "against"])
-        outcome = (run.throughput >= 0.7 * run.against.throughput).ruling.outcome
+        verdict = run.throughput >= 0.7 * run.against.throughput
+    outcome = verdict.ruling.outcome
     assert outcome is not Outcome.PASS if slower else outcome is not Outcome.FAIL
+    if verdict.unconfirmed is not None:
+        assert outcome is Outcome.INCONCLUSIVE
+        assert f"{verdict.unconfirmed} by the first batches, but not farther" in repr(verdict)

@@ -28,6 +28,7 @@ def verdict(ruling, **changes):
 RATIO_PASS = verdict(Ruling(Outcome.PASS, 1.03, 1.011, 1.049, 0.97, 37, 0.021))
 RATIO_FAIL = verdict(Ruling(Outcome.FAIL, 0.903, 0.88, 0.921, 0.97, 1234, 0.00951), left=361_200.0, seconds=61.0)
 RATIO_OPEN = verdict(Ruling(Outcome.INCONCLUSIVE, 0.97, 0.0, math.inf, 0.97, 3, None), seconds=0.0102)
+RATIO_UNCONFIRMED = verdict(Ruling(Outcome.INCONCLUSIVE, 1.0, 0.99, 1.01, 0.97, 15, None), unconfirmed=Outcome.PASS)
 LATENCY = verdict(
     Ruling(Outcome.FAIL, 0.0061, 0.0055, math.inf, 0.005, 640, 0.0312),
     claim="batch_latency.p99 <= 5.00 ms",
@@ -88,6 +89,17 @@ INCONCLUSIVE: throughput >= 0.97 * against.throughput
   power     too few to have caught anything""",
         ),
         (
+            RATIO_UNCONFIRMED,
+            {},
+            """\
+INCONCLUSIVE: throughput >= 0.97 * against.throughput
+  needed    at least 0.97 x
+  measured  1 x, 95% interval 0.99 to 1.01
+  figures   412,000 samples/s against 400,000 samples/s
+  evidence  15 pairs in 1.25 s, false-alarm share 0.0005
+  power     PASS by the first batches, but not farther into the epoch""",
+        ),
+        (
             LATENCY,
             {"fetch": 1.0},
             """\
@@ -108,7 +120,7 @@ PASS: peak_memory <= 60.0 MiB
   evidence  2 epochs, exact""",
         ),
     ],
-    ids=["pass", "fail", "inconclusive", "percentile", "exact"],
+    ids=["pass", "fail", "inconclusive", "unconfirmed", "percentile", "exact"],
 )
 def test_a_verdict_says_what_was_needed_what_was_measured_and_how_sure_that_is(verdict, stages, text):
     assert "\n".join(explain(verdict, stages)) == text
