@@ -17,7 +17,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Measures HEAD with the interpreter of .venv and publishes the site; look at it with: .venv/bin/asv preview
 asv: $(STAMP)

@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sized
-from dataclasses import dataclass
 from types import TracebackType
 
 from pytest_loaderperf.errors import LoaderHangError
@@ -21,31 +20,29 @@ _GRACE_SECONDS = 10.0  # what stays deaf to the interrupt for this long sits in 
 _DELIVERY_SECONDS = 0.05  # a signal reaches a running interpreter within a few instructions
 _FRAMES = 12  # the innermost frames of a thread say where it stands
 _ABANDONED_STATUS = 70
-
-
-@dataclass(slots=True)
-class _Watch:
-    """One stage under watch. ``report`` is set once it counts as hung."""
-
-    stage: str
-    progress: Sized
-    thread: threading.Thread
-    deadline_s: float
-    seen: int = 0
-    report: str | None = None
+_NOT_SEEN = -1  # progress, before the first look at it
 
 
 class _Stage:
-    """The block under watch. A class, and no generator: it is entered for every slice of a trial."""
+    """The block under watch; ``report`` is set once it counts as hung.
 
-    __slots__ = ("_dog", "_dropped", "_hook", "_watch")
+    A class, and no generator, that leaves what can wait to the watching thread: one is made for every slice of a trial.
+    """
 
-    def __init__(self, dog: Watchdog, watch: _Watch) -> None:
-        self._dog, self._watch, self._dropped = dog, watch, False
+    __slots__ = ("_dog", "_dropped", "_hook", "deadline_s", "name", "progress", "report", "seen", "thread_id")
+    deadline_s: float  # known from the first look on
+    thread_id: int
+
+    def __init__(self, dog: Watchdog, name: str, progress: Sized) -> None:
+        self._dog, self.name, self.progress = dog, name, progress
+        self._dropped = False
+        self.seen = _NOT_SEEN
+        self.report: str | None = None
 
     def __enter__(self) -> None:
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
-        self._dog.watched = self._watch
+        self.thread_id = threading.get_ident()
+        self._dog.watched = self
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Keep an interrupt that came while an object was being finalised, where Python drops it."""
@@ -56,16 +53,16 @@ class _Stage:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         sys.unraisablehook = self._hook
-        watch, interrupted = self._watch, self._dropped
+        interrupted = self._dropped
         try:
             with self._dog.lock:  # the interrupt has been sent, or will not be
                 self._dog.watched = None
-            if watch.report is not None and not interrupted and not isinstance(error, KeyboardInterrupt):
+            if self.report is not None and not interrupted and not isinstance(error, KeyboardInterrupt):
                 time.sleep(_DELIVERY_SECONDS)  # the loader swallowed the interrupt, or it arrives here
         except KeyboardInterrupt:
             interrupted = True
-        if watch.report is not None:
-            raise LoaderHangError(watch.report) from None
+        if self.report is not None:
+            raise LoaderHangError(self.report) from None
         if interrupted:
             raise KeyboardInterrupt
 
@@ -80,7 +77,7 @@ class Watchdog:
     def __init__(self, timeout_seconds: float, abandon: Callable[[str], None]) -> None:
         self._timeout_s = timeout_seconds
         self._abandon = abandon
-        self.watched: _Watch | None = None
+        self.watched: _Stage | None = None
         self._thread: threading.Thread | None = None
         self.lock = threading.Lock()
         self._closing = threading.Event()
@@ -90,7 +87,7 @@ class Watchdog:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="loaderperf-watchdog", daemon=True)
             self._thread.start()
-        return _Stage(self, _Watch(name, progress, threading.current_thread(), time.monotonic() + self._timeout_s))
+        return _Stage(self, name, progress)
 
     def close(self) -> None:
         """End the watching thread. May be called twice."""
@@ -98,44 +95,44 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._closing.wait(_POLL_SECONDS):
-            watch = self.watched
-            if watch is None:
+            stage = self.watched
+            if stage is None:
                 continue
-            progress = len(watch.progress)
-            if progress != watch.seen:
-                watch.seen = progress
-                watch.deadline_s = time.monotonic() + self._timeout_s
-            elif time.monotonic() > watch.deadline_s:
-                self._bite(watch)
+            progress = len(stage.progress)
+            if progress != stage.seen:
+                stage.seen = progress
+                stage.deadline_s = time.monotonic() + self._timeout_s
+            elif time.monotonic() > stage.deadline_s:
+                self._bite(stage)
 
-    def _bite(self, watch: _Watch) -> None:
-        batches = f" after {watch.seen} batches" if watch.seen else ""
+    def _bite(self, stage: _Stage) -> None:
+        batches = f" after {stage.seen} batches" if stage.seen else ""
         report = (
-            f"the loader hangs: nothing came for {self._timeout_s:g} s in stage {watch.stage!r}{batches}. "
+            f"the loader hangs: nothing came for {self._timeout_s:g} s in stage {stage.name!r}{batches}. "
             "Expected a batch, an end or an error. Mend the loader, or set loaderperf_timeout (seconds) higher.\n"
-            + _stacks(watch.thread)
+            + _stacks(stage.thread_id)
         )
-        if watch.thread is not threading.main_thread() or watch.thread.ident is None:
+        if stage.thread_id != threading.main_thread().ident:
             sys.stderr.write(f"{report}\nThis stage is not on the main thread, which alone can be interrupted.\n")
-            watch.deadline_s = math.inf
+            stage.deadline_s = math.inf
             return
         with self.lock:
-            if self.watched is not watch:
+            if self.watched is not stage:
                 return
-            watch.report = report
-            signal.pthread_kill(watch.thread.ident, signal.SIGINT)
+            stage.report = report
+            signal.pthread_kill(stage.thread_id, signal.SIGINT)
         deadline_s = time.monotonic() + _GRACE_SECONDS
-        while self.watched is watch and not self._closing.is_set():
+        while self.watched is stage and not self._closing.is_set():
             if time.monotonic() > deadline_s:
                 self._abandon(report)
                 os._exit(_ABANDONED_STATUS)
             time.sleep(_POLL_SECONDS)
 
 
-def _stacks(watched: threading.Thread) -> str:
+def _stacks(first_id: int) -> str:
     frames = sys._current_frames()  # noqa: SLF001 the documented way to see other threads
     parts = []
-    for thread in sorted(threading.enumerate(), key=lambda t: t is not watched):
+    for thread in sorted(threading.enumerate(), key=lambda t: t.ident != first_id):
         frame = frames.get(thread.ident or 0)
         if frame is None or thread is threading.current_thread():
             continue

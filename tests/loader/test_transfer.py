@@ -633,7 +633,7 @@ def test_nested_structures_are_mapped_to_their_leaves():
         *("text", b"bytes", 3, 2.5, None, True, range(3), np.arange(3), memoryview(b"ab")),
         *({}, [], (), {"a": ["b", (1, None)]}, object(), Frozen),
     ],
-    ids=repr,
+    ids=lambda made: type(made).__name__,
 )
 def test_what_holds_no_tensor_is_passed_on_as_it_is(thing):
     assert doubled(thing) is thing

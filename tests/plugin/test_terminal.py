@@ -48,7 +48,7 @@ def test_a_long_measurement_shows_its_progress_on_a_terminal(pytester, capture):
     pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
     shown = on_a_terminal(pytester, capture)
     assert f"{SAVED} throughput <= 1000 * against.throughput: " in shown
-    assert " observations, " in shown
+    assert " rounds, " in shown
     assert shown.rindex(SAVED) < shown.index("= loaderperf =")
 
 
