@@ -526,7 +526,9 @@ def test_a_number_that_no_tensor_holds_is_refused(bad, number):
     )
 
 
-@pytest.mark.parametrize("dataset", [{"x": np.zeros(3)}, (np.zeros(3),), iter([]), 5], ids=lambda made: type(made).__name__)
+@pytest.mark.parametrize(
+    "dataset", [{"x": np.zeros(3)}, (np.zeros(3),), iter([]), 5], ids=lambda made: type(made).__name__
+)
 def test_what_is_no_map_style_dataset_is_refused(dataset):
     assert refusal(dataset).startswith(
         "what is pre-loaded must be a map-style dataset with __len__ and __getitem__, but "
