@@ -1,0 +1,1 @@
+"""On-disk formats, one file each behind one Protocol."""

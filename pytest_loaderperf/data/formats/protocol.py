@@ -1,0 +1,63 @@
+"""What every on-disk format does: write a stream of Arrow record batches, and open what was written as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+class Table(Protocol):
+    """Rows on disk. ``schema`` is the one that was written, extension types and metadata of fields included.
+
+    Every method raises DataError, naming the file and where known the row and the column, for what cannot be read.
+    """
+
+    path: Path
+    schema: pa.Schema
+
+    def __len__(self) -> int:
+        """Rows."""
+        ...
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows; of ``columns`` alone where given."""
+        ...
+
+    def take(self, indices: np.ndarray) -> pa.Table:
+        """The rows at int64 ``indices``, each from 0 to below the length, in that order, doubles included."""
+        ...
+
+    def stream(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """All rows in order, in batches of at most ``rows``, holding a bounded part of the file in memory."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and handles. May be called twice."""
+        ...
+
+
+class Format(Protocol):
+    """One way to keep a table on disk.
+
+    ``name`` is what users type, ``suffix`` how its paths end, ``package`` what `pip install` brings it with.
+    """
+
+    name: str
+    suffix: str
+    package: str
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to ``path``, which is complete or absent afterwards. Holds a bounded part in memory.
+
+        Raises DataError where this format cannot hold the schema, or the disk cannot hold the file.
+        """
+        ...
+
+    def open(self, path: Path) -> Table:
+        """What lies at ``path``. Raises DataError where nothing that this format can read lies there."""
+        ...
