@@ -1,0 +1,45 @@
+"""What people write at first: every sample through Python objects, or through its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+
+class PerSample:
+    """Rows of an Arrow table, each made by ``as_py``: the OME-Arrow struct as a dict that holds lists of pixels."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {name: self._table[name][index].as_py() for name in ("image", "label")}
+        return {"image": torch.from_numpy(pixels_of(row["image"])), "label": row["label"]}
+
+
+def pixels_of(image: dict[str, Any]) -> np.ndarray:
+    """The pixels of one OME-Arrow image as (y, x), from Python's own objects."""
+    sizes = image["pixels_meta"]
+    pixels = np.array(image["planes"][0]["pixels"], np.uint16)
+    return pixels.reshape(sizes["size_y"], sizes["size_x"])
+
+
+class PerFile:
+    """Image files, each opened when its sample is asked for: ``take`` of one row."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._table.take(np.array([index]))
+        image = row["image"].combine_chunks()
+        return {"image": torch.from_numpy(image.to_numpy_ndarray()[0].copy()), "label": row["label"][0].as_py()}

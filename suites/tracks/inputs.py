@@ -1,0 +1,108 @@
+"""The data of the tracks: one set of images in every format, made where missing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pytest_loaderperf.data.arrow_columns import arrays_of
+from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.formats import FORMATS, open_table, write_table
+from pytest_loaderperf.errors import DataError
+from suites.tracks.before import PerFile, PerSample, pixels_of
+
+SIDE = 100  # pixels
+CLASSES = 10
+FOLDERS = ("tiff", "ome-zarr")  # that hold images themselves, not structs
+ARRAYS = ("safetensors", "npy")
+
+
+def images(samples: int) -> dict[str, np.ndarray]:
+    """uint16 images (samples, y, x) and int64 labels, from a seed."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    pixels = rng.integers(0, 1 << 16, (samples, SIDE, SIDE), np.uint16)
+    return {"image": pixels, "label": rng.integers(0, CLASSES, samples, np.int64)}
+
+
+def as_table(arrays: Mapping[str, np.ndarray], kind: str) -> pa.Table:
+    """The images as ``kind`` holds them: OME-Arrow structs, or tensors where it holds only arrays or image files."""
+    pixels = arrays["image"]
+    whole = kind in FOLDERS + ARRAYS
+    column = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if whole else ome_arrow_array(pixels)
+    return pa.table({"image": column, "label": arrays["label"]})
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The images in one format at ``path``: ``nbytes`` on disk, written in ``write_s``."""
+
+    kind: str
+    path: Path
+    nbytes: int
+    write_s: float
+
+    def before(self, opened: ExitStack) -> Any:
+        """Sample by sample through Python objects, or through files; what is opened is closed with ``opened``."""
+        table = opened.enter_context(closing(open_table(self.path, self.kind)))
+        return PerFile(table) if self.kind in FOLDERS + ARRAYS else PerSample(table.read())
+
+    def after(self, opened: ExitStack, cache: str) -> Any:
+        """Pre-loaded by ``cache``."""
+        table = opened.enter_context(closing(open_table(self.path, self.kind)))
+        return optimize(table, cache=cache, cache_dir=self.path.parent / "caches")
+
+
+def made(kind: str, arrays: Mapping[str, np.ndarray], folder: Path) -> Made | str:
+    """The images in the format ``kind`` under ``folder``, written if they are not there; or why they cannot be."""
+    try:
+        return _made(kind, arrays, folder)
+    except DataError as error:
+        return str(error)
+
+
+def _made(kind: str, arrays: Mapping[str, np.ndarray], folder: Path) -> Made:
+    samples = len(arrays["label"])
+    path = folder / f"images-{samples}{FORMATS[kind].suffix}"
+    note = path.with_name(f"{path.name}.written.json")
+    if not (path.exists() and note.exists()):
+        table = as_table(arrays, kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        began_s = time.perf_counter()
+        write_table(table, path, kind)
+        note.write_text(json.dumps({"seconds": time.perf_counter() - began_s}))
+    return Made(kind, path, _nbytes(path), json.loads(note.read_text())["seconds"])
+
+
+def _nbytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def preload_seconds(arrays: Mapping[str, np.ndarray], rounds: int) -> dict[str, list[float]]:
+    """Seconds to turn an OME-Arrow column in memory into arrays, by ``as_py`` and by ours; uniform and ragged."""
+    pixels = arrays["image"]
+    heights = np.random.Generator(np.random.PCG64(1)).integers(SIDE // 2, SIDE + 1, len(pixels))
+    cut = [ome_arrow_array(image[None, :height]) for image, height in zip(pixels, heights, strict=True)]
+    columns = {"uniform": ome_arrow_array(pixels), "ragged": pa.concat_arrays(cut)}
+    ways: dict[str, Callable[[pa.Array], Any]] = {
+        "as_py": lambda column: [torch.from_numpy(pixels_of(image.as_py())) for image in column],
+        "ours": lambda column: arrays_of(pa.table({"image": column})),
+    }
+    seconds: dict[str, list[float]] = {f"{kind}, {way}": [] for kind in columns for way in ways}
+    for _ in range(rounds):
+        for kind, column in columns.items():
+            for name, way in ways.items():
+                began_s = time.perf_counter()
+                way(column)
+                seconds[f"{kind}, {name}"].append(time.perf_counter() - began_s)
+    return seconds
