@@ -1,1 +1,87 @@
-"""On-disk formats, one file each behind one Protocol."""
+"""On-disk formats, one file each behind one Protocol, and the way to open and write them by name or by suffix."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.arrow_ipc import ArrowIpc
+from pytest_loaderperf.data.formats.parquet import Parquet
+from pytest_loaderperf.data.formats.protocol import Format, Table
+from pytest_loaderperf.errors import DataError
+
+__all__ = ["FORMATS", "Format", "Table", "format_of", "installed", "missing", "open_table", "write_table"]
+
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Parquet(),
+        ArrowIpc(),
+    )
+}
+_OTHER_SUFFIXES = {".feather": "arrow", ".ipc": "arrow", ".pq": "parquet"}
+
+
+def installed() -> dict[str, Format]:
+    """The formats whose library is installed, by name."""
+    return {name: one for name, one in FORMATS.items() if _is_installed(one.package)}
+
+
+def missing() -> dict[str, str]:
+    """The command that installs the library of each format that lacks one, by the format's name."""
+    return {name: f"pip install {one.package}" for name, one in FORMATS.items() if not _is_installed(one.package)}
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """The format of what lies at ``path``, or by its suffix would. Raises DataError where that cannot be told."""
+    path = Path(path)
+    suffixes = {one.suffix: name for name, one in FORMATS.items()} | _OTHER_SUFFIXES
+    name = next((name for suffix, name in suffixes.items() if path.name.lower().endswith(suffix)), None)
+    if name is None:
+        raise DataError(
+            f"{path} is of no known format. Expected a path that ends in one of {', '.join(suffixes)}, "
+            f"or the name of a format: {', '.join(FORMATS)}."
+        )
+    return FORMATS[name]
+
+
+def open_table(path: str | os.PathLike[str], format: str | None = None) -> Table:  # noqa: A002 the field's own word
+    """The table at ``path``, of the format called ``format`` or else that of the path.
+
+    Raises DataError where nothing that the format can read lies there, or its library is not installed.
+    """
+    path = Path(path)
+    return (format_of(path) if format is None else _named(format)).open(path)
+
+
+def write_table(
+    source: pa.Table | pa.RecordBatchReader,
+    path: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002 the field's own word
+) -> None:
+    """Write all rows of ``source`` to ``path``, which is complete or absent afterwards, whatever lay there before.
+
+    ``format``: a name; by default that of the path. A reader is used up, holding a bounded part of it in memory.
+
+    Raises DataError where the format cannot hold the source, its library is not installed, or the disk refuses.
+    """
+    path = Path(path)
+    chosen = format_of(path) if format is None else _named(format)
+    chosen.write(source.to_reader() if isinstance(source, pa.Table) else source, path)
+
+
+def _named(name: str) -> Format:
+    if name not in FORMATS:
+        raise DataError(f"unknown format {name!r}. Known: {', '.join(FORMATS)}.")
+    return FORMATS[name]

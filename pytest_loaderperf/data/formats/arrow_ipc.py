@@ -1,0 +1,58 @@
+"""Arrow IPC files, also called Feather: the columns as they lie in memory, mapped and never copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.table import CheckedTable
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+
+BATCH_NBYTES = 64 << 20  # held in memory while writing; a reader sees one chunk for each
+
+
+class ArrowIpc:
+    """Format ``arrow``. It holds whatever Arrow does, and a file of one record batch reads as single chunks."""
+
+    name = "arrow"
+    suffix = ".arrow"
+    package = "pyarrow"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the file ``path``, complete or absent. Raises DataError."""
+        with complete_or_absent(path) as new, pa.ipc.new_file(new, batches.schema) as writer:
+            for batch in merged(batches, BATCH_NBYTES):
+                writer.write_batch(batch)
+
+    def open(self, path: Path) -> ArrowIpcTable:
+        """The table in the file ``path``. Raises DataError."""
+        return ArrowIpcTable(path)
+
+
+class ArrowIpcTable(CheckedTable):
+    """An Arrow IPC file mapped into memory: ``read`` and ``stream`` give views of it, unless it is compressed."""
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        self._map = pa.memory_map(str(self.path))
+        self._file = pa.ipc.open_file(self._map)
+        self._batches = [self._file.get_batch(i) for i in range(self._file.num_record_batches)]
+        self._ends = np.cumsum([len(batch) for batch in self._batches], dtype=np.int64)
+        return self._file.schema, sum(map(len, self._batches))
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return pa.Table.from_batches(self._batches, self._file.schema).select(columns)
+
+    def _take(self, indices: np.ndarray) -> pa.Table:
+        return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i]]), indices)
+
+    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+        return self._batches
+
+    def _close(self) -> None:
+        # The mapping itself goes with the last view of it.
+        self._batches = []
+        self._map.close()

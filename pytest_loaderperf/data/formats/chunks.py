@@ -1,0 +1,43 @@
+"""Rows by index out of a file that is read chunk by chunk, and chunks of a good size for one that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+
+def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: np.ndarray) -> pa.Table:
+    """The rows at ``indices``, reading one chunk at a time, and only those that hold one of them.
+
+    ``ends``: the row after the last one of each chunk. ``chunk``: the rows of one of them.
+    """
+    rows, back = np.unique(indices, return_inverse=True)
+    owner = np.searchsorted(ends, rows, side="right")
+    starts = np.concatenate([[0], ends])
+    parts = [chunk(i).take(pa.array(rows[owner == i] - starts[i])) for i in np.unique(owner)]
+    return in_order(pa.concat_tables(parts), back)
+
+
+def in_order(table: pa.Table, back: np.ndarray) -> pa.Table:
+    """The rows of ``table`` at ``back``; the same table where that is all of them in sequence."""
+    return table if np.array_equal(back, np.arange(len(table))) else table.take(pa.array(back))
+
+
+def merged(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[pa.RecordBatch]:
+    """The rows of ``batches`` in batches of at least ``nbytes``, but for the last one. No batch is ever split."""
+    held: list[pa.RecordBatch] = []
+    held_nbytes = 0
+    for batch in batches:
+        held.append(batch)
+        held_nbytes += batch.nbytes
+        if held_nbytes >= nbytes:
+            yield _joined(held)
+            held, held_nbytes = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)

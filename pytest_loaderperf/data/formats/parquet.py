@@ -1,0 +1,61 @@
+"""Parquet: compressed columns in row groups; a row costs the decoding of its row group."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.table import CheckedTable
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+
+ROW_GROUP_NBYTES = 16 << 20  # before compression; far smaller ones cost more in footers than they save in a take
+
+
+class Parquet:
+    """Format ``parquet``. Arrow types, extension types and metadata survive by Parquet's own Arrow schema."""
+
+    name = "parquet"
+    suffix = ".parquet"
+    package = "pyarrow"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the file ``path``, complete or absent. Raises DataError."""
+        with complete_or_absent(path) as new, pq.ParquetWriter(new, batches.schema) as writer:
+            for batch in merged(batches, ROW_GROUP_NBYTES):
+                rows = max(1, int(len(batch) * ROW_GROUP_NBYTES / max(batch.nbytes, ROW_GROUP_NBYTES)))
+                writer.write_table(pa.Table.from_batches([batch]), row_group_size=rows)
+
+    def open(self, path: Path) -> ParquetTable:
+        """The table in the file ``path``. Raises DataError."""
+        return ParquetTable(path)
+
+
+class ParquetTable(CheckedTable):
+    """A Parquet file, mapped into memory and decoded by need."""
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        self._file = pq.ParquetFile(self.path, memory_map=True)
+        meta = self._file.metadata
+        self._ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], dtype=np.int64)
+        # Parquet names the items of lists by a rule of its own; its copy of the Arrow schema has the names as written.
+        written = (meta.metadata or {}).get(b"ARROW:schema")
+        schema = pa.ipc.read_schema(pa.py_buffer(b64decode(written))) if written else self._file.schema_arrow
+        return schema, meta.num_rows
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._file.read(columns).select(columns)
+
+    def _take(self, indices: np.ndarray) -> pa.Table:
+        return take_by_chunk(self._ends, self._file.read_row_group, indices)
+
+    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+        return self._file.iter_batches(rows)  # type: ignore[no-any-return] # pyarrow is untyped
+
+    def _close(self) -> None:
+        self._file.close()

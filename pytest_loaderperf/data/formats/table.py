@@ -1,0 +1,137 @@
+"""What the tables of all formats share: the checks of what callers ask for, and errors that name the file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.errors import DataError
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises while it reads ``path`` into DataError."""
+    try:
+        yield
+    except (DataError, IndexError):
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename or path} is missing. Give a path that exists, or write it first.") from error
+    except PermissionError as error:
+        raise DataError(f"{error.filename or path} may not be read. Give yourself permission to read it.") from error
+    except BaseException as error:
+        # Libraries in Rust raise their panics past Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise DataError(
+            f"{path} cannot be read: {said(error)}. Write it anew, or give a file that is whole."
+        ) from error
+
+
+def said(error: BaseException) -> str:
+    """The first line of what an error says, without its full stop; libraries add whole pages to it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+class CheckedTable(ABC):
+    """A `Table` over a library's own: subclasses are made from a path alone, and so pickle as that path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._closed = False
+        if not path.exists():
+            raise DataError(f"{path} is missing. Give a path that exists, or write it first.")
+        with reading(path):
+            self.schema, self._rows = self._open()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows; of ``columns`` alone where given. Raises DataError as the Protocol says."""
+        self._check_open()
+        schema = self._chosen(columns)
+        with reading(self.path):
+            return self._read(schema.names).cast(schema)
+
+    def take(self, indices: np.ndarray) -> pa.Table:
+        """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
+        self._check_open()
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or (len(indices) and indices.dtype.kind not in "iu"):
+            raise DataError(
+                f"{self.path}: indices must be one row of whole numbers, "
+                f"but {indices.dtype} of shape {indices.shape} came. Pass an int64 array."
+            )
+        wrong = indices[(indices < 0) | (indices >= self._rows)]
+        if len(wrong):
+            raise IndexError(f"index {wrong[0]} is out of range for {self.path}, which has {self._rows} rows.")
+        if not len(indices):
+            return pa.Table.from_batches([], self.schema)
+        with reading(self.path):
+            return self._take(indices.astype(np.int64, copy=False)).cast(self.schema)
+
+    def stream(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
+        self._check_open()
+        if type(rows) is not int or rows < 1:
+            raise DataError(f"{self.path}: rows must be a whole number from 1 up, but {rows!r} came.")
+        return self._streamed(rows)
+
+    def _streamed(self, rows: int) -> Iterator[pa.RecordBatch]:
+        batches = iter(self._stream(rows))
+        while True:
+            with reading(self.path):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                batch = pa.Table.from_batches([batch]).cast(self.schema).to_batches()
+            for part in batch:
+                yield from (part.slice(start, rows) for start in range(0, len(part), rows))
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DataError(f"{self.path} was closed. Open it again, or close it later.")
+
+    def _chosen(self, columns: list[str] | None) -> pa.Schema:
+        if columns is None:
+            return self.schema
+        for name in columns:
+            if self.schema.names.count(name) != 1:
+                known = ", ".join(self.schema.names)
+                raise DataError(f"{self.path} has no column {name!r}. It has: {known}.")
+        return pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
+
+    @abstractmethod
+    def _open(self) -> tuple[pa.Schema, int]:
+        """The schema as it was written, and the rows."""
+
+    @abstractmethod
+    def _read(self, columns: list[str]) -> pa.Table:
+        """All rows of ``columns``, in storage types."""
+
+    @abstractmethod
+    def _take(self, indices: np.ndarray) -> pa.Table:
+        """The rows at ``indices``, at least one, which are in range."""
+
+    @abstractmethod
+    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+        """All rows in batches near ``rows``."""
+
+    def _close(self) -> None:  # noqa: B027 most tables hold nothing
+        """Let go of what ``_open`` opened."""
