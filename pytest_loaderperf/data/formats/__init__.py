@@ -9,8 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.arrow_ipc import ArrowIpc
+from pytest_loaderperf.data.formats.duckdb import DuckDb
+from pytest_loaderperf.data.formats.lance import Lance
+from pytest_loaderperf.data.formats.npy import Npy
+from pytest_loaderperf.data.formats.ome_zarr import OmeZarr
 from pytest_loaderperf.data.formats.parquet import Parquet
 from pytest_loaderperf.data.formats.protocol import Format, Table
+from pytest_loaderperf.data.formats.safetensors import Safetensors
+from pytest_loaderperf.data.formats.tiff import Tiff
+from pytest_loaderperf.data.formats.vortex import Vortex
 from pytest_loaderperf.errors import DataError
 
 __all__ = ["FORMATS", "Format", "Table", "format_of", "installed", "missing", "open_table", "write_table"]
@@ -20,9 +27,17 @@ FORMATS: dict[str, Format] = {
     for one in (
         Parquet(),
         ArrowIpc(),
+        Lance(),
+        DuckDb(),
+        Vortex(),
+        Tiff(),
+        OmeZarr(),
+        Safetensors(),
+        Npy(),
     )
 }
 _OTHER_SUFFIXES = {".feather": "arrow", ".ipc": "arrow", ".pq": "parquet"}
+_CONTENTS = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".zarr": "ome_zarr"}  # of a folder, by suffix
 
 
 def installed() -> dict[str, Format]:
@@ -44,16 +59,30 @@ def _is_installed(package: str) -> bool:
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
-    """The format of what lies at ``path``, or by its suffix would. Raises DataError where that cannot be told."""
+    """The format of the folder or file at ``path``: of a folder by what is in it, else by the suffix.
+
+    Raises DataError where that cannot be told.
+    """
     path = Path(path)
     suffixes = {one.suffix: name for name, one in FORMATS.items()} | _OTHER_SUFFIXES
-    name = next((name for suffix, name in suffixes.items() if path.name.lower().endswith(suffix)), None)
+    name = _by_contents(path) if path.is_dir() else None
+    name = name or next((name for suffix, name in suffixes.items() if path.name.lower().endswith(suffix)), None)
     if name is None:
         raise DataError(
             f"{path} is of no known format. Expected a path that ends in one of {', '.join(suffixes)}, "
             f"or the name of a format: {', '.join(FORMATS)}."
         )
     return FORMATS[name]
+
+
+def _by_contents(folder: Path) -> str | None:
+    if (folder / "_versions").is_dir():
+        return "lance"
+    for _, folders, files in os.walk(folder):
+        for name in (*files, *folders):
+            if found := _CONTENTS.get(Path(name).suffix.lower()):
+                return found
+    return None
 
 
 def open_table(path: str | os.PathLike[str], format: str | None = None) -> Table:  # noqa: A002 the field's own word

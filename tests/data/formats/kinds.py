@@ -43,6 +43,7 @@ KINDS = {
     "volumes": pa.table({"volume": tensors("float32", 2, 3, 4, dim_names=["z", "y", "x"])}),
     "permuted": pa.table({"image": tensors("uint8", 3, 2, permutation=[1, 0])}),
     "fields": pa.table([np.arange(ROWS, dtype="i2")], schema=pa.schema([_FIELD], {"made": "today"})),
+    "cased": pa.table({"a": LABELS, "A": LABELS[::-1]}),
     "strings": pa.table({"name": [f"row {i}" for i in range(ROWS)], "nö ne": [None, *"abcdefghijkl"]}),
     "nulls": pa.table({"x": pa.array([None, *range(ROWS - 1)], pa.int32())}),
     "lists": pa.table({"pixels": pa.array([image.ravel().tolist() for image in IMAGES], PIXELS)}),
@@ -51,9 +52,17 @@ KINDS = {
     "nested": pa.table({"image": pa.array([_ome(row) for row in range(ROWS)], OME)}),
     "inner": pa.table({"s": pa.StructArray.from_arrays([_IMAGES, pa.array(LABELS)], ["image", "label"])}),
 }
-_DENSE = ["ints", "floats", "halves", "bools", "fixed", "tensors", "volumes", "permuted", "fields"]
+_DENSE = ["ints", "floats", "halves", "bools", "fixed", "tensors", "volumes", "permuted", "fields", "cased"]
 HOLDS = {
     "parquet": list(KINDS),
     "arrow": list(KINDS),
+    "lance": list(KINDS),
+    "duckdb": [kind for kind in KINDS if kind != "cased"],
+    "vortex": list(KINDS),
+    "tiff": ["tensors", "volumes", "permuted"],
+    "ome_zarr": ["tensors", "volumes", "permuted"],
+    "safetensors": _DENSE,
+    "npy": _DENSE,
 }
 CASES = [(name, kind) for name, kinds in HOLDS.items() for kind in kinds]
+REFUSED = [(name, kind) for name, kinds in HOLDS.items() for kind in KINDS if kind not in kinds]

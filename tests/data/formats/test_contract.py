@@ -13,7 +13,7 @@ import pytest
 
 from pytest_loaderperf.data.formats import FORMATS, open_table, write_table
 from pytest_loaderperf.errors import DataError
-from tests.data.formats.kinds import CASES, HOLDS, KINDS, ROWS
+from tests.data.formats.kinds import CASES, HOLDS, KINDS, REFUSED, ROWS
 
 SMALL = KINDS["tensors"]
 every_format = pytest.mark.parametrize("name", HOLDS)
@@ -90,6 +90,15 @@ def test_no_rows_keep_their_schema(name, kind, written):
     assert list(table.stream(3)) == []
     with pytest.raises(IndexError):
         table.take(np.array([0]))
+
+
+@pytest.mark.parametrize("name, kind", REFUSED)
+def test_a_column_that_the_format_cannot_hold_is_refused_by_name(name, kind, tmp_path):
+    path = tmp_path / "rows"
+    with pytest.raises(DataError) as caught:
+        write_table(KINDS[kind], path, name)
+    assert any(column in str(caught.value) for column in KINDS[kind].column_names)
+    assert list(tmp_path.iterdir()) == []
 
 
 @every_format
@@ -243,6 +252,18 @@ def test_a_folder_that_may_not_be_written_to_is_an_error(name, tmp_path):
     (tmp_path / "file").write_text("a file has no children")
     with pytest.raises(DataError, match=r"cannot be written: .* Give a folder that you may write to."):
         write_table(SMALL, tmp_path / "file" / f"rows{FORMATS[name].suffix}", name)
+
+
+@every_format
+def test_all_of_it_is_on_the_disk_before_it_takes_its_place(name, written, synced, tmp_path):
+    table = written(name, SMALL)
+    folder = synced[0].parent
+    assert synced[0].name == table.path.name
+    assert folder.parent == tmp_path
+    assert not folder.exists()
+    inside = sorted(table.path.rglob("*"))
+    assert sorted(synced[1:-1]) == [synced[0] / part.relative_to(table.path) for part in inside]
+    assert synced[-1] == tmp_path
 
 
 @every_format

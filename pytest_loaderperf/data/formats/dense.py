@@ -1,0 +1,117 @@
+"""Columns of numbers of one shape a row, as NumPy arrays and back, sharing memory; and tables of such arrays."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.table import CheckedTable
+from pytest_loaderperf.data.tensors import as_rows
+from pytest_loaderperf.errors import DataError
+
+
+class Layout(NamedTuple):
+    """How one row lies in memory, in C order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def layout_of(kind: pa.DataType) -> Layout | None:
+    """The layout of a row of ``kind``; None where rows are no numbers of one shape."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        inner = layout_of(kind.value_type)
+        return inner and Layout((*kind.shape, *inner.shape), inner.dtype)
+    if pa.types.is_fixed_size_list(kind):
+        inner = layout_of(kind.value_type)
+        return inner and Layout((kind.list_size, *inner.shape), inner.dtype)
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return Layout((), np.dtype(kind.to_pandas_dtype())) if number else None
+
+
+def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:
+    """The layout of every column. Raises DataError for one that has none, or a name that no file can have."""
+    layouts = []
+    for field in schema:
+        layout = layout_of(field.type)
+        if layout is None:
+            raise DataError(
+                f"column {field.name!r} is {field.type}, but {format_name} holds numbers, bools, and fixed-size lists "
+                "and fixed-shape tensors of them. Use parquet, or drop the column."
+            )
+        if "/" in field.name or field.name in ("", ".", ".."):
+            raise DataError(f"column {field.name!r} cannot be the name of a file, as {format_name} needs. Rename it.")
+        layouts.append(layout)
+    return layouts
+
+
+def array_of(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
+    """The rows of the column called ``name`` in C order, sharing its memory but for bools.
+
+    Raises DataError where it has nulls.
+    """
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    rows = as_rows(storage, copy=None, name=f"column {name!r}").array
+    return np.ascontiguousarray(rows.reshape(len(column), *layout.shape))
+
+
+def column_of(rows: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """``rows`` as an Arrow array of ``kind``, sharing their memory where they are native, in C order and no bools."""
+    native = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
+    return _wrapped(pa.array(native.reshape(-1)), kind, len(rows))
+
+
+def _wrapped(values: pa.Array, kind: pa.DataType, rows: int) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, _wrapped(values, kind.storage_type, rows))
+    if pa.types.is_fixed_size_list(kind):
+        items = _wrapped(values, kind.value_type, rows * kind.list_size)
+        return pa.Array.from_buffers(kind, rows, [None], children=[items])
+    return values
+
+
+def kind_of(layout: Layout) -> pa.DataType:
+    """The Arrow type of rows that nobody wrote a schema for: numbers, or fixed-shape tensors."""
+    number = pa.from_numpy_dtype(layout.dtype.newbyteorder("="))
+    return pa.fixed_shape_tensor(number, layout.shape) if layout.shape else number
+
+
+class ArraysTable(CheckedTable):
+    """Rows of arrays of one length; ``read`` and ``stream`` give views of them, but for bools."""
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        self._arrays, schema = self._load()
+        lengths = {name: len(array) if array.ndim else None for name, array in self._arrays.items()}
+        if len(set(lengths.values())) != 1 or None in lengths.values():
+            raise DataError(f"{self.path}: expected arrays of one length, but {lengths} came. Keep others elsewhere.")
+        if schema is None:
+            schema = pa.schema(
+                [(name, kind_of(Layout(array.shape[1:], array.dtype))) for name, array in self._arrays.items()]
+            )
+        return schema, len(self._arrays[schema.names[0]])
+
+    @abstractmethod
+    def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
+        """The arrays by name, and the schema that was written, if any."""
+
+    def _gather(self, names: list[str], rows: np.ndarray | slice) -> pa.Table:
+        kinds = [self.schema.field(name).type for name in names]
+        arrays = [column_of(self._arrays[name][rows], kind) for name, kind in zip(names, kinds, strict=True)]
+        return pa.Table.from_arrays(arrays, names)
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._gather(columns, slice(None))
+
+    def _take(self, indices: np.ndarray) -> pa.Table:
+        return self._gather(self.schema.names, indices)
+
+    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+        for start in range(0, len(self), rows):
+            yield from self._gather(self.schema.names, slice(start, start + rows)).to_batches()
+
+    def _close(self) -> None:
+        self._arrays = {}

@@ -1,0 +1,166 @@
+"""Folders with one image a sample, in torchvision's ImageFolder convention: subfolders are named by the label."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import Layout, array_of, column_of, kind_of, layout_of
+from pytest_loaderperf.data.formats.storage import read_schema, write_schema
+from pytest_loaderperf.data.formats.table import CheckedTable, reading
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.errors import DataError
+
+IMAGE, LABEL = "image", "label"  # columns of folders that were not written here
+ROW_DIGITS = 8  # enough that names sort as rows do, also by those who read them as text
+
+
+def write_images(
+    batches: pa.RecordBatchReader, path: Path, name: str, ending: str, write: Callable[[Path, np.ndarray], None]
+) -> None:
+    """Write ``<label>/<row><ending>`` for each row, or ``<row><ending>`` where there is no column of labels.
+
+    Raises DataError where the schema is not one column of tensors and at most one of integers.
+    """
+    image, label = _columns(batches.schema, name)
+    layout = layout_of(batches.schema.field(image).type)
+    assert layout is not None
+    with complete_or_absent(path) as new:
+        new.mkdir()
+        write_schema(batches.schema, new)
+        row = 0
+        for batch in batches:
+            folders = [new] * len(batch)
+            if label is not None:
+                folders = [new / str(one) for one in array_of(batch[label], Layout((), np.dtype(np.int64)), label)]
+            for folder, pixels in zip(folders, array_of(batch[image], layout, image), strict=True):
+                folder.mkdir(exist_ok=True)
+                write(folder / f"{row:0{ROW_DIGITS}}{ending}", pixels)
+                row += 1
+
+
+def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
+    """The names of the column of images and of that of labels."""
+    images = [field.name for field in schema if isinstance(field.type, pa.FixedShapeTensorType)]
+    labels = [field.name for field in schema if pa.types.is_integer(field.type)]
+    if len(images) != 1 or len(labels) > 1 or len(images) + len(labels) < len(schema):
+        columns = ", ".join(f"{field.name!r} {field.type}" for field in schema)
+        raise DataError(
+            f"{format_name} holds one column of fixed-shape tensors and at most one of integer labels, "
+            f"but the columns {columns} came. Use parquet, or drop the others."
+        )
+    return images[0], labels[0] if labels else None
+
+
+class ImageFolderTable(CheckedTable):
+    """A folder of images that are alike, each read when its row is asked for."""
+
+    endings: tuple[str, ...]  # of samples' names, the longest first
+
+    @abstractmethod
+    def _layout(self, sample: Path) -> Layout:
+        """The shape and dtype of an image, without its pixels."""
+
+    @abstractmethod
+    def _pixels(self, sample: Path) -> np.ndarray:
+        """An image."""
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        if not self.path.is_dir():
+            raise DataError(f"{self.path} is a file. Expected a folder of {self.endings[-1]} images.")
+        self._samples = _ordered(_found(self.path, self.endings), self.path, self.endings)
+        schema = read_schema(self.path)
+        folders = [sample.relative_to(self.path).parts[0] for sample in self._samples]
+        labelled = bool(folders) and all(sample.parent != self.path for sample in self._samples)
+        if schema is not None:
+            self._image, self._label = _columns(schema, "this format")
+            labels = [int(folder) for folder in folders] if self._label else []
+        elif not self._samples:
+            raise DataError(f"{self.path} holds no images. Expected files that end in {', '.join(self.endings)}.")
+        else:
+            with reading(self._samples[0]):
+                fields = [pa.field(IMAGE, kind_of(self._layout(self._samples[0])))]
+            labels, metadata = _labels(folders) if labelled else ([], None)
+            if labelled:
+                fields.append(pa.field(LABEL, pa.int64(), metadata=metadata))
+            schema = pa.schema(fields)
+            self._image, self._label = IMAGE, LABEL if labelled else None
+        self._labels = np.array(labels)
+        return schema, len(self._samples)
+
+    def _gather(self, columns: list[str], rows: np.ndarray) -> pa.Table:
+        arrays = []
+        for name in columns:
+            kind = self.schema.field(name).type
+            arrays.append(self._images(rows, kind) if name == self._image else pa.array(self._labels[rows], kind))
+        return pa.Table.from_arrays(arrays, columns)
+
+    def _images(self, rows: np.ndarray, kind: pa.DataType) -> pa.Array:
+        layout = layout_of(kind)
+        assert layout is not None
+        images = np.empty((len(rows), *layout.shape), layout.dtype)
+        for image, row in zip(images, rows, strict=True):
+            sample = self._samples[row]
+            with reading(sample):
+                pixels = self._pixels(sample)
+            if pixels.shape != layout.shape or pixels.dtype.newbyteorder("=") != layout.dtype:
+                raise DataError(
+                    f"{sample} is {pixels.dtype} of shape {pixels.shape}, but expected {layout.dtype} of shape "
+                    f"{layout.shape}, as {self._samples[0].name} is. Convert it, or keep it in a folder of its own."
+                )
+            image[...] = pixels
+        return column_of(images, kind)
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._gather(columns, np.arange(len(self)))
+
+    def _take(self, indices: np.ndarray) -> pa.Table:
+        return self._gather(self.schema.names, indices)
+
+    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+        for start in range(0, len(self), rows):
+            yield from self._gather(self.schema.names, np.arange(start, min(start + rows, len(self)))).to_batches()
+
+
+def _found(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """Samples in ``folder`` and below it, also behind links, but not what is hidden."""
+    samples = []
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        shown = [name for name in (*folders, *files) if not name.startswith(".")]
+        samples += [Path(parent, name) for name in shown if name.lower().endswith(endings)]
+        folders[:] = [name for name in folders if name in shown and not name.lower().endswith(endings)]
+    return samples
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _ordered(samples: list[Path], folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """By row number where all names are such numbers and differ, else by relative path."""
+    stems = {sample: _stem(sample.name, endings) for sample in samples}
+    rows = {sample: int(stem) for sample, stem in stems.items() if stem.isdecimal()}
+    if len(set(rows.values())) == len(samples):
+        return sorted(samples, key=rows.__getitem__)
+    return sorted(samples, key=lambda sample: sample.relative_to(folder).parts)
+
+
+def _stem(name: str, endings: tuple[str, ...]) -> str:
+    ending = next(ending for ending in endings if name.lower().endswith(ending))
+    return name[: -len(ending)]
+
+
+def _labels(folders: list[str]) -> tuple[list[int], dict[str, str] | None]:
+    """Labels by the names of class folders: numbers as they are, others by their place, which the metadata tell."""
+    if all(folder.removeprefix("-").isdecimal() for folder in folders):
+        return [int(folder) for folder in folders], None
+    classes = sorted(set(folders))
+    place = {name: i for i, name in enumerate(classes)}
+    return [place[folder] for folder in folders], {"classes": json.dumps(classes)}

@@ -1,0 +1,16 @@
+"""Libraries that not everybody has installed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from pytest_loaderperf.errors import DataError
+
+
+def library(module: str, package: str) -> Any:
+    """The module called ``module``. Raises DataError that names the command to install it with."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise DataError(f"{module} cannot be imported ({error}). Install it: pip install {package}") from error

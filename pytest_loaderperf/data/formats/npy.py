@@ -1,0 +1,75 @@
+"""A folder with one .npy file a column, mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, array_of, layouts_of
+from pytest_loaderperf.data.formats.storage import read_schema, write_schema
+from pytest_loaderperf.data.formats.table import reading
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.errors import DataError
+
+
+class Npy:
+    """Format ``npy``."""
+
+    name = "npy"
+    suffix = "-npy"
+    package = "numpy"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
+        layouts = layouts_of(batches.schema, self.name)
+        with complete_or_absent(path) as new:
+            new.mkdir()
+            write_schema(batches.schema, new)
+            write_arrays(batches, layouts, new)
+
+    def open(self, path: Path) -> NpyTable:
+        """The table in the folder ``path``. Raises DataError."""
+        return NpyTable(path)
+
+
+def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], folder: Path) -> None:
+    """Write one .npy a column into ``folder``; they grow with the batches."""
+    rows, names = 0, batches.schema.names
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / f"{name}.npy").open("wb")) for name in names]
+        _write_headers(files, layouts, 0)
+        for batch in batches:
+            rows += len(batch)
+            for name, file, layout, column in zip(names, files, layouts, batch.columns, strict=True):
+                file.write(array_of(column, layout, name).data)
+        # NumPy leaves room in a header for the number of rows to grow, so that this one is as long as the first.
+        _write_headers(files, layouts, rows)
+
+
+def _write_headers(files: Sequence[BinaryIO], layouts: list[Layout], rows: int) -> None:
+    for file, (shape, dtype) in zip(files, layouts, strict=True):
+        file.seek(0)
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+def map_array(file: Path) -> np.ndarray:
+    """The array in a .npy file, mapped into memory read-only. Raises DataError naming the file."""
+    with reading(file):
+        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+
+
+class NpyTable(ArraysTable):
+    """A folder of .npy files whose first dimension is the rows."""
+
+    def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
+        schema = read_schema(self.path)
+        names = sorted(file.stem for file in self.path.glob("*.npy")) if schema is None else schema.names
+        if not names:
+            raise DataError(f"{self.path} holds no .npy files. Expected a folder with one for each column.")
+        return {name: map_array(self.path / f"{name}.npy") for name in names}, schema

@@ -1,0 +1,99 @@
+"""A folder with one OME-Zarr image a sample, written and read with zarr alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import Layout
+from pytest_loaderperf.data.formats.image_folder import ImageFolderTable, write_images
+from pytest_loaderperf.data.formats.library import library
+from pytest_loaderperf.errors import DataError
+
+AXES = "tczyx"  # of an image of fewer dimensions the last ones
+_KINDS = {"t": "time", "c": "channel"}  # and the others are space
+_VERSIONS = {2: "0.4", 3: "0.5"}  # of OME-Zarr, by the version of Zarr that it is written in
+_LEAST_DIMENSIONS = 2
+
+
+class OmeZarr:
+    """Format ``ome_zarr``: OME-Zarr 0.5 in Zarr 3, or 0.4 in Zarr 2; each plane is a chunk.
+
+    ``sharded``: all chunks of an image in one file, which takes Zarr 3.
+    """
+
+    name = "ome_zarr"
+    suffix = "-ome-zarr"
+    package = "zarr"
+
+    def __init__(self, zarr_format: Literal[2, 3] = 3, *, sharded: bool = False) -> None:
+        if zarr_format not in _VERSIONS or (sharded and zarr_format == 2):  # noqa: PLR2004 the name says what it is
+            raise DataError(f"zarr_format={zarr_format!r}, sharded={sharded}: expected 2, or 3 with or without shards.")
+        self.zarr_format, self.sharded = zarr_format, sharded
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
+        zarr = library("zarr", self.package)
+
+        def write(folder: Path, image: np.ndarray) -> None:
+            if not _LEAST_DIMENSIONS <= image.ndim <= len(AXES):
+                raise DataError(
+                    f"OME-Zarr has two to five dimensions, but images of shape {image.shape} came. Use npy."
+                )
+            axes = list(AXES[-image.ndim :])
+            attributes = self._attributes(axes)
+            group = zarr.create_group(str(folder), zarr_format=self.zarr_format, attributes=attributes)
+            three = self.zarr_format == 3  # noqa: PLR2004 the name says what it is
+            array = group.create_array(
+                "0",
+                shape=image.shape,
+                dtype=image.dtype,
+                chunks=(*[1] * (image.ndim - 2), *image.shape[-2:]),
+                shards=image.shape if self.sharded else None,
+                dimension_names=axes if three else None,
+                chunk_key_encoding={"name": "default" if three else "v2", "separator": "/"},
+            )
+            array[...] = image
+
+        write_images(batches, path, self.name, ".ome.zarr", write)
+
+    def _attributes(self, axes: list[str]) -> dict[str, Any]:
+        version = _VERSIONS[self.zarr_format]
+        scale = {"type": "scale", "scale": [1.0] * len(axes)}
+        image: dict[str, Any] = {
+            "axes": [{"name": axis, "type": _KINDS.get(axis, "space")} for axis in axes],
+            "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+        }
+        if version == "0.4":
+            return {"multiscales": [{"version": version, **image}]}
+        return {"ome": {"version": version, "multiscales": [image]}}
+
+    def open(self, path: Path) -> OmeZarrTable:
+        """The table in the folder ``path``, of OME-Zarr images of either version. Raises DataError."""
+        return OmeZarrTable(path)
+
+
+class OmeZarrTable(ImageFolderTable):
+    """A folder of OME-Zarr images, of each of which the first and finest scale is the image."""
+
+    endings = (".ome.zarr", ".zarr")
+
+    def _layout(self, sample: Path) -> Layout:
+        array = _finest(sample)
+        return Layout(array.shape, array.dtype)
+
+    def _pixels(self, sample: Path) -> np.ndarray:
+        pixels: np.ndarray = _finest(sample)[...]
+        return pixels
+
+
+def _finest(sample: Path) -> Any:
+    group = library("zarr", OmeZarr.package).open_group(str(sample), mode="r")
+    attributes = group.attrs.asdict()
+    scales = attributes.get("ome", attributes).get("multiscales")
+    if not scales:
+        raise DataError(f"{sample} has no multiscales. Expected an OME-Zarr image of version 0.4 or 0.5.")
+    return group[scales[0]["datasets"][0]["path"]]

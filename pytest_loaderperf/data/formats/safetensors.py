@@ -1,0 +1,54 @@
+"""Safetensors: one file with one tensor a column, mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import ArraysTable, layouts_of
+from pytest_loaderperf.data.formats.library import library
+from pytest_loaderperf.data.formats.npy import map_array, write_arrays
+from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.errors import DataError
+
+SCHEMA_KEY = "ARROW:schema"  # in the file's own metadata
+
+
+class Safetensors:
+    """Format ``safetensors``. Writing takes the room twice for a while: the header says how many rows will come."""
+
+    name = "safetensors"
+    suffix = ".safetensors"
+    package = "safetensors"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the file ``path``, complete or absent. Raises DataError."""
+        save_file = library("safetensors.numpy", self.package).save_file
+        layouts = layouts_of(batches.schema, self.name)
+        with complete_or_absent(path) as new:
+            columns = new.parent / "columns"
+            columns.mkdir()
+            write_arrays(batches, layouts, columns)
+            arrays = {name: map_array(columns / f"{name}.npy") for name in batches.schema.names}
+            save_file(arrays, new, metadata={SCHEMA_KEY: schema_text(batches.schema)})
+
+    def open(self, path: Path) -> SafetensorsTable:
+        """The table in the file ``path``. Raises DataError."""
+        return SafetensorsTable(path)
+
+
+class SafetensorsTable(ArraysTable):
+    """A safetensors file whose tensors' first dimension is the rows."""
+
+    def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
+        # As torch tensors, because those share the mapped memory; the library copies what it gives as NumPy arrays.
+        with library("safetensors", Safetensors.package).safe_open(self.path, framework="pt") as file:
+            arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 it is no dict
+            text = (file.metadata() or {}).get(SCHEMA_KEY)
+        if not arrays:
+            raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
+        return arrays, schema_of_text(text) if text else None

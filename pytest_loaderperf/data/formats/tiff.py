@@ -1,0 +1,54 @@
+"""A folder with one TIFF a sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import Layout
+from pytest_loaderperf.data.formats.image_folder import ImageFolderTable, write_images
+from pytest_loaderperf.data.formats.library import library
+from pytest_loaderperf.errors import DataError
+
+_LEAST_DIMENSIONS = 2
+_COLOURS = (3, 4)  # in a last dimension of 8 or 16 bit numbers, and read as colours by others too
+
+
+class Tiff:
+    """Format ``tiff``: uncompressed, so that a read is a copy of the disk's bytes."""
+
+    name = "tiff"
+    suffix = "-tiff"
+    package = "tifffile"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
+        imwrite = library("tifffile", self.package).imwrite
+
+        def write(file: Path, image: np.ndarray) -> None:
+            if image.ndim < _LEAST_DIMENSIONS:
+                raise DataError(f"a TIFF has two dimensions or more, but images of shape {image.shape} came. Use npy.")
+            colours = image.ndim > _LEAST_DIMENSIONS and image.shape[-1] in _COLOURS and image.dtype in ("u1", "u2")
+            imwrite(file, image, photometric="rgb" if colours else "minisblack")
+
+        write_images(batches, path, self.name, ".tif", write)
+
+    def open(self, path: Path) -> TiffTable:
+        """The table in the folder ``path``, of any TIFFs, also OME-TIFF stacks. Raises DataError."""
+        return TiffTable(path)
+
+
+class TiffTable(ImageFolderTable):
+    """A folder of TIFFs. Of a file with several series the first one is the image."""
+
+    endings = (".tif", ".tiff")
+
+    def _layout(self, sample: Path) -> Layout:
+        with library("tifffile", Tiff.package).TiffFile(sample) as file:
+            return Layout(file.series[0].shape, file.series[0].dtype)
+
+    def _pixels(self, sample: Path) -> np.ndarray:
+        pixels: np.ndarray = library("tifffile", Tiff.package).imread(sample)
+        return pixels

@@ -1,0 +1,75 @@
+"""Vortex: a file of lightly compressed columns that is mapped into memory and taken from by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.library import library
+from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text, stored, stored_schema
+from pytest_loaderperf.data.formats.table import CheckedTable
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+
+# Vortex keeps neither extension types nor metadata. A last column of nulls, which takes no room, has the Arrow schema
+# for its name: unlike a second file it can neither be lost nor belong to another version of the table.
+SCHEMA_COLUMN = "ARROW:schema:"
+
+
+class Vortex:
+    """Format ``vortex``."""
+
+    name = "vortex"
+    suffix = ".vortex"
+    package = "vortex-data"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Write all rows to the file ``path``, complete or absent. Raises DataError."""
+        write = library("vortex.io", self.package).write
+        schema = stored_schema(batches.schema)
+        marked = schema.append(pa.field(SCHEMA_COLUMN + schema_text(batches.schema), pa.null()))
+        with complete_or_absent(path) as new:
+            rows = (
+                pa.record_batch([*batch.columns, pa.nulls(len(batch))], schema=marked)
+                for batch in stored(batches, schema)
+            )
+            write(pa.RecordBatchReader.from_batches(marked, rows), str(new))
+
+    def open(self, path: Path) -> VortexTable:
+        """The table in the file ``path``, which must not be cut while it is mapped. Raises DataError."""
+        return VortexTable(path)
+
+
+class VortexTable(CheckedTable):
+    """A Vortex file mapped into memory and decoded by need."""
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        self._vortex = library("vortex", Vortex.package)
+        self._file = self._vortex.open(str(self.path), memory_map=True)
+        schema = self._file.dtype.to_arrow_schema()
+        if schema.names and schema.names[-1].startswith(SCHEMA_COLUMN):
+            schema = schema_of_text(schema.names[-1].removeprefix(SCHEMA_COLUMN))
+        self._stored = stored_schema(schema)
+        return schema, len(self._file)
+
+    def _scan(self, columns: list[str], **rows: object) -> pa.RecordBatchReader:
+        chosen = pa.schema([self._stored.field(name) for name in columns])
+        return self._file.to_arrow(columns, schema=chosen, **rows)
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._scan(columns).read_all()
+
+    def _take(self, indices: np.ndarray) -> pa.Table:
+        rows, back = np.unique(indices, return_inverse=True)  # it takes strictly increasing ones alone
+        chosen = self._vortex.array(pa.array(rows.astype(np.uint64)))
+        return in_order(self._scan(self._stored.names, indices=chosen).read_all(), back)
+
+    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+        reader: Iterator[pa.RecordBatch] = self._scan(self._stored.names, batch_size=rows)
+        return reader
+
+    def _close(self) -> None:
+        del self._file
