@@ -107,6 +107,14 @@ def write_table(
     """
     path = Path(path)
     chosen = format_of(path) if format is None else _named(format)
+    if not isinstance(source, pa.Table | pa.RecordBatchReader):
+        came = type(source).__name__
+        raise DataError(
+            f"expected a pyarrow Table or RecordBatchReader to write, but {came} came. Make one with pyarrow.table."
+        )
+    names = source.schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"expected columns of different names, but {', '.join(twice)} came more than once. Rename it.")
     chosen.write(source.to_reader() if isinstance(source, pa.Table) else source, path)
 
 

@@ -62,6 +62,7 @@ def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
 class ImageFolderTable(CheckedTable):
     """A folder of images that are alike, each read when its row is asked for."""
 
+    is_folder = True
     endings: tuple[str, ...]  # of samples' names, the longest first
 
     @abstractmethod
@@ -73,10 +74,9 @@ class ImageFolderTable(CheckedTable):
         """An image."""
 
     def _open(self) -> tuple[pa.Schema, int]:
-        if not self.path.is_dir():
-            raise DataError(f"{self.path} is a file. Expected a folder of {self.endings[-1]} images.")
         self._samples = _ordered(_found(self.path, self.endings), self.path, self.endings)
         schema = read_schema(self.path)
+        self._written = schema is not None  # by us
         folders = [sample.relative_to(self.path).parts[0] for sample in self._samples]
         labelled = bool(folders) and all(sample.parent != self.path for sample in self._samples)
         if schema is not None:

@@ -12,6 +12,7 @@ from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.storage import stored
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.errors import DataError
 
 
 class Lance:
@@ -36,12 +37,16 @@ class Lance:
 class LanceTable(CheckedTable):
     """A Lance dataset. Its threads do not outlive a fork: give workers the pickled table."""
 
+    is_folder = True
+
     def _open(self) -> tuple[pa.Schema, int]:
+        if not (self.path / "_versions").is_dir():  # for which Lance would look again and again
+            raise DataError(f"{self.path} holds no _versions. Expected the folder of a Lance dataset.")
         self._dataset = library("lance", Lance.package).dataset(str(self.path))
         return self._dataset.schema, self._dataset.count_rows()
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return self._dataset.to_table(columns=columns)
+        return self._dataset.to_table(columns=columns, batch_size=max(1, len(self)))  # in one chunk
 
     def _take(self, indices: np.ndarray) -> pa.Table:
         return self._dataset.take(indices.tolist())

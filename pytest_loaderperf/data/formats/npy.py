@@ -67,6 +67,8 @@ def map_array(file: Path) -> np.ndarray:
 class NpyTable(ArraysTable):
     """A folder of .npy files whose first dimension is the rows."""
 
+    is_folder = True
+
     def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
         schema = read_schema(self.path)
         names = sorted(file.stem for file in self.path.glob("*.npy")) if schema is None else schema.names

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pytest_loaderperf.data.formats.table import reading
+
 SCHEMA_FILE = "_schema.arrow"  # in the folders that we write: an Arrow IPC file without rows
 
 
@@ -59,4 +61,7 @@ def write_schema(schema: pa.Schema, folder: Path) -> None:
 def read_schema(folder: Path) -> pa.Schema | None:
     """The schema that ``write_schema`` kept in ``folder``, or None."""
     file = folder / SCHEMA_FILE
-    return pa.ipc.open_file(file.read_bytes()).schema if file.exists() else None
+    if not file.exists():
+        return None
+    with reading(file):
+        return pa.ipc.open_file(file.read_bytes()).schema

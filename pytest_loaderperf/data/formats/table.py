@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,18 +36,26 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """The first line of what an error says, without its full stop; libraries add whole pages to it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+    """The first line of what an error says, without its full stop and where in Rust it was raised."""
+    lines = str(error).strip().splitlines()
+    if not lines or isinstance(error, KeyError):  # which says no more than the key
+        return f"{type(error).__name__} {error}".strip()
+    return re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", lines[0]).rstrip(". ")
 
 
 class CheckedTable(ABC):
     """A `Table` over a library's own: subclasses are made from a path alone, and so pickle as that path."""
+
+    is_folder = False  # what lies at the path
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._closed = False
         if not path.exists():
             raise DataError(f"{path} is missing. Give a path that exists, or write it first.")
+        if path.is_dir() != self.is_folder:
+            kinds = ("file", "folder") if self.is_folder else ("folder", "file")
+            raise DataError(f"{path} is a {kinds[0]}; expected a {kinds[1]}. Name another format or path.")
         with reading(path):
             self.schema, self._rows = self._open()
 

@@ -60,7 +60,7 @@ class VortexTable(CheckedTable):
         return self._file.to_arrow(columns, schema=chosen, **rows)
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return self._scan(columns).read_all()
+        return self._scan(columns, batch_size=max(1, len(self))).read_all()  # in one chunk
 
     def _take(self, indices: np.ndarray) -> pa.Table:
         rows, back = np.unique(indices, return_inverse=True)  # it takes strictly increasing ones alone
