@@ -25,7 +25,7 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{error.filename or path} is missing. Give a path that exists, or write it first.") from error
     except PermissionError as error:
-        raise DataError(f"{error.filename or path} may not be read. Give yourself permission to read it.") from error
+        raise DataError(f"{error.filename or path} may not be read. Get permission to read it.") from error
     except BaseException as error:
         # Libraries in Rust raise their panics past Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

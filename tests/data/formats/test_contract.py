@@ -32,16 +32,44 @@ def files_under(path):
 @pytest.fixture
 def written(tmp_path):
     """Writes a table in the format and opens it; closes it in the end."""
-    opened = []
+    tables = []
 
-    def write(name, table, rows=5):
+    def write(name, table):
         path = tmp_path / f"rows{FORMATS[name].suffix}"
-        write_table(batches_of(table, rows), path, name)
-        opened.append(open_table(path, name))
-        return opened[-1]
+        write_table(batches_of(table, 5), path, name)
+        tables.append(open_table(path, name))
+        return tables[-1]
 
     yield write
-    for table in opened:
+    for table in tables:
+        table.close()
+
+
+@pytest.fixture(scope="module")
+def path_of(tmp_path_factory):
+    """Where a table of the kind lies in the format: written once, so only to be read."""
+    paths = {}
+
+    def path(name, kind):
+        if (name, kind) not in paths:
+            paths[name, kind] = tmp_path_factory.mktemp(kind) / f"rows{FORMATS[name].suffix}"
+            write_table(batches_of(KINDS[kind], 5), paths[name, kind], name)
+        return paths[name, kind]
+
+    return path
+
+
+@pytest.fixture
+def opened(path_of):
+    """Opens a table that is only read; closes it in the end."""
+    tables = []
+
+    def open_one(name, kind="tensors"):
+        tables.append(open_table(path_of(name, kind), name))
+        return tables[-1]
+
+    yield open_one
+    for table in tables:
         table.close()
 
 
@@ -59,23 +87,23 @@ def test_the_contract_covers_every_format_and_every_kind():
 
 
 @every_case
-def test_what_was_written_is_read(name, kind, written):
-    table = written(name, KINDS[kind])
+def test_what_was_written_is_read(name, kind, opened):
+    table = opened(name, kind)
     assert table.schema.equals(KINDS[kind].schema, check_metadata=True)
     assert len(table) == ROWS
     assert same(table.read(), KINDS[kind])
 
 
 @every_case
-def test_take_gives_the_rows_in_the_order_asked_for(name, kind, written):
-    table = written(name, KINDS[kind])
+def test_take_gives_the_rows_in_the_order_asked_for(name, kind, opened):
+    table = opened(name, kind)
     for indices in ([3], [12, 0, 5, 5, 1, 12], list(range(ROWS)), []):
         assert same(table.take(np.array(indices, np.int64)), KINDS[kind].take(pa.array(indices, pa.int64())))
 
 
 @every_case
-def test_a_stream_has_all_rows_in_small_batches(name, kind, written):
-    table = written(name, KINDS[kind])
+def test_a_stream_has_all_rows_in_small_batches(name, kind, opened):
+    table = opened(name, kind)
     for rows in (1, 4, 100):
         batches = list(table.stream(rows))
         assert all(1 <= len(batch) <= rows for batch in batches)
@@ -112,15 +140,15 @@ def test_a_table_is_written_as_its_stream_is(name, tmp_path):
 
 
 @every_format
-def test_columns_are_chosen_by_name_in_the_order_asked_for(name, written):
-    table = written(name, SMALL)
+def test_columns_are_chosen_by_name_in_the_order_asked_for(name, opened):
+    table = opened(name)
     assert same(table.read(["label"]), SMALL.select(["label"]))
     assert same(table.read(["label", "image"]), SMALL.select(["label", "image"]))
 
 
 @every_format
-def test_a_column_that_is_not_there_is_named_with_those_that_are(name, written):
-    table = written(name, SMALL)
+def test_a_column_that_is_not_there_is_named_with_those_that_are(name, opened):
+    table = opened(name)
     with pytest.raises(DataError) as caught:
         table.read(["labels"])
     assert str(caught.value) == f"{table.path} has no column 'labels'. It has: image, label."
@@ -128,8 +156,8 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(name, written):
 
 @every_format
 @pytest.mark.parametrize("index", [ROWS, -1])
-def test_an_index_out_of_range_is_named(name, index, written):
-    table = written(name, SMALL)
+def test_an_index_out_of_range_is_named(name, index, opened):
+    table = opened(name)
     with pytest.raises(IndexError) as caught:
         table.take(np.array([0, index]))
     assert str(caught.value) == f"index {index} is out of range for {table.path}, which has {ROWS} rows."
@@ -137,22 +165,22 @@ def test_an_index_out_of_range_is_named(name, index, written):
 
 @every_format
 @pytest.mark.parametrize("indices", [np.array([0.5]), np.array([[0]]), np.array([True])])
-def test_indices_are_one_row_of_whole_numbers(name, indices, written):
-    table = written(name, SMALL)
+def test_indices_are_one_row_of_whole_numbers(name, indices, opened):
+    table = opened(name)
     with pytest.raises(DataError, match=r"indices must be one row of whole numbers, but .* Pass an int64 array."):
         table.take(indices)
 
 
 @every_format
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True])
-def test_a_stream_of_no_rows_is_refused_at_once(name, rows, written):
+def test_a_stream_of_no_rows_is_refused_at_once(name, rows, opened):
     with pytest.raises(DataError, match=f"rows must be a whole number from 1 up, but {rows!r} came."):
-        written(name, SMALL).stream(rows)
+        opened(name).stream(rows)
 
 
 @every_format
-def test_close_may_be_called_twice_and_ends_all_use(name, written):
-    table = written(name, SMALL)
+def test_close_may_be_called_twice_and_ends_all_use(name, opened):
+    table = opened(name)
     table.close()
     table.close()
     for use in (table.read, lambda: table.take(np.array([0])), lambda: table.stream(1)):
@@ -162,8 +190,8 @@ def test_close_may_be_called_twice_and_ends_all_use(name, written):
 
 
 @every_format
-def test_what_was_read_outlives_the_table(name, written):
-    table = written(name, SMALL)
+def test_what_was_read_outlives_the_table(name, opened):
+    table = opened(name)
     rows, some = table.read(), table.take(np.array([1]))
     table.close()
     del table
@@ -172,8 +200,8 @@ def test_what_was_read_outlives_the_table(name, written):
 
 
 @every_format
-def test_a_table_is_pickled_as_its_path(name, written):
-    table = written(name, SMALL)
+def test_a_table_is_pickled_as_its_path(name, opened):
+    table = opened(name)
     again = pickle.loads(pickle.dumps(table))  # noqa: S301 our own bytes
     assert same(again.take(np.array([2])), SMALL.slice(2, 1))
     again.close()

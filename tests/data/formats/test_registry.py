@@ -115,7 +115,7 @@ def test_a_source_that_is_no_table_is_refused(tmp_path):
     [
         (
             PermissionError(13, "Permission denied", "/a/b"),
-            "/a/b may not be read. Give yourself permission to read it.",
+            "/a/b may not be read. Get permission to read it.",
         ),
         (FileNotFoundError(2, "No such file", "/a/b"), "/a/b is missing. Give a path that exists, or write it first."),
         (KeyError("0"), "rows cannot be read: KeyError '0'. Write it anew, or give a file that is whole."),
