@@ -1,0 +1,96 @@
+"""The columns of an Arrow table as arrays over Arrow's own buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_loaderperf.data.arrow_lists import flat_lists, is_list, is_number, refuse_nulls
+from pytest_loaderperf.data.ome_arrow import flat_images, is_ome_arrow
+from pytest_loaderperf.data.ragged import Flat, Ragged, alike, joined, settled
+from pytest_loaderperf.data.tensors import as_rows
+from pytest_loaderperf.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def arrays_of(table: pa.Table) -> dict[str, np.ndarray | Ragged]:
+    """Every column of ``table`` by its name: (rows, ...) where all samples have one shape, else ragged.
+
+    Views of Arrow's buffers, to be read only. Copied, once each, are columns of several chunks, bools (Arrow keeps
+    eight a byte), and OME-Arrow images whose planes are out of order.
+
+    Raises DataError, with column and row, for nulls, for what no tensor can hold, and for images as `images_of` does.
+    """
+    check_columns(table.schema)
+    return {name: array_of(table.column(name), name) for name in table.column_names}
+
+
+def array_of(column: pa.ChunkedArray, name: str) -> np.ndarray | Ragged:
+    """One column, as `arrays_of` does it."""
+    if _may_differ(column.type):
+        return settled(flat_of(column, name))
+    rows = [_rows(chunk, name, first) for chunk, first in _chunks(column)]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def flat_of(column: pa.ChunkedArray, name: str) -> Flat:
+    """The same as it lies in memory, with the shape of each sample, which may differ in the chunks that follow."""
+    if is_ome_arrow(column.type):
+        return flat_images(column.chunks, name)
+    if _may_differ(column.type):
+        return joined([flat_lists(chunk, name, first) for chunk, first in _chunks(column)])
+    parts = [_rows(chunk, name, first) for chunk, first in _chunks(column)]
+    return joined([Flat(part.ravel(), alike(len(part), part.shape[1:])) for part in parts])
+
+
+def check_columns(schema: pa.Schema) -> None:
+    """Raise DataError that names the first column that no tensor can hold, and all that tensors can hold."""
+    good = [field.name for field in schema if _holds_numbers(field.type)]
+    names = schema.names
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"a table must have columns, each of another name, but {names} came. Rename or add some.")
+    for field in schema:
+        if field.name not in good:
+            raise DataError(
+                f"column {field.name!r} holds {str(field.type)[:80]}, which no tensor can hold. "
+                f"Encode it as numbers, or leave it out: columns={good}."
+            )
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    if is_ome_arrow(kind):
+        return True
+    kind = getattr(kind, "storage_type", kind)
+    while is_list(kind):
+        kind = kind.value_type
+    return is_number(kind)
+
+
+def _may_differ(kind: pa.DataType) -> bool:
+    """Whether its samples may differ in shape."""
+    from pyarrow import types
+
+    while types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return is_list(kind) or is_ome_arrow(kind)
+
+
+def _chunks(column: pa.ChunkedArray) -> Sequence[tuple[pa.Array, int]]:
+    """The chunks that have rows, or an empty one, and the row that each begins with."""
+    import pyarrow as pa
+
+    found, row = [], 0
+    for chunk in column.chunks:
+        if len(chunk):
+            found.append((chunk, row))
+        row += len(chunk)
+    return found or [(pa.nulls(0, column.type), 0)]
+
+
+def _rows(chunk: pa.Array, name: str, first: int) -> np.ndarray:
+    refuse_nulls(chunk, f"column {name!r}", lambda position: first + position)
+    return as_rows(chunk, copy=None, name=f"column {name!r}").array

@@ -1,0 +1,104 @@
+"""Samples of differing shape that lie one after the other in one flat array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flat:
+    """Samples as they lie in memory: ``values`` (items,) in C order, and ``shapes`` (samples, axes) int64.
+
+    Of the first ``droppable`` axes those are left out in which every sample has length one.
+    """
+
+    values: np.ndarray
+    shapes: np.ndarray
+    droppable: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """That of each sample, all axes included; None where they differ or there are none."""
+        shapes = self.shapes
+        if not len(shapes):
+            return None
+        alike = shapes.strides[0] == 0 or bool((shapes == shapes[0]).all())
+        return tuple(shapes[0].tolist()) if alike else None
+
+
+def alike(samples: int, shape: Sequence[int]) -> np.ndarray:
+    """The ``Flat.shapes`` of samples of one ``shape``, which take no memory."""
+    return np.broadcast_to(np.array(shape, np.int64), (samples, len(shape)))
+
+
+def joined(parts: Sequence[Flat]) -> Flat:
+    """The samples of all ``parts``, in that order; the values of several are copied once."""
+    parts = [part for part in parts if len(part.shapes)] or list(parts[:1])
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    values = np.concatenate([part.values for part in parts])
+    return Flat(values, joined_shapes([part.shapes for part in parts]), first.droppable)
+
+
+def joined_shapes(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """All rows of ``parts``, without memory where each is made of one and the same."""
+    first = parts[0]
+    if all(part.strides[0] == 0 and (part[:1] == first[:1]).all() for part in parts):
+        return np.broadcast_to(first[0], (sum(map(len, parts)), first.shape[1]))
+    return np.concatenate(parts)
+
+
+def settled(flat: Flat) -> np.ndarray | Ragged:
+    """Rows (samples, ...) that share the memory of ``flat`` where all samples have one shape, else ragged ones."""
+    shapes = flat.shapes
+    axes = [axis for axis in range(shapes.shape[1]) if axis >= flat.droppable or (shapes[:, axis] != 1).any()]
+    if not len(shapes):
+        return flat.values.reshape(0, *(0 for _ in axes))
+    shape = flat.shape
+    if shape is not None:
+        return flat.values.reshape(len(shapes), *(shape[axis] for axis in axes))
+    offsets = np.zeros(len(shapes) + 1, np.int64)
+    np.cumsum(shapes.prod(axis=1), out=offsets[1:])
+    return Ragged(flat.values, offsets, shapes[:, axes])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """Samples of differing shape: sample i is ``values[offsets[i]:offsets[i + 1]]`` in the shape ``shapes[i]``.
+
+    ``values`` (items,) may be read-only; ``offsets`` (samples + 1,) and ``shapes`` (samples, axes) are int64.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    shapes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.offsets.nbytes + self.shapes.nbytes
+
+    def sample(self, index: int) -> np.ndarray:
+        """A view of one sample."""
+        start, stop = self.offsets[index : index + 2]
+        return self.values[start:stop].reshape(self.shapes[index])
+
+    def take(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Copies of the samples at ``indices``, each from 0 up, one after the other in one fresh buffer."""
+        starts, stops = self.offsets[indices].tolist(), self.offsets[indices + 1].tolist()
+        parts = [self.values[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        flat = np.concatenate(parts)
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        rows = zip([0, *ends], ends, self.shapes[indices].tolist(), strict=False)
+        return [flat[start:end].reshape(shape) for start, end, shape in rows]
