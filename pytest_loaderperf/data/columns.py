@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,24 @@ Rebuild = Callable[[Sequence[torch.Tensor]], Any]
 _PIECE_NBYTES = 64 << 10  # of rows that are converted at once
 
 
+class Gathered(Protocol):
+    """Rows of one ``shape`` and ``dtype``; batches of them have ``torch_dtype`` (None: that of ``dtype``)."""
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Order, out: np.ndarray) -> None:
+        """Copy the rows at ``indices`` into ``out``, which is C-contiguous and in the machine's byte order."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
     """Rows to gather from: ``rows`` shares the caller's memory; batches have ``torch_dtype`` (None: that of ``rows``).
@@ -29,6 +47,9 @@ class Column:
     rows: np.ndarray
     torch_dtype: torch.dtype | None
     takes_in_place: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,11 +78,11 @@ class Column:
 class Columns:
     """Columns of equal length, and ``rebuild``, which puts one tensor a column into the caller's structure."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[Gathered, ...]
     rebuild: Rebuild
 
     def __len__(self) -> int:
-        return len(self.columns[0].rows)
+        return len(self.columns[0])
 
     def batch_maker(self) -> Callable[[Sequence[np.ndarray]], Any]:
         """A function from one array a column to the batch of tensors that share their memory."""
@@ -99,7 +120,7 @@ def as_columns(dataset: object) -> Columns | None:
         rebuild = _first
     elif isinstance(dataset, Mapping):
         fields = dict(dataset)
-        rebuild = _DictOf(tuple(dataset))
+        rebuild = DictOf(tuple(dataset))
     elif type(dataset) is tuple or (isinstance(dataset, tuple) and hasattr(dataset, "_make")):
         fields = dict(enumerate(dataset))
         rebuild = getattr(dataset, "_make", tuple)
@@ -107,7 +128,7 @@ def as_columns(dataset: object) -> Columns | None:
         return None
     if not fields:
         raise DataError("the dataset has no fields. Expected at least one array or tensor.")
-    columns = tuple(_column(str(name), field) for name, field in fields.items())
+    columns = tuple(column_over(str(name), field) for name, field in fields.items())
     lengths = {name: len(column.rows) for name, column in zip(fields, columns, strict=True)}
     if len(set(lengths.values())) > 1:
         raise DataError(f"all fields must have the same number of samples, but {lengths} came. Cut them to one length.")
@@ -119,14 +140,17 @@ def _first(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _DictOf:
+class DictOf:
+    """Puts one tensor a name into a dict."""
+
     names: tuple[Any, ...]
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> dict[Any, torch.Tensor]:
         return dict(zip(self.names, tensors, strict=True))
 
 
-def _column(name: str, field: object) -> Column:
+def column_over(name: str, field: object) -> Column:
+    """A column over the memory of ``field``, an array-like of rows. Raises DataError where it is not numeric."""
     array, torch_dtype, _ = as_rows(field, copy=None, name=f"field {name!r}")
     if array.ndim == 0:
         raise DataError(f"field {name!r} is a single number; expected rows along its first dimension.")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import ref
 
 import numpy as np
 import psutil
 
-from pytest_loaderperf.data.columns import Column, Columns, RowDataset, checked_indices
-from pytest_loaderperf.data.fields import field_of, nbytes
+from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset, checked_indices
+from pytest_loaderperf.data.fields import Field, field_of, nbytes
 from pytest_loaderperf.data.structure import SampleMismatchError, leaves, rebuilder, write
+from pytest_loaderperf.data.turns import Turns
 from pytest_loaderperf.errors import DataError
 
 _log = logging.getLogger("pytest_loaderperf")
@@ -27,24 +26,18 @@ EXIT_S = (
 BUDGET_SHARE = 2  # by default at most half of the memory that is available
 
 
-def optimize(dataset: Any, *, memory_budget: int | None = None, background: bool = False) -> Preloaded:
-    """``dataset`` with every sample fetched once, so that batches are gathered and no code of it runs again.
-
-    Samples must be alike in structure, shape and dtype, and what ``dataset[i]`` draws at random is drawn once for all.
-    ``memory_budget``: bytes that it may take, by default half of what is available. ``background``: return at once and
-    fill in from a thread; a sample asked for early is fetched then, by one thread at a time.
-
-    Raises DataError where the dataset does not fit, is empty, or has samples that no array holds; and what it raises.
-    """
-    return Preloaded(dataset, memory_budget=memory_budget, background=background)
+def budget_of(memory_budget: int | None) -> int:
+    """The bytes that may be taken: by default half of what is available. Raises DataError for what is no number."""
+    if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 1):
+        raise DataError(f"memory_budget must be a whole number of bytes from 1 up, but {memory_budget!r} came.")
+    return psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
 
 
 class Preloaded(RowDataset):
     """What ``optimize`` returns: a map-style dataset of tensors, for ReferenceLoader and any other loader."""
 
     def __init__(self, dataset: Any, *, memory_budget: int | None, background: bool) -> None:
-        if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 1):
-            raise DataError(f"memory_budget must be a whole number of bytes from 1 up, but {memory_budget!r} came.")
+        budget = budget_of(memory_budget)
         map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, Mapping | tuple) or not map_style:
             raise DataError(
@@ -62,32 +55,35 @@ class Preloaded(RowDataset):
                 "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
                 "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
             )
-        budget = psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
         if (needed := nbytes(fields, samples)) > budget:
             raise DataError(
                 f"{samples:,} samples of {nbytes(fields):,} bytes take {needed:,} bytes, more than the budget of "
                 f"{budget:,}. Give a larger memory_budget, or load from the dataset itself."
             )
-        self._arrays = [np.empty((samples, *field.shape), field.dtype) for field in fields]
-        columns = [Column(a, f.torch_dtype, takes_in_place=True) for f, a in zip(fields, self._arrays, strict=True)]
-        self._fields, self._all = tuple(fields), Columns(tuple(columns), rebuilder(first))
-        self._filled = np.zeros(samples, bool)
-        self._missing = samples
-        self._closed = False
-        self._error: Exception | None = None
-        self._thread: threading.Thread | None = None
-        self._start_alone()
+        self._allocate(samples, fields, rebuilder(first))
         self._write(0, first)
         _log.info("pre-load: %d samples, %d bytes%s", samples, needed, ", in the background" if background else "")
         if background:
-            self._thread = threading.Thread(target=_fill_in, args=(ref(self),), name="loaderperf-preload", daemon=True)
-            self._thread.start()
+            self._begin()
         else:
             self._fill(range(samples))
 
-    def _start_alone(self) -> None:
-        self._pid = os.getpid()
-        self._lock, self._queue = threading.Lock(), threading.Lock()
+    def _allocate(self, samples: int, fields: Sequence[Field], rebuild: Rebuild) -> None:
+        """Make empty arrays, one a field."""
+        self._arrays = [np.empty((samples, *field.shape), field.dtype) for field in fields]
+        columns = [Column(a, f.torch_dtype, takes_in_place=True) for f, a in zip(fields, self._arrays, strict=True)]
+        self._fields, self._all = tuple(fields), Columns(tuple(columns), rebuild)
+        self._filled = np.zeros(samples, bool)
+        self._missing, self._next = samples, 0
+        self._closed = False
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._turns = Turns()
+
+    def _begin(self) -> None:
+        """Fill in from a thread."""
+        self._thread = threading.Thread(target=_fill_in, args=(ref(self),), name="loaderperf-preload", daemon=True)
+        self._thread.start()
 
     @property
     def columns(self) -> Columns | None:  # type: ignore[override]  # known from the start elsewhere
@@ -125,35 +121,31 @@ class Preloaded(RowDataset):
         return super().__getitem__(index)
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._turn():  # what is filled in from now on may not be in the copy of the arrays
-            alone = {"_lock": None, "_queue": None, "_thread": None, "_error": None}
+        with self._turns:  # what is filled in from now on may not be in the copy of the arrays
+            alone = {"_thread": None, "_error": None}
             return self.__dict__ | alone | {"_filled": self._filled.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._start_alone()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One thread at a time, for the dataset need not bear two, in the order in which they come."""
-        if self._pid != os.getpid():
-            self._start_alone()  # in a forked child the parent's threads hold the locks for ever
-        with self._queue:  # a lock alone would mostly go back to the thread that has just released it
-            self._lock.acquire()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _fill(self, indices: Sequence[int]) -> None:
         for start in range(0, len(indices), CHUNK):
             self._fill_chunk(indices[start : start + CHUNK])
 
     def _fill_chunk(self, indices: Sequence[int]) -> None:
-        with self._turn():
-            for index in indices:
-                if not self._filled[index]:
-                    self._write(index, self._fetch(index))
+        with self._turns:
+            self._fill_rows([index for index in dict.fromkeys(indices) if not self._filled[index]])
+
+    def _fill_rows(self, missing: Sequence[int]) -> None:
+        """Fill in the samples at ``missing``, none of which is there."""
+        for index in missing:
+            self._write(index, self._fetch(index))
+
+    def _step(self) -> bool:
+        """Fill in what comes next; whether there is more."""
+        start, self._next = self._next, self._next + CHUNK
+        self._fill_chunk(range(start, min(self._next, len(self))))
+        return self._next < len(self)
 
     def _fetch(self, index: int) -> Any:
         try:
@@ -183,16 +175,15 @@ def _fill_in(preloaded: ref[Preloaded]) -> None:
             own.close(EXIT_S)
 
     atexit.register(close)
-    start = 0
+    more = True
     try:
-        while (own := preloaded()) is not None and start < len(own) and not own._closed:  # noqa: SLF001 of this module
+        while more and (own := preloaded()) is not None and not own._closed:  # noqa: SLF001 of this module
             try:
-                own._fill_chunk(range(start, min(start + CHUNK, len(own))))  # noqa: SLF001
+                more = own._step()  # noqa: SLF001
             except Exception as error:  # noqa: BLE001 for wait(); a consumer that asks for that sample gets its own
                 own._error = error  # noqa: SLF001
                 _log.warning("pre-load stopped: %s: %s", type(error).__name__, error)
                 return
-            start += CHUNK
             del own
     finally:
         atexit.unregister(close)

@@ -20,15 +20,6 @@ class Flat:
     shapes: np.ndarray
     droppable: int = 0
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """That of each sample, all axes included; None where they differ or there are none."""
-        shapes = self.shapes
-        if not len(shapes):
-            return None
-        alike = shapes.strides[0] == 0 or bool((shapes == shapes[0]).all())
-        return tuple(shapes[0].tolist()) if alike else None
-
 
 def alike(samples: int, shape: Sequence[int]) -> np.ndarray:
     """The ``Flat.shapes`` of samples of one ``shape``, which take no memory."""
@@ -53,18 +44,38 @@ def joined_shapes(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def one_shape(shapes: np.ndarray) -> tuple[int, ...] | None:
+    """That of each sample; None where they differ or there are no samples."""
+    if not len(shapes) or not (shapes.strides[0] == 0 or (shapes == shapes[0]).all()):
+        return None
+    return tuple(shapes[0].tolist())
+
+
+def dropped(shapes: np.ndarray, droppable: int) -> list[int]:
+    """Which axes `settled` leaves out."""
+    one = one_shape(shapes)
+    if one is not None:
+        return [axis for axis in range(droppable) if one[axis] == 1]
+    return [axis for axis in range(droppable) if (shapes[:, axis] == 1).all()]
+
+
 def settled(flat: Flat) -> np.ndarray | Ragged:
     """Rows (samples, ...) that share the memory of ``flat`` where all samples have one shape, else ragged ones."""
-    shapes = flat.shapes
-    axes = [axis for axis in range(shapes.shape[1]) if axis >= flat.droppable or (shapes[:, axis] != 1).any()]
-    if not len(shapes):
-        return flat.values.reshape(0, *(0 for _ in axes))
-    shape = flat.shape
+    leave_out = dropped(flat.shapes, flat.droppable)
+    shape = one_shape(flat.shapes)
     if shape is not None:
-        return flat.values.reshape(len(shapes), *(shape[axis] for axis in axes))
+        return flat.values.reshape(len(flat.shapes), *(n for axis, n in enumerate(shape) if axis not in leave_out))
+    shapes = np.delete(flat.shapes, leave_out, axis=1)
+    if not len(shapes):
+        return flat.values.reshape(0, *(0 for _ in range(shapes.shape[1])))
+    return Ragged(flat.values, offsets_of(shapes), shapes)
+
+
+def offsets_of(shapes: np.ndarray) -> np.ndarray:
+    """Where in one flat array each sample begins, and after the last one the end: int64 (samples + 1,)."""
     offsets = np.zeros(len(shapes) + 1, np.int64)
     np.cumsum(shapes.prod(axis=1), out=offsets[1:])
-    return Ragged(flat.values, offsets, shapes[:, axes])
+    return offsets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

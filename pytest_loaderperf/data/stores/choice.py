@@ -1,0 +1,89 @@
+"""optimize: which store a dataset or a table goes to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pytest_loaderperf.data.preload import Preloaded, budget_of
+from pytest_loaderperf.data.stores.background import PreloadedTable
+from pytest_loaderperf.data.stores.compressed import compressed
+from pytest_loaderperf.data.stores.mapped import mapped
+from pytest_loaderperf.data.stores.memo import MemoStore
+from pytest_loaderperf.data.stores.source import Source, is_table
+from pytest_loaderperf.data.stores.whole import chunked, whole
+from pytest_loaderperf.errors import DataError
+
+Cache = Literal["auto", "whole", "chunked", "mapped", "compressed", "lru", "lazy"]
+IN_MEMORY = ("whole", "chunked", "lazy")  # what in the end holds every row as it is
+_log = logging.getLogger("pytest_loaderperf")
+
+
+def optimize(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    cache: Cache = "auto",
+    memory_budget: int | None = None,
+    background: bool = False,
+    cache_dir: str | Path | None = None,
+) -> Any:
+    """``source`` as a map-style dataset whose batches are gathered from memory, and no code of it runs again.
+
+    ``source``: a map-style dataset, whose every sample is fetched once, so that what it draws at random is drawn once
+    for all; samples must be alike in structure, shape and dtype. Or a ``pa.Table``, or a Table of ``data/formats``:
+    its samples are dicts of one tensor a column. ``memory_budget``: bytes that it may take, by default half of what is
+    available. ``background``: return at once and fill in from a thread; what is asked for early is fetched then, by
+    one thread at a time.
+
+    For tables alone: ``columns``: those to load; None: all. ``cache``: ``"whole"`` (one read), ``"chunked"`` (copied
+    out of a stream), ``"mapped"`` (a file in ``cache_dir`` that processes share), ``"compressed"``, ``"lru"`` (as many
+    of the samples used last as the budget holds), ``"lazy"`` (each sample is read when it is first asked for), or
+    ``"auto"``: whole where that fits the budget, else mapped.
+
+    Raises DataError where it does not fit, has samples or columns that no array holds, or is empty and map-style; and
+    what a map-style dataset raises.
+    """
+    if cache not in get_args(Cache):
+        raise DataError(f"cache must be one of {', '.join(get_args(Cache))}, but {cache!r} came.")
+    if not is_table(source):
+        if columns is not None or cache != "auto" or cache_dir is not None:
+            raise DataError(
+                f"columns, cache and cache_dir are for tables, but {type(source).__name__} came. Leave them out, "
+                "or give a pa.Table or what data.formats opens."
+            )
+        return Preloaded(source, memory_budget=memory_budget, background=background)
+    budget = budget_of(memory_budget)
+    if background and cache not in ("auto", "whole", "chunked"):
+        raise DataError(f"background=True fills arrays in memory, but cache={cache!r} came. Leave one of the two out.")
+    table = Source(source, columns)
+    fits = table.nbytes <= budget
+    why = f"{table.nbytes:,} bytes {'fit' if fits else 'exceed'} the budget of {budget:,}"
+    if cache == "auto":
+        cache = "whole" if fits else "mapped"
+        why += "" if fits or not background else ", so nothing is filled in the background"
+    elif cache in IN_MEMORY and not fits:
+        raise DataError(
+            f"{len(table):,} rows take about {table.nbytes:,} bytes, more than the budget of {budget:,}. "
+            f'Give a larger memory_budget, or cache="mapped" instead of {cache!r}.'
+        )
+    else:
+        why += ", as asked for"
+    _log.info("store: %s rows, cache %s%s: %s", f"{len(table):,}", cache, ", in the background" * background, why)
+    return _store(table, cache, budget, None if cache_dir is None else Path(cache_dir), background=background)
+
+
+def _store(table: Source, cache: Cache, budget: int, cache_dir: Path | None, *, background: bool) -> Any:
+    if cache == "mapped":
+        return mapped(table, cache_dir)
+    if background:
+        return PreloadedTable(table)
+    if cache == "compressed":
+        return compressed(table, budget)
+    if cache == "lru":
+        return MemoStore(table, max(1, budget // max(1, table.row_nbytes)))
+    if cache == "lazy":
+        return MemoStore(table, None)
+    return (chunked if cache == "chunked" else whole)(table)

@@ -1,0 +1,191 @@
+"""A store in an Arrow IPC file that every process maps into its memory, so that all share one copy of the rows.
+
+Each record batch holds a block of rows: of each column their number, their values one after the other, and their
+shapes, or the one shape of all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_loaderperf.data.arrow_columns import flat_of
+from pytest_loaderperf.data.columns import Gathered
+from pytest_loaderperf.data.ragged import Flat, alike, one_shape, settled
+from pytest_loaderperf.data.stores.blocks import column_of_blocks
+from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.stores.store import Store, Taken
+from pytest_loaderperf.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+_log = logging.getLogger("pytest_loaderperf")
+LAYOUT = b"loaderperf-cache-1"  # the key of what the file says about itself, and part of its name
+BLOCK_NBYTES = 64 << 20  # held at a time while it is written; few blocks, for a batch is gathered block by block
+
+
+class MappedStore(Store):
+    """The rows in the cache file at ``path``. Pickled it is that path. Raises DataError where the file is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        self.path = path
+        try:
+            kept = _read(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedCacheError(
+                f"the cache {path} cannot be read ({error}). Expected what optimize wrote there; call it again."
+            ) from error
+        self._keep(kept)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(state["path"])
+
+
+class DamagedCacheError(DataError):
+    """The file is not one that this module wrote to its end."""
+
+
+def mapped(source: Source, cache_dir: Path | None) -> MappedStore:
+    """The rows of ``source`` from their cache file, which is written where there is none or a damaged one.
+
+    Raises DataError where the file cannot be written; one that was there stays as it was.
+    """
+    folder = cache_dir or default_folder()
+    path = folder / f"{LAYOUT.decode()}-{source.identity()}.arrow"
+    if path.exists():
+        try:
+            return MappedStore(path)
+        except DamagedCacheError as error:
+            _log.warning("%s It is written anew.", error)
+    with _written(path) as file:
+        _write(source, file)
+    return MappedStore(path)
+
+
+def default_folder() -> Path:
+    """Where caches of this user lie."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loaderperf"
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Any]:
+    """A new file, which takes the place of ``path`` once it is whole and on the disk."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"the cache {path} cannot be written ({error.strerror or error}). "
+            'Free some space, or give another cache_dir, or cache="lru", which needs no disk.'
+        ) from error
+    finally:
+        if temporary is not None:
+            with suppress(FileNotFoundError):  # it has taken its place
+                temporary.unlink()
+
+
+def _write(source: Source, file: Any) -> None:
+    import pyarrow as pa
+
+    flats = source.first
+    dtypes = {name: flat.values.dtype for name, flat in flats.items()}
+    about = {
+        name: {"dtype": dtypes[name].str, "axes": flat.shapes.shape[1], "droppable": flat.droppable}
+        for name, flat in flats.items()
+    }
+    fields = [pa.field(name, _block_type(dtype)) for name, dtype in dtypes.items()]
+    schema = pa.schema(fields, metadata={LAYOUT: json.dumps({"rows": len(source), "columns": about})})
+    with pa.ipc.new_file(file, schema) as writer:
+        for chunk in source.chunks(BLOCK_NBYTES):
+            blocks = [_block(flat_of(chunk.column(name), name), dtypes[name]) for name in source.names]
+            writer.write_batch(pa.record_batch(blocks, schema=schema))
+
+
+def _block_type(dtype: np.dtype[Any]) -> pa.StructType:
+    import pyarrow as pa
+
+    values = pa.from_numpy_dtype(np.uint8 if dtype.kind == "b" else dtype)  # Arrow keeps bools eight a byte
+    return pa.struct([("rows", pa.int64()), ("values", pa.large_list(values)), ("shapes", pa.large_list(pa.int64()))])
+
+
+def _block(flat: Flat, dtype: np.dtype[Any]) -> pa.StructArray:
+    import pyarrow as pa
+
+    kind = _block_type(dtype)
+    one = one_shape(flat.shapes)
+    shapes = flat.shapes.ravel() if one is None else np.array(one, np.int64)
+    values = flat.values.view(np.uint8) if dtype.kind == "b" else flat.values
+    parts = [pa.array([len(flat.shapes)]), _one_list(values), _one_list(shapes)]
+    return pa.StructArray.from_arrays(parts, fields=list(kind))
+
+
+def _one_list(items: np.ndarray) -> pa.LargeListArray:
+    import pyarrow as pa
+
+    return pa.LargeListArray.from_arrays(pa.array([0, len(items)], pa.int64()), pa.array(items))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mapped:
+    items: np.ndarray
+
+    def values(self) -> np.ndarray:
+        return self.items
+
+
+def _read(path: Path) -> Mapping[str, np.ndarray | Gathered | Taken]:
+    """Its columns over the mapped file. Raises OSError, ValueError or KeyError where it is damaged."""
+    import pyarrow as pa
+
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    about = json.loads(reader.schema.metadata[LAYOUT])
+    batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    kept = {}
+    for name, facts in about["columns"].items():
+        flats = [_flat(batch.column(name), facts) for batch in batches]
+        if sum(len(flat.shapes) for flat in flats) != about["rows"]:
+            raise ValueError(f"it lacks some of its {about['rows']} rows")
+        kept[name] = _column(flats, np.dtype(facts["dtype"]))
+    return kept
+
+
+def _flat(block: pa.StructArray, facts: dict[str, Any]) -> Flat:
+    values, shapes = (block.field(field).values.to_numpy() for field in ("values", "shapes"))
+    rows, axes = block.field("rows")[0].as_py(), facts["axes"]
+    uniform = len(shapes) == axes
+    return Flat(
+        values.view(facts["dtype"]),
+        alike(rows, shapes.tolist()) if uniform else shapes.reshape(rows, axes),
+        facts["droppable"],
+    )
+
+
+def _column(flats: list[Flat], dtype: np.dtype[Any]) -> np.ndarray | Gathered | Taken:
+    if len(flats) == 1:
+        return settled(flats[0])
+    shapes = [flat.shapes for flat in flats]
+    return column_of_blocks([_Mapped(flat.values) for flat in flats], shapes, dtype, flats[0].droppable)

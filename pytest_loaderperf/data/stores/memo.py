@@ -1,0 +1,101 @@
+"""A store that reads each sample when it is first asked for, and keeps all that it has read, or the latest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from pytest_loaderperf.data.arrow_columns import flat_of
+from pytest_loaderperf.data.columns import RowDataset, checked_indices
+from pytest_loaderperf.data.ragged import dropped, offsets_of
+from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.stores.store import Values, samples_of
+from pytest_loaderperf.data.turns import Turns
+from pytest_loaderperf.errors import DataError
+
+Sample = dict[str, np.ndarray]
+
+
+class MemoStore(RowDataset):
+    """Samples as those of `store.Store`. ``most``: how many are kept, those used last; None: all.
+
+    A thread that reads makes others wait. Pickled it takes along the table, but no samples.
+    """
+
+    def __init__(self, source: Source, most: int | None) -> None:
+        self.columns = None
+        self._table, self._most = source, most
+        self._kept: OrderedDict[int, Sample] = OrderedDict()
+        self._turns = Turns()
+        self._left_out = {name: dropped(flat.shapes, flat.droppable) for name, flat in source.first.items()}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: Any) -> Any:
+        single = not isinstance(index, (list, tuple))
+        samples = self._samples(checked_indices(len(self), [index] if single else index).tolist())
+        if single:
+            return {name: torch.from_numpy(array.copy()) for name, array in samples[0].items()}
+        return {name: _stacked([sample[name] for sample in samples]) for name in self._table.names}
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
+        return samples_of(self[list(indices)])
+
+    def wait(self) -> None:
+        """Return at once: nothing is read before it is asked for."""
+
+    def close(self) -> None:
+        """Let go of the samples. May be called twice, and what is asked for then is read again."""
+        with self._turns:
+            self._kept.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self._table, "most": self._most}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # it is the same class
+
+    def _samples(self, indices: Sequence[int]) -> list[Sample]:
+        with self._turns:
+            kept = self._kept
+            missing = sorted({index for index in indices if index not in kept})
+            if missing:
+                kept.update(self._read(missing))
+            samples = []
+            for index in indices:
+                kept.move_to_end(index)
+                samples.append(kept[index])
+            while self._most is not None and len(kept) > self._most:
+                kept.popitem(last=False)
+            return samples
+
+    def _read(self, indices: list[int]) -> dict[int, Sample]:
+        table = self._table.take(np.array(indices, np.int64))
+        samples: dict[int, Sample] = {index: {} for index in indices}
+        for name in self._table.names:
+            flat = flat_of(table.column(name), name)
+            leave_out = self._left_out[name]
+            unlike = (flat.shapes[:, leave_out] != 1).any(axis=1)
+            if unlike.any():
+                row = int(unlike.argmax())
+                raise DataError(
+                    f"column {name!r}, row {indices[row]}: an image of (t, c, z, y, x) = "
+                    f"{tuple(flat.shapes[row].tolist())} came, but the first ones have length one along more axes. "
+                    'Choose cache="mapped" or "chunked", which see all images first.'
+                )
+            offsets, shapes = offsets_of(flat.shapes), np.delete(flat.shapes, leave_out, axis=1)
+            for position, index in enumerate(indices):
+                values = flat.values[offsets[position] : offsets[position + 1]]
+                samples[index][name] = values.reshape(shapes[position]).copy()  # else it keeps alive all that was read
+        return samples
+
+
+def _stacked(arrays: list[np.ndarray]) -> Values:
+    if len({array.shape for array in arrays}) == 1:
+        return torch.from_numpy(np.stack(arrays))
+    return [torch.from_numpy(array.copy()) for array in arrays]

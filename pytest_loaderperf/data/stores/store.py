@@ -1,0 +1,79 @@
+"""The store: a map-style dataset over columns, however each of them is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from pytest_loaderperf.data.columns import Columns, DictOf, Gathered, RowDataset, checked_indices, column_over
+
+Values = torch.Tensor | list[torch.Tensor]
+
+
+class Taken(Protocol):
+    """Samples of differing shape."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Copies of the samples at ``indices``, each from 0 up."""
+
+
+class Store(RowDataset):
+    """Samples as dicts of one tensor a column, which the caller may write to; batches by a list of indices.
+
+    A batch of a ragged column is a list of tensors. Where no column is ragged, ReferenceLoader gathers from
+    ``columns``; else pass it ``collate_fn=Collate(ragged="pad")``, or ``"list"``.
+    """
+
+    def __init__(self, kept: Mapping[str, np.ndarray | Gathered | Taken]) -> None:
+        self._keep(kept)
+
+    def _keep(self, kept: Mapping[str, np.ndarray | Gathered | Taken]) -> None:
+        self._kept = kept
+        self._parts: dict[str, Gathered | Taken] = {
+            name: column_over(name, part) if isinstance(part, np.ndarray) else part for name, part in kept.items()
+        }
+        gathered = tuple(part for part in self._parts.values() if not hasattr(part, "take"))
+        uniform = len(gathered) == len(self._parts)
+        self.columns = Columns(gathered, DictOf(tuple(self._parts))) if uniform else None
+
+    def __len__(self) -> int:
+        return len(next(iter(self._parts.values())))
+
+    def __getitem__(self, index: Any) -> Any:
+        single = not isinstance(index, (list, tuple))
+        indices = checked_indices(len(self), [index] if single else index)
+        batch = {name: _batch(part, indices) for name, part in self._parts.items()}
+        return {name: values[0] for name, values in batch.items()} if single else batch
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
+        return samples_of(self[list(indices)])
+
+    def wait(self) -> None:
+        """Return when every sample is there: at once, but for a store that is filled in the background."""
+
+    def close(self) -> None:
+        """Stop filling in. May be called twice."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kept": self._kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._keep(state["kept"])
+
+
+def _batch(part: Any, indices: np.ndarray) -> Values:
+    if hasattr(part, "take"):
+        return [torch.from_numpy(sample) for sample in part.take(indices)]
+    out = np.empty((len(indices), *part.shape), part.dtype)
+    part.gather(indices, out)
+    return torch.from_numpy(out)
+
+
+def samples_of(batch: dict[str, Values]) -> list[dict[str, torch.Tensor]]:
+    """The samples of a batch, which are views of it."""
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]

@@ -1,0 +1,54 @@
+"""Stores of plain arrays: views of one read, or copied in chunk after chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pytest_loaderperf.data.arrow_columns import array_of, flat_of
+from pytest_loaderperf.data.ragged import Flat, Ragged, joined_shapes, settled
+from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.stores.store import Store
+
+CHUNK_NBYTES = 8 << 20  # read at a time: long enough to read fast, and little beside the data
+
+
+def whole(source: Source) -> Store:
+    """All rows in one read, as views of what was read; a column in several chunks is copied, one column at a time."""
+    table, kept = source.read(), {}
+    for name in source.names:
+        kept[name] = array_of(table.column(name), name)
+        table = table.drop_columns([name])  # what was copied is needed no more
+    return Store(kept)
+
+
+def chunked(source: Source) -> Store:
+    """All rows copied out of a stream: takes the memory of the rows and of one chunk."""
+    growing = {name: _Growing(len(source), flat) for name, flat in source.first.items()}
+    for chunk in source.chunks(CHUNK_NBYTES):
+        for name, column in growing.items():
+            column.append(flat_of(chunk.column(name), name))
+    return Store({name: column.finished() for name, column in growing.items()})
+
+
+class _Growing:
+    """Room for ``rows`` samples like those of ``first``, which grows where others are larger."""
+
+    def __init__(self, rows: int, first: Flat) -> None:
+        mean = -(-len(first.values) // max(1, len(first.shapes)))
+        self._values = np.empty(rows * mean, first.values.dtype)
+        self._used, self._droppable = 0, first.droppable
+        self._shapes: list[np.ndarray] = []
+
+    def append(self, flat: Flat) -> None:
+        """Copy some more rows."""
+        used = self._used + len(flat.values)
+        if used > len(self._values):
+            self._values.resize(used, refcheck=False)  # moves the pages of large arrays, and copies none
+        self._values[self._used : used] = flat.values
+        self._used = used
+        self._shapes.append(flat.shapes)
+
+    def finished(self) -> np.ndarray | Ragged:
+        """The rows, as `settled` has them."""
+        self._values.resize(self._used, refcheck=False)
+        return settled(Flat(self._values, joined_shapes(self._shapes), self._droppable))
