@@ -38,10 +38,11 @@ def joined(parts: Sequence[Flat]) -> Flat:
 
 def joined_shapes(parts: Sequence[np.ndarray]) -> np.ndarray:
     """All rows of ``parts``, without memory where each is made of one and the same."""
+    parts = [part for part in parts if len(part)] or list(parts[:1])
     first = parts[0]
-    if all(part.strides[0] == 0 and (part[:1] == first[:1]).all() for part in parts):
+    if len(parts) > 1 and all(part.strides[0] == 0 and (part[:1] == first[:1]).all() for part in parts):
         return np.broadcast_to(first[0], (sum(map(len, parts)), first.shape[1]))
-    return np.concatenate(parts)
+    return first if len(parts) == 1 else np.concatenate(parts)
 
 
 def one_shape(shapes: np.ndarray) -> tuple[int, ...] | None:

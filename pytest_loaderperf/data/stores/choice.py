@@ -78,7 +78,7 @@ def optimize(
 def _store(table: Source, cache: Cache, budget: int, cache_dir: Path | None, *, background: bool) -> Any:
     if cache == "mapped":
         return mapped(table, cache_dir)
-    if background:
+    if background and len(table):
         return PreloadedTable(table)
     if cache == "compressed":
         return compressed(table, budget)
