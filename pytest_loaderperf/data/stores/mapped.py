@@ -162,7 +162,7 @@ def _read(path: Path) -> Mapping[str, np.ndarray | Gathered | Taken]:
     import pyarrow as pa
 
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    about = json.loads(reader.schema.metadata[LAYOUT])
+    about = json.loads((reader.schema.metadata or {})[LAYOUT])
     batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
     kept = {}
     for name, facts in about["columns"].items():
