@@ -94,8 +94,8 @@ def executor() -> Iterator[PersistentExecutor]:
 
 
 @pytest.fixture
-def workload() -> Callable[[str], Workload]:
-    """Synthetic-data factory: ``workload("vectors")`` gives the arrays, a torch Dataset and the spec."""
+def workload() -> Callable[..., Workload]:
+    """Synthetic-data factory: ``workload("images", samples=100)`` gives the arrays, a torch Dataset and the spec."""
     from pytest_loaderperf.data import workload as make
 
     return make

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from pytest_loaderperf.data.synthetic import Ragged
+
 T = TypeVar("T")
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -33,6 +35,20 @@ class BatchedArrayDataset(ArrayDataset):
     def __getitems__(self, indices: Sequence[int]) -> Pair:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return self.features[chosen], self.labels[chosen]
+
+
+class RaggedDataset(Dataset[Pair]):
+    """Map-style dataset of ``(rows[i], label[i])`` tensors over the arrays' memory, each row of its own length."""
+
+    def __init__(self, rows: Ragged, labels: np.ndarray) -> None:
+        self.rows = rows
+        self.labels = torch.from_numpy(labels)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Pair:
+        return torch.from_numpy(self.rows[index]), self.labels[index]
 
 
 def as_is(batch: T) -> T:

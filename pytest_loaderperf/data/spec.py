@@ -1,45 +1,74 @@
-"""Frozen workload specs, read from TOML."""
+"""Frozen workload specs, from TOML or keywords."""
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.data.kinds import (
+    DEFAULT_CLASSES,
+    KINDS,
+    NEEDED_BY_ALL,
+    REAL,
+    TAKEN_BY_ALL,
+    check_values,
+    is_count,
+)
 from pytest_loaderperf.errors import DataError
 
 # An installed wheel carries the specs inside the package; a checkout keeps them under fixtures/.
 _PACKAGE = Path(__file__).parent.parent
 _FOLDERS = (_PACKAGE / "_workloads", _PACKAGE.parent / "fixtures" / "workloads")
+_BATCH_SIZE = 32  # as torch users mostly choose
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
-    """What a workload is: ``samples`` rows of ``shape`` and ``dtype``, an int64 label below ``classes`` for each.
+    """What a workload is: ``samples`` rows, made by ``factory``, whose kind says which other keys have a meaning.
 
-    ``batch_size`` is in samples; ``batches`` is how many batches of an epoch a benchmark of fixed length takes.
+    ``shape`` and ``dtype`` are those of one sample's array; int64 labels lie below ``classes``, each class as often as
+    its share of ``class_weights`` (none: all alike). ``inputs`` and ``targets`` name the arrays of a volume,
+    ``columns`` the (name, dtype) pairs of a table, ``lengths`` the (least, most) tokens of a sample, ``vocabulary``
+    what token ids are below, ``folder`` where TIFFs are. ``batch_size`` is in samples; ``batches`` is how many batches
+    of an epoch a benchmark of fixed length takes.
+
+    Raises DataError for a value that the kind cannot have.
     """
 
     name: str
     factory: str
     samples: int
-    shape: tuple[int, ...]
-    dtype: str
-    classes: int
-    seed: int
-    batch_size: int
-    batches: int
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    classes: int = 0
+    seed: int = 0
+    batch_size: int = _BATCH_SIZE
+    batches: int = 1
+    class_weights: tuple[float, ...] = ()
+    inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    lengths: tuple[int, ...] = ()
+    vocabulary: int = 0
+    folder: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("samples", "classes", "batch_size", "batches"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or value < 1:
-                raise DataError(f"workload {self.name!r}: {key} must be a whole number from 1 up, but {value!r} came.")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise DataError(f"workload {self.name!r}: seed must be a whole number from 0 up, but {self.seed!r} came.")
-        if not all(isinstance(size, int) and size > 0 for size in self.shape):
-            raise DataError(f"workload {self.name!r}: shape must hold whole numbers from 1 up, but {self.shape} came.")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        check_values(f"workload {self.name!r}", self.factory, values)
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind: arrays, images, volumes, tables, tokens or real images."""
+        return KINDS[self.factory].name
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the samples are real images, which have to be read."""
+        return self.kind == REAL
 
 
 def _spec_files() -> dict[str, Path]:
@@ -54,10 +83,11 @@ def workload_names() -> list[str]:
     return list(_spec_files())
 
 
-def load_spec(name: str) -> WorkloadSpec:
+def load_spec(name: str, **overrides: Any) -> WorkloadSpec:
     """Read the spec called ``name``, or the TOML file at the path ``name`` if it ends in ``.toml``.
 
-    Raises DataError for an unknown name, unreadable TOML, and keys that are missing or unknown.
+    ``overrides`` take the place of its keys. Raises DataError for an unknown name, unreadable TOML, keys that are
+    missing or unknown, and values that the kind cannot have.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -68,22 +98,44 @@ def load_spec(name: str) -> WorkloadSpec:
         if name not in known:
             raise DataError(f"unknown workload {name!r}. Known: {', '.join(known)}. A path ending in .toml works too.")
         path = known[name]
-    return _parse(path)
-
-
-def _parse(path: Path) -> WorkloadSpec:
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"workload spec {path.name} is not TOML: {error}. Mend that line.") from error
-    expected = {field.name for field in fields(WorkloadSpec)} - {"name"}
-    missing, unknown = sorted(expected - set(table)), sorted(set(table) - expected)
+    return spec_of(path.stem, table | overrides, where=f"workload spec {path.name}")
+
+
+def spec_of(name: str, table: Mapping[str, Any], *, where: str | None = None) -> WorkloadSpec:
+    """A spec from the keys of ``table``, named ``name``; what it leaves out has defaults, where it may be left out.
+
+    Raises DataError, beginning with ``where``, for keys that are missing or unknown.
+    """
+    where = where or f"workload {name!r}"
+    factory = table.get("factory")
+    kind = KINDS.get(factory) if isinstance(factory, str) else None
+    if kind is None:
+        came = f"unknown factory {factory!r}" if "factory" in table else "missing keys: factory"
+        raise DataError(f"{where}: {came}. Known factories: {', '.join(sorted(KINDS))}.")
+    needs, takes = {*NEEDED_BY_ALL, *kind.needs}, {*TAKEN_BY_ALL, *kind.takes}
+    missing, unknown = sorted(needs - set(table)), sorted(set(table) - needs - takes)
     if missing or unknown:
         raise DataError(
-            f"workload spec {path.name}: missing keys: {', '.join(missing) or 'none'}; "
-            f"unknown keys: {', '.join(unknown) or 'none'}. Expected exactly: {', '.join(sorted(expected))}."
+            f"{where}: missing keys: {', '.join(missing) or 'none'}; unknown keys: {', '.join(unknown) or 'none'}. "
+            f"A workload of {factory} needs {', '.join(sorted(needs))}, and may have {', '.join(sorted(takes))}."
         )
-    if not isinstance(table["shape"], list):
-        raise DataError(f"workload spec {path.name}: shape must be a list of sizes, but {table['shape']!r} came.")
-    table["shape"] = tuple(table["shape"])
-    return WorkloadSpec(name=path.stem, **table)
+    values: dict[str, Any] = {key: _frozen(value) for key, value in table.items()}
+    if "dtype" in kind.takes:
+        values.setdefault("dtype", kind.dtypes[0])
+    if "classes" in kind.takes:
+        weights = values.get("class_weights")
+        values.setdefault("classes", len(weights) if isinstance(weights, tuple) and weights else DEFAULT_CLASSES)
+    samples, batch_size = values["samples"], values.get("batch_size", _BATCH_SIZE)
+    if is_count(samples) and is_count(batch_size):
+        values.setdefault("batches", math.ceil(samples / batch_size))
+    return WorkloadSpec(name=name, **values)
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    return tuple(value) if isinstance(value, list) else value

@@ -1,60 +1,151 @@
-"""Factories that make a workload's arrays from its spec."""
+"""The fields of workloads: what a seed determines, any rows of it at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
 
 import numpy as np
 
+from pytest_loaderperf.data.draws import Draws
+from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.data.spec import WorkloadSpec
-from pytest_loaderperf.errors import DataError
 
-Arrays = tuple[np.ndarray, np.ndarray]
+_LABEL_KEY = 1 << 16  # of the labels' draws; other fields have their positions
+_LENGTH_KEY = _LABEL_KEY + 1
+LABEL_DTYPE = np.dtype(np.int64)  # what torch's losses take
 
 
-def make_arrays(spec: WorkloadSpec) -> Arrays:
-    """Features of shape ``(samples, *shape)`` in the spec's dtype, and int64 labels of shape ``(samples,)``.
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """Rows of different lengths: row ``i`` is ``values[offsets[i]:offsets[i + 1]]``; ``offsets`` are int64."""
 
-    Raises DataError for an unknown factory or data that do not match the spec.
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} rows.")
+        start = index % len(self)
+        return self.values[self.offsets[start] : self.offsets[start + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+
+class WorkloadField(Protocol):
+    """One array of each sample. ``shape`` is that of one sample; None: each has a length of its own.
+
+    Rows are the same whichever others are asked for beside them.
     """
-    factory = _FACTORIES.get(spec.factory)
-    if factory is None:
-        raise DataError(
-            f"workload {spec.name!r}: unknown factory {spec.factory!r}. Known: {', '.join(sorted(_FACTORIES))}."
-        )
-    try:
-        is_float = np.dtype(spec.dtype).kind == "f"
-    except TypeError:
-        is_float = False
-    if not is_float:
-        raise DataError(f"workload {spec.name!r}: dtype must be a float, such as float32, but {spec.dtype!r} came.")
-    features, labels = factory(spec)
-    expected = (spec.samples, *spec.shape)
-    if features.shape != expected or labels.shape != (spec.samples,):
-        raise DataError(
-            f"workload {spec.name!r}: the spec says features {expected}, "
-            f"but {features.shape} with {len(labels)} labels came. Mend the spec."
-        )
-    return features, labels
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def rows(self, start: int, stop: int) -> np.ndarray | Ragged:
+        """Rows ``start`` to below ``stop``: an array ``(stop - start, *shape)``, or Ragged where ``shape`` is None."""
+        ...
 
 
-def _uniform(spec: WorkloadSpec) -> Arrays:
-    rng = np.random.Generator(np.random.PCG64(spec.seed))
-    # random() scales integers by a power of two, so the bytes are the same on every machine; normal() calls libm.
-    features = rng.random((spec.samples, *spec.shape), dtype=np.float32).astype(spec.dtype, copy=False)
-    labels = rng.integers(0, spec.classes, spec.samples, dtype=np.int64)
-    return features, labels
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers that are equally likely: floats from 0 to below 1, whole numbers of the dtype's whole range, bools."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    draws: Draws
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """An array ``(stop - start, *shape)``."""
+        size = prod(self.shape)
+        if self.dtype.kind == "f":
+            drawn = self.draws.fractions(start * size, stop * size).astype(self.dtype, copy=False)
+        else:
+            drawn = self.draws.whole(self.dtype, start * size, stop * size)
+        return drawn.reshape(stop - start, *self.shape)
 
 
-def _digits(spec: WorkloadSpec) -> Arrays:
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise DataError(
-            "workload 'digits' is bundled with scikit-learn, which is not installed. Run: pip install scikit-learn"
-        ) from error
-    bunch = load_digits()
-    return bunch.images.astype(spec.dtype), bunch.target.astype(np.int64)
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """int64 labels below ``classes``, equally likely or as ``weights`` say; ``skipped`` draws come before the first."""
+
+    classes: int
+    weights: tuple[float, ...]
+    draws: Draws
+    skipped: int = 0
+    name: str = LABEL
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype[Any] = LABEL_DTYPE
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """An array ``(stop - start,)``."""
+        start, stop = start + self.skipped, stop + self.skipped
+        if self.weights:
+            return self.draws.weighted(self.weights, start, stop)
+        return self.draws.below(self.classes, start, stop)
 
 
-_FACTORIES: dict[str, Callable[[WorkloadSpec], Arrays]] = {"uniform": _uniform, "digits": _digits}
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids below ``vocabulary``, ``lengths`` (least, most) of them a sample, each length equally likely."""
+
+    lengths: tuple[int, ...]
+    vocabulary: int
+    dtype: np.dtype[Any]
+    draws: Draws
+    length_draws: Draws
+    name: str = "tokens"
+    shape: None = None
+
+    def counts(self, start: int, stop: int) -> np.ndarray:
+        """int64 lengths of the rows."""
+        least, most = self.lengths
+        return self.length_draws.below(most - least + 1, start, stop) + least
+
+    def rows(self, start: int, stop: int) -> Ragged:
+        """Each row has room for the most tokens in the draws, so that its place needs no sum of lengths before it."""
+        counts, most = self.counts(start, stop), self.lengths[1]
+        drawn = self.draws.below(self.vocabulary, start * most, stop * most).reshape(-1, most)
+        kept = drawn[np.arange(most) < counts[:, None]]
+        return Ragged(kept.astype(self.dtype, copy=False), np.concatenate([[0], np.cumsum(counts)]))
+
+
+def synthetic_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
+    """The fields of a workload that is drawn: arrays, images, volumes, tables or tokens."""
+    if spec.factory == "tokens":
+        draws = Draws(spec.seed), Draws(spec.seed, _LENGTH_KEY)
+        return Tokens(spec.lengths, spec.vocabulary, np.dtype(spec.dtype), *draws), _labels(spec)
+    if spec.factory == "volumes":
+        pairs = [(name, spec.dtype) for name in (*spec.inputs, *spec.targets)]
+    elif spec.factory == "tables":
+        pairs = list(spec.columns)
+    else:
+        pairs = [("image" if spec.factory == "images" else "features", spec.dtype)]
+    numbers = [
+        Numbers(name, spec.shape, np.dtype(dtype), Draws(spec.seed, *([key] if key else [])))
+        for key, (name, dtype) in enumerate(pairs)
+    ]
+    return (*numbers, _labels(spec)) if spec.classes else tuple(numbers)
+
+
+def _labels(spec: WorkloadSpec) -> Labels:
+    if spec.factory == "uniform":
+        # These come from the same draws after the features: bytes that results and users already know.
+        return Labels(spec.classes, spec.class_weights, Draws(spec.seed), spec.samples * prod(spec.shape))
+    return Labels(spec.classes, spec.class_weights, Draws(spec.seed, _LABEL_KEY))

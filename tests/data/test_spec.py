@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_loaderperf.data import WorkloadSpec, load_spec, workload_names
+from pytest_loaderperf.data.spec import spec_of
 from pytest_loaderperf.errors import DataError
 
 KEYS = {
@@ -17,7 +18,10 @@ KEYS = {
     "batch_size": "2",
     "batches": "3",
 }
-ALL_KEYS = ", ".join(sorted(KEYS))
+TAKEN = (
+    "A workload of uniform needs factory, samples, shape, and may have "
+    "batch_size, batches, class_weights, classes, dtype, seed."
+)
 
 
 def write_spec(folder: Path, drop: str = "", **keys: str) -> str:
@@ -63,11 +67,11 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize(
     "drop, extra, missing, unknown",
-    [("seed", {}, "seed", "none"), ("", {"sede": "1"}, "none", "sede"), ("seed", {"sede": "1"}, "seed", "sede")],
+    [("shape", {}, "shape", "none"), ("", {"sede": "1"}, "none", "sede"), ("shape", {"sede": "1"}, "shape", "sede")],
 )
 def test_missing_and_unknown_keys_are_named(tmp_path, drop, extra, missing, unknown):
     assert refusal(write_spec(tmp_path, drop, **extra)) == (
-        f"workload spec mine.toml: missing keys: {missing}; unknown keys: {unknown}. Expected exactly: {ALL_KEYS}."
+        f"workload spec mine.toml: missing keys: {missing}; unknown keys: {unknown}. {TAKEN}"
     )
 
 
@@ -81,8 +85,96 @@ def test_a_size_that_is_not_a_positive_whole_number_is_refused(tmp_path, key, va
 
 def test_a_shape_that_is_not_a_list_is_refused(tmp_path):
     assert refusal(write_spec(tmp_path, shape="784")) == (
-        "workload spec mine.toml: shape must be a list of sizes, but 784 came."
+        "workload 'mine': shape must be a list of sizes, but 784 came."
     )
+
+
+@pytest.mark.parametrize(
+    "given, came", [({}, "missing keys: factory"), ({"factory": "gauss"}, "unknown factory 'gauss'")]
+)
+def test_a_spec_without_a_known_factory_is_refused_with_the_known_ones(given, came):
+    with pytest.raises(DataError) as caught:
+        spec_of("mine", given)
+    assert str(caught.value) == (
+        f"workload 'mine': {came}. "
+        "Known factories: arrays, digits, images, photos, tables, tiffs, tokens, uniform, volumes."
+    )
+
+
+def test_what_a_spec_leaves_out_has_defaults():
+    spec = spec_of("mine", {"factory": "images", "samples": 100, "shape": [8, 8]})
+    assert spec == WorkloadSpec("mine", "images", 100, (8, 8), "uint8", 10, 0, 32, 4)
+    assert spec_of("mine", {"factory": "arrays", "samples": 1, "shape": [], "class_weights": [3, 1]}).classes == 2
+
+
+def test_keywords_take_the_place_of_the_keys_of_a_spec():
+    spec = load_spec("images", samples=7, seed=3)
+    assert (spec.samples, spec.seed, spec.shape) == (7, 3, load_spec("images").shape)
+
+
+NEEDED = {
+    "arrays": {"shape": [2]},
+    "images": {"shape": [4, 4]},
+    "volumes": {"shape": [2, 4, 4], "inputs": ["a"], "targets": ["b"]},
+    "tables": {"columns": {"a": "float32"}},
+    "tokens": {"lengths": [1, 4], "vocabulary": 9},
+    "photos": {"shape": [4, 4, 3]},
+    "tiffs": {"shape": [4, 4], "folder": "here"},
+}
+NAMES = "must be names that differ from each other and from targets"
+NUMBERS = "class_weights must be a list of numbers above 0"
+VOCABULARY = "vocabulary must be a whole number from 1 to"
+PIXELS = "one of uint8, uint16, float32"
+
+
+@pytest.mark.parametrize(
+    "factory, key, value, expected",
+    [
+        ("arrays", "shape", [2, 0], "shape must be a list of whole numbers from 1 up, but [2, 0] came."),
+        ("arrays", "shape", [2, True], "shape must be a list of whole numbers from 1 up, but (2, True) came."),
+        ("arrays", "samples", True, "samples must be a whole number from 1 up, but True came."),
+        ("arrays", "samples", 0, "samples must be a whole number from 1 up, but 0 came."),
+        ("arrays", "seed", -1, "seed must be a whole number from 0 up, but -1 came."),
+        ("arrays", "class_weights", [1, 2, 0], f"{NUMBERS}, but [1, 2, 0] came."),
+        ("arrays", "class_weights", [1, float("nan")], f"{NUMBERS}, but [1, nan] came."),
+        ("images", "dtype", "int64", f"dtype must be {PIXELS} for images, but 'int64' came."),
+        ("images", "shape", [4], "shape must be a list of 2 or 3 sizes for images, but [4] came."),
+        ("volumes", "dtype", "float64", f"dtype must be {PIXELS} for volumes, but 'float64' came."),
+        ("volumes", "shape", [4, 4], "shape must be a list of 3 sizes for volumes, but [4, 4] came."),
+        ("volumes", "inputs", [], "inputs must be a list of names, but [] came."),
+        ("volumes", "inputs", ["a", "a"], f"inputs {NAMES}, but ('a', 'a') came."),
+        ("volumes", "targets", ["a"], f"inputs {NAMES}, but ('a',) came."),
+        ("tokens", "lengths", [4, 1], "lengths must be [least, most], whole numbers from 1 up, but [4, 1] came."),
+        ("tokens", "vocabulary", 2**40, f"{VOCABULARY} {2**32} for int64, but {2**40} came."),
+        ("tokens", "dtype", "float32", "dtype must be one of int64, int32 for tokens, but 'float32' came."),
+        ("photos", "shape", [4, 4, 1], "shape must be [height, width, 3] for photos, but [4, 4, 1] came."),
+        ("tiffs", "folder", "", "folder must be the path of a folder, but '' came."),
+    ],
+)  # fmt: skip
+def test_a_value_that_the_kind_cannot_have_is_refused(factory, key, value, expected):
+    with pytest.raises(DataError) as caught:
+        spec_of("mine", {"factory": factory, "samples": 3, **NEEDED[factory], key: value})
+    assert str(caught.value) == f"workload 'mine': {expected}"
+
+
+def test_columns_of_an_unknown_dtype_are_refused():
+    with pytest.raises(DataError, match=r"columns must be a table of names and dtypes out of float32, .*, bool, but "):
+        spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"a": "text"}})
+
+
+def test_a_column_cannot_have_the_name_of_the_labels():
+    with pytest.raises(DataError) as caught:
+        spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"label": "float32"}})
+    assert str(caught.value) == (
+        "workload 'mine': columns must be names other than 'label', which the labels have, "
+        "but (('label', 'float32'),) came."
+    )
+
+
+def test_class_weights_must_fit_the_classes():
+    with pytest.raises(DataError) as caught:
+        spec_of("mine", {"factory": "arrays", "samples": 3, "shape": [2], "classes": 3, "class_weights": [1, 2]})
+    assert str(caught.value) == "workload 'mine': class_weights must be 3 numbers, one a class, but [1, 2] came."
 
 
 def test_an_installation_without_specs_says_where_it_looked(tmp_path, monkeypatch):

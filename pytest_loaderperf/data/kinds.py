@@ -1,0 +1,171 @@
+"""The kinds of workloads: which keys each needs and takes, and which values they may have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_loaderperf.errors import DataError
+
+FLOATS = ("float32", "float16", "float64")
+INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+PIXELS = ("uint8", "uint16", "float32")
+LABEL = "label"  # the field of what a sample belongs to
+REAL = "real images"  # the name of the kind that is not drawn
+DEFAULT_CLASSES = 10
+Refuse = Callable[[dict[str, Any]], str | None]  # of a spec's values: what a key must be, where it is not
+_MOST_DRAWN = 2**32  # values that 32 random bits can choose from
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a factory needs and takes beside the keys of all, its dtypes (the first is the default), and ``axes``.
+
+    ``axes`` are the lengths that ``shape`` may have; empty: any.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    takes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    axes: tuple[int, ...] = ()
+
+
+_ARRAYS = Kind("arrays", ("shape",), ("dtype", "classes", "class_weights"), (*FLOATS, *INTEGERS, "bool"))
+KINDS = {
+    "arrays": _ARRAYS,
+    "uniform": _ARRAYS,
+    "images": Kind("images", ("shape",), ("dtype", "classes", "class_weights"), PIXELS, (2, 3)),
+    "volumes": Kind("volumes", ("shape", "inputs", "targets"), ("dtype",), PIXELS, (3,)),
+    "tables": Kind("tables", ("columns",), ("classes", "class_weights"), (*FLOATS, *INTEGERS, "bool")),
+    "tokens": Kind("tokens", ("lengths", "vocabulary"), ("dtype", "classes", "class_weights"), ("int64", "int32")),
+    "digits": Kind(REAL, ("shape",), ("dtype", "classes"), FLOATS),
+    "photos": Kind(REAL, ("shape",), ("dtype", "classes"), ("uint8", "float32"), (3,)),
+    "tiffs": Kind(REAL, ("shape", "folder"), ("dtype",), ("uint8", *INTEGERS[1:], *FLOATS), (2,)),
+}
+NEEDED_BY_ALL = ("factory", "samples")
+TAKEN_BY_ALL = ("seed", "batch_size", "batches")
+
+
+def check_values(where: str, factory: str, values: dict[str, Any]) -> None:
+    """Raise DataError, beginning with ``where``, for the first of a spec's ``values`` that its kind cannot have."""
+    kind = KINDS.get(factory)
+    if kind is None:
+        raise DataError(f"{where}: unknown factory {factory!r}. Known: {', '.join(sorted(KINDS))}.")
+    for key in (*TAKEN_BY_ALL, "samples", *kind.needs, *kind.takes):
+        refused = _EXPECTED[key](values)
+        if refused is not None:
+            raise DataError(f"{where}: {key} must be {refused}, but {_shown(values[key])} came.")
+
+
+def _shown(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) and all(type(v) in (int, float) for v in value) else repr(value)
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether ``value`` is a whole number from ``least`` up; a bool is none."""
+    return type(value) is int and value >= least
+
+
+def _all(values: object, good: Callable[[Any], bool]) -> bool:
+    return isinstance(values, tuple) and len(values) > 0 and all(map(good, values))
+
+
+def _count(key: str) -> Refuse:
+    return lambda values: None if is_count(values[key]) else "a whole number from 1 up"
+
+
+def _seed(values: dict[str, Any]) -> str | None:
+    return None if is_count(values["seed"], 0) else "a whole number from 0 up"
+
+
+def _shape(values: dict[str, Any]) -> str | None:
+    shape, kind = values["shape"], KINDS[values["factory"]]
+    if not isinstance(shape, tuple):
+        return "a list of sizes"
+    if not all(map(is_count, shape)):
+        return "a list of whole numbers from 1 up"
+    if kind.axes and len(shape) not in kind.axes:
+        return f"a list of {' or '.join(map(str, kind.axes))} sizes for {values['factory']}"
+    if values["factory"] == "photos" and shape[-1] != 3:  # noqa: PLR2004 red, green and blue
+        return "[height, width, 3] for photos"
+    return None
+
+
+def _dtype(values: dict[str, Any]) -> str | None:
+    dtypes = KINDS[values["factory"]].dtypes
+    return None if values["dtype"] in dtypes else f"one of {', '.join(dtypes)} for {values['factory']}"
+
+
+def _class_weights(values: dict[str, Any]) -> str | None:
+    weights, classes = values["class_weights"], values["classes"]
+    if weights == ():
+        return None
+    if not _all(weights, lambda weight: type(weight) in (int, float) and 0 < weight < math.inf):
+        return "a list of numbers above 0"
+    return None if len(weights) == classes else f"{classes} numbers, one a class"
+
+
+def _names(key: str, other: str) -> Refuse:
+    def refused(values: dict[str, Any]) -> str | None:
+        names = values[key]
+        if not _all(names, lambda name: isinstance(name, str) and name != ""):
+            return "a list of names"
+        twice = _twice([*names, *(values[other] if isinstance(values[other], tuple) else ())])
+        return f"names that differ from each other and from {other}" if twice else None
+
+    return refused
+
+
+def _twice(names: Iterable[str]) -> bool:
+    names = list(names)
+    return len(set(names)) < len(names)
+
+
+def _columns(values: dict[str, Any]) -> str | None:
+    columns, dtypes = values["columns"], KINDS["tables"].dtypes
+    if not _all(columns, lambda pair: isinstance(pair, tuple) and len(pair) == 2 and pair[1] in dtypes):  # noqa: PLR2004
+        return f"a table of names and dtypes out of {', '.join(dtypes)}"
+    return f"names other than {LABEL!r}, which the labels have" if LABEL in dict(columns) else None
+
+
+def _lengths(values: dict[str, Any]) -> str | None:
+    lengths = values["lengths"]
+    good = _all(lengths, is_count) and len(lengths) == 2 and lengths[0] <= lengths[1]  # noqa: PLR2004 least and most
+    return None if good else "[least, most], whole numbers from 1 up"
+
+
+def _vocabulary(values: dict[str, Any]) -> str | None:
+    most = 2**31 if values["dtype"] == "int32" else _MOST_DRAWN
+    good = is_count(values["vocabulary"]) and values["vocabulary"] <= most
+    return None if good else f"a whole number from 1 to {most} for {values['dtype']}"
+
+
+def _classes(values: dict[str, Any]) -> str | None:
+    good = is_count(values["classes"]) and values["classes"] <= _MOST_DRAWN
+    return None if good else "a whole number from 1 up"
+
+
+def _folder(values: dict[str, Any]) -> str | None:
+    folder = values["folder"]
+    return None if isinstance(folder, str) and folder else "the path of a folder"
+
+
+_EXPECTED: dict[str, Refuse] = {
+    "samples": _count("samples"),
+    "batch_size": _count("batch_size"),
+    "batches": _count("batches"),
+    "seed": _seed,
+    "shape": _shape,
+    "dtype": _dtype,
+    "classes": _classes,
+    "class_weights": _class_weights,
+    "inputs": _names("inputs", "targets"),
+    "targets": _names("targets", "inputs"),
+    "columns": _columns,
+    "lengths": _lengths,
+    "vocabulary": _vocabulary,
+    "folder": _folder,
+}
