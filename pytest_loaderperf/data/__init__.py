@@ -3,6 +3,7 @@
 from pytest_loaderperf.data.datasets import ArrayDataset, BatchedArrayDataset, as_is
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, workload_names
+from pytest_loaderperf.data.split import split
 from pytest_loaderperf.data.stores.choice import optimize
 from pytest_loaderperf.data.tensors import CopyNeededError, as_rows, as_tensor
 from pytest_loaderperf.data.workload import Workload, workload
@@ -19,6 +20,7 @@ __all__ = [
     "as_tensor",
     "load_spec",
     "optimize",
+    "split",
     "workload",
     "workload_names",
 ]
