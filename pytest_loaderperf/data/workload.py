@@ -14,7 +14,7 @@ from pytest_loaderperf.data.columns import BatchDataset, RowDataset
 from pytest_loaderperf.data.datasets import ArrayDataset, BatchedArrayDataset, RaggedDataset
 from pytest_loaderperf.data.pictures import picture_fields
 from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, spec_of
-from pytest_loaderperf.data.synthetic import Ragged, Tokens, WorkloadField, synthetic_fields
+from pytest_loaderperf.data.synthetic import LABEL_DTYPE, Ragged, Tokens, WorkloadField, synthetic_fields
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class Workload:
     @cached_property
     def nbytes(self) -> int:
         """Bytes of the arrays; those of Ragged rows are their values alone. Nothing but lengths is drawn for it."""
+        if self.spec.is_real:  # known without reading them
+            image_nbytes = prod(self.spec.shape) * np.dtype(self.spec.dtype).itemsize
+            return len(self) * (image_nbytes + LABEL_DTYPE.itemsize)
         return sum(map(self._nbytes, self.fields))
 
     def _nbytes(self, field: WorkloadField) -> int:

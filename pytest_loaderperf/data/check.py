@@ -1,0 +1,80 @@
+"""Is what lies on disk fit for training? Images of a folder, or rows of a table, each read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES, check_images
+from pytest_loaderperf.data.check_table import check_table
+from pytest_loaderperf.data.findings import MAX_ERRORS, CheckResult, Findings, Problem
+from pytest_loaderperf.data.kinds import is_count
+from pytest_loaderperf.errors import DataError
+
+
+def check(
+    path: str | Path,
+    *,
+    max_errors: int = MAX_ERRORS,
+    workers: int | None = None,
+    classes: int | None = None,
+    shape: tuple[int, ...] | None = None,
+    dtype: str | None = None,
+    progress: Callable[[str], object] = str,
+) -> CheckResult:
+    """Read all images in the folder ``path``, or all rows of the table there, on ``workers`` threads (min(4, cores)).
+
+    Looks for what cannot be read, NaN and infinity, nulls, shapes and dtypes that differ from the stated ones (of
+    images: or from those that most of the first 25 have), and labels outside of 0 to below ``classes`` (of images: the
+    folders they are in). Begins nothing
+    more once ``max_errors`` problems are met, and keeps as many; 0 goes on to the end, and keeps the first 10. The same
+    arguments give the same result with any number of workers. ``progress`` is told in words how far it is.
+
+    Raises DataError where there is nothing to check, a library for it is not installed, or an argument does not fit.
+    """
+    path = Path(path)
+    _check_arguments(max_errors, classes, shape)
+    if not path.exists():
+        raise DataError(f"nothing lies at {path}. Give the path of a folder of images or of a table.")
+    findings, stop, kind = Findings(max_errors or MAX_ERRORS), max_errors > 0, _format_name(path)
+    stated: Any = {"workers": workers, "classes": classes, "shape": shape, "dtype": dtype, "progress": progress}
+    if kind is None:
+        return check_images(path, findings, stop=stop, **stated)
+    formats: Any = import_module("pytest_loaderperf.data.formats")
+    if kind in formats.missing():
+        raise DataError(f"{path} is of the format {kind}, which is not installed. Run: {formats.missing()[kind]}")
+    try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise DataError("is empty (0 bytes)")
+        table = formats.open_table(path, kind)
+    except (DataError, OSError) as error:
+        unreadable = Problem(str(path), None, None, str(error))
+        return CheckResult(str(path), kind, 0, 0, 1, (unreadable,), stopped_early=False, shape=shape, dtype=dtype)
+    with closing(table):
+        return check_table(table, kind, findings, stop=stop, **stated)
+
+
+def _format_name(path: Path) -> str | None:
+    """The name of the format of the table at ``path``; None: images. Raises DataError for a file of no known format."""
+    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+        return None
+    formats: Any = import_module("pytest_loaderperf.data.formats")
+    try:
+        name: str = formats.format_of(path).name
+    except DataError:
+        if path.is_dir():
+            return None
+        raise
+    return None if name == "tiff" else name  # each file is read by itself, so that all of them are named
+
+
+def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None) -> None:
+    if not is_count(max_errors, 0):
+        raise DataError(f"max_errors must be a whole number from 0 up, but {max_errors!r} came.")
+    if classes is not None and not is_count(classes):
+        raise DataError(f"classes must be a whole number from 1 up, but {classes!r} came.")
+    if shape is not None and not (isinstance(shape, tuple) and shape and all(map(is_count, shape))):
+        raise DataError(f"shape must be a tuple of whole numbers from 1 up, but {shape!r} came.")

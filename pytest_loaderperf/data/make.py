@@ -1,0 +1,124 @@
+"""Workloads put on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, workload_names
+from pytest_loaderperf.data.workload import Workload
+from pytest_loaderperf.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where a workload lies on disk, in which format, and the bytes that it takes there."""
+
+    path: Path
+    format: str
+    samples: int
+    nbytes: int
+
+
+def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
+    """The name of the format that ``path`` is to be written in: ``format_name``, or that of its suffix.
+
+    Raises DataError for an unknown or missing format, and for a path where something lies, unless ``force``.
+    """
+    formats: Any = import_module("pytest_loaderperf.data.formats")
+    if format_name is not None and format_name not in formats.FORMATS:
+        raise DataError(f"unknown format {format_name!r}. Known: {', '.join(formats.FORMATS)}.")
+    if not force and path.exists():
+        raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
+    name: str = format_name or formats.format_of(path).name
+    if name in formats.missing():
+        raise DataError(f"the format {name} is not installed. Run: {formats.missing()[name]}")
+    return name
+
+
+def make(
+    workload: Workload,
+    path: str | Path,
+    format_name: str | None = None,
+    *,
+    force: bool = False,
+    progress: Callable[[str], object] = str,
+) -> Made:
+    """Write ``workload`` to ``path``, complete or absent, in bounded memory. ``progress`` is told how far it is.
+
+    Raises DataError as ``checked_target`` does, where the format cannot hold the workload, and where the disk refuses.
+    """
+    import pyarrow as pa
+
+    path = Path(path)
+    name = checked_target(path, format_name, force=force)
+    reader = workload.batches()
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in reader:
+            yield batch
+            done += len(batch)
+            progress(f"{done:,} of {len(workload):,} samples written")
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table: Any = import_module("pytest_loaderperf.data.formats").write_table
+    write_table(pa.RecordBatchReader.from_batches(reader.schema, counted()), path, name)
+    return Made(path, name, len(workload), disk_nbytes(path))
+
+
+def disk_nbytes(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A workload as a list shows it. ``shape`` and ``dtype`` are in words, because tables have several of them."""
+
+    name: str
+    kind: str
+    samples: int
+    shape: str
+    dtype: str
+    nbytes: int
+
+
+def listed(spec: WorkloadSpec) -> Listed:
+    """``spec`` as a list shows it; nothing is drawn but the lengths of tokens, and no image is read."""
+    shape, dtype = str(spec.shape), spec.dtype
+    if spec.factory == "volumes":
+        shape = f"{len(spec.inputs)} + {len(spec.targets)} of {spec.shape}"
+    elif spec.factory == "tables":
+        shape, dtype = f"{len(spec.columns)} columns", ", ".join(dict.fromkeys(kind for _, kind in spec.columns))
+    elif spec.factory == "tokens":
+        shape = "{} to {}".format(*spec.lengths)
+    return Listed(spec.name, spec.kind, spec.samples, shape, dtype, Workload(spec).nbytes)
+
+
+def bundled() -> list[Listed]:
+    """All workloads that have a name."""
+    return [listed(load_spec(name)) for name in workload_names()]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A format: how its paths end, and the command that installs it, or none where it is installed."""
+
+    name: str
+    suffix: str
+    command: str | None
+
+
+def known_formats() -> list[Known]:
+    """All on-disk formats."""
+    formats: Any = import_module("pytest_loaderperf.data.formats")
+    missing = formats.missing()
+    return [Known(name, one.suffix, missing.get(name)) for name, one in formats.FORMATS.items()]
