@@ -7,14 +7,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from pytest_loaderperf import settings
+from pytest_loaderperf.cli_data import add_data_commands
 from pytest_loaderperf.errors import LoaderPerfError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured, 2 for bad usage."""
+    """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured (of data: where
+    problems are found), 2 for bad usage.
+    """
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
-    calibrate.add_argument("--claims", metavar="N", type=_count, default=50, help="claims of each kind (default 50)")
+    calibrate.add_argument(
+        "--claims", metavar="N", type=settings.count, default=50, help="claims of each kind (default 50)"
+    )
     calibrate.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
     calibrate.add_argument("--base", action="store_true", help="hold loaders against one in another process")
     calibrate.add_argument(
@@ -40,18 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     calibrate.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     calibrate.add_argument("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")
     calibrate.set_defaults(run=_calibrate)
+    add_data_commands(commands)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
     except LoaderPerfError as error:
         print(f"loaderperf: {error}", file=sys.stderr)
         return 1
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, but {text!r} came")
-    return int(text)
 
 
 def _picture(text: str) -> Path:
@@ -80,7 +79,7 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.options import DEFAULT_ALPHA, Options
     from pytest_loaderperf.progress import Progress
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
-    from pytest_loaderperf.results import document_of, head_commit
+    from pytest_loaderperf.results import document_of, head_commit, write_result
     from pytest_loaderperf.run import Run
 
     if options.json is not None and (problem := settings.not_a_file(options.json)):
@@ -109,7 +108,8 @@ def _bench(options: argparse.Namespace) -> int:
             runs=[document],
             partial=False,
         )
-        _written(result, options.json)
+        write_result(result, options.json)
+        print(f"result written to {options.json}")
     return 0
 
 
@@ -120,6 +120,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from pytest_loaderperf.measurement import machine_facts
     from pytest_loaderperf.progress import Progress
     from pytest_loaderperf.report import calibration_document, calibration_lines, draw_operating_curve
+    from pytest_loaderperf.results import write_result
 
     if options.json is not None and (problem := settings.not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
@@ -150,15 +151,6 @@ def _calibrate(options: argparse.Namespace) -> int:
             noise=options.noise,
             base=options.base,
         )
-        _written(document, options.json)
+        write_result(document, options.json)
+        print(f"result written to {options.json}")
     return 0
-
-
-def _written(document: dict[str, Any], file: Path) -> None:
-    from pytest_loaderperf.report import write_json
-
-    try:
-        write_json(document, file)
-    except OSError as error:
-        raise LoaderPerfError(f"cannot write {file}: {error}") from error
-    print(f"result written to {file}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.metric import DEFINITIONS, Estimate
-from pytest_loaderperf.report import run_document
+from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.run import Run
 from pytest_loaderperf.sources import AGAINST, BASE, LOADER, ROOFLINE, describe
@@ -82,6 +84,14 @@ def _notes(run: Run) -> list[str]:
     if ROOFLINE not in run.rounds.sides:
         notes.append(run.no_roofline)
     return notes
+
+
+def write_result(document: dict[str, Any], file: Path) -> None:
+    """Write ``document`` to ``file``, complete or absent. Raises LoaderPerfError where that is not possible."""
+    try:
+        write_json(document, file)
+    except OSError as error:
+        raise LoaderPerfError(f"cannot write {file}: {error}") from error
 
 
 def head_commit() -> str | None:

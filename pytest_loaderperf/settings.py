@@ -32,6 +32,13 @@ def probability(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """Argument type: a whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, but {text!r} came")
+    return int(text)
+
+
 def device(text: str) -> str:
     """Argument type: cpu, cuda or auto."""
     if text not in DEVICES:

@@ -51,7 +51,7 @@ def check(
             raise DataError("is empty (0 bytes)")
         table = formats.open_table(path, kind)
     except (DataError, OSError) as error:
-        unreadable = Problem(str(path), None, None, str(error))
+        unreadable = Problem(str(path), None, None, str(error).removeprefix(f"{path} "))
         return CheckResult(str(path), kind, 0, 0, 1, (unreadable,), stopped_early=False, shape=shape, dtype=dtype)
     with closing(table):
         return check_table(table, kind, findings, stop=stop, **stated)

@@ -67,7 +67,7 @@ def check_table(
                 findings.add(*inspected[1:])
                 progress(f"{checked:,} of {total:,} rows checked")
     except (DataError, OSError) as error:
-        findings.add([Problem(file, None, None, str(error))])
+        findings.add([Problem(file, None, None, str(error).removeprefix(f"{file} "))])
     return CheckResult(
         path=file,
         kind=kind,
@@ -187,11 +187,10 @@ def unusable(array: Any, *, in_list: bool = False) -> np.ndarray:
         offsets = array.offsets.to_numpy()
         items = array.values.slice(offsets[0], offsets[-1] - offsets[0])
         before = np.concatenate([[0], np.cumsum(unusable(items, in_list=True))])
-        ends = before[offsets - offsets[0]]
-        bad = ends[1:] > ends[:-1]
+        bad = np.diff(before[offsets - offsets[0]]) > 0
     elif types.is_floating(kind):
-        bad = ~np.isfinite(array.to_numpy(zero_copy_only=False))
+        bad = np.logical_not(np.isfinite(array.to_numpy(zero_copy_only=False)))
     if array.null_count:
         nulls = array.is_null().to_numpy(zero_copy_only=False)
-        bad = np.where(nulls, in_list and types.is_primitive(kind), bad)
+        bad[nulls] = in_list and types.is_primitive(kind)
     return bad

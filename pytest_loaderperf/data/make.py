@@ -34,8 +34,10 @@ def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
     formats: Any = import_module("pytest_loaderperf.data.formats")
     if format_name is not None and format_name not in formats.FORMATS:
         raise DataError(f"unknown format {format_name!r}. Known: {', '.join(formats.FORMATS)}.")
-    if not force and path.exists():
-        raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
+    if path.exists():
+        if not force:
+            raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
+        formats.format_of(path)  # a folder that holds no table is not replaced, whoever says so
     name: str = format_name or formats.format_of(path).name
     if name in formats.missing():
         raise DataError(f"the format {name} is not installed. Run: {formats.missing()[name]}")
@@ -67,7 +69,10 @@ def make(
             done += len(batch)
             progress(f"{done:,} of {len(workload):,} samples written")
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder of {path}: {error}. Give another path.") from error
     write_table: Any = import_module("pytest_loaderperf.data.formats").write_table
     write_table(pa.RecordBatchReader.from_batches(reader.schema, counted()), path, name)
     return Made(path, name, len(workload), disk_nbytes(path))

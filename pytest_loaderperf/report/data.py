@@ -1,0 +1,60 @@
+"""Workloads, formats and the findings of a check as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_loaderperf.data.findings import CheckResult, Problem
+from pytest_loaderperf.data.make import Known, Listed, Made
+from pytest_loaderperf.report.figures import size_text
+
+_GAP = "  "
+
+
+def workload_lines(workloads: Sequence[Listed]) -> list[str]:
+    """A table of workloads."""
+    heads = ("workload", "kind", "samples", "shape", "dtype", "bytes")
+    rows = [(w.name, w.kind, f"{w.samples:,}", w.shape, w.dtype, size_text(w.nbytes)) for w in workloads]
+    return _table([heads, *rows], right={2, 5})
+
+
+def format_lines(formats: Sequence[Known]) -> list[str]:
+    """A table of formats, and how those that are not installed are had."""
+    rows = [(f.name, f.suffix, "yes" if f.command is None else f"no: {f.command}") for f in formats]
+    return _table([("format", "suffix", "installed"), *rows], right=set())
+
+
+def made_line(made: Made) -> str:
+    """Where a workload was put, and how large it is."""
+    return f"{made.samples:,} samples written to {made.path}: {made.format}, {size_text(made.nbytes)} on disk"
+
+
+def check_lines(result: CheckResult) -> list[str]:
+    """The first problems, how many more there are, and what was checked."""
+    lines = [_problem(problem) for problem in result.problems]
+    if more := result.found - len(result.problems):
+        lines.append(f"and {more:,} more")
+    unit = "images" if result.kind == "images" else "rows"
+    found = "no problems" if result.good else f"{result.found:,} problem{'s' * (result.found != 1)}"
+    count = f"{result.checked:,}" + (f" of {result.total:,}" if result.checked < result.total else "")
+    expected = [str(part) for part in (result.shape, result.dtype) if part is not None]
+    of = f" of {' '.join(expected)}" if expected else ""
+    stopped = "; stopped there (--max-errors)" if result.stopped_early else ""
+    return [*lines, f"{result.path}: {count} {unit}{of} checked, {found}{stopped}"]
+
+
+def _problem(problem: Problem) -> str:
+    row = None if problem.row is None else f"row {problem.row}"
+    where = ", ".join(part for part in (problem.file, row, problem.field) if part is not None)
+    return f"{where}: {problem.what}"
+
+
+def _table(rows: Sequence[Sequence[str]], right: set[int]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        _GAP.join(
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
