@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.storage import schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 
@@ -40,22 +40,26 @@ class ParquetTable(CheckedTable):
     """A Parquet file, mapped into memory and decoded by need."""
 
     def _open(self) -> tuple[pa.Schema, int]:
-        self._file = pq.ParquetFile(self.path, memory_map=True)
-        meta = self._file.metadata
+        self._map = pa.memory_map(str(self.path))
+        self._meta = meta = pq.read_metadata(self._map)
         self._ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], dtype=np.int64)
         # Parquet names the items of lists by a rule of its own; its copy of the Arrow schema has the names as written.
         written = (meta.metadata or {}).get(b"ARROW:schema")
-        schema = pa.ipc.read_schema(pa.py_buffer(b64decode(written))) if written else self._file.schema_arrow
+        schema = schema_of_text(written) if written else meta.schema.to_arrow_schema()
         return schema, meta.num_rows
 
+    def _file(self) -> pq.ParquetFile:
+        """A reader of the mapped file for one call: one that threads share crashes the process."""
+        return pq.ParquetFile(self._map, metadata=self._meta, pre_buffer=False)
+
     def _read(self, columns: list[str]) -> pa.Table:
-        return self._file.read(columns).select(columns)
+        return self._file().read(columns).select(columns)
 
     def _take(self, indices: np.ndarray) -> pa.Table:
-        return take_by_chunk(self._ends, self._file.read_row_group, indices)
+        return take_by_chunk(self._ends, self._file().read_row_group, indices)
 
     def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        return self._file.iter_batches(rows)  # type: ignore[no-any-return] # pyarrow is untyped
+        return self._file().iter_batches(rows)  # type: ignore[no-any-return] # pyarrow is untyped
 
     def _close(self) -> None:
-        self._file.close()
+        self._map.close()

@@ -68,6 +68,8 @@ def _to_disk(*paths: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt":
+        return  # Windows flushes neither folders nor what is open for reading
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
