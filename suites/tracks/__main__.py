@@ -24,7 +24,7 @@ from suites.peers.report import Figure
 from suites.tracks import inputs, report, tracks
 from suites.tracks.report import BEFORE, Row
 
-CACHES = ("whole", "chunked", "background", "mapped", "compressed", "lru", "lazy")
+CACHES = ("whole", "chunked", inputs.BACKGROUND, "mapped", "compressed", "lru", "lazy")
 ROUNDS = 3
 ACCESSES = 300  # of a sample, a round
 TRIAL_NS = 100_000_000

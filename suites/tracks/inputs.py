@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from pytest_loaderperf.data.arrow_columns import arrays_of
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
 
 from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.arrow_columns import arrays_of
 from pytest_loaderperf.data.formats import FORMATS, open_table, write_table
+from pytest_loaderperf.data.ome_arrow import ome_arrow_array
 from pytest_loaderperf.errors import DataError
 from suites.tracks.before import PerFile, PerSample, pixels_of
 
 SIDE = 100  # pixels
 CLASSES = 10
-FOLDERS = ("tiff", "ome-zarr")  # that hold images themselves, not structs
+FOLDERS = ("tiff", "ome_zarr")  # that hold images themselves, not structs
+BACKGROUND = "background"  # the cache "whole", filled while batches are already served
 ARRAYS = ("safetensors", "npy")
 
 
@@ -59,6 +60,8 @@ class Made:
     def after(self, opened: ExitStack, cache: str) -> Any:
         """Pre-loaded by ``cache``."""
         table = opened.enter_context(closing(open_table(self.path, self.kind)))
+        if cache == BACKGROUND:
+            return optimize(table, background=True)
         return optimize(table, cache=cache, cache_dir=self.path.parent / "caches")
 
 

@@ -39,17 +39,18 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """One line a format and cache; those without figures last, with the reason."""
-    heading = f"{'format':<14}{'loaded by':<13}{'on disk':>10}{'written in':>11}{'sample':>10}{'samples/s':>11}{'data wait':>10}{'AU':>6}"
+    heading = f"{'format':<13}{'loaded by':<12}{'on disk':>10}{'written in':>11}{'sample':>10}{'samples/s':>11}"
+    heading += f"{'data wait':>10}{'AU':>6}"
     lines = [heading, "-" * len(heading)]
     for row in rows:
         if row.problem is None:
             wait = median(row.waits)
             lines.append(
-                f"{row.format:<14}{row.cache:<13}{size_text(row.nbytes):>10}{time_text(row.write_s):>11}"
+                f"{row.format:<13}{row.cache:<12}{size_text(row.nbytes):>10}{time_text(row.write_s):>11}"
                 f"{time_text(median(row.sample_ns) * 1e-9):>10}{three_digits(median(row.samples_per_s)):>11}"
                 f"{wait:>10.1%}{1 - wait:>6.2f}"
             )
-    return "\n".join(lines + [f"{row.format:<14}{row.cache:<13}{row.problem}" for row in rows if row.problem])
+    return "\n".join(lines + [f"{row.format:<13}{row.cache:<12}{row.problem}" for row in rows if row.problem])
 
 
 def _ratio(mine: Sequence[float], others: Sequence[float]) -> float:
