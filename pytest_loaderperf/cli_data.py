@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import settings
-from pytest_loaderperf.errors import DataError, LoaderPerfError
+from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _refused(error: DataError) -> int:
+def _refused(error: LoaderPerfError) -> int:
     print(f"loaderperf: {error}", file=sys.stderr)
     return USAGE
 
@@ -79,7 +79,7 @@ def _make(options: argparse.Namespace) -> int:
     try:
         made = workload(options.workload, **_given(options, "samples", "seed"))
         checked_target(options.output, options.format, force=options.force)
-    except DataError as error:
+    except LoaderPerfError as error:
         return _refused(error)
     progress = _progress()
     with progress:
@@ -101,14 +101,14 @@ def _check(options: argparse.Namespace) -> int:
     from pytest_loaderperf.report import check_lines
     from pytest_loaderperf.results import write_result
 
-    if options.json is not None and (problem := settings.not_a_file(options.json)):
-        raise LoaderPerfError(f"--json: {problem}")
     progress = _progress()
     try:
+        if options.json is not None and (problem := settings.not_a_file(options.json)):
+            raise LoaderPerfError(f"--json: {problem}")
         with progress:
             given = _given(options, "max_errors", "workers", "classes", "shape", "dtype")
             result = check(options.path, progress=progress.show, **given)
-    except DataError as error:
+    except LoaderPerfError as error:
         return _refused(error)
     print(*check_lines(result), sep="\n")
     if options.json is not None:

@@ -182,7 +182,7 @@ def unusable(array: Any, *, in_list: bool = False) -> np.ndarray:
     elif types.is_fixed_size_list(kind):
         # .values also has what lies before a slice
         items = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
-        bad = unusable(items, in_list=True).reshape(len(array), kind.list_size).any(1)
+        bad = np.any(unusable(items, in_list=True).reshape(len(array), kind.list_size), axis=1, keepdims=True)[:, 0]
     elif types.is_list(kind) or types.is_large_list(kind):
         offsets = array.offsets.to_numpy()
         items = array.values.slice(offsets[0], offsets[-1] - offsets[0])

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from pytest_loaderperf.data import check, workload
+from pytest_loaderperf.data.check_table import laid_out, rows_at_once, unusable
+from pytest_loaderperf.data.findings import Problem
+from pytest_loaderperf.errors import DataError
+from tests.data import stand_in
+
+UNUSABLE = "holds NaN, infinity or a null; expected finite numbers"
+
+
+@pytest.fixture(autouse=True)
+def formats(monkeypatch):
+    stand_in.put_in_place(monkeypatch)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**columns):
+        path = tmp_path / "t.parquet"
+        parquet.write_table(pa.table(columns), path)
+        return path
+
+    return write
+
+
+def places(result):
+    return [(problem.row, problem.field, problem.what) for problem in result.problems]
+
+
+@pytest.mark.parametrize("name", ["images", "tables", "tokens", "volumes", "imbalanced"])
+def test_a_workload_that_was_put_on_disk_has_no_problems(tmp_path, name):
+    data = workload(name, samples=50)
+    stand_in.write_table(data.batches(20), tmp_path / "t.parquet")
+    result = check(tmp_path / "t.parquet", classes=data.spec.classes or None)
+    assert result.problems == ()
+    assert (result.kind, result.checked, result.total, result.stopped_early) == ("parquet", 50, 50, False)
+
+
+def test_values_that_cannot_be_trained_on_are_named_by_row_and_field(write):
+    path = write(
+        x=pa.array([1.0, float("nan"), None, float("inf")]),
+        tokens=pa.array([[1], [], [2, None], [3]]),
+        text=pa.array(["a", "b", "c", None]),
+        label=pa.array([0, 3, -1, 1]),
+    )
+    result = check(path, classes=3)
+    assert places(result) == [
+        (1, "x", UNUSABLE),
+        (1, "label", "is 3; expected 0 to 2"),
+        (2, "x", "is null"),
+        (2, "tokens", UNUSABLE),
+        (2, "label", "is -1; expected 0 to 2"),
+        (3, "x", UNUSABLE),
+        (3, "text", "is null"),
+    ]
+    assert result.found == 7
+    assert not result.good
+
+
+def test_labels_are_let_be_where_no_classes_are_stated(write):
+    assert check(write(label=[5, -1])).good
+
+
+def test_a_stated_shape_and_dtype_hold_for_every_column_of_arrays(tmp_path):
+    stand_in.write_table(workload("images", samples=5).batches(), tmp_path / "t.parquet")
+    assert check(tmp_path / "t.parquet", shape=(100, 100), dtype="uint16").good
+    result = check(tmp_path / "t.parquet", shape=(100,), dtype="uint8")
+    assert places(result) == [
+        (None, "image", "has shape (100, 100); expected (100,)"),
+        (None, "image", "has dtype uint16; expected uint8"),
+    ]
+
+
+def test_a_stated_length_holds_for_every_list(write):
+    result = check(write(tokens=[[1, 2], [3], [4, 5]]), shape=(2,))
+    assert places(result) == [(1, "tokens", "has 1 items; expected 2")]
+
+
+def test_labels_that_are_no_whole_numbers_are_a_problem(write):
+    assert places(check(write(label=["a"]), classes=2)) == [(None, "label", "has type string; expected whole numbers")]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_after_max_errors_no_more_is_read(write, monkeypatch, workers):
+    monkeypatch.setattr("pytest_loaderperf.data.check_table._MOST_ROWS", 10)
+    path = write(label=[0] * 15 + [9] * 1000)
+    result = check(path, classes=2, max_errors=3, workers=workers)
+    assert (result.checked, result.total, result.stopped_early, result.found) == (20, 1015, True, 5)
+    assert [problem.row for problem in result.problems] == [15, 16, 17]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_table_that_fails_in_its_midst_is_a_problem_after_those_before(write, monkeypatch, workers):
+    monkeypatch.setattr("pytest_loaderperf.data.check_table._MOST_ROWS", 10)
+    monkeypatch.setattr(stand_in.ParquetTable, "fails_at", 30)
+    path = write(label=[0] * 25 + [9] * 1000)
+    result = check(path, classes=2, workers=workers, max_errors=0)
+    assert (result.checked, result.found, result.stopped_early) == (30, 6, False)
+    assert check(path, classes=2, workers=workers, max_errors=100).problems[-1] == Problem(
+        str(path), None, None, "cannot be read at row 30."
+    )
+
+
+@pytest.mark.parametrize(
+    "content, what", [(b"", "is empty (0 bytes)"), (b"PAR1hello", "cannot be read: "), (None, "cannot be read: ")]
+)
+def test_an_empty_foreign_or_truncated_file_is_a_problem(write, content, what):
+    path = write(x=list(range(1000)))
+    path.write_bytes(path.read_bytes()[:500] if content is None else content)
+    result = check(path)
+    assert (result.checked, result.found, result.problems[0].file) == (0, 1, str(path))
+    assert result.problems[0].what.startswith(what)
+
+
+def test_a_table_without_rows_is_a_problem(write):
+    assert places(check(write(x=pa.array([], pa.int64())))) == [(None, None, "has no rows")]
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ({"classes": 3}, "{path} has no column 'label' to hold classes; columns: x."),
+        ({"shape": (2,)}, "{path} has no column of arrays for a shape or dtype to hold of; columns: x."),
+        ({"max_errors": -1}, "max_errors must be a whole number from 0 up, but -1 came."),
+        ({"classes": 0}, "classes must be a whole number from 1 up, but 0 came."),
+        ({"shape": (0,)}, "shape must be a tuple of whole numbers from 1 up, but (0,) came."),
+        ({"workers": 0}, "max_workers must be a whole number from 1 up or None, but 0 came."),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(write, arguments, text):
+    path = write(x=[1])
+    with pytest.raises(Exception) as caught:
+        check(path, **arguments)
+    assert str(caught.value) == text.format(path=path)
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError) as caught:
+        check(tmp_path / "gone.parquet")
+    assert str(caught.value) == (
+        f"nothing lies at {tmp_path / 'gone.parquet'}. Give the path of a folder of images or of a table."
+    )
+
+
+def test_a_format_that_is_not_installed_is_refused_with_the_way_to_have_it(tmp_path):
+    (tmp_path / "t.absent").write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        check(tmp_path / "t.absent")
+    assert str(caught.value) == (
+        f"{tmp_path / 't.absent'} is of the format absent, which is not installed. Run: pip install no-such-package"
+    )
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "array, bad",
+    [
+        (pa.array([1, None, 3]), [0, 0, 0]),
+        (pa.array([1.0, NAN, None]), [0, 1, 0]),
+        (pa.array([1.0, NAN, 2.0]).slice(1), [1, 0]),
+        (pa.array(np.array([1, np.nan], np.float16)), [0, 1]),
+        (pa.array([[1.0], [], [2.0, NAN], [None], None]), [0, 0, 1, 1, 0]),
+        (pa.array([[1.0], [NAN], [2.0]]).slice(2), [0]),
+        (pa.array([[1.0, 2.0], [NAN, 1.0], [3.0, 4.0]], pa.list_(pa.float32(), 2)).slice(1), [1, 0]),
+        (pa.array([[[1.0, NAN]], [[2.0]]]), [1, 0]),
+        (pa.array([{"planes": [{"z": None, "pixels": [1.0]}]}, {"planes": [{"z": 1, "pixels": [NAN]}]}]), [0, 1]),
+        (pa.FixedShapeTensorArray.from_numpy_ndarray(np.array([[[1.0]], [[np.inf]]])), [0, 1]),
+        (pa.array(["a", None]), [0, 0]),
+    ],
+)
+def test_values_that_are_not_finite_are_found_at_any_depth(array, bad):
+    assert unusable(array).tolist() == [bool(value) for value in bad]
+
+
+@pytest.mark.parametrize(
+    "kind, shape, item",
+    [
+        (pa.int8(), (), pa.int8()),
+        (pa.list_(pa.int8()), (None,), pa.int8()),
+        (pa.list_(pa.list_(pa.int8(), 3), 2), (2, 3), pa.int8()),
+        (pa.fixed_shape_tensor(pa.int8(), (2, 3)), (2, 3), pa.int8()),
+        (pa.fixed_shape_tensor(pa.int8(), (2, 3), permutation=[1, 0]), (3, 2), pa.int8()),
+    ],
+)
+def test_the_shape_of_a_column_is_told_by_its_type(kind, shape, item):
+    assert laid_out(kind) == (shape, item)
+
+
+@pytest.mark.parametrize(
+    "kind, rows",
+    [
+        (pa.bool_(), 1 << 14),
+        (pa.fixed_shape_tensor(pa.float32(), (1024, 1024)), 1),
+        (pa.fixed_shape_tensor(pa.uint16(), (100, 100)), 419),
+        (pa.struct({"planes": pa.list_(pa.uint16())}), 127),
+    ],
+)
+def test_rows_are_read_some_megabytes_at_once(kind, rows):
+    assert rows_at_once(pa.schema({"x": kind})) == rows
