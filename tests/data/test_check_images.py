@@ -129,11 +129,9 @@ def test_a_stated_shape_and_dtype_beat_the_majority(tmp_path):
 @pytest.mark.parametrize("shape", [None, (8, 8)])
 @pytest.mark.parametrize("workers", [1, 4])
 def test_after_max_errors_no_more_is_begun(tmp_path, monkeypatch, workers, shape):
+    content = tiff(tmp_path / "000.tif").read_bytes()
     for index in range(100):
-        (tmp_path / f"{index:03}.tif").write_bytes(
-            b"" if index in (2, 4, 6, 8) else tiff(tmp_path / "x.tif").read_bytes()
-        )
-    (tmp_path / "x.tif").unlink()
+        (tmp_path / f"{index:03}.tif").write_bytes(b"" if index in (2, 4, 6, 8) else content)
     begun, inspected = [], check_images._inspected
     monkeypatch.setattr(check_images, "_inspected", lambda file, read: begun.append(file) or inspected(file, read))
     result = check(tmp_path, max_errors=3, workers=workers, shape=shape)
