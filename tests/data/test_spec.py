@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -184,3 +186,13 @@ def test_an_installation_without_specs_says_where_it_looked(tmp_path, monkeypatc
     assert str(caught.value) == (
         f"no workload specs found; looked in {tmp_path / 'a'}, {tmp_path / 'b'}. Reinstall pytest-loaderperf."
     )
+
+
+DOCUMENTED = re.findall(
+    r"```toml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8"), re.DOTALL
+)
+
+
+@pytest.mark.parametrize("text", DOCUMENTED)
+def test_a_documented_spec_is_a_spec(text):
+    assert spec_of("documented", tomllib.loads(text)).samples > 0
