@@ -8,7 +8,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test asv calibrate peers clean
+.PHONY: perf test asv calibrate peers tracks clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
@@ -33,6 +33,10 @@ calibrate: $(STAMP)
 # Minutes: every other loader beside ours, each in a process of its own, taking turns.
 peers: $(PEERS_STAMP)
 	$(PEERS)/bin/python -m suites.peers --plot docs/peers.svg
+
+# Minutes: every format on disk and every cache, before and after pre-load. Makes the data where they are missing.
+tracks: $(STAMP)
+	$(BIN)/python -m suites.tracks --plot .loaderperf/tracks.svg
 
 # torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes.
 $(STAMP): requirements/torch.txt requirements/dev.txt pyproject.toml

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,14 @@ def check(
     stated: Any = {"workers": workers, "classes": classes, "shape": shape, "dtype": dtype, "progress": progress}
     if kind is None:
         return check_images(path, findings, stop=stop, **stated)
-    formats: Any = import_module("pytest_loaderperf.data.formats")
-    if kind in formats.missing():
-        raise DataError(f"{path} is of the format {kind}, which is not installed. Run: {formats.missing()[kind]}")
+    from pytest_loaderperf.data.formats import missing, open_table
+
+    if kind in missing():
+        raise DataError(f"{path} is of the format {kind}, which is not installed. Run: {missing()[kind]}")
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise DataError("is empty (0 bytes)")
-        table = formats.open_table(path, kind)
+        table = open_table(path, kind)
     except (DataError, OSError) as error:
         unreadable = Problem(str(path), None, None, str(error).removeprefix(f"{path} "))
         return CheckResult(str(path), kind, 0, 0, 1, (unreadable,), stopped_early=False, shape=shape, dtype=dtype)
@@ -61,9 +61,10 @@ def _format_name(path: Path) -> str | None:
     """The name of the format of the table at ``path``; None: images. Raises DataError for a file of no known format."""
     if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         return None
-    formats: Any = import_module("pytest_loaderperf.data.formats")
+    from pytest_loaderperf.data.formats import format_of
+
     try:
-        name: str = formats.format_of(path).name
+        name = format_of(path).name
     except DataError:
         if path.is_dir():
             return None

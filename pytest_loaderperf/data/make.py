@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, workload_names
 from pytest_loaderperf.data.workload import Workload
@@ -31,16 +30,17 @@ def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
 
     Raises DataError for an unknown or missing format, and for a path where something lies, unless ``force``.
     """
-    formats: Any = import_module("pytest_loaderperf.data.formats")
-    if format_name is not None and format_name not in formats.FORMATS:
-        raise DataError(f"unknown format {format_name!r}. Known: {', '.join(formats.FORMATS)}.")
+    from pytest_loaderperf.data.formats import FORMATS, format_of, missing
+
+    if format_name is not None and format_name not in FORMATS:
+        raise DataError(f"unknown format {format_name!r}. Known: {', '.join(FORMATS)}.")
     if path.exists():
         if not force:
             raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
-        formats.format_of(path)  # a folder that holds no table is not replaced, whoever says so
-    name: str = format_name or formats.format_of(path).name
-    if name in formats.missing():
-        raise DataError(f"the format {name} is not installed. Run: {formats.missing()[name]}")
+        format_of(path)  # a folder that holds no table is not replaced, whoever says so
+    name = format_name or format_of(path).name
+    if name in missing():
+        raise DataError(f"the format {name} is not installed. Run: {missing()[name]}")
     return name
 
 
@@ -73,7 +73,8 @@ def make(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder of {path}: {error}. Give another path.") from error
-    write_table: Any = import_module("pytest_loaderperf.data.formats").write_table
+    from pytest_loaderperf.data.formats import write_table
+
     write_table(pa.RecordBatchReader.from_batches(reader.schema, counted()), path, name)
     return Made(path, name, len(workload), disk_nbytes(path))
 
@@ -124,6 +125,7 @@ class Known:
 
 def known_formats() -> list[Known]:
     """All on-disk formats."""
-    formats: Any = import_module("pytest_loaderperf.data.formats")
-    missing = formats.missing()
-    return [Known(name, one.suffix, missing.get(name)) for name, one in formats.FORMATS.items()]
+    from pytest_loaderperf.data.formats import FORMATS, missing
+
+    commands = missing()
+    return [Known(name, one.suffix, commands.get(name)) for name, one in FORMATS.items()]
