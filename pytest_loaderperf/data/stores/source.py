@@ -61,6 +61,8 @@ class Source:
 
     def take(self, indices: np.ndarray) -> pa.Table:
         """The rows at ``indices``, each from 0 up, in that order."""
+        if self.in_memory:
+            return self.table.select(self.names).take(indices)  # the other columns are not worth the copy
         return self.table.take(indices).select(self.names)
 
     def chunks(self, nbytes: int) -> Iterator[pa.Table]:
