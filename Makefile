@@ -39,11 +39,12 @@ tracks: $(STAMP)
 	$(BIN)/python -m suites.tracks --plot .loaderperf/tracks.svg
 
 # torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes.
-$(STAMP): requirements/torch.txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/ome-arrow.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 

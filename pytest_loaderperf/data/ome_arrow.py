@@ -1,6 +1,6 @@
 """OME-Arrow: images as Arrow structs, a list of planes each, written from and read as plain arrays.
 
-The struct is that of the package ``ome-arrow`` (WayScience/ome-arrow, ``src/ome_arrow/meta.py``).
+The struct is that of the package ``ome-arrow`` 0.1.0 (WayScience/ome-arrow, ``OME_ARROW_STRUCT``); older ones are read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AXES = "tczyx"  # of an image, and the order in which its planes lie
 PLANE_AXES = 3  # t, c, z: those that count planes
-VERSION = "0.1"  # of the struct, in the field that readers look at
+VERSION = "0.1.0"  # of the struct, in the field that readers look at
 MOST_ITEMS = 2**31 - 1  # that the 32-bit offsets of one Arrow array can tell apart
 
 
@@ -35,15 +35,22 @@ def ome_arrow_type() -> pa.StructType:
     physical: list[tuple[str, Any]] = [(f"physical_size_{axis}", f4) for axis in "xyz"]
     physical += [(f"physical_size_{axis}_unit", text) for axis in "xyz"]
     channels = ("channels", pa.list_(pa.struct([*channel, ("color_rgba", pa.uint32())])))
-    planes = pa.list_(pa.struct([("z", i4), ("t", i4), ("c", i2), ("pixels", pa.list_(pa.uint16()))]))
+    pixels = ("pixels", pa.list_(pa.uint16()))
+    planes = pa.list_(pa.struct([("z", i4), ("t", i4), ("c", i2), pixels]))
+    grid: list[tuple[str, Any]] = [("order", text), ("chunk_t", i4), ("chunk_c", i2)]
+    grid += [*((f"chunk_{axis}", i4) for axis in "zyx"), ("chunk_order", text)]
+    places = [("t", i4), ("c", i2), *((axis, i4) for axis in "zyx"), *((f"shape_{axis}", i4) for axis in "zyx")]
     return pa.struct(
         [
             ("type", text),
             ("version", text),
             ("id", text),
             ("name", text),
+            ("image_type", text),
             ("acquisition_datetime", pa.timestamp("us")),
             ("pixels_meta", pa.struct([("dimension_order", text), ("type", text), *sizes, *physical, channels])),
+            ("chunk_grid", pa.struct(grid)),
+            ("chunks", pa.list_(pa.struct([*places, pixels]))),
             ("planes", planes),
             ("masks", pa.null()),
         ]
@@ -84,8 +91,11 @@ def ome_arrow_array(images: np.ndarray) -> pa.StructArray:
         pa.repeat(VERSION, n),
         number,
         number,
+        pa.repeat("image", n),
         pa.nulls(n, pa.timestamp("us")),
         _meta(size, n),
+        pa.nulls(n, ome_arrow_type().field("chunk_grid").type),
+        pa.nulls(n, ome_arrow_type().field("chunks").type),
         pa.ListArray.from_arrays(_steps(n, planes), pa.StructArray.from_arrays(plane_fields, fields=list(plane_type))),
         pa.nulls(n),
     ]

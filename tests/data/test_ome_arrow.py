@@ -67,7 +67,8 @@ class TestWriting:
     def test_the_fields_and_their_types(self):
         kind = ome_arrow_type()
         assert [field.name for field in kind] == [
-            *("type", "version", "id", "name", "acquisition_datetime", "pixels_meta", "planes", "masks")
+            *("type", "version", "id", "name", "image_type", "acquisition_datetime"),
+            *("pixels_meta", "chunk_grid", "chunks", "planes", "masks"),
         ]
         assert str(kind.field("planes").type) == (
             "list<item: struct<z: int32, t: int32, c: int16, pixels: list<item: uint16>>>"
