@@ -42,7 +42,7 @@ class Slow:
         return torch.tensor(index)
 
 ARRAY = np.zeros((5000, 256))
-faulthandler.dump_traceback_later(5, exit=True)
+faulthandler.dump_traceback_later(30, exit=True)  # a hang is for ever; a busy machine may take seconds
 """
 SCRIPTS = {
     "the interpreter exits after half an epoch of arrays": """
@@ -157,7 +157,7 @@ held = iter(arrays)
 next(held), next(iter(loader))
 child = os.fork()
 if child == 0:
-    signal.alarm(4)
+    signal.alarm(25)
     assert len(list(loader)) == 5
     assert len(list(arrays)) == 625
     os._exit(0)
@@ -170,7 +170,7 @@ held = iter(loader)
 next(held)
 child = os.fork()
 if child == 0:
-    signal.alarm(4)
+    signal.alarm(25)
     assert len(list(loader)) == 5
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -181,7 +181,7 @@ it = iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"))
 next(it)
 child = os.fork()
 if child == 0:
-    signal.alarm(3)
+    signal.alarm(25)
     it.close()
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
