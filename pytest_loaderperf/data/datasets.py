@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pytest_loaderperf.data.synthetic import Ragged
+from pytest_loaderperf.data.ragged import Ragged
 
 T = TypeVar("T")
 Pair = tuple[torch.Tensor, torch.Tensor]

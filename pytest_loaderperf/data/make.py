@@ -30,10 +30,10 @@ def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
 
     Raises DataError for an unknown or missing format, and for a path where something lies, unless ``force``.
     """
-    from pytest_loaderperf.data.formats import FORMATS, format_of, missing
+    from pytest_loaderperf.data.formats import format_of, missing, named
 
-    if format_name is not None and format_name not in FORMATS:
-        raise DataError(f"unknown format {format_name!r}. Known: {', '.join(FORMATS)}.")
+    if format_name is not None:
+        named(format_name)
     if path.exists():
         if not force:
             raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +99,19 @@ class Ragged:
 
     @property
     def nbytes(self) -> int:
-        return self.values.nbytes + self.offsets.nbytes + self.shapes.nbytes
+        """Bytes of the values alone."""
+        return self.values.nbytes
 
-    def sample(self, index: int) -> np.ndarray:
-        """A view of one sample."""
+    def __getitem__(self, index: int) -> np.ndarray:
+        """A view of one sample. Raises IndexError where there is none."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} rows.")
+        index %= len(self)
         start, stop = self.offsets[index : index + 2]
         return self.values[start:stop].reshape(self.shapes[index])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
 
     def take(self, indices: np.ndarray) -> list[np.ndarray]:
         """Copies of the samples at ``indices``, each from 0 up, one after the other in one fresh buffer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -11,35 +10,12 @@ import numpy as np
 
 from pytest_loaderperf.data.draws import Draws
 from pytest_loaderperf.data.kinds import LABEL
+from pytest_loaderperf.data.ragged import Ragged, offsets_of
 from pytest_loaderperf.data.spec import WorkloadSpec
 
 _LABEL_KEY = 1 << 16  # of the labels' draws; other fields have their positions
 _LENGTH_KEY = _LABEL_KEY + 1
 LABEL_DTYPE = np.dtype(np.int64)  # what torch's losses take
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ragged:
-    """Rows of different lengths: row ``i`` is ``values[offsets[i]:offsets[i + 1]]``; ``offsets`` are int64."""
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} rows.")
-        start = index % len(self)
-        return self.values[self.offsets[start] : self.offsets[start + 1]]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[i] for i in range(len(self)))
-
-    @property
-    def nbytes(self) -> int:
-        return self.values.nbytes
 
 
 class WorkloadField(Protocol):
@@ -123,7 +99,8 @@ class Tokens:
         counts, most = self.counts(start, stop), self.lengths[1]
         drawn = self.draws.below(self.vocabulary, start * most, stop * most).reshape(-1, most)
         kept = drawn[np.arange(most) < counts[:, None]]
-        return Ragged(kept.astype(self.dtype, copy=False), np.concatenate([[0], np.cumsum(counts)]))
+        shapes = counts[:, None]
+        return Ragged(kept.astype(self.dtype, copy=False), offsets_of(shapes), shapes)
 
 
 def synthetic_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:

@@ -13,8 +13,9 @@ import numpy as np
 from pytest_loaderperf.data.columns import BatchDataset, RowDataset
 from pytest_loaderperf.data.datasets import ArrayDataset, BatchedArrayDataset, RaggedDataset
 from pytest_loaderperf.data.pictures import picture_fields
+from pytest_loaderperf.data.ragged import Ragged
 from pytest_loaderperf.data.spec import WorkloadSpec, load_spec, spec_of
-from pytest_loaderperf.data.synthetic import LABEL_DTYPE, Ragged, Tokens, WorkloadField, synthetic_fields
+from pytest_loaderperf.data.synthetic import LABEL_DTYPE, Tokens, WorkloadField, synthetic_fields
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:

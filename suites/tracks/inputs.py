@@ -17,6 +17,7 @@ import torch
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.data.arrow_columns import arrays_of
 from pytest_loaderperf.data.formats import FORMATS, open_table, write_table
+from pytest_loaderperf.data.make import disk_nbytes
 from pytest_loaderperf.data.ome_arrow import ome_arrow_array
 from pytest_loaderperf.errors import DataError
 from suites.tracks.before import PerFile, PerSample, pixels_of
@@ -83,12 +84,7 @@ def _made(kind: str, arrays: Mapping[str, np.ndarray], folder: Path) -> Made:
         began_s = time.perf_counter()
         write_table(table, path, kind)
         note.write_text(json.dumps({"seconds": time.perf_counter() - began_s}))
-    return Made(kind, path, _nbytes(path), json.loads(note.read_text())["seconds"])
-
-
-def _nbytes(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return Made(kind, path, disk_nbytes(path), json.loads(note.read_text())["seconds"])
 
 
 def preload_seconds(arrays: Mapping[str, np.ndarray], rounds: int) -> dict[str, list[float]]:

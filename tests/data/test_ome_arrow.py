@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pytest_loaderperf.data import ome_arrow
 from pytest_loaderperf.data.arrow_columns import arrays_of
 from pytest_loaderperf.data.ome_arrow import images_of, is_ome_arrow, ome_arrow_array, ome_arrow_type
-from pytest_loaderperf.data.ragged import Ragged
 from pytest_loaderperf.errors import DataError
 
 SHAPES = [(4, 5, 6), (1, 1, 1), (3, 2, 3, 4, 5, 6), (3, 1, 2, 1, 5, 6), (2, 1, 1, 1, 5, 6), (2, 2, 1, 3, 1, 4)]
@@ -268,7 +267,7 @@ class TestSeveralSizes:
         kept = [axis for axis in range(5) if axis > 2 or any(shape[axis] != 1 for shape in shapes)]
         assert len(read) == len(sources)
         for i, source in enumerate(sources):
-            sample = read.sample(i) if isinstance(read, Ragged) else read[i]
+            sample = read[i]
             assert np.array_equal(sample, source.reshape([shapes[i][axis] for axis in kept]))
 
     def test_their_pixels_are_not_copied(self):

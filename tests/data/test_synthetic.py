@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.data import workload
-from pytest_loaderperf.data.synthetic import Ragged
+from pytest_loaderperf.data.ragged import Ragged
 
 SPECS = {
     "float arrays": {"factory": "arrays", "shape": [3]},
@@ -106,7 +106,7 @@ def test_a_token_row_has_a_length_and_ids_within_the_limits():
 
 @pytest.mark.parametrize("index", [3, -4])
 def test_a_ragged_row_that_is_not_there_is_an_index_error(index):
-    rows = Ragged(np.arange(4), np.array([0, 1, 1, 4]))
+    rows = Ragged(np.arange(4), np.array([0, 1, 1, 4]), np.array([[1], [0], [3]]))
     assert [row.tolist() for row in rows] == [[0], [], [1, 2, 3]]
     with pytest.raises(IndexError, match=f"index {index} is out of range for 3 rows"):
         rows[index]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.data import load_spec, workload, workload_names
-from pytest_loaderperf.data.synthetic import Ragged
+from pytest_loaderperf.data.ragged import Ragged
 from pytest_loaderperf.data.workload import Workload
 from pytest_loaderperf.errors import DataError
 

@@ -20,7 +20,7 @@ from pytest_loaderperf.data.formats.tiff import Tiff
 from pytest_loaderperf.data.formats.vortex import Vortex
 from pytest_loaderperf.errors import DataError
 
-__all__ = ["FORMATS", "Format", "Table", "format_of", "installed", "missing", "open_table", "write_table"]
+__all__ = ["FORMATS", "Format", "Table", "format_of", "missing", "named", "open_table", "write_table"]
 
 FORMATS: dict[str, Format] = {
     one.name: one
@@ -38,11 +38,6 @@ FORMATS: dict[str, Format] = {
 }
 _OTHER_SUFFIXES = {".feather": "arrow", ".ipc": "arrow", ".pq": "parquet"}
 _CONTENTS = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".zarr": "ome_zarr"}  # of a folder, by suffix
-
-
-def installed() -> dict[str, Format]:
-    """The formats whose library is installed, by name."""
-    return {name: one for name, one in FORMATS.items() if _is_installed(one.package)}
 
 
 def missing() -> dict[str, str]:
@@ -91,7 +86,7 @@ def open_table(path: str | os.PathLike[str], format: str | None = None) -> Table
     Raises DataError where nothing that the format can read lies there, or its library is not installed.
     """
     path = Path(path)
-    return (format_of(path) if format is None else _named(format)).open(path)
+    return (format_of(path) if format is None else named(format)).open(path)
 
 
 def write_table(
@@ -106,7 +101,7 @@ def write_table(
     Raises DataError where the format cannot hold the source, its library is not installed, or the disk refuses.
     """
     path = Path(path)
-    chosen = format_of(path) if format is None else _named(format)
+    chosen = format_of(path) if format is None else named(format)
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
         came = type(source).__name__
         raise DataError(
@@ -120,7 +115,8 @@ def write_table(
     chosen.write(source.to_reader() if isinstance(source, pa.Table) else source, path)
 
 
-def _named(name: str) -> Format:
+def named(name: str) -> Format:
+    """The format called ``name``. Raises DataError that tells all names."""
     if name not in FORMATS:
         raise DataError(f"unknown format {name!r}. Known: {', '.join(FORMATS)}.")
     return FORMATS[name]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.arrow_lists import is_number
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.tensors import as_rows
 from pytest_loaderperf.errors import DataError
@@ -29,8 +30,7 @@ def layout_of(kind: pa.DataType) -> Layout | None:
     if pa.types.is_fixed_size_list(kind):
         inner = layout_of(kind.value_type)
         return inner and Layout((kind.list_size, *inner.shape), inner.dtype)
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return Layout((), np.dtype(kind.to_pandas_dtype())) if number else None
+    return Layout((), np.dtype(kind.to_pandas_dtype())) if is_number(kind) else None
 
 
 def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from pytest_loaderperf.data.formats.table import said
 from pytest_loaderperf.errors import DataError
 
+if os.name != "nt":
+    import fcntl
+
 MARKS = ("_schema.arrow", "_versions")  # of the folders that we or Lance wrote; no other folder is ever replaced
+_ALIVE = ".writing"  # in the folder of a writer, who holds its lock
 _SYNCS = 8  # at once: a file system writes its journal once for all of them
 
 
 @contextmanager
-def complete_or_absent(path: Path) -> Iterator[Path]:
+def complete_or_absent(
+    path: Path, advice: str = "free some disk space, give another path, or mend the source of the rows"
+) -> Iterator[Path]:
     """A path to write a file or a folder to, that takes the place of ``path`` once all of it is on the disk.
 
-    Raises DataError where that fails; then nothing is left of it, and what lay at ``path`` lies there still.
+    What an earlier writer of ``path`` left that was killed is removed. ``advice``: what to do where the disk refuses.
+    Raises DataError where ``path`` cannot be written; then nothing is left of it, and what lay there lies there still.
     """
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in MARKS):
         raise DataError(f"{path} is a folder that was not written here, and is not replaced. Give another path.")
     try:
         # A folder of the writer's own, because libraries put journals and locks beside what they write.
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder, lock = _folder_beside(path)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {said(error)}. Give a folder that you may write to.") from error
     try:
@@ -42,11 +52,34 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise DataError(
-            f"{path} cannot be written: {said(error)}. What lay there before is unchanged; "
-            "free some disk space, give another path, or mend the source of the rows."
+            f"{path} cannot be written: {said(error)}. What lay there before is unchanged; {advice}."
         ) from error
     finally:
+        lock.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder_beside(path: Path) -> tuple[Path, IO[str]]:
+    """A new folder, and the lock that tells other processes, until it is closed, that its writer lives."""
+    for mark in path.parent.glob(f".{glob.escape(path.name)}.*/{_ALIVE}"):
+        with suppress(OSError), mark.open("r+") as lock:  # it is being written, or has just been removed
+            _take(lock)
+            shutil.rmtree(mark.parent, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        lock = (folder / _ALIVE).open("x")
+        with suppress(OSError):  # a file system without locks: nobody else gets it either
+            _take(lock)
+        if folder.exists():  # else another process came between
+            return folder, lock
+        lock.close()
+
+
+def _take(lock: IO[str]) -> None:
+    """Raises OSError where another process holds it."""
+    if os.name == "nt":
+        raise OSError(errno.ENOLCK, "files are not locked on Windows")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _swap(new: Path, path: Path, replaced: Path) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +25,6 @@ from pytest_loaderperf.data.stores.store import Store, Taken
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pyarrow as pa
 
 _log = logging.getLogger("pytest_loaderperf")
@@ -68,6 +64,8 @@ def mapped(source: Source, cache_dir: Path | None) -> MappedStore:
 
     Raises DataError where the file cannot be written; one that was there stays as it was.
     """
+    from pytest_loaderperf.data.formats.writing import complete_or_absent
+
     folder = cache_dir or default_folder()
     path = folder / f"{LAYOUT.decode()}-{source.identity()}.arrow"
     if path.exists():
@@ -75,8 +73,13 @@ def mapped(source: Source, cache_dir: Path | None) -> MappedStore:
             return MappedStore(path)
         except DamagedCacheError as error:
             _log.warning("%s It is written anew.", error)
-    with _written(path) as file:
-        _write(source, file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the cache folder {folder} cannot be made: {error}. Give another cache_dir.") from error
+    advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
+    with complete_or_absent(path, advice) as new:
+        _write(source, new)
     return MappedStore(path)
 
 
@@ -85,30 +88,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loaderperf"
 
 
-@contextmanager
-def _written(path: Path) -> Iterator[Any]:
-    """A new file, which takes the place of ``path`` once it is whole and on the disk."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"the cache {path} cannot be written ({error.strerror or error}). "
-            'Free some space, or give another cache_dir, or cache="lru", which needs no disk.'
-        ) from error
-    finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):  # it has taken its place
-                temporary.unlink()
-
-
-def _write(source: Source, file: Any) -> None:
+def _write(source: Source, file: Path) -> None:
     import pyarrow as pa
 
     flats = source.first

@@ -164,10 +164,11 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_as_it_was(store, folde
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, was)
-    assert str(caught.value).startswith(f"the cache {folder}{os.sep}loaderperf-cache-1-")
+    assert str(caught.value).startswith(f"{folder}{os.sep}loaderperf-cache-1-")
+    assert "cannot be written: " in str(caught.value)
     assert str(caught.value).endswith(
-        " cannot be written (File too large). "
-        'Free some space, or give another cache_dir, or cache="lru", which needs no disk.'
+        "File too large. What lay there before is unchanged; "
+        'free some space, or give another cache_dir, or cache="lru", which needs no disk.'
     )
     assert files(folder) == [old.path.name]
     assert old.path.read_bytes() == old_bytes

@@ -1,0 +1,60 @@
+"""What writers leave that are killed, and that live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+
+WRITER = """
+import sys
+from pathlib import Path
+from pytest_loaderperf.data.formats.writing import complete_or_absent
+with complete_or_absent(Path(sys.argv[1])) as new:
+    new.write_text("half")
+    print("begun", flush=True)
+    sys.stdin.read()
+    new.write_text("whole")
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Another process in the middle of writing rows[1].npy."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "rows[1].npy")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        yield process
+        process.kill()
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def write(folder):
+    with complete_or_absent(folder / "rows[1].npy") as new:
+        new.write_text("mine")
+
+
+def test_what_a_killed_writer_left_goes_when_the_path_is_written_again(writer, tmp_path):
+    (tmp_path / "rows[1].npy").write_text("old")
+    writer.kill()
+    writer.wait()
+    assert len(names(tmp_path)) == 2
+    assert (tmp_path / "rows[1].npy").read_text() == "old"
+    write(tmp_path)
+    assert names(tmp_path) == ["rows[1].npy"]
+    assert (tmp_path / "rows[1].npy").read_text() == "mine"
+
+
+def test_a_writer_that_lives_is_left_alone(writer, tmp_path):
+    write(tmp_path)
+    assert (tmp_path / "rows[1].npy").read_text() == "mine"
+    writer.communicate("")
+    assert writer.returncode == 0
+    assert (tmp_path / "rows[1].npy").read_text() == "whole"
+    assert names(tmp_path) == ["rows[1].npy"]
