@@ -61,33 +61,34 @@ class Settling:
             outcome, took_s = self._measure(keys, [add_fresh, add], self._left_s(spent_s), repeated)
             test = test if outcome is Outcome.FAIL else fresh
             spent_s += took_s
-        near = outcome
+        near, mde = outcome, None
         if outcome is not Outcome.INCONCLUSIVE and in_slices:
-            outcome, took_s = self._farther_on(keys, outcome, self._left_s(spent_s))
+            outcome, took_s, mde = self._farther_on(keys, outcome, self._left_s(spent_s))
             spent_s += took_s
         seconds = [seen.seconds for seen in self.rounds.done if all(key in seen.records for key in keys)]
         left_s = max(0.0, self.budget_seconds - spent_s)
         ruling = test.ruling(self.alpha, round(test.n * (1 + left_s / sum(seconds))))
         if outcome is near:
             return Settled(replace(ruling, outcome=outcome), spent_s)
-        return Settled(replace(ruling, outcome=outcome, mde=None), spent_s, unconfirmed=near)
+        return Settled(replace(ruling, outcome=outcome, mde=mde), spent_s, unconfirmed=near)
 
     def _left_s(self, spent_s: float) -> float:
         """Seconds to confirm in: what is left of the budget, and at least as long as it took so far."""
         return max(self.budget_seconds - spent_s, spent_s)
 
-    def _farther_on(self, keys: list[Key], wanted: Outcome, most_s: float) -> tuple[Outcome, float]:
+    def _farther_on(self, keys: list[Key], wanted: Outcome, most_s: float) -> tuple[Outcome, float, float | None]:
         """``wanted`` if the sums of rounds farther into an epoch point there, too; INCONCLUSIVE if not in time.
 
-        What is slow there, or now and then, is in no short round.
+        Then the seconds spent, and the MDE there. What is slow there, or now and then, is in no short round.
         """
         test, add = test_of(self.left, self.right, at_least=self.at_least)
         assert isinstance(test, RatioTest)
 
         def confirmed() -> Outcome:
-            return wanted if test.by_sums(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
+            return wanted if test.sums.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
 
-        return self._measure(keys, [add], most_s, confirmed, longer=_WALK_ROUNDS)
+        outcome, spent_s = self._measure(keys, [add], most_s, confirmed, longer=_WALK_ROUNDS)
+        return outcome, spent_s, test.sums.ruling(AGREE_ALPHA, test.n).mde
 
     def _measure(
         self,

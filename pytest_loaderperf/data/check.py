@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES, check_images
 from pytest_loaderperf.data.check_table import check_table
-from pytest_loaderperf.data.findings import MAX_ERRORS, CheckResult, Findings, Problem
+from pytest_loaderperf.data.findings import MAX_ERRORS, CheckResult, Expected, Findings, Problem
 from pytest_loaderperf.data.kinds import is_count
 from pytest_loaderperf.errors import DataError
 
@@ -28,9 +27,9 @@ def check(
 
     Looks for what cannot be read, NaN and infinity, nulls, shapes and dtypes that differ from the stated ones (of
     images: or from those that most of the first 25 have), and labels outside of 0 to below ``classes`` (of images: the
-    folders they are in). Begins nothing
-    more once ``max_errors`` problems are met, and keeps as many; 0 goes on to the end, and keeps the first 10. The same
-    arguments give the same result with any number of workers. ``progress`` is told in words how far it is.
+    folders they are in). Begins nothing more once ``max_errors`` problems are met, and keeps as many; 0 goes on to the
+    end, and keeps the first 10. The same arguments give the same result with any number of workers. ``progress`` is
+    told in words how far it is.
 
     Raises DataError where there is nothing to check, a library for it is not installed, or an argument does not fit.
     """
@@ -38,10 +37,10 @@ def check(
     _check_arguments(max_errors, classes, shape)
     if not path.exists():
         raise DataError(f"nothing lies at {path}. Give the path of a folder of images or of a table.")
-    findings, stop, kind = Findings(max_errors or MAX_ERRORS), max_errors > 0, _format_name(path)
-    stated: Any = {"workers": workers, "classes": classes, "shape": shape, "dtype": dtype, "progress": progress}
+    findings, kind = Findings(max_errors or MAX_ERRORS), _format_name(path)
+    expected = Expected(shape, dtype, classes, workers, max_errors > 0, progress)
     if kind is None:
-        return check_images(path, findings, stop=stop, **stated)
+        return check_images(path, findings, expected)
     from pytest_loaderperf.data.formats import missing, open_table
 
     if kind in missing():
@@ -54,7 +53,7 @@ def check(
         unreadable = Problem(str(path), None, None, str(error).removeprefix(f"{path} "))
         return CheckResult(str(path), kind, 0, 0, 1, (unreadable,), stopped_early=False, shape=shape, dtype=dtype)
     with closing(table):
-        return check_table(table, kind, findings, stop=stop, **stated)
+        return check_table(table, kind, findings, expected)
 
 
 def _format_name(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pytest_loaderperf.data.findings import CheckResult, Findings, Problem, in_order
+from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.data.pictures import TIFF_SUFFIXES
 from pytest_loaderperf.errors import DataError
@@ -54,17 +54,7 @@ def image_files(path: Path) -> list[Path]:
     return sorted(files)
 
 
-def check_images(
-    path: Path,
-    findings: Findings,
-    *,
-    stop: bool,
-    workers: int | None,
-    classes: int | None,
-    shape: tuple[int, ...] | None,
-    dtype: str | None,
-    progress: Callable[[str], object],
-) -> CheckResult:
+def check_images(path: Path, findings: Findings, expected: Expected) -> CheckResult:
     """Read every image of a folder, or one alone.
 
     What ``shape`` and ``dtype`` leave open, the majority of the first 25 decides. Raises DataError as ``image_files``
@@ -72,23 +62,23 @@ def check_images(
     """
     files = image_files(path)
     read = {suffix: _reader(suffix) for suffix in {file.suffix.lower() for file in files}}
-    if classes is not None:
-        findings.add(_label_problems(path, files, classes))
-    checked = 0
+    if expected.classes is not None:
+        findings.add(_label_problems(path, files, expected.classes))
+    shape, dtype, checked = expected.shape, expected.dtype, 0
 
     def inspect(file: Path) -> Image:
         return _inspected(file, read[file.suffix.lower()])
 
-    with closing(in_order(files, inspect, workers)) as images:
-        sampled = [] if shape and dtype else _sampled(images, findings.most if stop else _SAMPLED)
+    with closing(in_order(files, inspect, expected.workers)) as images:
+        sampled = [] if shape and dtype else _sampled(images, findings.most if expected.stop else _SAMPLED)
         whole = [image for image in sampled if not image.wrong]
         shape = shape or _commonest([image.shape for image in whole])
         dtype = dtype or _commonest([image.dtype for image in whole])
         inspected = chain(sampled, images)
-        while not (stop and findings.full) and (image := next(inspected, None)) is not None:
+        while not (expected.stop and findings.full) and (image := next(inspected, None)) is not None:
             checked += 1
             findings.add(_problems(image, shape, dtype))
-            progress(f"{checked:,} of {len(files):,} images checked")
+            expected.progress(f"{checked:,} of {len(files):,} images checked")
     return CheckResult(
         path=str(path),
         kind="images",

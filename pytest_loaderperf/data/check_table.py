@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.findings import CheckResult, Findings, Problem, in_order
+from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.errors import DataError
 
@@ -27,23 +27,13 @@ _GUESSED_NBYTES = 1 << 16  # of a value of no fixed width, such as a struct that
 Shape = tuple[int | None, ...]  # None: rows differ along this axis
 
 
-def check_table(
-    table: Table,
-    kind: str,
-    findings: Findings,
-    *,
-    stop: bool,
-    workers: int | None,
-    classes: int | None,
-    shape: tuple[int, ...] | None,
-    dtype: str | None,
-    progress: Callable[[str], object],
-) -> CheckResult:
+def check_table(table: Table, kind: str, findings: Findings, expected: Expected) -> CheckResult:
     """Stream all rows of ``table``. ``shape`` and ``dtype``, where given, are those of every column of arrays.
 
     Raises DataError where ``classes`` are given and there is no column ``label``, or a shape or dtype and no array.
     """
     total, checked, file = len(table), 0, str(table.path)
+    classes, shape, dtype = expected.classes, expected.shape, expected.dtype
     findings.add(_schema_problems(table.schema, file, classes, shape, dtype))
     if not total:
         findings.add([Problem(file, None, None, "has no rows")])
@@ -61,11 +51,13 @@ def check_table(
         return len(batch), problems, sum(len(rows) for rows, _, _ in wrong)
 
     try:
-        with closing(in_order(_numbered(table.stream(rows_at_once(table.schema))), inspect, workers)) as batches:
-            while not (stop and findings.full) and (inspected := next(batches, None)) is not None:
+        with closing(
+            in_order(_numbered(table.stream(rows_at_once(table.schema))), inspect, expected.workers)
+        ) as batches:
+            while not (expected.stop and findings.full) and (inspected := next(batches, None)) is not None:
                 checked += inspected[0]
                 findings.add(*inspected[1:])
-                progress(f"{checked:,} of {total:,} rows checked")
+                expected.progress(f"{checked:,} of {total:,} rows checked")
     except (DataError, OSError) as error:
         findings.add([Problem(file, None, None, str(error).removeprefix(f"{file} "))])
     return CheckResult(
@@ -75,7 +67,7 @@ def check_table(
         checked=checked,
         found=findings.found,
         problems=tuple(findings.problems),
-        stopped_early=stop and findings.full and checked < total,
+        stopped_early=expected.stop and findings.full and checked < total,
         shape=shape,
         dtype=dtype,
     )

@@ -17,6 +17,18 @@ _AHEAD = 2  # items per thread that are begun before an earlier one is done: eno
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What to look for, and how: `check` says what each of these means."""
+
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    classes: int | None
+    workers: int | None
+    stop: bool
+    progress: Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """``what`` is wrong, in which file, and where it is known in which row (from 0) and which field."""
 

@@ -23,30 +23,26 @@ class RatioTest:
 
     needed: float
     at_least: bool
-    _sums: SignTest = field(init=False)
+    sums: SignTest = field(init=False)
     _slices: SignTest = field(init=False)
     _sliced: bool = False
 
     def __post_init__(self) -> None:
-        self._sums = SignTest(self.needed, self.at_least)
+        self.sums = SignTest(self.needed, self.at_least)
         self._slices = SignTest(self.needed, self.at_least)
 
     @property
     def n(self) -> int:
-        return self._sums.n
+        return self.sums.n
 
     def add(self, of_sums: float, of_slices: float | None = None) -> None:
         """Add one round; ``of_slices`` is None where it was measured in one piece."""
-        self._sums.add(of_sums)
+        self.sums.add(of_sums)
         self._slices.add(of_sums if of_slices is None else of_slices)
         self._sliced = self._sliced or of_slices is not None
 
     def outcome(self, alpha: float) -> Outcome:
         return self._settled(alpha)[0]
-
-    def by_sums(self, alpha: float) -> Outcome:
-        """What the sums alone settle at ``alpha``."""
-        return self._sums.outcome(alpha)
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         outcome, test, share = self._settled(alpha)
@@ -55,9 +51,9 @@ class RatioTest:
     def _settled(self, alpha: float) -> tuple[Outcome, SignTest, float]:
         """The outcome, by which test, and that one's share of alpha."""
         if not self._sliced:
-            return self._sums.outcome(alpha), self._sums, alpha
-        by_sums, by_slices = self._sums.outcome(alpha / 2), self._slices.outcome(alpha / 2)
-        test = self._slices if self._sums.leaning is self._slices.leaning else self._sums
-        if by_sums is Outcome.INCONCLUSIVE and by_slices is self._sums.outcome(AGREE_ALPHA):
+            return self.sums.outcome(alpha), self.sums, alpha
+        by_sums, by_slices = self.sums.outcome(alpha / 2), self._slices.outcome(alpha / 2)
+        test = self._slices if self.sums.leaning is self._slices.leaning else self.sums
+        if by_sums is Outcome.INCONCLUSIVE and by_slices is self.sums.outcome(AGREE_ALPHA):
             return by_slices, test, alpha / 2
         return by_sums, test, alpha / 2

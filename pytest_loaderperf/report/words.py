@@ -44,9 +44,8 @@ def _evidence(verdict: Verdict) -> list[str]:
     if ruling.exact:
         return [f"  evidence  {seen}, exact"]
     lines = [f"  evidence  {seen} in {time_text(verdict.seconds)}, false-alarm share {verdict.alpha:.2g}"]
-    if verdict.unconfirmed is not None:
-        return [*lines, f"  power     {verdict.unconfirmed} by the first batches, but not farther into the epoch"]
-    if ruling.mde is None:
-        return [*lines, "  power     too few to have caught anything"]
     beyond = " of batches beyond the limit" if verdict.counted == "batches" else ""
-    return [*lines, f"  power     would have caught {ruling.mde:.1%}{beyond}"]
+    power = "too few to have caught anything" if ruling.mde is None else f"would have caught {ruling.mde:.1%}{beyond}"
+    if verdict.unconfirmed is not None:
+        power = f"{verdict.unconfirmed} by the first batches, but not farther into the epoch ({power} there)"
+    return [*lines, f"  power     {power}"]

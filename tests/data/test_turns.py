@@ -39,5 +39,11 @@ def test_a_copy_is_free_even_of_one_that_is_taken():
     turns = Turns()
     with turns:
         copy = pickle.loads(pickle.dumps(turns))  # noqa: S301 made here
-        with copy:
-            pass
+        entered = threading.Event()
+
+        def enter():
+            with copy:
+                entered.set()
+
+        threading.Thread(target=enter, daemon=True).start()
+        assert entered.wait(PATIENCE_S)
