@@ -19,17 +19,21 @@ Rows = Sequence[Row]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``value`` against ``needed``, which is the least it may be, or the most if ``at_most``. No value: ``why``."""
+    """``value`` against ``needed``, which is the least it may be, or the most if ``at_most``. No value: ``why``.
+
+    Where it is not ``sure``, the value may be noise, and nothing is missed.
+    """
 
     text: str
     needed: float
     value: float | None
     at_most: bool = False
     why: str = ""
+    sure: bool = True
 
     @property
     def missed(self) -> bool:
-        if self.value is None:
+        if self.value is None or not self.sure:
             return False
         return self.value > self.needed if self.at_most else self.value < self.needed
 
@@ -37,7 +41,7 @@ class Figure:
         sign = "<=" if self.at_most else ">="
         if self.value is None:
             return f"not measured  {self.text} {sign} {self.needed:g}: {self.why}"
-        verdict = "MISSED" if self.missed else "met"
+        verdict = "MISSED" if self.missed else "met" if self.sure else "open"
         return f"{verdict:12}  {self.text} {sign} {self.needed:g}: {self.value:.3g}"
 
 

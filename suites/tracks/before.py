@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from pytest_loaderperf.data.ome_arrow import AXES
+
 
 class PerSample:
     """Rows of an Arrow table, each made by ``as_py``: the OME-Arrow struct as a dict that holds lists of pixels."""
@@ -24,10 +26,9 @@ class PerSample:
 
 
 def pixels_of(image: dict[str, Any]) -> np.ndarray:
-    """The pixels of one OME-Arrow image as (y, x), from Python's own objects."""
-    sizes = image["pixels_meta"]
-    pixels = np.array(image["planes"][0]["pixels"], np.uint16)
-    return pixels.reshape(sizes["size_y"], sizes["size_x"])
+    """The pixels of one OME-Arrow image without axes of length one, from Python's own objects."""
+    sizes = [image["pixels_meta"][f"size_{axis}"] for axis in AXES]
+    return np.array([plane["pixels"] for plane in image["planes"]], np.uint16).reshape(sizes).squeeze()
 
 
 class PerFile:

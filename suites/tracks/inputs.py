@@ -1,10 +1,11 @@
-"""The data of the tracks: one set of images in every format, made where missing."""
+"""Sets of images in every format, written where missing, and how they are loaded before and after pre-load."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,28 +21,22 @@ from pytest_loaderperf.data.formats import FORMATS, open_table, write_table
 from pytest_loaderperf.data.make import disk_nbytes
 from pytest_loaderperf.data.ome_arrow import ome_arrow_array
 from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.report import write_json
 from suites.tracks.before import PerFile, PerSample, pixels_of
+from suites.tracks.images import Images
 
-SIDE = 100  # pixels
-CLASSES = 10
 FOLDERS = ("tiff", "ome_zarr")  # that hold images themselves, not structs
 BACKGROUND = "background"  # the cache "whole", filled while batches are already served
 ARRAYS = ("safetensors", "npy")
 
 
-def images(samples: int) -> dict[str, np.ndarray]:
-    """uint16 images (samples, y, x) and int64 labels, from a seed."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    pixels = rng.integers(0, 1 << 16, (samples, SIDE, SIDE), np.uint16)
-    return {"image": pixels, "label": rng.integers(0, CLASSES, samples, np.int64)}
-
-
-def as_table(arrays: Mapping[str, np.ndarray], kind: str) -> pa.Table:
+def as_table(images: Images, kind: str) -> pa.Table:
     """The images as ``kind`` holds them: OME-Arrow structs, or tensors where it holds only arrays or image files."""
-    pixels = arrays["image"]
-    whole = kind in FOLDERS + ARRAYS
-    column = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if whole else ome_arrow_array(pixels)
-    return pa.table({"image": column, "label": arrays["label"]})
+    if kind in FOLDERS + ARRAYS:
+        column = pa.FixedShapeTensorArray.from_numpy_ndarray(images.pixels)
+    else:
+        column = ome_arrow_array(images.all_axes)
+    return pa.table({"image": column, "label": images.labels})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +61,31 @@ class Made:
         return optimize(table, cache=cache, cache_dir=self.path.parent / "caches")
 
 
-def made(kind: str, arrays: Mapping[str, np.ndarray], folder: Path) -> Made | str:
+def made(kind: str, images: Images, folder: Path) -> Made | str:
     """The images in the format ``kind`` under ``folder``, written if they are not there; or why they cannot be."""
     try:
-        return _made(kind, arrays, folder)
+        return _made(kind, images, folder)
     except DataError as error:
         return str(error)
 
 
-def _made(kind: str, arrays: Mapping[str, np.ndarray], folder: Path) -> Made:
-    samples = len(arrays["label"])
-    path = folder / f"images-{samples}{FORMATS[kind].suffix}"
+def _made(kind: str, images: Images, folder: Path) -> Made:
+    content = hashlib.blake2b(np.ascontiguousarray(images.pixels), digest_size=4).hexdigest()
+    path = folder / f"{images.name.replace(' ', '-')}-{content}{FORMATS[kind].suffix}"
     note = path.with_name(f"{path.name}.written.json")
     if not (path.exists() and note.exists()):
-        table = as_table(arrays, kind)
+        table = as_table(images, kind)
         folder.mkdir(parents=True, exist_ok=True)
         began_s = time.perf_counter()
         write_table(table, path, kind)
-        note.write_text(json.dumps({"seconds": time.perf_counter() - began_s}))
+        write_json({"seconds": time.perf_counter() - began_s}, note)
     return Made(kind, path, disk_nbytes(path), json.loads(note.read_text())["seconds"])
 
 
-def preload_seconds(arrays: Mapping[str, np.ndarray], rounds: int) -> dict[str, list[float]]:
+def preload_seconds(images: Images, rounds: int) -> dict[str, list[float]]:
     """Seconds to turn an OME-Arrow column in memory into arrays, by ``as_py`` and by ours; uniform and ragged."""
-    pixels = arrays["image"]
-    heights = np.random.Generator(np.random.PCG64(1)).integers(SIDE // 2, SIDE + 1, len(pixels))
+    pixels, side = images.pixels, images.pixels.shape[-1]
+    heights = np.random.Generator(np.random.PCG64(1)).integers(side // 2, side + 1, len(pixels))
     cut = [ome_arrow_array(image[None, :height]) for image, height in zip(pixels, heights, strict=True)]
     columns = {"uniform": ome_arrow_array(pixels), "ragged": pa.concat_arrays(cut)}
     ways: dict[str, Callable[[pa.Array], Any]] = {

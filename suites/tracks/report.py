@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from statistics import median
 
 from pytest_loaderperf.report.figures import size_text, three_digits, time_text
 from suites.peers.report import Figure
+from suites.tracks.compare import NEEDED, PARQUET, Compared
+from suites.tracks.images import MADE
+from suites.tracks.memory import PROCESSES, Memory
 
 BEFORE = "as_py"
-PARQUET = "parquet"
 WAYS = ("as_py", "ours")
 MOSTLY_WAITING = 0.5  # of a training loop
 
@@ -19,9 +23,10 @@ MOSTLY_WAITING = 0.5  # of a training loop
 class Row:
     """One way to load one format. ``problem`` says why there are no figures.
 
-    The lists have a value a round; ``array_per_s`` is that of the same loader over plain arrays right before.
+    The lists have a value a round.
     """
 
+    images: str
     format: str
     cache: str
     problem: str | None = None
@@ -29,63 +34,79 @@ class Row:
     write_s: float = 0.0
     sample_ns: list[float] = field(default_factory=list)
     samples_per_s: list[float] = field(default_factory=list)
-    array_per_s: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return f"{self.format}, {self.cache}"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """One line a format and cache; those without figures last, with the reason."""
+    """One line a format and cache, a table for each set of images; those without figures last, with the reason."""
     heading = f"{'format':<13}{'loaded by':<12}{'on disk':>10}{'written in':>11}{'sample':>10}{'samples/s':>11}"
     heading += f"{'data wait':>10}{'AU':>6}"
-    lines = [heading, "-" * len(heading)]
-    for row in rows:
-        if row.problem is None:
-            wait = median(row.waits)
-            lines.append(
-                f"{row.format:<13}{row.cache:<12}{size_text(row.nbytes):>10}{time_text(row.write_s):>11}"
-                f"{time_text(median(row.sample_ns) * 1e-9):>10}{three_digits(median(row.samples_per_s)):>11}"
-                f"{wait:>10.1%}{1 - wait:>6.2f}"
-            )
-    return "\n".join(lines + [f"{row.format:<13}{row.cache:<12}{row.problem}" for row in rows if row.problem])
+    lines = []
+    for images, of_images in groupby(rows, attrgetter("images")):
+        lines += ["", f"images: {images}", heading, "-" * len(heading)]
+        lines += [_line(row) for row in of_images if row.problem is None]
+    problems = [f"{row.images}: {row.format}, {row.cache}: {row.problem}" for row in rows if row.problem is not None]
+    return "\n".join([*lines, "", *problems])
+
+
+def _line(row: Row) -> str:
+    wait = median(row.waits)
+    return (
+        f"{row.format:<13}{row.cache:<12}{size_text(row.nbytes):>10}{time_text(row.write_s):>11}"
+        f"{time_text(median(row.sample_ns) * 1e-9):>10}{three_digits(median(row.samples_per_s)):>11}"
+        f"{wait:>10.1%}{1 - wait:>6.2f}"
+    )
+
+
+def figures(rows: Sequence[Row], compared: Sequence[Compared], preload: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """Those that the rows, the comparisons and the seconds of ``inputs.preload_seconds`` can tell.
+
+    Of all formats of a set of images the one that is worst off is told.
+    """
+    found = []
+    for kind, needed in (("uniform", 140), ("ragged", 20)) if preload else ():
+        slow, fast = (preload[f"{kind}, {way}"] for way in WAYS)
+        found.append(Figure(f"OME-Arrow, {kind}: pre-load, as_py / ours", needed, _ratio(slow, fast)))
+    told = {(row.images, row.format, row.cache): row for row in rows if row.problem is None}
+    if (MADE, PARQUET, BEFORE) in told and (MADE, PARQUET, "whole") in told:
+        before, after = told[MADE, PARQUET, BEFORE], told[MADE, PARQUET, "whole"]
+        found.append(Figure(f"{PARQUET}: a sample, as_py / ours", 140, _ratio(before.sample_ns, after.sample_ns)))
+    for images in dict.fromkeys(row.images for row in rows):
+        waits = {
+            kind: median(told[images, kind, "whole"].waits)
+            for name, kind, cache in told
+            if name == images and cache == BEFORE and (images, kind, "whole") in told
+            if median(told[images, kind, BEFORE].waits) > MOSTLY_WAITING
+        }
+        if waits:
+            kind = max(waits, key=waits.__getitem__)
+            text = f"{images}: data wait, the most of {len(waits)} formats that waited > 50% before ({kind})"
+            found.append(Figure(text, 0.10, waits[kind], at_most=True))
+        for against, needed in NEEDED.items():
+            ratios = [one for one in compared if (one.images, one.against) == (images, against)]
+            if ratios:
+                found.append(_worst(images, ratios, needed))
+    return found
+
+
+def _worst(images: str, ratios: Sequence[Compared], needed: float) -> Figure:
+    worst = min(ratios, key=lambda one: (one.outcome != "FAIL", one.ratio))
+    text = f"{images}: batches / those of {worst.against}, the least of {len(ratios)} formats ({worst.format})"
+    return Figure(text, needed, worst.ratio, sure=worst.outcome != "INCONCLUSIVE")
+
+
+def memory_figures(memory: Memory) -> list[Figure]:
+    """Bytes as shares of the rows or of the budget, and seconds of an epoch beside those of reading the file."""
+    rss = max(memory.build_rss_nbytes, memory.epoch_rss_nbytes)
+    rows, budget = size_text(memory.nbytes), size_text(memory.budget_nbytes)
+    return [
+        Figure(f"{PROCESSES} processes over one cache: PSS / bytes of the rows", 1.1, memory.shared, at_most=True),
+        Figure(f"{rows} under {budget}: peak RSS / budget", 1.25, rss / memory.budget_nbytes, at_most=True),
+        Figure(f"{rows} under {budget}: an epoch / a sequential read", 0.7, _ratio(memory.read_s, memory.epoch_s)),
+        Figure(f"{rows} under {budget}: shuffled / a sequential read", 0.0, _ratio(memory.read_s, memory.shuffled_s)),
+    ]
 
 
 def _ratio(mine: Sequence[float], others: Sequence[float]) -> float:
     """The median over rounds of the ratio within each."""
     return median(one / other for one, other in zip(mine, others, strict=True))
-
-
-def figures(rows: Sequence[Row], preload: Mapping[str, Sequence[float]]) -> list[Figure]:
-    """Those that these rows and the seconds of ``inputs.preload_seconds`` can tell."""
-    found = [
-        Figure(
-            f"OME-Arrow, {kind}: pre-load, as_py / ours", needed, _ratio(*(preload[f"{kind}, {way}"] for way in WAYS))
-        )
-        for kind, needed in (("uniform", 140), ("ragged", 20))
-    ]
-    told = {(row.format, row.cache): row for row in rows if row.problem is None}
-    whole = {row.format: row for row in told.values() if row.cache == "whole"}
-    for name, row in whole.items():
-        slow = told.get((name, BEFORE))
-        found.append(
-            Figure(
-                f"{name}: pre-loaded batches / those of plain arrays", 0.9, _ratio(row.samples_per_s, row.array_per_s)
-            )
-        )
-        if slow and name == PARQUET:
-            found.append(Figure(f"{name}: a sample, as_py / ours", 140, _ratio(slow.sample_ns, row.sample_ns)))
-        if slow and median(slow.waits) > MOSTLY_WAITING:
-            text = f"{name}: data wait, where {BEFORE} has {median(slow.waits):.0%}"
-            found.append(Figure(text, 0.10, median(row.waits), at_most=True))
-        if PARQUET in whole and name != PARQUET:
-            ratio = _ratio(_of_limit(row), _of_limit(whole[PARQUET]))
-            found.append(Figure(f"{name}: throughput after pre-load / {PARQUET}'s", 0.95, ratio))
-    return found
-
-
-def _of_limit(row: Row) -> list[float]:
-    """Throughput in units of what plain arrays gave right before, so that rows of other moments compare."""
-    return [mine / plain for mine, plain in zip(row.samples_per_s, row.array_per_s, strict=True)]

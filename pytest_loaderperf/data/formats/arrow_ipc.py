@@ -11,8 +11,9 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.data.mapping import FileMapping
 
-BATCH_NBYTES = 64 << 20  # held in memory while writing; a reader sees one chunk for each
+BATCH_NBYTES = 64 << 20  # held in memory while writing or streaming; a reader sees one chunk for each
 
 
 class ArrowIpc:
@@ -37,8 +38,8 @@ class ArrowIpcTable(CheckedTable):
     """An Arrow IPC file mapped into memory: ``read`` and ``stream`` give views of it, unless it is compressed."""
 
     def _open(self) -> tuple[pa.Schema, int]:
-        self._map = pa.memory_map(str(self.path))
-        self._file = pa.ipc.open_file(self._map)
+        self._map = FileMapping(self.path, BATCH_NBYTES)
+        self._file = pa.ipc.open_file(pa.BufferReader(self._map.buffer))
         self._batches = [self._file.get_batch(i) for i in range(self._file.num_record_batches)]
         self._ends = np.cumsum([len(batch) for batch in self._batches], dtype=np.int64)
         return self._file.schema, sum(map(len, self._batches))
@@ -50,9 +51,13 @@ class ArrowIpcTable(CheckedTable):
         return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i]]), indices)
 
     def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        return self._batches
+        for batch in self._batches:
+            for start in range(0, len(batch), rows):
+                part = batch.slice(start, rows)
+                yield part
+                self._map.note_read(part.nbytes, 1)
 
     def _close(self) -> None:
         # The mapping itself goes with the last view of it.
         self._batches = []
-        self._map.close()
+        del self._file, self._map

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,8 @@ from pytest_loaderperf.data.columns import Gathered, Order
 from pytest_loaderperf.data.ragged import dropped, joined_shapes, offsets_of, one_shape
 from pytest_loaderperf.data.stores.store import Taken
 
+NoteRead = Callable[[int, int], object]  # is told bytes that were read, and from how many places
+
 
 class Block(Protocol):
     """Consecutive rows of a column."""
@@ -22,8 +24,16 @@ class Block(Protocol):
         ...
 
 
+def _nobody(nbytes: int, places: int) -> None:
+    pass
+
+
 def column_of_blocks(
-    blocks: Sequence[Block], shapes: Sequence[np.ndarray], dtype: np.dtype[Any], droppable: int
+    blocks: Sequence[Block],
+    shapes: Sequence[np.ndarray],
+    dtype: np.dtype[Any],
+    droppable: int,
+    note_read: NoteRead = _nobody,
 ) -> Gathered | Taken:
     """The rows of ``blocks``, whose shapes are ``shapes``, as `ragged.settled` would have them."""
     starts = np.zeros(len(blocks) + 1, np.int64)
@@ -33,10 +43,10 @@ def column_of_blocks(
     shape = one_shape(whole)
     if shape is None and len(whole):
         kept = np.delete(whole, leave_out, axis=1)
-        return RaggedBlocks(tuple(blocks), starts, offsets_of(kept), kept)
+        return RaggedBlocks(tuple(blocks), starts, note_read, offsets_of(kept), kept)
     lengths = [0] * whole.shape[1] if shape is None else shape
     kept_shape = tuple(length for axis, length in enumerate(lengths) if axis not in leave_out)
-    return BlockColumn(tuple(blocks), starts, kept_shape, dtype)
+    return BlockColumn(tuple(blocks), starts, note_read, kept_shape, dtype)
 
 
 def _by_block(starts: np.ndarray, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -53,6 +63,7 @@ class BlockColumn:
 
     blocks: tuple[Block, ...]
     starts: np.ndarray
+    note_read: NoteRead
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -73,6 +84,7 @@ class BlockColumn:
                 rows.take(indices - start, 0, out, "clip")
             else:
                 out[positions] = rows[indices[positions] - start]
+        self.note_read(out.nbytes, len(indices))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +93,7 @@ class RaggedBlocks:
 
     blocks: tuple[Block, ...]
     starts: np.ndarray
+    note_read: NoteRead
     offsets: np.ndarray
     shapes: np.ndarray
 
@@ -96,4 +109,5 @@ class RaggedBlocks:
                 index = indices[position]
                 start, stop = self.offsets[index : index + 2] - base
                 taken[position] = values[start:stop].reshape(self.shapes[index]).copy()
+        self.note_read(sum(sample.nbytes for sample in taken.values()), len(indices))
         return [taken[position] for position in range(len(indices))]

@@ -18,6 +18,7 @@ from pytest_loaderperf.errors import DataError
 
 Cache = Literal["auto", "whole", "chunked", "mapped", "compressed", "lru", "lazy"]
 IN_MEMORY = ("whole", "chunked", "lazy")  # what in the end holds every row as it is
+MAPPED_SHARE = 3  # of the budget: the rest is for batches and the process itself
 _log = logging.getLogger("pytest_loaderperf")
 
 
@@ -77,7 +78,7 @@ def optimize(
 
 def _store(table: Source, cache: Cache, budget: int, cache_dir: Path | None, *, background: bool) -> Any:
     if cache == "mapped":
-        return mapped(table, cache_dir)
+        return mapped(table, cache_dir, budget // MAPPED_SHARE)
     if background and len(table):
         return PreloadedTable(table)
     if cache == "compressed":

@@ -18,6 +18,7 @@ import numpy as np
 
 from pytest_loaderperf.data.arrow_columns import flat_of
 from pytest_loaderperf.data.columns import Gathered
+from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.data.ragged import Flat, alike, one_shape, settled
 from pytest_loaderperf.data.stores.blocks import column_of_blocks
 from pytest_loaderperf.data.stores.source import Source
@@ -33,15 +34,18 @@ BLOCK_NBYTES = 64 << 20  # held at a time while it is written; few blocks, for a
 
 
 class MappedStore(Store):
-    """The rows in the cache file at ``path``. Pickled it is that path. Raises DataError where the file is damaged."""
+    """The rows in the cache file at ``path``, of which at most about ``most_nbytes`` are in this process at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._open(path)
+    Pickled it is path and limit. Raises DataError where the file is damaged.
+    """
 
-    def _open(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, most_nbytes: int) -> None:
+        self._open(path, most_nbytes)
+
+    def _open(self, path: Path, most_nbytes: int) -> None:
+        self.path, self._most_nbytes = path, most_nbytes
         try:
-            kept = _read(path)
+            kept = _read(FileMapping(path, most_nbytes))
         except (OSError, ValueError, KeyError) as error:
             raise DamagedCacheError(
                 f"the cache {path} cannot be read ({error}). Expected what optimize wrote there; call it again."
@@ -49,17 +53,17 @@ class MappedStore(Store):
         self._keep(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "most_nbytes": self._most_nbytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(state["path"])
+        self._open(**state)
 
 
 class DamagedCacheError(DataError):
     """The file is not one that this module wrote to its end."""
 
 
-def mapped(source: Source, cache_dir: Path | None) -> MappedStore:
+def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedStore:
     """The rows of ``source`` from their cache file, which is written where there is none or a damaged one.
 
     Raises DataError where the file cannot be written; one that was there stays as it was.
@@ -70,7 +74,7 @@ def mapped(source: Source, cache_dir: Path | None) -> MappedStore:
     path = folder / f"{LAYOUT.decode()}-{source.identity()}.arrow"
     if path.exists():
         try:
-            return MappedStore(path)
+            return MappedStore(path, most_nbytes)
         except DamagedCacheError as error:
             _log.warning("%s It is written anew.", error)
     try:
@@ -80,7 +84,7 @@ def mapped(source: Source, cache_dir: Path | None) -> MappedStore:
     advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
     with complete_or_absent(path, advice) as new:
         _write(source, new)
-    return MappedStore(path)
+    return MappedStore(path, most_nbytes)
 
 
 def default_folder() -> Path:
@@ -137,11 +141,11 @@ class _Mapped:
         return self.items
 
 
-def _read(path: Path) -> Mapping[str, np.ndarray | Gathered | Taken]:
-    """Its columns over the mapped file. Raises OSError, ValueError or KeyError where it is damaged."""
+def _read(mapping: FileMapping) -> Mapping[str, np.ndarray | Gathered | Taken]:
+    """The columns over the file. Raises OSError, ValueError or KeyError where it is damaged."""
     import pyarrow as pa
 
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    reader = pa.ipc.open_file(pa.BufferReader(mapping.buffer))
     about = json.loads((reader.schema.metadata or {})[LAYOUT])
     batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
     kept = {}
@@ -149,7 +153,7 @@ def _read(path: Path) -> Mapping[str, np.ndarray | Gathered | Taken]:
         flats = [_flat(batch.column(name), facts) for batch in batches]
         if sum(len(flat.shapes) for flat in flats) != about["rows"]:
             raise ValueError(f"it lacks some of its {about['rows']} rows")
-        kept[name] = _column(flats, np.dtype(facts["dtype"]))
+        kept[name] = _column(flats, np.dtype(facts["dtype"]), mapping)
     return kept
 
 
@@ -164,8 +168,9 @@ def _flat(block: pa.StructArray, facts: dict[str, Any]) -> Flat:
     )
 
 
-def _column(flats: list[Flat], dtype: np.dtype[Any]) -> np.ndarray | Gathered | Taken:
-    if len(flats) == 1:
+def _column(flats: list[Flat], dtype: np.dtype[Any], mapping: FileMapping) -> np.ndarray | Gathered | Taken:
+    if len(flats) == 1 and not mapping.bounded:
         return settled(flats[0])
     shapes = [flat.shapes for flat in flats]
-    return column_of_blocks([_Mapped(flat.values) for flat in flats], shapes, dtype, flats[0].droppable)
+    blocks = [_Mapped(flat.values) for flat in flats]
+    return column_of_blocks(blocks, shapes, dtype, flats[0].droppable, mapping.note_read)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.data.stores import mapped
 from pytest_loaderperf.errors import DataError
 from tests.data.stores.conftest import OnDisk, ragged, uniform
@@ -49,6 +50,22 @@ def test_the_rows_lie_in_one_file_that_is_mapped(store, folder):
     own = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(made.path) in line]
     ranges = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in own]
     assert any(start <= address < stop for start, stop in ranges)
+
+
+@pytest.mark.parametrize("rows_of", [uniform, ragged])
+def test_rows_beyond_the_budget_are_the_same(store, rows_of, monkeypatch):
+    monkeypatch.setattr(mapped, "BLOCK_NBYTES", 700)
+    table, wanted = rows_of()
+    unbounded, bounded = store(table), store(table, memory_budget=1000)
+    released = []
+    monkeypatch.setattr(FileMapping, "release", lambda mapping: released.append(None))
+    for kept in (unbounded, bounded, pickle.loads(pickle.dumps(bounded))):  # noqa: S301 made here
+        before = len(released)
+        batch = kept[[3, 1, 1, 49]]
+        assert (len(released) > before) is (kept is not unbounded)
+        for name, column in batch.items():
+            for sample, index in zip(column, [3, 1, 1, 49], strict=True):
+                assert np.array_equal(sample, wanted[name][index])
 
 
 def test_it_is_written_once_for_as_long_as_the_source_stays(store, folder, on_disk):

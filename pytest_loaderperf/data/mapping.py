@@ -1,0 +1,58 @@
+"""Files that are mapped into memory to be read."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AROUND_NBYTES = 2 << 20  # the most that the system maps around a byte that is read: a huge page
+_LOOKS = 4  # at what is there, by the time that the limit may be reached
+_STATM = Path("/proc/self/statm")
+
+
+class FileMapping:
+    """The file at ``path`` as Arrow's ``buffer``. Its pages leave this process once ``most_nbytes`` may be there.
+
+    They stay in the system's cache of the file for as long as there is room, and come back when they are read again.
+    ``most_nbytes``: None leaves all of them. Raises OSError, and ValueError for an empty file.
+    """
+
+    def __init__(self, path: Path, most_nbytes: int | None = None) -> None:
+        import pyarrow as pa
+
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.buffer: pa.Buffer = pa.py_buffer(self._map)
+        self.bounded = most_nbytes is not None and most_nbytes < self.buffer.size and hasattr(self._map, "madvise")
+        self._most_nbytes, self._unseen_nbytes, self._others_nbytes = most_nbytes or 0, 0, 0.0
+
+    def note_read(self, nbytes: int, places: int) -> None:
+        """Tell that ``nbytes`` were read, from so many places."""
+        if not self.bounded:
+            return
+        self._unseen_nbytes += nbytes + places * _AROUND_NBYTES
+        if self._unseen_nbytes * _LOOKS > self._most_nbytes:
+            self._unseen_nbytes = 0
+            within = _of_files_nbytes() - self._others_nbytes <= self._most_nbytes
+            if not within:  # or unknown
+                self.release()
+                # Another thread may have brought pages in again: what others hold is the least that was seen.
+                self._others_nbytes = min(self._others_nbytes or math.inf, _of_files_nbytes())
+
+    def release(self) -> None:
+        """Let the pages that are there leave this process."""
+        if hasattr(self._map, "madvise"):  # not on Windows
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _of_files_nbytes() -> float:
+    """What this process holds of mapped files, its libraries among them; where that is unknown, beyond all limits."""
+    try:
+        return int(_STATM.read_bytes().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return math.inf

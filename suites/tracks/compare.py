@@ -1,0 +1,49 @@
+"""Is the format of no matter after pre-load? Loaders beside each other, judged as the plugin judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_loaderperf import measure
+from pytest_loaderperf.loader import ReferenceLoader
+from suites.tracks.images import Images
+from suites.tracks.inputs import Made
+from suites.tracks.tracks import BATCH_SIZE
+
+PLAIN, PARQUET = "plain arrays", "parquet"
+NEEDED = {PLAIN: 0.9, PARQUET: 0.95}
+BUDGET_S = 3.0  # of a claim
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Throughput of a pre-loaded format over that of ``against``, and what the plugin says of it."""
+
+    images: str
+    format: str
+    against: str
+    ratio: float
+    outcome: str
+
+
+def compared(images: Images, made: Mapping[str, Made]) -> list[Compared]:
+    """Each format, pre-loaded whole, against plain arrays and against Parquet."""
+    results = []
+    with ExitStack() as opened:
+
+        def loader(dataset: Any) -> ReferenceLoader[Any]:
+            return opened.enter_context(ReferenceLoader(dataset, batch_size=BATCH_SIZE, shuffle=True))
+
+        others = {PLAIN: loader(images.arrays)}
+        if PARQUET in made:
+            others[PARQUET] = loader(made[PARQUET].after(opened, "whole"))
+        for kind, one in made.items():
+            beside = {name: other for name, other in others.items() if name != kind}
+            with measure(loader(one.after(opened, "whole")), beside, BUDGET_S) as run:
+                for name in beside:
+                    ruling = (run.throughput >= NEEDED[name] * run.against[name].throughput).ruling
+                    results.append(Compared(images.name, kind, name, ruling.estimate, str(ruling.outcome)))
+    return results
