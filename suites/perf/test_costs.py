@@ -16,7 +16,7 @@ from pytest_loaderperf.judge import quantile_interval
 
 SETTLES_WITHIN_SECONDS = 2.0
 PLUGIN_COSTS_MS = 10.0
-STARTS = 21
+STARTS = 13
 EXECUTOR_RATIO, ROUNDS, REACHES, POOLS = 1000, 21, 10_000, 20
 
 

@@ -29,8 +29,8 @@ CACHES = ("whole", "chunked", inputs.BACKGROUND, "mapped", "compressed", "lru", 
 REAL_CACHES = ("whole", "mapped")  # of real images: what the others cost, the made ones tell
 ROUNDS = 3
 ACCESSES = 300  # of a sample, a round, in at most TRIAL_NS
-TRIAL_NS = 100_000_000
-STEPS, LOOP_NS = 40, 300_000_000
+TRIAL_NS = 50_000_000
+STEPS, LOOP_NS = 40, 200_000_000
 
 Found = Mapping[tuple[str, str], inputs.Made | str]  # by images and format
 

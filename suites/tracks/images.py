@@ -14,7 +14,7 @@ from pytest_loaderperf.data.ome_arrow import AXES
 MADE = "made"
 SIDE = 100  # pixels of a made image
 CLASSES = 10
-TILE, STEP = 64, 16  # pixels: of a tile, and from one to the next
+TILE, STEP, TILES = 64, 12, 16  # pixels of a tile, the fewest from one to the next, and about how many in a column
 PLANES = "yx"
 
 
@@ -40,11 +40,16 @@ class Images:
 
 
 def image_sets(samples: int, microscopy: Path) -> dict[str, Images]:
-    """``samples`` made images, digits, tiles of photographs, and tiles of each stack and of the planes in a folder.
+    """``samples`` made images, digits and tiles of photographs, and tiles of each stack and of the planes in a folder.
 
     A folder that is not there brings none. Raises DataError for one without TIFFs.
     """
-    sets = [made(samples), _digits(), _photos(samples), *(_microscopy(microscopy) if microscopy.exists() else ())]
+    sets = [
+        made(samples),
+        _digits(samples),
+        _photos(samples),
+        *(_microscopy(microscopy) if microscopy.exists() else ()),
+    ]
     return {one.name: one for one in sets}
 
 
@@ -55,9 +60,9 @@ def made(samples: int) -> Images:
     return Images(MADE, PLANES, pixels, rng.integers(0, CLASSES, samples, np.int64))
 
 
-def _digits() -> Images:
+def _digits(samples: int) -> Images:
     pixels, labels = workload("digits").arrays
-    return Images("digits", PLANES, pixels.astype(np.uint16), labels)
+    return Images("digits", PLANES, pixels[:samples].astype(np.uint16), labels[:samples])
 
 
 def _photos(samples: int) -> Images:
@@ -79,8 +84,9 @@ def _tiles(stacks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Tiles of all planes of each stack at once, and for each the row of tiles that it is in, modulo ten."""
     tiles, labels = [], []
     for stack in stacks:
-        places = np.lib.stride_tricks.sliding_window_view(stack, (TILE, TILE), (-2, -1))[..., ::STEP, ::STEP, :, :]
-        grid = np.moveaxis(places, (-4, -3), (0, 1))
+        places = np.lib.stride_tricks.sliding_window_view(stack, (TILE, TILE), (-2, -1))
+        step = max(STEP, stack.shape[-2] // TILES)
+        grid = np.moveaxis(places[..., ::step, ::step, :, :], (-4, -3), (0, 1))
         tiles.append(grid.reshape(-1, *grid.shape[2:]))
         labels.append(np.repeat(np.arange(len(grid)) % CLASSES, grid.shape[1]))
     return np.concatenate(tiles), np.concatenate(labels)

@@ -14,7 +14,7 @@ from torch import nn
 
 from suites.tracks.images import CLASSES
 
-BATCH_SIZE = 16
+BATCH_SIZE = 32
 LEAST_STEPS = 2
 _clock = time.perf_counter_ns
 

@@ -161,45 +161,54 @@ def test_data_that_git_does_not_track_are_found(project):
     result.stdout.fnmatch_lines(["*FAIL  throughput >= 0.9 * base.throughput*"])
 
 
-BROKEN = {
-    "does not import": ({"mydata.py": "import no_such_module\n"}, "*test_mydata.py cannot be collected there.*"),
-    "fails before its loader": (
-        {"test_mydata.py": TEST.replace("    run =", "    raise ValueError('once broken')\n    run =")},
+BROKEN = {  # the loader and the test at the commit (None: whole ones), and what is said of it
+    "does_not_import": ("import no_such_module\n", None, "*test_does_not_import.py cannot be collected there.*"),
+    "fails_before_its_loader": (
+        None,
+        TEST.replace("    run =", "    raise ValueError('once broken')\n    run ="),
         "*ended without calling loaderperf(...) at all.*",
     ),
-    "has a factory that raises": (
-        {"mydata.py": "def Loader():\n    raise ValueError('once broken')\n"},
+    "has_a_factory_that_raises": (
+        "def Loader():\n    raise ValueError('once broken')\n",
+        None,
         "*factory Loader() raised ValueError: once broken*",
     ),
     "hangs": (
-        {"mydata.py": "import time\ndef Loader():\n    time.sleep(600)\n"},
+        "import time\ndef Loader():\n    time.sleep(600)\n",
+        None,
         "*the loader hangs: nothing came for 5 s in stage 'base: building the loader'*",
     ),
-    "gives one batch": (
-        {"mydata.py": "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n"},
+    "gives_one_batch": (
+        "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n",
+        None,
         "*the base loader at HEAD (*) gives 1 batch an epoch*",
     ),
-    "dies while it is imported": ({"mydata.py": "import os\nos._exit(7)\n"}, "*its process ended (status 7) before*"),
-    "skips itself": (
-        {"test_mydata.py": TEST.replace("    run =", "    __import__('pytest').skip('no such data')\n    run =")},
+    "dies_while_it_is_imported": ("import os\nos._exit(7)\n", None, "*its process ended (status 7) before*"),
+    "skips_itself": (
+        None,
+        TEST.replace("    run =", "    __import__('pytest').skip('no such data')\n    run ="),
         "*It was skipped there: *no such data*",
     ),
-    "prints garbage and dies": (
-        {"mydata.py": "import os\nos.write(1, bytes(range(256)))\ndef Loader():\n    os._exit(7)\n"},
-        "*its process ended (status 7) before*",
+    "prints_garbage_and_dies": (
+        "import os\nos.write(1, bytes(range(256)))\ndef Loader():\n    os._exit(8)\n",
+        None,
+        "*its process ended (status 8) before*",
     ),
 }
 
 
-@pytest.mark.parametrize("base, words", BROKEN.values(), ids=BROKEN)
-def test_a_commit_whose_test_is_broken_is_an_error_that_names_it_and_the_others_go_on(project, base, words):
-    other = {"other.py": LOADER.format(pause_s=SLOW), "test_other.py": TEST.replace("mydata", "other")}
-    ini = {"pytest.ini": "[pytest]\nloaderperf_timeout = 5\n"}
-    pytester = project(files(FAST) | other | ini | base, files(FAST) | {"other.py": LOADER.format(pause_s=FAST)})
+def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(project):
+    whole = LOADER.format(pause_s=FAST)
+    base, head = {"pytest.ini": "[pytest]\nloaderperf_timeout = 5\n"}, {}
+    for name, (loader, test, _) in {**BROKEN, "other": (LOADER.format(pause_s=SLOW), None, "")}.items():
+        base[f"{name}.py"], base[f"test_{name}.py"] = loader or whole, (test or TEST).replace("mydata", name)
+        head[f"{name}.py"], head[f"test_{name}.py"] = whole, TEST.replace("mydata", name)
+    pytester = project(base, head)
     result = run(pytester)
-    result.stdout.fnmatch_lines([words])
-    result.stdout.fnmatch_lines(["*HEAD (*"])
-    result.assert_outcomes(failed=1, passed=1)
+    for _, _, words in BROKEN.values():
+        result.stdout.fnmatch_lines([words])
+    assert result.stdout.str().count("HEAD (") >= len(BROKEN)
+    result.assert_outcomes(failed=len(BROKEN), passed=1)
     assert nothing_is_left(pytester)
 
 

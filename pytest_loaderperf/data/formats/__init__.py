@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.arrow_ipc import ArrowIpc
+from pytest_loaderperf.data.formats.chunks import unsliced
 from pytest_loaderperf.data.formats.duckdb import DuckDb
 from pytest_loaderperf.data.formats.lance import Lance
 from pytest_loaderperf.data.formats.npy import Npy
@@ -112,7 +113,8 @@ def write_table(
         raise DataError(f"expected a name for every column, but one of {names} has none. Name it.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"expected columns of different names, but {', '.join(twice)} came more than once. Rename it.")
-    chosen.write(source.to_reader() if isinstance(source, pa.Table) else source, path)
+    reader = source.to_reader() if isinstance(source, pa.Table) else source
+    chosen.write(pa.RecordBatchReader.from_batches(reader.schema, map(unsliced, reader)), path)
 
 
 def named(name: str) -> Format:

@@ -41,3 +41,18 @@ def merged(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[pa.Record
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def unsliced(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """``batch`` with structs that begin at their first row: Arrow mistakes slices of those with a null field."""
+    if not any(pa.types.is_struct(column.type) and column.offset for column in batch.columns):
+        return batch
+    return pa.RecordBatch.from_arrays([_whole(column) for column in batch.columns], schema=batch.schema)
+
+
+def _whole(array: pa.Array) -> pa.Array:
+    if not pa.types.is_struct(array.type) or not array.offset:
+        return array
+    fields = [_whole(array.field(i)) for i in range(array.type.num_fields)]
+    mask = array.is_null() if array.null_count else None
+    return pa.StructArray.from_arrays(fields, fields=list(array.type), mask=mask)

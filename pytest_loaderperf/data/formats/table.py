@@ -35,6 +35,11 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """``table`` with ``schema``. Arrow fails to cast slices of some structs, even to what they are."""
+    return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
+
+
 def said(error: BaseException) -> str:
     """The first line of what an error says, without its full stop and where in Rust it was raised."""
     lines = str(error).strip().splitlines()
@@ -70,7 +75,7 @@ class CheckedTable(ABC):
         self._check_open()
         schema = self._chosen(columns)
         with reading(self.path):
-            return self._read(schema.names).cast(schema)
+            return _cast(self._read(schema.names), schema)
 
     def take(self, indices: np.ndarray) -> pa.Table:
         """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
@@ -87,7 +92,7 @@ class CheckedTable(ABC):
         if not len(indices):
             return pa.Table.from_batches([], self.schema)
         with reading(self.path):
-            return self._take(indices.astype(np.int64, copy=False)).cast(self.schema)
+            return _cast(self._take(indices.astype(np.int64, copy=False)), self.schema)
 
     def stream(self, rows: int) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
@@ -103,7 +108,7 @@ class CheckedTable(ABC):
                 batch = next(batches, None)
                 if batch is None:
                     return
-                batch = pa.Table.from_batches([batch]).cast(self.schema).to_batches()
+                batch = _cast(pa.Table.from_batches([batch]), self.schema).to_batches()
             for part in batch:
                 yield from (part.slice(start, rows) for start in range(0, len(part), rows))
 

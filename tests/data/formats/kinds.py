@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+
 ROWS = 13
 IMAGES = np.random.default_rng(0).integers(0, 60_000, (ROWS, 4, 5), dtype=np.uint16)
 LABELS = np.arange(ROWS, dtype=np.int32) % 12  # one digit and two
@@ -50,6 +52,7 @@ KINDS = {
     "large": pa.table({"pixels": pa.array([image.ravel().tolist() for image in IMAGES], pa.large_list(pa.uint16()))}),
     "ragged": pa.table({"tokens": pa.array([list(range(i)) for i in range(ROWS)], pa.list_(pa.float32()))}),
     "nested": pa.table({"image": pa.array([_ome(row) for row in range(ROWS)], OME)}),
+    "ome_arrow": pa.table({"image": ome_arrow_array(IMAGES), "label": LABELS}),
     "inner": pa.table({"s": pa.StructArray.from_arrays([_IMAGES, pa.array(LABELS)], ["image", "label"])}),
 }
 _DENSE = ["ints", "floats", "halves", "bools", "fixed", "tensors", "volumes", "permuted", "fields", "cased"]
