@@ -49,7 +49,8 @@ class Server:
             self._failure = f"It was skipped there: {report.longrepr[2]}" if isinstance(report.longrepr, tuple) else ""
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
+    def pytest_collection_modifyitems(self, session: pytest.Session) -> None:
+        # Before the collection's end, when a run that collected nothing to measure is refused.
         hooks = session.config.pluginmanager.get_plugin("loaderperf-hooks")
         session.config.pluginmanager.unregister(hooks)  # this run measures nothing by itself, and reports nothing
         session_of(session.config).serve = self.serve

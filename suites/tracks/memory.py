@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -121,7 +120,7 @@ def _alone(work: Callable[[Path, int], float], source: Path, budget_nbytes: int)
 
 def _tell(pipe: Any, work: Callable[[Path, int], float], source: Path, budget_nbytes: int) -> None:
     returned = work(source, budget_nbytes)
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, returned))
+    pipe.send((_nbytes_of("status", "VmHWM"), returned))  # ru_maxrss begins with that of the parent
 
 
 def _build(source: Path, budget_nbytes: int) -> float:
@@ -177,5 +176,10 @@ def _share(pipe: Any, store: Any, barrier: Any) -> None:
 
 def _pss_nbytes() -> int:
     """Physical memory of this process, of which what it shares counts by its share."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return _nbytes_of("smaps_rollup", "Pss")
+
+
+def _nbytes_of(file: str, name: str) -> int:
+    """A fact that the system tells about this process in kB."""
+    lines = Path("/proc/self", file).read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))

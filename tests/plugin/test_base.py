@@ -195,20 +195,23 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
         "*its process ended (status 8) before*",
     ),
 }
+DEADLY = ["dies_while_it_is_imported"]  # which ends the child that has collected all of them
 
 
-def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(project):
+@pytest.mark.parametrize("broken", [DEADLY, [name for name in BROKEN if name not in DEADLY]], ids=["dies", "others"])
+def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(project, broken):
     whole = LOADER.format(pause_s=FAST)
     base, head = {"pytest.ini": "[pytest]\nloaderperf_timeout = 5\n"}, {}
-    for name, (loader, test, _) in {**BROKEN, "other": (LOADER.format(pause_s=SLOW), None, "")}.items():
+    broken = {name: BROKEN[name] for name in broken}
+    for name, (loader, test, _) in {**broken, "other": (LOADER.format(pause_s=SLOW), None, "")}.items():
         base[f"{name}.py"], base[f"test_{name}.py"] = loader or whole, (test or TEST).replace("mydata", name)
         head[f"{name}.py"], head[f"test_{name}.py"] = whole, TEST.replace("mydata", name)
     pytester = project(base, head)
     result = run(pytester)
-    for _, _, words in BROKEN.values():
+    for _, _, words in broken.values():
         result.stdout.fnmatch_lines([words])
-    assert result.stdout.str().count("HEAD (") >= len(BROKEN)
-    result.assert_outcomes(failed=len(BROKEN), passed=1)
+    assert result.stdout.str().count("HEAD (") >= len(broken)
+    result.assert_outcomes(failed=len(broken), passed=1)
     assert nothing_is_left(pytester)
 
 
