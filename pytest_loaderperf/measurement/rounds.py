@@ -201,8 +201,11 @@ class Rounds:
         return {name: min(max(least, round(min(wanted, most[name]))), affordable) for name in names}
 
     def rebuild(self, names: Sequence[str]) -> None:
-        """Make sides anew from their factories; those that have none begin a new epoch."""
-        for side in map(self.sides.__getitem__, names):
+        """Make sides anew from their factories; those that have none begin a new epoch.
+
+        In random order: the first one may get the memory that the last one had, and keep what is better or worse of it.
+        """
+        for side in map(self.sides.__getitem__, self._order.sample(list(names), len(names))):
             side.build()
             self._helpers = frozenset()
             self._since_build[side.name] = 0 if side.rebuildable else -math.inf  # never due by itself

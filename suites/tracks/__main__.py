@@ -27,6 +27,7 @@ from suites.tracks.report import BEFORE, Row
 
 CACHES = ("whole", "chunked", inputs.BACKGROUND, "mapped", "compressed", "lru", "lazy")
 REAL_CACHES = ("whole", "mapped")  # of real images: what the others cost, the made ones tell
+COMPARED_CACHES = ("whole", "chunked")  # views of what a library read, and copies into memory of one kind
 ROUNDS = 3
 ACCESSES = 300  # of a sample, a round, in at most TRIAL_NS
 TRIAL_NS = 50_000_000
@@ -117,7 +118,12 @@ def main() -> int:
     }
     rows = _run_tracks(sets, found, options)
     _say("comparing loaders")
-    compared = [one for name, images in sets.items() for one in compare.compared(images, _whole(found, name))]
+    compared = [
+        one
+        for name, images in sets.items()
+        for cache in COMPARED_CACHES
+        for one in compare.compared(images, _written(found, name), cache)
+    ]
     preload = inputs.preload_seconds(sets[MADE], options.rounds) if MADE in sets else {}
     taken = None
     if options.memory:
@@ -143,7 +149,7 @@ def main() -> int:
     return 1 if any(figure.missed for figure in figures) or any(row.problem for row in rows) else 0
 
 
-def _whole(found: Found, images: str) -> dict[str, inputs.Made]:
+def _written(found: Found, images: str) -> dict[str, inputs.Made]:
     return {kind: made for (name, kind), made in found.items() if name == images and isinstance(made, inputs.Made)}
 
 

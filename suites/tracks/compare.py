@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pytest_loaderperf import measure
@@ -24,26 +25,28 @@ class Compared:
 
     images: str
     format: str
+    cache: str
     against: str
     ratio: float
     outcome: str
 
 
-def compared(images: Images, made: Mapping[str, Made]) -> list[Compared]:
-    """Each format, pre-loaded whole, against plain arrays and against Parquet."""
+def compared(images: Images, made: Mapping[str, Made], cache: str) -> list[Compared]:
+    """Each format, pre-loaded by ``cache``, against plain arrays and against Parquet."""
     results = []
     with ExitStack() as opened:
-
-        def loader(dataset: Any) -> ReferenceLoader[Any]:
-            return opened.enter_context(ReferenceLoader(dataset, batch_size=BATCH_SIZE, shuffle=True))
-
-        others = {PLAIN: loader(images.arrays)}
+        others = {PLAIN: _maker(images.arrays)}
         if PARQUET in made:
-            others[PARQUET] = loader(made[PARQUET].after(opened, "whole"))
+            others[PARQUET] = _maker(made[PARQUET].after(opened, cache))
         for kind, one in made.items():
             beside = {name: other for name, other in others.items() if name != kind}
-            with measure(loader(one.after(opened, "whole")), beside, BUDGET_S) as run:
+            with measure(_maker(one.after(opened, cache)), beside, BUDGET_S) as run:
                 for name in beside:
                     ruling = (run.throughput >= NEEDED[name] * run.against[name].throughput).ruling
-                    results.append(Compared(images.name, kind, name, ruling.estimate, str(ruling.outcome)))
+                    results.append(Compared(images.name, kind, cache, name, ruling.estimate, str(ruling.outcome)))
     return results
+
+
+def _maker(dataset: Any) -> Callable[[], ReferenceLoader[Any]]:
+    """A factory, so that batches are now here, now there in memory; without threads, which would hide the format."""
+    return partial(ReferenceLoader, dataset, batch_size=BATCH_SIZE, shuffle=True, num_workers=0)

@@ -82,16 +82,17 @@ def figures(rows: Sequence[Row], compared: Sequence[Compared], preload: Mapping[
             kind = max(waits, key=waits.__getitem__)
             text = f"{images}: data wait, the most of {len(waits)} formats that waited > 50% before ({kind})"
             found.append(Figure(text, 0.10, waits[kind], at_most=True))
-        for against, needed in NEEDED.items():
-            ratios = [one for one in compared if (one.images, one.against) == (images, against)]
-            if ratios:
-                found.append(_worst(images, ratios, needed))
+        found += [
+            _worst([one for one in compared if (one.images, one.cache, one.against) == (images, cache, against)])
+            for cache, against in dict.fromkeys((one.cache, one.against) for one in compared if one.images == images)
+        ]
     return found
 
 
-def _worst(images: str, ratios: Sequence[Compared], needed: float) -> Figure:
+def _worst(ratios: Sequence[Compared]) -> Figure:
     worst = min(ratios, key=lambda one: (one.outcome != "FAIL", one.ratio))
-    text = f"{images}: batches / those of {worst.against}, the least of {len(ratios)} formats ({worst.format})"
+    what = f"{worst.images}: batches ({worst.cache}) / those of {worst.against}"
+    text, needed = f"{what}, the least of {len(ratios)} formats ({worst.format})", NEEDED[worst.against]
     return Figure(text, needed, worst.ratio, sure=worst.outcome != "INCONCLUSIVE")
 
 

@@ -100,6 +100,25 @@ def test_sides_are_rebuilt_from_their_factories_every_few_rounds(make_rounds, mo
     assert len(built) == 4
 
 
+def test_the_order_in_which_sides_are_rebuilt_is_drawn(make_rounds):
+    built = []
+
+    def factory(name):
+        def make():
+            built.append(name)
+            return [X] * 12
+
+        return make
+
+    measured = make_rounds(a=factory("a"), b=factory("b"))
+    orders = set()
+    for _ in range(64):
+        built.clear()
+        measured.rebuild(["a", "b"])
+        orders.add("".join(built))
+    assert orders == {"ab", "ba"}
+
+
 def test_a_side_that_is_dear_to_build_is_not_rebuilt(make_rounds):
     measured, kind = make_rounds(a=lambda: [X] * 12), Noting()
     side = measured.sides["a"]

@@ -47,13 +47,13 @@ class ArrowIpcTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return pa.Table.from_batches(self._batches, self._file.schema).select(columns)
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
-        return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i]]), indices)
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i].select(columns)]), indices)
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         for batch in self._batches:
             for start in range(0, len(batch), rows):
-                part = batch.slice(start, rows)
+                part = batch.select(columns).slice(start, rows)
                 yield part
                 self._map.note_read(part.nbytes, 1)
 

@@ -106,12 +106,12 @@ class ArraysTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return self._gather(columns, slice(None))
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
-        return self._gather(self.schema.names, indices)
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return self._gather(columns, indices)
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         for start in range(0, len(self), rows):
-            yield from self._gather(self.schema.names, slice(start, start + rows)).to_batches()
+            yield from self._gather(columns, slice(start, start + rows)).to_batches()
 
     def _close(self) -> None:
         self._arrays = {}

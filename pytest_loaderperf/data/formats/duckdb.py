@@ -89,9 +89,9 @@ class DuckDbTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return self._query(", ".join(map(_quoted, columns))).to_arrow_table()
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         wanted = indices if self._rowids is None else self._rowids[indices]
-        names = ", ".join(map(_quoted, self.schema.names))
+        names = ", ".join(map(_quoted, columns))
         found = self._query(f"{names}, rowid", "WHERE rowid IN (SELECT unnest(?))", np.unique(wanted).tolist())
         rows = found.to_arrow_table()
         rowids = rows.column(rows.num_columns - 1).to_numpy()
@@ -99,8 +99,8 @@ class DuckDbTable(CheckedTable):
         back = order[np.searchsorted(rowids, wanted, sorter=order)]
         return rows.select(range(rows.num_columns - 1)).take(pa.array(back))
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        reader: Iterable[pa.RecordBatch] = self._query("*").to_arrow_reader(rows)
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        reader: Iterable[pa.RecordBatch] = self._query(", ".join(map(_quoted, columns))).to_arrow_reader(rows)
         return reader
 
     def _close(self) -> None:

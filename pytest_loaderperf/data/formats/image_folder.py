@@ -121,12 +121,12 @@ class ImageFolderTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return self._gather(columns, np.arange(len(self)))
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
-        return self._gather(self.schema.names, indices)
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return self._gather(columns, indices)
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         for start in range(0, len(self), rows):
-            yield from self._gather(self.schema.names, np.arange(start, min(start + rows, len(self)))).to_batches()
+            yield from self._gather(columns, np.arange(start, min(start + rows, len(self)))).to_batches()
 
 
 def _found(folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -48,11 +48,11 @@ class LanceTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return self._dataset.to_table(columns=columns, batch_size=max(1, len(self)))  # in one chunk
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
-        return self._dataset.take(indices.tolist())
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return self._dataset.take(indices.tolist(), columns)
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        batches: Iterable[pa.RecordBatch] = self._dataset.to_batches(batch_size=rows)
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        batches: Iterable[pa.RecordBatch] = self._dataset.to_batches(columns=columns, batch_size=rows)
         return batches
 
     def _close(self) -> None:

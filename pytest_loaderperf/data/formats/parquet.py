@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,11 @@ class ParquetTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return self._file().read(columns).select(columns)
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
-        return take_by_chunk(self._ends, self._file().read_row_group, indices)
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return take_by_chunk(self._ends, partial(self._file().read_row_group, columns=columns), indices).select(columns)
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        return self._file().iter_batches(rows)  # type: ignore[no-any-return] # pyarrow is untyped
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        return (batch.select(columns) for batch in self._file().iter_batches(rows, columns=columns))
 
     def _close(self) -> None:
         self._map.close()

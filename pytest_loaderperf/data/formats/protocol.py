@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Table(Protocol):
     """Rows on disk. ``schema`` is the one that was written, extension types and metadata of fields included.
 
-    Every method raises DataError, naming the file and where known the row and the column, for what cannot be read.
+    ``columns`` are those that are read, in that order; None: all. Every method raises DataError, naming the file and
+    where known the row and the column, for what cannot be read.
     """
 
     path: Path
@@ -25,14 +26,14 @@ class Table(Protocol):
         ...
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows; of ``columns`` alone where given."""
+        """All rows."""
         ...
 
-    def take(self, indices: np.ndarray) -> pa.Table:
+    def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at int64 ``indices``, each from 0 to below the length, in that order, doubles included."""
         ...
 
-    def stream(self, rows: int) -> Iterator[pa.RecordBatch]:
+    def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in order, in batches of at most ``rows``, holding a bounded part of the file in memory."""
         ...
 

@@ -71,13 +71,13 @@ class CheckedTable(ABC):
         return type(self), (self.path,)
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows; of ``columns`` alone where given. Raises DataError as the Protocol says."""
+        """All rows. Raises DataError as the Protocol says."""
         self._check_open()
         schema = self._chosen(columns)
         with reading(self.path):
             return _cast(self._read(schema.names), schema)
 
-    def take(self, indices: np.ndarray) -> pa.Table:
+    def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
         self._check_open()
         indices = np.asarray(indices)
@@ -89,26 +89,27 @@ class CheckedTable(ABC):
         wrong = indices[(indices < 0) | (indices >= self._rows)]
         if len(wrong):
             raise IndexError(f"index {wrong[0]} is out of range for {self.path}, which has {self._rows} rows.")
+        schema = self._chosen(columns)
         if not len(indices):
-            return pa.Table.from_batches([], self.schema)
+            return pa.Table.from_batches([], schema)
         with reading(self.path):
-            return _cast(self._take(indices.astype(np.int64, copy=False)), self.schema)
+            return _cast(self._take(indices.astype(np.int64, copy=False), schema.names), schema)
 
-    def stream(self, rows: int) -> Iterator[pa.RecordBatch]:
+    def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
         self._check_open()
         if type(rows) is not int or rows < 1:
             raise DataError(f"{self.path}: rows must be a whole number from 1 up, but {rows!r} came.")
-        return self._streamed(rows)
+        return self._streamed(rows, self._chosen(columns))
 
-    def _streamed(self, rows: int) -> Iterator[pa.RecordBatch]:
-        batches = iter(self._stream(rows))
+    def _streamed(self, rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        batches = iter(self._stream(rows, schema.names))
         while True:
             with reading(self.path):
                 batch = next(batches, None)
                 if batch is None:
                     return
-                batch = _cast(pa.Table.from_batches([batch]), self.schema).to_batches()
+                batch = _cast(pa.Table.from_batches([batch]), schema).to_batches()
             for part in batch:
                 yield from (part.slice(start, rows) for start in range(0, len(part), rows))
 
@@ -140,12 +141,12 @@ class CheckedTable(ABC):
         """All rows of ``columns``, in storage types."""
 
     @abstractmethod
-    def _take(self, indices: np.ndarray) -> pa.Table:
-        """The rows at ``indices``, at least one, which are in range."""
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        """The rows at ``indices``, at least one, which are in range, of ``columns``, in storage types."""
 
     @abstractmethod
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        """All rows in batches near ``rows``."""
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        """All rows of ``columns`` in batches near ``rows``, in storage types."""
 
     def _close(self) -> None:  # noqa: B027 most tables hold nothing
         """Let go of what ``_open`` opened."""

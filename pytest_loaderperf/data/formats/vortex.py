@@ -62,13 +62,13 @@ class VortexTable(CheckedTable):
     def _read(self, columns: list[str]) -> pa.Table:
         return self._scan(columns, batch_size=max(1, len(self))).read_all()  # in one chunk
 
-    def _take(self, indices: np.ndarray) -> pa.Table:
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         rows, back = np.unique(indices, return_inverse=True)  # it takes strictly increasing ones alone
         chosen = self._vortex.array(pa.array(rows.astype(np.uint64)))
-        return in_order(self._scan(self._stored.names, indices=chosen).read_all(), back)
+        return in_order(self._scan(columns, indices=chosen).read_all(), back)
 
-    def _stream(self, rows: int) -> Iterable[pa.RecordBatch]:
-        reader: Iterator[pa.RecordBatch] = self._scan(self._stored.names, batch_size=rows)
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        reader: Iterator[pa.RecordBatch] = self._scan(columns, batch_size=rows)
         return reader
 
     def _close(self) -> None:

@@ -63,7 +63,7 @@ class Source:
         """The rows at ``indices``, each from 0 up, in that order."""
         if self.in_memory:
             return self.table.select(self.names).take(indices)  # the other columns are not worth the copy
-        return self.table.take(indices).select(self.names)
+        return self.table.take(indices, self.names)
 
     def chunks(self, nbytes: int) -> Iterator[pa.Table]:
         """All rows in order, in tables of about ``nbytes``, one of which has no rows where there are none."""
@@ -85,8 +85,7 @@ class Source:
         if self.in_memory:
             yield from self.table.select(self.names).to_batches(max_chunksize=rows)
         else:
-            for batch in self.table.stream(rows):
-                yield batch.select(self.names)
+            yield from self.table.stream(rows, self.names)
 
     def identity(self) -> str:
         """A hash of what the rows are: of their content in memory, of names, sizes and times of change on disk."""

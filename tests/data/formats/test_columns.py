@@ -100,9 +100,9 @@ class TestParquet:
             groups = []
 
             class Spy(pq.ParquetFile):
-                def read_row_group(self, i):
+                def read_row_group(self, i, **options):
                     groups.append(i)
-                    return super().read_row_group(i)
+                    return super().read_row_group(i, **options)
 
             monkeypatch.setattr(pq, "ParquetFile", Spy)
             assert table.take(np.array([95, 12, 11, 95])).to_pydict() == {"x": [95, 12, 11, 95]}

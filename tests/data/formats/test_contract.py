@@ -112,6 +112,19 @@ def test_a_stream_has_all_rows_in_small_batches(name, kind, opened):
         assert same(pa.Table.from_batches(batches), KINDS[kind])
 
 
+@pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "tensors"])
+@pytest.mark.parametrize("columns", [["label"], ["label", "image"]])
+def test_columns_that_are_named_are_those_that_come(name, columns, opened):
+    table, chosen = opened(name), KINDS["tensors"].select(columns)
+    assert same(table.read(columns), chosen)
+    assert same(table.take(np.array([12, 0, 5]), columns), chosen.take(pa.array([12, 0, 5])))
+    assert same(table.take(np.array([], int), columns), chosen.slice(0, 0))
+    assert same(pa.Table.from_batches(table.stream(4, columns)), chosen)
+    for read in (table.read, lambda none: table.take(np.array([0]), none), lambda none: table.stream(4, none)):
+        with pytest.raises(DataError, match=r"has no column 'none'. It has: image, label\.$"):
+            read(["none"])
+
+
 @pytest.mark.parametrize("name, kind", [case for case in CASES if case[1] in EMPTY])
 def test_no_rows_keep_their_schema(name, kind, written):
     empty = KINDS[kind].slice(0, 0)

@@ -39,16 +39,16 @@ class OnDisk:
             table = file.read_all()
         return table if columns is None else table.select(columns)
 
-    def take(self, indices):
+    def take(self, indices, columns):
         self.taken.append(indices.tolist())
         assert indices.dtype == np.int64
         with self._file() as file:
-            return file.read_all().take(indices)
+            return file.read_all().select(columns).take(indices)
 
-    def stream(self, rows):
+    def stream(self, rows, columns):
         with self._file() as file:
             for i in range(file.num_record_batches):
-                batch = file.get_batch(i)
+                batch = file.get_batch(i).select(columns)
                 for start in range(0, batch.num_rows, rows):
                     yield batch.slice(start, rows)
 

@@ -112,10 +112,10 @@ class TestMemo:
         source = on_disk(TABLE)
         inside, overlaps, good = [], [], source.take
 
-        def take(indices):
+        def take(indices, columns):
             inside.append(1)
             overlaps.append(len(inside) > 1)
-            rows = good(indices)
+            rows = good(indices, columns)
             inside.pop()
             return rows
 
@@ -158,8 +158,8 @@ class TestBackground:
         source = on_disk(TABLE, group=10)
         good, gate = source.stream, threading.Event()
 
-        def stream(rows):
-            for i, batch in enumerate(good(rows)):
+        def stream(rows, columns):
+            for i, batch in enumerate(good(rows, columns)):
                 assert i < 3 or gate.wait(PATIENCE_S)
                 yield batch
 
@@ -180,7 +180,7 @@ class TestBackground:
     def test_the_rows_that_never_come_by_stream_are_read_when_asked_for(self, on_disk):
         source = on_disk(TABLE)
         good = source.stream
-        source.stream = lambda rows: iter(list(good(rows))[:2])
+        source.stream = lambda rows, columns: iter(list(good(rows, columns))[:2])
         store = optimize(source, background=True)
         store._thread.join(PATIENCE_S)
         assert store[[99, 3]]["x"].tolist() == [99, 3]

@@ -99,7 +99,7 @@ def test_another_source_has_another_file(store, on_disk, change):
         source = on_disk(table[1:])
     else:
         source.schema = source.schema.set(1, source.schema.field(1).with_name("other"))
-        source.stream = lambda rows: iter([])
+        source.stream = lambda rows, columns: iter([])
         assert mapped.Source(source, None).identity() not in path.name
         return
     assert store(source).path != path
@@ -205,8 +205,8 @@ def test_an_error_of_the_source_leaves_nothing(store, folder, on_disk):
     source = on_disk(uniform()[0])
     good = source.stream
 
-    def broken(rows):
-        yield from list(good(rows))[:3]
+    def broken(rows, columns):
+        yield from list(good(rows, columns))[:3]
         raise DataError("the file is broken in row 21")
 
     source.stream = broken
