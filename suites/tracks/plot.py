@@ -50,7 +50,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
                 line[0].text(*place, row.problem[:60], fontsize=7, transform=line[0].get_yaxis_transform())
     shown = {row.cache for row in rows}
     marks = [
-        grid[0, 0].scatter([], [], 28, colour, marker, label=cache)
+        grid[0, 0].scatter([], [], 28, colour, marker=marker, label=cache)
         for cache, (marker, colour) in STYLES.items()
         if cache in shown
     ]
@@ -63,7 +63,7 @@ def _panel(axes: Any, rows: Sequence[Row], formats: Sequence[str], value: Callab
     for cache, (marker, colour) in STYLES.items():
         told = [row for row in rows if row.cache == cache and row.problem is None]
         places = [formats.index(row.format) for row in told]
-        axes.scatter([value(row) for row in told], places, 28, colour, marker, alpha=0.85, linewidths=0)
+        axes.scatter([value(row) for row in told], places, 28, colour, marker=marker, alpha=0.85, linewidths=0)
     axes.set_yticks(range(len(formats)), formats)
     axes.set_ylim(len(formats) - 0.5, -0.5)
     axes.tick_params(labelsize=8)
