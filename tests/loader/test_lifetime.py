@@ -54,8 +54,12 @@ it = iter(ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"))
 next(it)
 """,
     "the interpreter exits while another thread iterates": """
+class Plain(Slow):  # without torch: Python ends a daemon thread in the midst of C++, which may abort
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return index
 def consume():
-    for _ in ReferenceLoader(Slow(), 2, num_workers=2, worker_kind="threads"):
+    for _ in ReferenceLoader(Plain(), 2, num_workers=2, worker_kind="threads", collate_fn=list):
         pass
 threading.Thread(target=consume, daemon=True).start()
 time.sleep(0.1)
