@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.formats.chunks import unsliced
 from pytest_loaderperf.errors import DataError
 
 
@@ -111,7 +112,7 @@ class CheckedTable(ABC):
                     return
                 batch = _cast(pa.Table.from_batches([batch]), schema).to_batches()
             for part in batch:
-                yield from (part.slice(start, rows) for start in range(0, len(part), rows))
+                yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""

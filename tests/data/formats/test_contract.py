@@ -109,6 +109,7 @@ def test_a_stream_has_all_rows_in_small_batches(name, kind, opened):
     for rows in (1, 4, 100):
         batches = list(table.stream(rows))
         assert all(1 <= len(batch) <= rows for batch in batches)
+        assert all(batch.cast(batch.schema).equals(batch) for batch in batches)  # Arrow fails for some slices
         assert same(pa.Table.from_batches(batches), KINDS[kind])
 
 
