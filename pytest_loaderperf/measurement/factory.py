@@ -34,7 +34,7 @@ def call_factory(factory: Any, called: str) -> Any:
         loader = factory()
     except Exception as error:
         raise LoaderError(
-            f"{called} raised {type(error).__name__}: {error}. Expected a loader; the traceback above says where."
+            f"{called} raised {type(error).__name__}: {str(error).rstrip('.')}. Expected a loader; the traceback above says where."
         ) from error
     if loader is None:
         raise LoaderError(f"{called} returned None. Expected a loader: is its return statement missing?")
