@@ -33,9 +33,8 @@ def call_factory(factory: Any, called: str) -> Any:
     try:
         loader = factory()
     except Exception as error:
-        raise LoaderError(
-            f"{called} raised {type(error).__name__}: {str(error).rstrip('.')}. Expected a loader; the traceback above says where."
-        ) from error
+        said = f"{type(error).__name__}: {error}".rstrip(".")
+        raise LoaderError(f"{called} raised {said}. Expected a loader; the traceback above says where.") from error
     if loader is None:
         raise LoaderError(f"{called} returned None. Expected a loader: is its return statement missing?")
     if not hasattr(loader, "__iter__"):
