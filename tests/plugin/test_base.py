@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from fnmatch import fnmatch
 
 import pytest
 
@@ -238,8 +239,14 @@ def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
     ],
 )
 def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, against, words):
-    result = run(project(files(FAST), {}), against=against)
-    result.stdout.fnmatch_lines([f"*{words}"])
+    with pytest.raises(BaseError) as caught:
+        Worktree(against, project(files(FAST), {}).path)
+    assert fnmatch(str(caught.value), f"*{words}*")
+
+
+def test_a_commit_that_is_not_there_fails_the_test(project):
+    result = run(project(files(FAST), {}), against="no-such")
+    result.stdout.fnmatch_lines(["*--loaderperf-against expects a commit, branch or tag, but 'no-such' is none here.*"])
     result.assert_outcomes(failed=1)
 
 
