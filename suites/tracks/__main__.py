@@ -44,7 +44,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of every format and cache (default: %(default)s)")
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--caches", nargs="+", choices=[BEFORE, *CACHES], default=[BEFORE, *CACHES])
-    parser.add_argument("--memory", type=int, default=4096, metavar="MIB", help="of rows under a budget; 0: none")
+    parser.add_argument(
+        "--memory", type=int, default=4096, metavar="MIB", help="of rows under a budget (%(default)s; 0: none)"
+    )
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto", help="of the model")
     parser.add_argument("--folder", type=Path, default=Path(".loaderperf/tracks"), help="where the data are kept")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/tracks.json"))

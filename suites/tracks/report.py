@@ -16,6 +16,7 @@ from suites.tracks.memory import PROCESSES, Memory
 
 BEFORE = "as_py"
 WAYS = ("as_py", "ours")
+LEAST_MEMORY_NBYTES = 4 << 30  # below it, what a process takes besides the rows counts for too much
 MOSTLY_WAITING = 0.5  # of a training loop
 
 
@@ -98,12 +99,24 @@ def _worst(ratios: Sequence[Compared]) -> Figure:
 
 def memory_figures(memory: Memory) -> list[Figure]:
     """Bytes as shares of the rows or of the budget, and seconds of an epoch beside those of reading the file."""
+    sure = memory.nbytes >= LEAST_MEMORY_NBYTES
     rss = max(memory.build_rss_nbytes, memory.epoch_rss_nbytes)
     rows, budget = size_text(memory.nbytes), size_text(memory.budget_nbytes)
     return [
-        Figure(f"{PROCESSES} processes over one cache: PSS / bytes of the rows", 1.1, memory.shared, at_most=True),
-        Figure(f"{rows} under {budget}: peak RSS / budget", 1.25, rss / memory.budget_nbytes, at_most=True),
-        Figure(f"{rows} under {budget}: an epoch / a sequential read", 0.7, _ratio(memory.read_s, memory.epoch_s)),
+        Figure(
+            f"{PROCESSES} processes over one cache: PSS / bytes of the rows",
+            1.1,
+            memory.shared,
+            at_most=True,
+            sure=sure,
+        ),
+        Figure(f"{rows} under {budget}: peak RSS / budget", 1.25, rss / memory.budget_nbytes, at_most=True, sure=sure),
+        Figure(
+            f"{rows} under {budget}: an epoch / a sequential read",
+            0.7,
+            _ratio(memory.read_s, memory.epoch_s),
+            sure=sure,
+        ),
         Figure(f"{rows} under {budget}: shuffled / a sequential read", 0.0, _ratio(memory.read_s, memory.shuffled_s)),
     ]
 
