@@ -12,10 +12,12 @@ from pytest_loaderperf import settings
 from pytest_loaderperf.cli_data import add_data_commands
 from pytest_loaderperf.errors import LoaderPerfError
 
+INTERRUPTED = 130  # as shells have it: 128 and the signal
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured (of data: where
-    problems are found), 2 for bad usage.
+    problems are found), 2 for bad usage, 130 where it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
@@ -51,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LoaderPerfError as error:
         print(f"loaderperf: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("loaderperf: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _picture(text: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import pytest
 from pyarrow import parquet
@@ -45,6 +46,15 @@ def test_make_replaces_by_force_alone(folder, capsys):
     assert (status, out) == (2, [])
     assert err == "loaderperf: t.parquet exists. Give another path, or --force (force=True) to replace it.\n"
     assert run(capsys, *arguments, "--force")[0] == 0
+
+
+def test_an_interruption_is_said_and_no_traceback(capsys, monkeypatch):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module("pytest_loaderperf.data.make"), "checked_target", interrupted)
+    status, out, err = run(capsys, "make", "images", "-o", "t.parquet")
+    assert (status, out, err.splitlines()[-1]) == (130, [], "loaderperf: interrupted")
 
 
 @pytest.mark.parametrize(

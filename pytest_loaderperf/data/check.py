@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES, check_images
 from pytest_loaderperf.data.check_table import check_table
 from pytest_loaderperf.data.findings import MAX_ERRORS, CheckResult, Expected, Findings, Problem
@@ -34,7 +36,7 @@ def check(
     Raises DataError where there is nothing to check, a library for it is not installed, or an argument does not fit.
     """
     path = Path(path)
-    _check_arguments(max_errors, classes, shape)
+    _check_arguments(max_errors, classes, shape, dtype)
     if not path.exists():
         raise DataError(f"nothing lies at {path}. Give the path of a folder of images or of a table.")
     findings, kind = Findings(max_errors or MAX_ERRORS), _format_name(path)
@@ -71,10 +73,14 @@ def _format_name(path: Path) -> str | None:
     return None if name == "tiff" else name  # each file is read by itself, so that all of them are named
 
 
-def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None) -> None:
+def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None) -> None:
     if not is_count(max_errors, 0):
         raise DataError(f"max_errors must be a whole number from 0 up, but {max_errors!r} came.")
     if classes is not None and not is_count(classes):
         raise DataError(f"classes must be a whole number from 1 up, but {classes!r} came.")
     if shape is not None and not (isinstance(shape, tuple) and shape and all(map(is_count, shape))):
         raise DataError(f"shape must be a tuple of whole numbers from 1 up, but {shape!r} came.")
+    try:
+        np.dtype(dtype)
+    except TypeError as error:
+        raise DataError(f"dtype must be a name that NumPy knows, such as uint16, but {dtype!r} came.") from error

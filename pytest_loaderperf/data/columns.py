@@ -179,7 +179,7 @@ class RowDataset:
 
     def __getitem__(self, index: Any) -> Any:
         columns = self._columns()
-        single = not isinstance(index, (list, tuple))
+        single = not isinstance(index, (list, tuple, np.ndarray))
         indices = checked_indices(len(columns), [index] if single else index)
         arrays = [np.empty((len(indices), *column.shape), column.dtype) for column in columns.columns]
         for column, array in zip(columns.columns, arrays, strict=True):

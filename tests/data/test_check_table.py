@@ -67,6 +67,11 @@ def test_labels_are_let_be_where_no_classes_are_stated(write):
     assert check(write(label=[5, -1])).good
 
 
+def test_a_dtype_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(DataError, match="dtype must be a name that NumPy knows, such as uint16, but 'foo' came"):
+        check(tmp_path, dtype="foo")
+
+
 def test_a_stated_shape_and_dtype_hold_for_every_column_of_arrays(tmp_path):
     stand_in.write_table(workload("images", samples=5).batches(), tmp_path / "t.parquet")
     assert check(tmp_path / "t.parquet", shape=(100, 100), dtype="uint16").good

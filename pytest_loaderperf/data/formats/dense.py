@@ -80,6 +80,9 @@ def kind_of(layout: Layout) -> pa.DataType:
     return pa.fixed_shape_tensor(number, layout.shape) if layout.shape else number
 
 
+_MOST_ITEM_NBYTES = 8
+
+
 class ArraysTable(CheckedTable):
     """Rows of arrays of one length; ``read`` and ``stream`` give views of them, but for bools."""
 
@@ -88,6 +91,12 @@ class ArraysTable(CheckedTable):
         lengths = {name: len(array) if array.ndim else None for name, array in self._arrays.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
             raise DataError(f"{self.path}: expected arrays of one length, but {lengths} came. Keep others elsewhere.")
+        for name, array in self._arrays.items():
+            if array.dtype.kind not in "biuf" or array.dtype.itemsize > _MOST_ITEM_NBYTES:
+                raise DataError(
+                    f"{self.path}, column {name!r} holds {array.dtype}. Expected bools, or integers or floats of at "
+                    "most 64 bits: convert it, or keep it elsewhere."
+                )
         if schema is None:
             schema = pa.schema(
                 [(name, kind_of(Layout(array.shape[1:], array.dtype))) for name, array in self._arrays.items()]

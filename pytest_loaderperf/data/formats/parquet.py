@@ -14,6 +14,7 @@ from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
 from pytest_loaderperf.data.formats.storage import schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.data.mapping import FileMapping
 
 ROW_GROUP_NBYTES = 16 << 20  # before compression; far smaller ones cost more in footers than they save in a take
 
@@ -41,8 +42,8 @@ class ParquetTable(CheckedTable):
     """A Parquet file, mapped into memory and decoded by need."""
 
     def _open(self) -> tuple[pa.Schema, int]:
-        self._map = pa.memory_map(str(self.path))
-        self._meta = meta = pq.read_metadata(self._map)
+        self._map = FileMapping(self.path, 4 * ROW_GROUP_NBYTES)
+        self._meta = meta = pq.read_metadata(pa.BufferReader(self._map.buffer))
         self._ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], dtype=np.int64)
         # Parquet names the items of lists by a rule of its own; its copy of the Arrow schema has the names as written.
         written = (meta.metadata or {}).get(b"ARROW:schema")
@@ -51,16 +52,20 @@ class ParquetTable(CheckedTable):
 
     def _file(self) -> pq.ParquetFile:
         """A reader of the mapped file for one call: one that threads share crashes the process."""
-        return pq.ParquetFile(self._map, metadata=self._meta, pre_buffer=False)
+        return pq.ParquetFile(pa.BufferReader(self._map.buffer), metadata=self._meta, pre_buffer=False)
 
     def _read(self, columns: list[str]) -> pa.Table:
         return self._file().read(columns).select(columns)
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        return take_by_chunk(self._ends, partial(self._file().read_row_group, columns=columns), indices).select(columns)
+        rows = take_by_chunk(self._ends, partial(self._file().read_row_group, columns=columns), indices).select(columns)
+        self._map.note_read(rows.nbytes, len(indices))
+        return rows
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        return (batch.select(columns) for batch in self._file().iter_batches(rows, columns=columns))
+        for batch in self._file().iter_batches(rows, columns=columns):
+            yield batch.select(columns)
+            self._map.note_read(batch.nbytes, 1)
 
     def _close(self) -> None:
-        self._map.close()
+        del self._map

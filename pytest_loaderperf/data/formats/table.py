@@ -104,7 +104,8 @@ class CheckedTable(ABC):
         return self._streamed(rows, self._chosen(columns))
 
     def _streamed(self, rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        batches = iter(self._stream(rows, schema.names))
+        with reading(self.path):
+            batches = iter(self._stream(rows, schema.names))
         while True:
             with reading(self.path):
                 batch = next(batches, None)
@@ -127,6 +128,8 @@ class CheckedTable(ABC):
     def _chosen(self, columns: list[str] | None) -> pa.Schema:
         if columns is None:
             return self.schema
+        if not isinstance(columns, list) or not columns or len(set(columns)) < len(columns):
+            raise DataError(f"{self.path}: columns must be a list of different names, but {columns!r} came.")
         for name in columns:
             if self.schema.names.count(name) != 1:
                 known = ", ".join(self.schema.names)

@@ -61,10 +61,7 @@ def complete_or_absent(
 
 def _folder_beside(path: Path) -> tuple[Path, IO[str]]:
     """A new folder, and the lock that tells other processes, until it is closed, that its writer lives."""
-    for mark in path.parent.glob(f".{glob.escape(path.name)}.*/{_ALIVE}"):
-        with suppress(OSError), mark.open("r+") as lock:  # it is being written, or has just been removed
-            _take(lock)
-            shutil.rmtree(mark.parent, ignore_errors=True)
+    remove_abandoned(path)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         lock = (folder / _ALIVE).open("x")
@@ -73,6 +70,14 @@ def _folder_beside(path: Path) -> tuple[Path, IO[str]]:
         if folder.exists():  # else another process came between
             return folder, lock
         lock.close()
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what writers of ``path`` left that were killed."""
+    for mark in path.parent.glob(f".{glob.escape(path.name)}.*/{_ALIVE}"):
+        with suppress(OSError), mark.open("r+") as lock:  # it is being written, or has just been removed
+            _take(lock)
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _take(lock: IO[str]) -> None:

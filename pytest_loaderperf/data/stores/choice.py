@@ -12,7 +12,7 @@ from pytest_loaderperf.data.stores.background import PreloadedTable
 from pytest_loaderperf.data.stores.compressed import compressed
 from pytest_loaderperf.data.stores.mapped import mapped
 from pytest_loaderperf.data.stores.memo import MemoStore
-from pytest_loaderperf.data.stores.source import Source, is_table
+from pytest_loaderperf.data.stores.source import Source, is_table, naming
 from pytest_loaderperf.data.stores.whole import chunked, whole
 from pytest_loaderperf.errors import DataError
 
@@ -59,7 +59,8 @@ def optimize(
     budget = budget_of(memory_budget)
     if background and cache not in ("auto", "whole", "chunked"):
         raise DataError(f"background=True fills arrays in memory, but cache={cache!r} came. Leave one of the two out.")
-    table = Source(source, columns)
+    with naming(source):
+        table = Source(source, columns)
     fits = table.nbytes <= budget
     why = f"{table.nbytes:,} bytes {'fit' if fits else 'exceed'} the budget of {budget:,}"
     if cache == "auto":
@@ -73,7 +74,8 @@ def optimize(
     else:
         why += ", as asked for"
     _log.info("store: %s rows, cache %s%s: %s", f"{len(table):,}", cache, ", in the background" * background, why)
-    return _store(table, cache, budget, None if cache_dir is None else Path(cache_dir), background=background)
+    with naming(source):
+        return _store(table, cache, budget, None if cache_dir is None else Path(cache_dir), background=background)
 
 
 def _store(table: Source, cache: Cache, budget: int, cache_dir: Path | None, *, background: bool) -> Any:

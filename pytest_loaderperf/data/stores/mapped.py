@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("pytest_loaderperf")
 LAYOUT = b"loaderperf-cache-1"  # the key of what the file says about itself, and part of its name
 BLOCK_NBYTES = 64 << 20  # held at a time while it is written; few blocks, for a batch is gathered block by block
+_BLOCKS = 4  # that fit the limit: one is held as it was read, as it is written, and twice in between
 
 
 class MappedStore(Store):
@@ -68,11 +69,12 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
 
     Raises DataError where the file cannot be written; one that was there stays as it was.
     """
-    from pytest_loaderperf.data.formats.writing import complete_or_absent
+    from pytest_loaderperf.data.formats.writing import complete_or_absent, remove_abandoned
 
     folder = cache_dir or default_folder()
     path = folder / f"{LAYOUT.decode()}-{source.identity()}.arrow"
     if path.exists():
+        remove_abandoned(path)
         try:
             return MappedStore(path, most_nbytes)
         except DamagedCacheError as error:
@@ -83,7 +85,7 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
         raise DataError(f"the cache folder {folder} cannot be made: {error}. Give another cache_dir.") from error
     advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
     with complete_or_absent(path, advice) as new:
-        _write(source, new)
+        _write(source, new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))
     return MappedStore(path, most_nbytes)
 
 
@@ -92,7 +94,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loaderperf"
 
 
-def _write(source: Source, file: Path) -> None:
+def _write(source: Source, file: Path, block_nbytes: int) -> None:
     import pyarrow as pa
 
     flats = source.first
@@ -104,9 +106,11 @@ def _write(source: Source, file: Path) -> None:
     fields = [pa.field(name, _block_type(dtype)) for name, dtype in dtypes.items()]
     schema = pa.schema(fields, metadata={LAYOUT: json.dumps({"rows": len(source), "columns": about})})
     with pa.ipc.new_file(file, schema) as writer:
-        for chunk in source.chunks(BLOCK_NBYTES):
+        for chunk in source.chunks(block_nbytes):
             blocks = [_block(flat_of(chunk.column(name), name), dtypes[name]) for name in source.names]
             writer.write_batch(pa.record_batch(blocks, schema=schema))
+            del chunk, blocks
+            pa.default_memory_pool().release_unused()  # or it keeps what was read for later
 
 
 def _block_type(dtype: np.dtype[Any]) -> pa.StructType:

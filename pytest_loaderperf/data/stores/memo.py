@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 
 from pytest_loaderperf.data.arrow_columns import flat_of
 from pytest_loaderperf.data.columns import RowDataset, checked_indices
-from pytest_loaderperf.data.ragged import dropped, offsets_of
-from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.ragged import dropped, offsets_of, one_shape
+from pytest_loaderperf.data.stores.source import Source, naming
 from pytest_loaderperf.data.stores.store import Values, samples_of
 from pytest_loaderperf.data.turns import Turns
 from pytest_loaderperf.errors import DataError
@@ -31,17 +32,18 @@ class MemoStore(RowDataset):
         self._table, self._most = source, most
         self._kept: OrderedDict[int, Sample] = OrderedDict()
         self._turns = Turns()
+        self._ragged = {name for name, flat in source.first.items() if one_shape(flat.shapes) is None}
         self._left_out = {name: dropped(flat.shapes, flat.droppable) for name, flat in source.first.items()}
 
     def __len__(self) -> int:
         return len(self._table)
 
     def __getitem__(self, index: Any) -> Any:
-        single = not isinstance(index, (list, tuple))
+        single = not isinstance(index, (list, tuple, np.ndarray))
         samples = self._samples(checked_indices(len(self), [index] if single else index).tolist())
         if single:
             return {name: torch.from_numpy(array.copy()) for name, array in samples[0].items()}
-        return {name: _stacked([sample[name] for sample in samples]) for name in self._table.names}
+        return {name: self._together(name, [sample[name] for sample in samples]) for name in self._table.names}
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
         return samples_of(self[list(indices)])
@@ -60,6 +62,11 @@ class MemoStore(RowDataset):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # it is the same class
 
+    def _together(self, name: str, arrays: list[np.ndarray]) -> Values:
+        if name in self._ragged or len({array.shape for array in arrays}) > 1:
+            return [torch.from_numpy(array.copy()) for array in arrays]
+        return torch.from_numpy(np.stack(arrays))
+
     def _samples(self, indices: Sequence[int]) -> list[Sample]:
         with self._turns:
             kept = self._kept
@@ -75,6 +82,16 @@ class MemoStore(RowDataset):
             return samples
 
     def _read(self, indices: list[int]) -> dict[int, Sample]:
+        with naming(self._table.table):
+            try:
+                return self._read_together(indices)
+            except DataError as error:
+                for index in indices if len(indices) > 1 else ():
+                    self._read([index])
+                # The one row that was read is that of this sample.
+                raise DataError(re.sub(r"\brow 0\b(?!')", f"row {indices[0]}", str(error), count=1)) from error
+
+    def _read_together(self, indices: list[int]) -> dict[int, Sample]:
         table = self._table.take(np.array(indices, np.int64))
         samples: dict[int, Sample] = {index: {} for index in indices}
         for name in self._table.names:
@@ -93,9 +110,3 @@ class MemoStore(RowDataset):
                 values = flat.values[offsets[position] : offsets[position + 1]]
                 samples[index][name] = values.reshape(shapes[position]).copy()  # else it keeps alive all that was read
         return samples
-
-
-def _stacked(arrays: list[np.ndarray]) -> Values:
-    if len({array.shape for array in arrays}) == 1:
-        return torch.from_numpy(np.stack(arrays))
-    return [torch.from_numpy(array.copy()) for array in arrays]

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Source:
         known = table.schema.names
         if columns is not None and (isinstance(columns, str) or not columns or set(columns) - set(known)):
             raise DataError(f"columns must be a list of some of {known}, but {columns!r} came. Name those to load.")
+        if len(set(known)) < len(known):
+            raise DataError(f"a table must have columns, each of another name, but {known} came. Rename some.")
         self.names: list[str] = list(known if columns is None else columns)
         self.schema: pa.Schema = pa.schema([table.schema.field(name) for name in self.names])
         check_columns(self.schema)
@@ -98,6 +101,18 @@ class Source:
                 facts = path.stat()
                 digest.update(json.dumps([str(path.absolute()), facts.st_size, facts.st_mtime_ns]).encode())
         return digest.hexdigest()
+
+
+@contextmanager
+def naming(table: Any) -> Iterator[None]:
+    """Have errors name the file that ``table`` was opened from."""
+    try:
+        yield
+    except DataError as error:
+        path = getattr(table, "path", None)
+        if path is None or str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
 
 
 def is_table(source: object) -> bool:

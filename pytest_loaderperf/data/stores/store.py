@@ -55,7 +55,7 @@ class Store(RowDataset):
     def __getitem__(self, index: Any) -> Any:
         if self._rows is not None and type(index) is int and -self._length <= index < self._length:
             return {name: torch.from_numpy(rows[index, ...].copy()) for name, rows in self._rows}
-        single = not isinstance(index, (list, tuple))
+        single = not isinstance(index, (list, tuple, np.ndarray))
         indices = checked_indices(len(self), [index] if single else index)
         batch = {name: _batch(part, indices) for name, part in self._parts.items()}
         return {name: values[0] for name, values in batch.items()} if single else batch

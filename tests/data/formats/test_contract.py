@@ -113,6 +113,13 @@ def test_a_stream_has_all_rows_in_small_batches(name, kind, opened):
         assert same(pa.Table.from_batches(batches), KINDS[kind])
 
 
+@pytest.mark.parametrize("columns", [[], ["label", "label"], "label"])
+@pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "tensors"])
+def test_columns_are_a_list_of_different_names(name, columns, opened):
+    with pytest.raises(DataError, match="columns must be a list of different names, but"):
+        opened(name).read(columns)
+
+
 @pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "tensors"])
 @pytest.mark.parametrize("columns", [["label"], ["label", "image"]])
 def test_columns_that_are_named_are_those_that_come(name, columns, opened):
@@ -260,8 +267,9 @@ def test_a_truncated_file_is_an_error_that_names_it(name, written):
         (part for part in files_under(table.path) if part.name != SCHEMA_FILE), key=lambda part: part.stat().st_size
     )
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    with pytest.raises(DataError, match="cannot be read"), closing(open_table(table.path, name)) as again:
-        again.read()
+    for read in (lambda again: again.read(), lambda again: list(again.stream(3))):
+        with pytest.raises(DataError, match="cannot be read"), closing(open_table(table.path, name)) as again:
+            read(again)
 
 
 @every_format

@@ -58,7 +58,7 @@ def test_compressed_rows_that_exceed_it_are_refused_as_soon_as_they_do(on_disk):
     noise = np.random.default_rng(0).integers(0, 1 << 62, 100_000)
     found = refusal(on_disk(pa.table({"x": noise}), group=20_000), cache="compressed", memory_budget=200_000)
     held = re.fullmatch(
-        r"the compressed rows exceed the budget of 200,000 bytes with (2..,...) bytes. "
+        r".*table.arrow: the compressed rows exceed the budget of 200,000 bytes with (2..,...) bytes. "
         r'Give a larger memory_budget, or cache="mapped".',
         found,
     )
@@ -148,6 +148,37 @@ class TestMemo:
             'length one along more axes. Choose cache="mapped" or "chunked", which see all images first.'
         )
         assert memo.MemoStore is type(store)
+
+
+@pytest.mark.parametrize("cache", ["whole", "chunked", "mapped", "compressed", "lru", "lazy"])
+def test_a_null_is_named_with_its_file_and_row(cache, on_disk, tmp_path):
+    source = on_disk(pa.table({"row 0": [None if i == 43 else i for i in range(50)]}))
+
+    def load():
+        return optimize(source, cache=cache, cache_dir=tmp_path)[[1, 43, 44]]
+
+    with pytest.raises(DataError) as caught:
+        load()
+    assert str(caught.value).startswith(f"{source.path}: column 'row 0' is null in row 43, and")
+
+
+@pytest.mark.parametrize("cache", ["whole", "chunked", "mapped", "compressed", "lru", "lazy"])
+def test_a_batch_of_a_ragged_column_is_a_list_whatever_is_in_it(cache, tmp_path):
+    store = optimize(pa.table({"x": [[1, 2], [3, 4], [5]]}), cache=cache, cache_dir=tmp_path)
+    for indices in ([0, 1], [1, 2], [2], np.array([2, 0])):
+        batch = store[indices]["x"]
+        assert isinstance(batch, list)
+        assert [sample.tolist() for sample in batch] == [[[1, 2], [3, 4], [5]][index] for index in indices]
+
+
+@pytest.mark.parametrize("cache", ["whole", "lru"])
+def test_an_array_of_indices_is_a_batch(cache):
+    assert optimize(TABLE, cache=cache)[np.array([3, -1])]["x"].tolist() == [3, 99]
+
+
+def test_columns_of_one_name_are_refused():
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"])
+    assert refusal(twice) == "a table must have columns, each of another name, but ['x', 'x'] came. Rename some."
 
 
 class TestBackground:

@@ -191,6 +191,16 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_as_it_was(store, folde
     assert old.path.read_bytes() == old_bytes
 
 
+def test_what_a_killed_build_left_goes_with_the_next_use_of_the_file(store, folder):
+    table, _ = uniform()
+    path = store(table).path
+    left = folder / f".{path.name}.abcd"
+    left.mkdir()
+    (left / ".writing").touch()
+    store(table)
+    assert files(folder) == [path.name]
+
+
 def test_a_file_that_cannot_take_its_place_leaves_nothing(store, folder, monkeypatch):
     def fail(*given):
         raise OSError(28, "No space left on device")
