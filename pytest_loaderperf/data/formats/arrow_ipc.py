@@ -51,11 +51,13 @@ class ArrowIpcTable(CheckedTable):
         return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i].select(columns)]), indices)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        mapping = self._map  # which lives as long as the stream
         for batch in self._batches:
+            chosen = batch.select(columns)
             for start in range(0, len(batch), rows):
-                part = batch.select(columns).slice(start, rows)
+                part = chosen.slice(start, rows)
                 yield part
-                self._map.note_read(part.nbytes, 1)
+                mapping.note_read(part.nbytes, 1)
 
     def _close(self) -> None:
         # The mapping itself goes with the last view of it.

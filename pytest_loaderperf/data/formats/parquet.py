@@ -63,9 +63,10 @@ class ParquetTable(CheckedTable):
         return rows
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        mapping = self._map  # which lives as long as the stream
         for batch in self._file().iter_batches(rows, columns=columns):
             yield batch.select(columns)
-            self._map.note_read(batch.nbytes, 1)
+            mapping.note_read(batch.nbytes, 1)
 
     def _close(self) -> None:
         del self._map

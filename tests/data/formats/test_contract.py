@@ -113,6 +113,15 @@ def test_a_stream_has_all_rows_in_small_batches(name, kind, opened):
         assert same(pa.Table.from_batches(batches), KINDS[kind])
 
 
+@pytest.mark.parametrize("name", ["parquet", "arrow"])
+def test_a_stream_that_has_begun_outlives_its_mapped_table(name, path_of):
+    table = open_table(path_of(name, "tensors"), name)
+    batches = table.stream(4)
+    first = next(batches)
+    table.close()
+    assert same(pa.Table.from_batches([first, *batches]), KINDS["tensors"])
+
+
 @pytest.mark.parametrize("columns", [[], ["label", "label"], "label"])
 @pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "tensors"])
 def test_columns_are_a_list_of_different_names(name, columns, opened):
