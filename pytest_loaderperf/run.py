@@ -33,6 +33,7 @@ from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.naming import spec_of
 from pytest_loaderperf.options import Options
+from pytest_loaderperf.replay import replayed_by
 from pytest_loaderperf.report import explain
 from pytest_loaderperf.settling import Settling
 from pytest_loaderperf.sources import (
@@ -123,7 +124,7 @@ class Run(Measured):
             if side.iterator is None:
                 side.start()
         check_separate(sides)
-        self._rounds = Rounds(sides, self._conditions)
+        self._rounds = Rounds(sides, self._conditions, replayed_by(self._watchdog))
         self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:

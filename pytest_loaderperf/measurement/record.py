@@ -8,10 +8,23 @@ from pytest_loaderperf.errors import MeasureError
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What the processes of a side did in a trial: all ran for ``cpu_ns``, its children waited ``delay_ns`` for a CPU.
+
+    ``busiest``: the largest share of the time in which one process ran or waited for a CPU.
+    """
+
+    cpu_ns: int
+    delay_ns: int
+    busiest: float
+
+
+@dataclass(frozen=True, slots=True)
 class SteadyRecord:
     """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return.
 
-    ``slices_ns``: time a sample in each slice, where it was taken in slices.
+    ``slices_ns``: time a sample in each slice, where it was taken in slices. ``effort``: where it was in one piece and
+    the system tells it.
     """
 
     latencies_ns: tuple[int, ...]
@@ -19,6 +32,7 @@ class SteadyRecord:
     samples: int
     nbytes: int
     slices_ns: tuple[float, ...] = ()
+    effort: Effort | None = None
 
     def checked(self, called: str) -> SteadyRecord:
         """Itself. Raises MeasureError where the clock under it cannot be trusted."""
