@@ -66,7 +66,7 @@ def scale_of(log_ratios: Sequence[float] | np.ndarray) -> float:
     quarter = (n - 1) // 4
     spread = (ordered[n - 1 - quarter] - ordered[quarter]) / _QUARTILES
     scale = (_FIRST_WEIGHT * _FIRST_SCALE + (n - 1) * spread) / (_FIRST_WEIGHT + n - 1)
-    return max(_LEAST_SCALE, scale)
+    return max(_LEAST_SCALE, float(scale))
 
 
 def rescaled_after(n: int) -> int:

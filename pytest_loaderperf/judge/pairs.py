@@ -67,6 +67,13 @@ class PairTest:
             self._scale = pair_bets.scale_of(self._logs)
             self._rescale_at = pair_bets.rescaled_after(self._rescale_at)
 
+    def against(self, needed: float) -> PairTest:
+        """The same pairs, held against another ratio."""
+        other = PairTest(needed, self.at_least, self.obvious)
+        for log_ratio in self._logs:
+            other.add(math.exp(log_ratio))
+        return other
+
     def _add_obvious(self, x: float) -> None:
         self._log_wealth[:, _BETS:] += pair_bets.OBVIOUS_MISS
         if abs(x) >= pair_bets.OBVIOUS_LOG[0]:

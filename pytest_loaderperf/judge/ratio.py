@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from pytest_loaderperf.judge.claim import Outcome, Ruling
@@ -10,6 +11,10 @@ from pytest_loaderperf.judge.pairs import PairTest
 # The sums must make what the slices say twice as likely as noise would, or slices that are not like the rest settle a
 # claim as soon as the sums happen to lean their way. Stricter, small effects would take as long as by the sums alone.
 AGREE_ALPHA = 0.5
+# Hand-over is part of what is claimed and no part of the work. So where the work settles PASS, the sums alone must show,
+# with the claim's share, that the ratio is not as low as this part of what is needed.
+HIDDEN = 0.9
+FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
 FEWEST_SUMS = 5  # without which nobody knows whether the sums contradict the work
 SUMS, SLICES, WORK = "sums", "slices", "work"
 
@@ -25,7 +30,8 @@ class RatioTest:
       disturbs far less. Evident slices settle a claim where there is some evidence in the sums for the same.
     - ``add_work`` takes a ratio of the work that is done for a batch, measured apart from the rounds and at its own
       pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
-      it, and PASS where there is some evidence in the sums for it.
+      it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
+      point to PASS rather than to FAIL by now.
     """
 
     needed: float
@@ -34,6 +40,7 @@ class RatioTest:
     work: PairTest = field(init=False)
     _slices: PairTest = field(init=False)
     _sliced: bool = False
+    _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
         self.sums, self.work, self._slices = (PairTest(self.needed, self.at_least) for _ in range(3))
@@ -47,10 +54,14 @@ class RatioTest:
         self.sums.add(of_sums)
         self._slices.add(of_sums if of_slices is None else of_slices)
         self._sliced = self._sliced or of_slices is not None
+        if self._with_hidden is not None:
+            self._with_hidden.add(of_sums)
 
     def add_work(self, ratio: float) -> None:
         """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""
         self.work.add(ratio)
+        if self._with_hidden is None:
+            self._with_hidden = self.sums.against(self.needed * HIDDEN if self.at_least else self.needed / HIDDEN)
 
     def outcome(self, alpha: float) -> Outcome:
         return self._settled(self._share(alpha))[0]
@@ -71,20 +82,35 @@ class RatioTest:
 
     def _settled(self, share: float) -> tuple[Outcome, str]:
         """The outcome, and by which evidence; where it is open, the evidence that tells most."""
-        leaning = SUMS
-        for name, test in self._tests().items():
-            outcome = test.outcome(share)
-            if outcome is not Outcome.INCONCLUSIVE and (name == SUMS or self._agreed(name, outcome)):
+        tests = self._tests()
+        outcomes = {name: test.outcome(share) for name, test in tests.items()}
+        for name, outcome in outcomes.items():
+            if outcome is not Outcome.INCONCLUSIVE and self._agreed(name, outcome, share):
                 return outcome, name
-            if leaning == SUMS and outcome is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning:
-                leaning = name
-        return Outcome.INCONCLUSIVE, leaning
+        # Evident, but not agreed to: what is missing is in the sums.
+        same = [
+            name
+            for name, test in tests.items()
+            if outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
+        ]
+        return Outcome.INCONCLUSIVE, (same or [SUMS])[0]
 
-    def _agreed(self, name: str, outcome: Outcome) -> bool:
-        """Whether the sums allow the other evidence to settle it."""
+    def _agreed(self, name: str, outcome: Outcome, share: float) -> bool:
+        """Whether the sums allow the evidence of that name to settle the claim."""
+        if name == SUMS:
+            return True
         agreed = self.sums.outcome(AGREE_ALPHA)
-        if name == WORK and outcome is Outcome.FAIL:
+        if name == SLICES:
+            return agreed is outcome
+        if outcome is Outcome.FAIL:
             return self.n >= FEWEST_SUMS and agreed is not Outcome.PASS
-        if name == WORK:
-            return agreed is outcome and self.sums.leaning is outcome
-        return agreed is outcome
+        return self._whole_loader_passes(share)
+
+    def _whole_loader_passes(self, share: float) -> bool:
+        assert self._with_hidden is not None
+        favour = self.sums.log_evidence(Outcome.PASS) - self.sums.log_evidence(Outcome.FAIL)
+        return (
+            self._with_hidden.outcome(share) is Outcome.PASS
+            and favour >= math.log(FAVOUR)
+            and self.sums.leaning is Outcome.PASS
+        )
