@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 
-from pytest_loaderperf.judge import ExactTest, PercentileTest, RatioTest, SignTest, Test
+from pytest_loaderperf.judge import ExactTest, PairTest, PercentileTest, RatioTest, SignTest, Test
 from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.metric import NS, Metric
@@ -24,7 +24,9 @@ def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[
             ratio = RatioTest(needed, at_least)
             return ratio, lambda seen: ratio.add(*_throughput_ratios(seen[left.key], seen[right.key]))
         exact = left.definition.exact and right.definition.exact
-        test: SignTest | ExactTest = ExactTest(needed, at_least) if exact else SignTest(needed, at_least)
+        # A percentile of a trial is one of its slowest batches: noise makes that wrong by a factor of two often.
+        obvious = left.definition.q is None and right.definition.q is None
+        test: PairTest | ExactTest = ExactTest(needed, at_least) if exact else PairTest(needed, at_least, obvious)
         mine, theirs = left.definition.of, right.definition.of
         return test, lambda seen: test.add(_divided(mine(seen[left.key]), theirs(seen[right.key])))
     needed = right.value / left.factor

@@ -13,6 +13,7 @@ from pytest_loaderperf.judge.claim import (
     quantile,
 )
 from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
+from pytest_loaderperf.judge.pairs import PairTest
 from pytest_loaderperf.judge.ratio import AGREE_ALPHA, RatioTest
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "CONFIRM_ALPHA",
     "ExactTest",
     "Outcome",
+    "PairTest",
     "PercentileTest",
     "RatioTest",
     "Ruling",

@@ -37,7 +37,10 @@ def claim_alpha(alpha: float, index: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the evidence so far says; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit."""
+    """What the evidence so far says; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit.
+
+    ``by`` names the evidence that it rests on, where there are several kinds: "sums", "slices" or "work".
+    """
 
     outcome: Outcome
     estimate: float
@@ -47,6 +50,7 @@ class Ruling:
     n: int
     mde: float | None
     exact: bool = False
+    by: str = ""
 
 
 class Test(Protocol):
@@ -66,14 +70,16 @@ class Test(Protocol):
         ...
 
 
-def _settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
+def settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
+    """What logs of e-values for and against a claim come to at ``alpha``."""
     enough = -math.log(alpha)
     if against_claim >= enough:
         return Outcome.FAIL
     return Outcome.PASS if for_claim >= enough else Outcome.INCONCLUSIVE
 
 
-def _refuse(value: float, expected: str) -> NoReturn:
+def refuse(value: float, expected: str) -> NoReturn:
+    """Raise MeasureError for a value that is no measurement."""
     raise MeasureError(
         f"a measured value of {value} came; expected a {expected} one. A duration of zero or a broken "
         "clock gives such values: use more work a batch, or another machine."
@@ -101,7 +107,7 @@ class SignTest:
     def add(self, value: float) -> None:
         """Add one observation."""
         if not (math.isfinite(value) and value > 0):
-            _refuse(value, "positive, finite")
+            refuse(value, "positive, finite")
         self._values.append(value)
         self._above += value > self.needed
         self._below += value < self.needed
@@ -152,7 +158,7 @@ class PercentileTest:
         """Add one trial's observations."""
         for value in values:
             if not (math.isfinite(value) and value >= 0):
-                _refuse(value, "finite, non-negative")
+                refuse(value, "finite, non-negative")
         beyond = sum((v < self.needed) if self.at_least else (v > self.needed) for v in values)
         self._values.extend(values)
         self._beyond += beyond
@@ -163,7 +169,7 @@ class PercentileTest:
     def outcome(self, alpha: float) -> Outcome:
         # The claim holds if, and only if, no more than the allowed share lies beyond. A tie is evidence for neither.
         holds = float(log_evidence_below(self._beyond + self._on_limit, self.n, self._allowed))
-        return _settled(holds, self._betting.log_evidence, alpha)
+        return settled(holds, self._betting.log_evidence, alpha)
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         low, high = quantile_interval(self._values, self.q)
@@ -192,7 +198,7 @@ class ExactTest:
     def add(self, value: float) -> None:
         """Add an observation."""
         if not value >= 0:
-            _refuse(value, "non-negative")
+            refuse(value, "non-negative")
         worst = min if self.at_least else max
         self.value = value if self.n == 0 else worst(self.value, value)
         self._seen += 1
