@@ -11,6 +11,7 @@ from pytest_loaderperf.judge import claim_alpha
 from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS
 
 DEFAULT_BUDGET_SECONDS = 10.0
+DEFAULT_MAX_BUDGET_SECONDS = 60.0
 DEFAULT_ALPHA = 0.001
 
 
@@ -31,6 +32,7 @@ class Options:
     """
 
     budget_seconds: float = DEFAULT_BUDGET_SECONDS
+    max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     device: str = "cpu"
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))

@@ -172,7 +172,7 @@ class Replay(RemoteSide):
 
     def __init__(self, player: Any, name: str, state: dict[str, Any]) -> None:
         super().__init__(player, name, state)
-        self._player = player
+        self._player, self.workers = player, int(state["workers"])
 
     def close(self) -> None:
         """End the process. May be called twice."""
@@ -228,7 +228,7 @@ def _play(connection: Connection, recipe: Recipe, parent: int) -> None:
             continue
         state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "exits": []}
         told = len(side.starts)
-        connection.send((True, (answer, state | {"kind": "replay", "described": "replay"})))
+        connection.send((True, (answer, state | {"kind": "replay", "described": "replay", "workers": recipe.workers})))
 
 
 def _answer(side: Side, verb: str, *arguments: Any) -> Any:

@@ -218,8 +218,9 @@ class Run(Measured):
         for metric in (left, right):
             if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):
                 self._step_metrics[metric.side] = metric
+        options, progress = self.options, partial(self._progress, text)
         settled = Settling(
-            self.rounds, left, right, at_least, alpha, self.options.budget_seconds, partial(self._progress, text)
+            self.rounds, left, right, at_least, alpha, options.budget_seconds, options.max_budget_seconds, progress
         ).settle()
         paired = isinstance(right, Metric)
         verdict = Verdict(

@@ -14,7 +14,7 @@ from pytest_loaderperf.judge.claim import (
 )
 from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
 from pytest_loaderperf.judge.pairs import PairTest
-from pytest_loaderperf.judge.ratio import AGREE_ALPHA, RatioTest
+from pytest_loaderperf.judge.ratio import AGREE_ALPHA, SLICES, SUMS, WORK, RatioTest
 
 __all__ = [
     "AGREE_ALPHA",
@@ -26,9 +26,12 @@ __all__ = [
     "PercentileTest",
     "RatioTest",
     "Ruling",
+    "SLICES",
+    "SUMS",
     "SignTest",
     "Test",
     "Verdict",
+    "WORK",
     "claim_alpha",
     "quantile",
     "quantile_interval",

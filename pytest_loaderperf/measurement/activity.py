@@ -80,11 +80,11 @@ class Usage:
     def since(self, before: Usage, wall_ns: int) -> Effort | None:
         """What was done since ``before``, ``wall_ns`` ago, by the processes that both know; None if there are none."""
         cpu_ns = {pid: ns - before.cpu_ns[pid] for pid, ns in self.cpu_ns.items() if pid in before.cpu_ns}
-        delay_ns = {pid: self.delay_ns[pid] - before.delay_ns[pid] for pid in cpu_ns}
         if not cpu_ns:
             return None
-        busiest = max(cpu_ns[pid] + delay_ns[pid] for pid in cpu_ns) / max(1, wall_ns)
-        return Effort(sum(cpu_ns.values()), sum(ns for pid, ns in delay_ns.items() if pid), busiest)
+        busiest_ns = max(ns + self.delay_ns[pid] - before.delay_ns[pid] for pid, ns in cpu_ns.items())
+        own_ns = cpu_ns.pop(0, 0)
+        return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns))
 
 
 def _schedule(tasks: str) -> tuple[int, int]:

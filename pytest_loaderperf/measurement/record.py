@@ -9,14 +9,19 @@ from pytest_loaderperf.errors import MeasureError
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What the processes of a side did in a trial: all ran for ``cpu_ns``, its children waited ``delay_ns`` for a CPU.
+    """What the processes of a side did in a trial: CPU time of the one that asks for batches, and of its children.
 
-    ``busiest``: the largest share of the time in which one process ran or waited for a CPU.
+    ``busiest``: the largest share of the time in which one process ran, or waited for a CPU.
     """
 
-    cpu_ns: int
-    delay_ns: int
+    own_ns: int
+    children_ns: int
     busiest: float
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time of all."""
+        return self.own_ns + self.children_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ _RHYTHM_BATCHES = 4096  # the latest latencies, in which a rhythm shows
 _REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
 _REBUILD_SHARE = 0.25  # of the measuring time at most
 _TRIES = 4  # epochs whose lengths vary may each turn out shorter than the one before
+_WORK_SHARE = 0.5  # of the workers' CPU time, of which serializing and neighbours on the same core take a part
+_OWN_SHARE = 0.5  # of a batch's time, that the consumer may work itself
 _IMPATIENT_SECONDS = 0.01  # for a side that has shown never to be idle
 _LONGEST_PATIENCE_SECONDS = 30.0  # for workers that fill up what they may have ready
 
@@ -196,6 +198,27 @@ class Rounds:
             return len(self._playing(names)) == len(names)
         except LoaderError:
             return False
+
+    def waits_for_work(self, names: Sequence[str]) -> bool:
+        """Whether these sides wait for what their workers do, as replayed, and for little else.
+
+        It must be a good part of the workers' CPU time, and far more than what the consumer does itself. False where
+        nothing is known of that.
+        """
+        for name in names:
+            efforts = [
+                (record.effort, len(record.latencies_ns))
+                for seen in self.done
+                if isinstance(record := seen.records.get(Key(name, Steady())), SteadyRecord) and record.effort is not None
+            ]
+            if not efforts:
+                return False
+            work_s, workers = self._replay_standings[name].batch_seconds, self._replays[name].workers
+            in_workers_s = statistics.median(effort.children_ns / n for effort, n in efforts) * 1e-9
+            own_s = statistics.median(effort.own_ns / n for effort, n in efforts) * 1e-9
+            if work_s < _WORK_SHARE * in_workers_s or own_s > _OWN_SHARE * work_s / workers:
+                return False
+        return True
 
     def _playing(self, names: Sequence[str]) -> dict[str, Any]:
         """The replays of these sides; of those that have one."""
