@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from pytest_loaderperf.judge import (
     SLICES,
-    WORK,
     ExactTest,
     PairTest,
     PercentileTest,
@@ -65,6 +64,7 @@ class Evidence:
         elif isinstance(test, PercentileTest):
             test.add_all([ns * NS for ns in records[self._left.key].latencies_ns])  # type: ignore[union-attr]
         else:
+            assert isinstance(test, (SignTest, PairTest, ExactTest))
             test.add(self._value(records))
 
     def _value(self, records: Records) -> float:

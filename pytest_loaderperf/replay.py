@@ -8,85 +8,27 @@ side in strict turns, differ by a few percent. What lies between the workers and
 from __future__ import annotations
 
 import os
-import random
-import signal
-import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterDataPipe
-from torch.utils.data import _DatasetKind as DatasetKind
-from torch.utils.data._utils import worker as torch_worker
 
+from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.processes import sent
 from pytest_loaderperf.measurement import Side, Watchdog
-from pytest_loaderperf.remote import STATE, RemoteError, RemoteSide
+from pytest_loaderperf.player import Recipe, play
+from pytest_loaderperf.remote import RemoteError, RemoteSide
 
 _JOIN_SECONDS = 1.0  # a process that was told to end
-_SEEDS = 1 << 32  # NumPy's
 
 
 class ReplayError(RemoteError):
     """The work of a loader's workers cannot be done again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a worker of a DataLoader is given, and the indices that the main process draws for it."""
-
-    name: str
-    dataset: Any
-    kind: int
-    auto_collation: bool
-    collate: Callable[[Any], Any]
-    drop_last: bool
-    indices: Any
-    init_worker: Callable[[int], None] | None
-    workers: int
-    count: Callable[[Any], int] | None
-    seed: int
-
-    def begin(self) -> None:
-        """Become the first worker, as torch makes one; its seed is that of every side's."""
-        torch.set_num_threads(1)
-        random.seed(self.seed)
-        torch.manual_seed(self.seed)
-        with suppress(ImportError):
-            import numpy as np
-
-            np.random.seed(self.seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
-        info = torch_worker.WorkerInfo(id=0, num_workers=self.workers, seed=self.seed, dataset=self.dataset)
-        torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
-        if self.init_worker is not None:
-            self.init_worker(0)
-
-
-class _Work:
-    """The batches that one worker would make of all indices, made by who asks."""
-
-    num_workers, prefetch_factor = 0, None
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-
-    def __iter__(self) -> Iterator[Any]:
-        recipe = self._recipe
-        fetcher = DatasetKind.create_fetcher(
-            recipe.kind, recipe.dataset, recipe.auto_collation, recipe.collate, recipe.drop_last
-        )
-        for index in recipe.indices:
-            try:
-                batch = fetcher.fetch(index)
-            except StopIteration:  # a stream's end
-                return
-            yield batch
 
 
 def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
@@ -123,7 +65,7 @@ class Player:
         self._stage = f"{recipe.name}: replaying its workers"
         self._watchdog = watchdog
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_play, args=(theirs, recipe, os.getpid()), daemon=True)
+        self._process = context.Process(target=play, args=(theirs, recipe, os.getpid()), daemon=True)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: as torch forks workers
@@ -170,8 +112,8 @@ class Player:
 class Replay(RemoteSide):
     """A side whose batches are made by a Player, in the asking process's turn."""
 
-    def __init__(self, player: Any, name: str, state: dict[str, Any]) -> None:
-        super().__init__(player, name, state)
+    def __init__(self, player: Player | Relay, name: str, state: dict[str, Any]) -> None:
+        super().__init__(player, name, state)  # type: ignore[arg-type]  # asked as a Child is
         self._player, self.workers = player, int(state["workers"])
 
     def close(self) -> None:
@@ -180,20 +122,7 @@ class Replay(RemoteSide):
         self._player.close()
 
 
-class _Unwatched:
-    """In the player: the asking process watches."""
-
-    def stage(self, name: str, progress: Any = ()) -> Any:
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_error: object) -> None:
-        pass
-
-
-def play(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player, dict[str, Any]] | None:
+def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player, dict[str, Any]] | None:
     """A process that does the work of the side's workers, and how it stands; None where there is no such work.
 
     Raises ReplayError where it cannot be done again.
@@ -206,55 +135,65 @@ def play(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player, dict[str, A
     return player, state
 
 
-def _play(connection: Connection, recipe: Recipe, parent: int) -> None:
-    """Answer until the other end is closed, or the process there is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    side: Any = None
-    told = 0
-    while os.getppid() == parent:
-        try:
-            verb, *arguments = connection.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            if verb == "begin":
-                recipe.begin()
-                watchdog: Any = _Unwatched()
-                side = Side(recipe.name, _Work(recipe), watchdog, count=recipe.count, deliver=None)
-            answer = _answer(side, verb, *arguments)
-        except Exception:  # noqa: BLE001 told to who asks
-            connection.send((False, traceback.format_exc()))
-            continue
-        state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "exits": []}
-        told = len(side.starts)
-        connection.send((True, (answer, state | {"kind": "replay", "described": "replay", "workers": recipe.workers})))
+class Relay:
+    """A Player in the process of another side's loader, which hands on what is asked."""
+
+    def __init__(self, side: RemoteSide) -> None:
+        self._side = side
+        self.called, self.error, self.pid = "its replay", ReplayError, side.children[0]
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        """What it answers. Raises as RemoteSide does."""
+        return self._side.relay(verb, *arguments)
+
+    def close(self) -> None:
+        """End it. May be called twice."""
+        with suppress(LoaderPerfError):  # the other process has ended, and it with that
+            self._side.relay("close")
 
 
-def _answer(side: Side, verb: str, *arguments: Any) -> Any:
-    if verb == "begin":
-        side.start()
-        return None
-    if verb in ("ready", "slice"):
-        batches, conditions, *warm = arguments
-        with replace(conditions, torch_threads=1).hold():  # as in every worker
-            return side.ready(batches, warm=warm[0]) if warm else side.take(batches)
-    if verb == "slow":
-        (side.slow,) = arguments
-        return None
-    return getattr(side, verb)(*arguments)
+class Relayed:
+    """In the process of a loader: its Player, for who asks through a Relay."""
+
+    def __init__(self, side: Side, watchdog: Watchdog) -> None:
+        self._side, self._watchdog = side, watchdog
+        self._player: Player | None = None
+
+    def perform(self, verb: str, *arguments: Any) -> Any:
+        """Open a player, hand on what it is asked, or close it."""
+        if verb == "open":
+            self.close()
+            (seed,) = arguments
+            played = player_of(self._side, seed, self._watchdog)
+            self._player = None if played is None else played[0]
+            return None if played is None else played[1]
+        if verb == "close":
+            return self.close()
+        if self._player is None:
+            raise ReplayError("its replay has been closed")
+        return self._player.ask(verb, *arguments)
+
+    def close(self) -> None:
+        """End the player. May be called twice."""
+        if self._player is not None:
+            self._player.close()
+        self._player = None
 
 
 def replayed_by(watchdog: Watchdog) -> Callable[[Any, int], RemoteSide | None]:
-    """A function that makes the replay of a side, here or in the process where its loader lives."""
+    """A function that makes the replay of a side, here or in the process of its loader; None where there is none."""
 
     def make(side: Any, seed: int) -> RemoteSide | None:
+        player: Player | Relay
         try:
             if isinstance(side, RemoteSide):
-                return side.replay(seed)
-            played = play(side, seed, watchdog)
-            return None if played is None else Replay(played[0], side.name, played[1])
-        except ReplayError:
+                player, state = Relay(side), side.relay("open", seed)
+            elif (played := player_of(side, seed, watchdog)) is not None:
+                player, state = played
+            else:
+                return None
+        except RemoteError:
             return None
+        return None if state is None else Replay(player, side.name, state)
 
     return make

@@ -59,6 +59,7 @@ class LoaderPerfSession:
         def chosen(value: object, default: float, what: str) -> float:
             return default if value is None else as_seconds(value, what, "10 or 10 * s", bare=True)
 
+        base: dict[str, Any] = {} if make_base is None else {"make_base": make_base}
         return Options(
             budget_seconds=chosen(budget, self.settings.budget_seconds, "the marker's budget"),
             device=self.settings.device if device is None else str(device),
@@ -67,7 +68,7 @@ class LoaderPerfSession:
             progress=self.progress.show,
             abandon=self.abandon,
             on_close=self.keep,
-            **({} if make_base is None else {"make_base": make_base}),
+            **base,
         )
 
     def base_side(self, config: pytest.Config, nodeid: str, call: int, against: object) -> RemoteSide:

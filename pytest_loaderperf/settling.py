@@ -86,11 +86,11 @@ class Settling:
         return ruling.n > 0 and not ruling.low <= ruling.needed <= ruling.high
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
-        """What to observe next: the loaders and the work of their workers for as long each, while both may tell more."""
+        """What to observe next: the loaders, and the work of their workers for as long while that may tell more."""
         test, share_s = evidence.test, {False: 0.0, True: 0.0}
 
         def choose() -> Sequence[Key]:
-            if not evidence.worked or not isinstance(test, RatioTest):
+            if not evidence.worked or not isinstance(test, RatioTest) or not self.rounds.replayed(evidence.names):
                 return evidence.keys
             if self.rounds.done:
                 last = self.rounds.done[-1]

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import gc
-import math
 import random
-import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
 from pytest_loaderperf.measurement.kinds import Kind, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
+from pytest_loaderperf.measurement.replays import MakeReplay, Replays
 from pytest_loaderperf.measurement.side import ShortEpochError, Side
 from pytest_loaderperf.measurement.slices import in_slices
-from pytest_loaderperf.measurement.trials import (
-    ENDLESS,
-    MIN_TRIAL_BATCHES,
-    Pace,
-    piece_batches,
-    rhythm_of,
-    sliced_batches,
-)
+from pytest_loaderperf.measurement.standing import REBUILD_ROUNDS, Standing
+from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, sliced_batches
 
-_SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
-_PROBE_SECONDS = 0.01
-_PROBE_BATCHES = 64
-_RHYTHM_BATCHES = 4096  # the latest latencies, in which a rhythm shows
-_REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
 _REBUILD_SHARE = 0.25  # of the measuring time at most
 _TRIES = 4  # epochs whose lengths vary may each turn out shorter than the one before
-_WORK_SHARE = 0.5  # of the workers' CPU time, of which serializing and neighbours on the same core take a part
-_OWN_SHARE = 0.5  # of a batch's time, that the consumer may work itself
 _IMPATIENT_SECONDS = 0.01  # for a side that has shown never to be idle
 _LONGEST_PATIENCE_SECONDS = 30.0  # for workers that fill up what they may have ready
+_Standings = Mapping[str, Standing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +45,6 @@ class Round:
     seconds: float
 
 
-@dataclass(slots=True)
-class _Standing:
-    """How a side stands: its pace, what lies between its trials, and how long ago it was built."""
-
-    batch_seconds: float
-    overhead_seconds: float = 0.0
-    latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RHYTHM_BATCHES))
-    # What was probed is ahead of the others by chance: all begin anew, in step, as soon as that is cheap.
-    rounds_since_build: float = _REBUILD_ROUNDS
-    seconds_since_build: float = 0.0
-
-    def pace(self, side: Any) -> Pace:
-        affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
-        rhythm = 1 if side.inline else rhythm_of(self.latencies_ns)
-        return Pace(self.batch_seconds, side.warmup_batches, affordable, self.overhead_seconds, rhythm)
-
-    def note(self, record: SteadyRecord, side: Any) -> None:
-        """Follow the pace: caches that were cold when it was probed grow warm."""
-        if side.inline:
-            seconds = statistics.median(record.latencies_ns[:_PROBE_BATCHES]) / 1e9
-        else:  # batches come in bursts, of which the median may be none
-            seconds = record.wall_ns / len(record.latencies_ns) / 1e9
-            self.latencies_ns.extend(record.latencies_ns)
-        self.batch_seconds = (self.batch_seconds + max(1e-9, seconds)) / 2
-        if side.slow != (self.batch_seconds > _SLOW_SECONDS):
-            side.slow = not side.slow
-
-    def built(self, *, rebuildable: bool) -> None:
-        self.rounds_since_build = 0 if rebuildable else -math.inf  # never due by itself
-        self.seconds_since_build = 0.0
-
-
 class Rounds:
     """Measures ``sides`` in rounds, each under ``conditions``; keeps every record; ``close()`` closes the sides.
 
@@ -103,19 +56,16 @@ class Rounds:
         self,
         sides: Mapping[str, Side],
         conditions: Conditions,
-        replay: Callable[[Any, int], Any] = lambda side, seed: None,
+        replay: MakeReplay = lambda side, seed: None,
     ) -> None:
         self.sides: dict[str, Any] = {}
         self.done: list[Round] = []
         self.seconds = 0.0
         self.never_idle: set[str] = set()
-        self._standings: dict[str, _Standing] = {}
-        self._replay = replay
-        self._replays: dict[str, Any] = {}
-        self._replay_standings: dict[str, _Standing] = {}
+        self._standings: dict[str, Standing] = {}
         self._conditions = conditions
         self._order = random.Random()  # noqa: S311 no secret depends on it
-        self._seed = self._order.getrandbits(31)
+        self._replays = Replays(replay, self._order)
         for side in sides.values():
             self.add(side)
         self._last: str | None = None
@@ -126,8 +76,7 @@ class Rounds:
         """Measure one side more from now on: or what has the same methods."""
         try:
             with self._conditions.hold():
-                self._standings[side.name] = _Standing(batch_seconds := _probe(side))
-            side.slow = batch_seconds > _SLOW_SECONDS
+                self._standings[side.name] = Standing.probed(side)
         except BaseException:
             side.close()  # nobody else knows it yet
             raise
@@ -153,23 +102,31 @@ class Rounds:
         names = list(dict.fromkeys(key.side for key in keys))
         if longer == 1:
             self._rebuild_if_due(names)
-        worked = any(isinstance(key.kind, Work) for key in keys)
-        standings = self._replay_standings if worked else self._standings
-        sides = self._playing(names) if worked else {name: self.sides[name] for name in names}
-        records = self._tried(keys, sides, standings, longer)
-        for key, record in records.items():
-            if isinstance(record, SteadyRecord):
-                standings[key.side].note(record, sides[key.side])
+        sides = {name: self.sides[name] for name in names}
+        if any(isinstance(key.kind, Work) for key in keys):
+            self._quieten()
+            standings = self._replays.standings
+            records = self._replays.attempt(sides, lambda playing: self._noted(keys, playing, standings, longer))
+        else:
+            records = self._noted(keys, sides, self._standings, longer)
         took_s = time.perf_counter() - began_s
         self.done.append(Round(records, took_s))
         self.seconds += took_s
         for name in names:
-            self._standings[name].rounds_since_build += 1
-            self._standings[name].seconds_since_build += took_s
+            self._standings[name].note_round(took_s)
         return self.done[-1]
 
+    def _noted(
+        self, keys: Sequence[Key], sides: Mapping[str, Any], standings: _Standings, longer: int
+    ) -> dict[Key, Record]:
+        records = self._tried(keys, sides, standings, longer)
+        for key, record in records.items():
+            if isinstance(record, SteadyRecord):
+                standings[key.side].note(record, sides[key.side])
+        return records
+
     def _tried(
-        self, keys: Sequence[Key], sides: Mapping[str, Any], standings: Mapping[str, _Standing], longer: int
+        self, keys: Sequence[Key], sides: Mapping[str, Any], standings: _Standings, longer: int
     ) -> dict[Key, Record]:
         """One round, anew where an epoch turns out shorter than a trial, or a side begins to run ahead."""
         halvings = 0
@@ -191,52 +148,27 @@ class Rounds:
         return len(names) > 1 and all(self.sides[name].inline for name in names)
 
     def replayed(self, names: Sequence[str]) -> bool:
-        """Whether what the workers of all these sides do can be done again, in turns; tries it."""
-        if len(names) < 2 or any(self.sides[name].inline for name in names):  # noqa: PLR2004 a comparison needs two
-            return False
-        try:
-            return len(self._playing(names)) == len(names)
-        except LoaderError:
-            return False
+        """Whether the work of all these sides' workers can be done again, in turns; tries it."""
+        sides = {name: self.sides[name] for name in names}
+        playing: dict[str, Any] = {}
+        if len(names) > 1:
+            self._replays.attempt(sides, lambda found: playing.update(found) or {})
+        return bool(playing)
 
     def waits_for_work(self, names: Sequence[str]) -> bool:
-        """Whether these sides wait for what their workers do, as replayed, and for little else.
+        """Whether these sides, which can be replayed, wait for the work of their workers, and for little else."""
 
-        It must be a good part of the workers' CPU time, and far more than what the consumer does itself. False where
-        nothing is known of that.
-        """
-        for name in names:
-            efforts = [
-                (record.effort, len(record.latencies_ns))
-                for seen in self.done
-                if isinstance(record := seen.records.get(Key(name, Steady())), SteadyRecord) and record.effort is not None
-            ]
-            if not efforts:
-                return False
-            work_s, workers = self._replay_standings[name].batch_seconds, self._replays[name].workers
-            in_workers_s = statistics.median(effort.children_ns / n for effort, n in efforts) * 1e-9
-            own_s = statistics.median(effort.own_ns / n for effort, n in efforts) * 1e-9
-            if work_s < _WORK_SHARE * in_workers_s or own_s > _OWN_SHARE * work_s / workers:
-                return False
-        return True
+        def trials(name: str) -> list[SteadyRecord]:
+            found = [seen.records.get(Key(name, Steady())) for seen in self.done]
+            return [record for record in found if isinstance(record, SteadyRecord)]
 
-    def _playing(self, names: Sequence[str]) -> dict[str, Any]:
-        """The replays of these sides; of those that have one."""
-        for name in names:
-            if name not in self._replays:
-                self._quieten()
-                replay = self._replays[name] = self._replay(self.sides[name], self._seed)
-                if replay is not None:
-                    standing = self._replay_standings.setdefault(name, _Standing(_probe(replay)))
-                    replay.slow = standing.batch_seconds > _SLOW_SECONDS
-        playing = {name: self._replays[name] for name in names}
-        return {name: replay for name, replay in playing.items() if replay is not None and replay.inline}
+        return all(self._replays.waited_for(name, trials(name)) for name in names)
 
     def _one_round(
         self,
         keys: Sequence[Key],
         sides: Mapping[str, Any],
-        standings: Mapping[str, _Standing],
+        standings: _Standings,
         halvings: int,
         longer: int,
     ) -> dict[Key, Record]:
@@ -256,12 +188,10 @@ class Rounds:
     def _in_one_piece(self, key: Key, batches: int) -> Record:
         began_s = time.perf_counter()
         self._quieten()
-        record = self.sides[key.side].observe(key.kind, batches, self._conditions)
+        record: Record = self.sides[key.side].observe(key.kind, batches, self._conditions)
         self._last = key.side
         if isinstance(record, SteadyRecord):
-            standing = self._standings[key.side]
-            overhead_s = time.perf_counter() - began_s - record.wall_ns * 1e-9
-            standing.overhead_seconds = (standing.overhead_seconds + overhead_s) / 2
+            self._standings[key.side].note_overhead(time.perf_counter() - began_s - record.wall_ns * 1e-9)
         return record
 
     def _in_slices(
@@ -307,24 +237,16 @@ class Rounds:
 
         In random order: the first one may get the memory that the last one had, and keep what is better or worse of it.
         """
-        self._seed = self._order.getrandbits(31)
-        for name in names:
-            self._drop_replay(name)
+        self._replays.renew(names)
         for side in map(self.sides.__getitem__, self._order.sample(list(names), len(names))):
             side.build()
             self._helpers = frozenset()
-            self._standings[side.name].built(rebuildable=side.rebuildable)
-
-    def _drop_replay(self, name: str) -> None:
-        replay = self._replays.get(name)
-        if replay is not None:
-            del self._replays[name]  # a side that cannot be replayed once never can
-            replay.close()
+            self._standings[side.name].note_build(rebuildable=side.rebuildable)
 
     def _rebuild_if_due(self, names: Sequence[str]) -> None:
         """Rebuild all or none: who is ahead of the other pays alone for what they share, and who is newer is colder."""
         standings = [self._standings[name] for name in names]
-        if max(standing.rounds_since_build for standing in standings) < _REBUILD_ROUNDS:
+        if max(standing.rounds_since_build for standing in standings) < REBUILD_ROUNDS:
             return
         sides = [self.sides[name] for name in names]
         cost_s = sum(side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 for side in sides)
@@ -334,29 +256,9 @@ class Rounds:
     def close(self) -> None:
         """Close every side. May be called twice."""
         inline = all(side.inline for side in self.sides.values())
-        for name in list(self._replays):
-            self._drop_replay(name)
+        self._replays.close()
         for side in self.sides.values():
             side.close()
         self._conditions.restore()
         if not inline:
             gc.collect()  # iterators in cycles hold threads and processes
-
-
-def _probe(side: Any) -> float:
-    """Median seconds a batch takes, from the first few."""
-    if side.iterator is None:
-        side.start()
-    latencies: list[int] = []
-    deadline_s = time.perf_counter() + _PROBE_SECONDS
-    while len(latencies) < _PROBE_BATCHES and (time.perf_counter() < deadline_s or not latencies):
-        record = side.take(1)
-        if record is None:
-            break
-        latencies.append(record.wall_ns)
-    if not latencies:
-        raise LoaderError(
-            f"{side.called} gives 1 batch an epoch, but a trial needs at least "
-            f"{side.warmup_batches + MIN_TRIAL_BATCHES}. Use more samples, a smaller batch_size, or fewer workers."
-        )
-    return max(1, statistics.median(latencies)) / 1e9

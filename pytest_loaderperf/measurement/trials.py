@@ -18,7 +18,10 @@ _PIECE_SECONDS = 0.02
 _OVERHEADS = 3.0
 _LONGEST_PIECE_SECONDS = 1.0  # for rhythms and overheads; a dozen pairs must fit into a claim's budget
 _PERIODS = 2  # of a rhythm, in a trial: the number of slow batches varies by one
-_SLOW, _SLOW_SHARE = 10.0, 0.15  # times the median latency, and the share of the time, that make a batch part of a rhythm
+_SLOW, _SLOW_SHARE = (
+    10.0,
+    0.15,
+)  # times the median latency, and the share of the time, that make a batch part of a rhythm
 _FEWEST_LATENCIES = 32  # that show a rhythm
 
 
