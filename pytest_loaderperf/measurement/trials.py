@@ -17,6 +17,7 @@ _SLICED_SECONDS, _LONGEST_SLICED_SECONDS = 0.002, 0.012
 _PIECE_SECONDS = 0.02
 _OVERHEADS = 3.0
 _LONGEST_PIECE_SECONDS = 1.0  # for rhythms and overheads; a dozen pairs must fit into a claim's budget
+_FAR_SLOWER = 2.0  # times as long a batch
 _PERIODS = 2  # of a rhythm, in a trial: the number of slow batches varies by one
 _SLOW, _SLOW_SHARE = (
     10.0,
@@ -55,14 +56,19 @@ def sliced_batches(paces: Mapping[str, Pace], longer: int = 1, halvings: int = 0
 
 
 def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int]:
-    """Batches of each side in a trial of its own: about as long for each, so that the slow side leaves time for pairs.
+    """Batches of each side in a trial of its own: as many of each, so that sides which share a cache go on in step.
 
-    A trial holds what a side may have ready, as that is made in bursts; half of it where it would take too long.
+    Where one is far slower, as long for each, so that it leaves time for pairs. A trial holds what a side may have
+    ready, as that is made in bursts; half of it where it would take too long.
     """
     affordable = _affordable(paces, halvings)
     overhead_s = max(pace.overhead_seconds for pace in paces.values())
     seconds = min(max(_PIECE_SECONDS, _OVERHEADS * overhead_s), _LONGEST_PIECE_SECONDS)
-    return {name: min(_piece(pace, seconds), affordable) for name, pace in paces.items()}
+    wanted = {name: _piece(pace, seconds) for name, pace in paces.items()}
+    batch_seconds = [pace.batch_seconds for pace in paces.values()]
+    if max(batch_seconds) <= _FAR_SLOWER * min(batch_seconds):
+        wanted = dict.fromkeys(paces, max(wanted.values()))
+    return {name: min(batches, affordable) for name, batches in wanted.items()}
 
 
 def _piece(pace: Pace, seconds: float) -> int:
