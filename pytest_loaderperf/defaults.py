@@ -1,4 +1,4 @@
-"""What holds where the user sets nothing, and what may be chosen: for the light settings and the heavy options alike."""
+"""What holds where the user sets nothing, and what may be chosen: for light settings and heavy options alike."""
 
 from __future__ import annotations
 

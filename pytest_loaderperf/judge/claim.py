@@ -215,7 +215,7 @@ class Verdict:
     ``claim`` is its text, ``unit`` that of the ruling's figures ("1": a ratio), ``left`` and ``right`` are the measured
     values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` went by measuring.
     ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it. ``policy`` is what an
-    INCONCLUSIVE counts as: "pass", "fail", or "leaning", which fails it where the 95 % interval lies beyond the threshold.
+    INCONCLUSIVE counts as: "pass", "fail", or "leaning": a failure where the 95 % interval lies beyond the threshold.
     ``settles_in_seconds`` of measuring would probably settle it; None: it is settled, or an hour would not do.
     """
 
