@@ -80,20 +80,24 @@ def test_the_largest_budget_follows_the_budget_unless_it_is_given(pytester, argu
 
 
 @pytest.mark.parametrize(
-    "arguments, ini, budget, most",
+    "arguments, ini, words",
     [
-        (["--loaderperf-max-budget=9"], "", "10", "9"),
-        (["--loaderperf-budget=61", "--loaderperf-max-budget=60"], "", "61", "60"),
-        (["--loaderperf-budget=7.5"], "loaderperf_max_budget = 5", "7.5", "5"),
+        (["--loaderperf-max-budget=9"], "", "expected at least the budget of 10 s, got 9 s"),
+        (
+            ["--loaderperf-budget=61", "--loaderperf-max-budget=60"],
+            "",
+            "expected at least the budget of 61 s, got 60 s",
+        ),
+        (["--loaderperf-budget=7.5"], "loaderperf_max_budget = 5", "expected at least the budget of 7.5 s, got 5 s"),
     ],
 )
-def test_a_largest_budget_below_the_budget_is_a_usage_error(pytester, measuring, arguments, ini, budget, most):
+def test_a_largest_budget_below_the_budget_is_a_usage_error(pytester, measuring, arguments, ini, words):
     measuring()
     pytester.makeini(f"[pytest]\n{ini}")
     result = pytester.runpytest_inprocess("--loaderperf", *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    words = f"(ini key loaderperf_max_budget): expected at least the budget of {budget} s, got {most} s. Raise it, or "
-    assert f"--loaderperf-max-budget {words}lower --loaderperf-budget." in result.stderr.str()
+    named = "--loaderperf-max-budget (ini key loaderperf_max_budget)"
+    assert f"{named}: {words}. Raise it, or lower --loaderperf-budget." in result.stderr.str()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
