@@ -198,7 +198,9 @@ def _undecided_lines(runs: Sequence[Document], claims: int) -> list[TableLine]:
     hopeless = len(undecided) - len(needed) - changing
     texts = []
     if needed:
-        texts.append(f"{len(needed)} would probably be settled by a budget of {budget_text(max(needed))}")
+        least, most = budget_text(min(needed)), budget_text(max(needed))
+        budget = f"a budget of {most}" if least == most else f"budgets of {least} to {most}"
+        texts.append(f"{len(needed)} would probably be settled by {budget}")
     if changing:
         texts.append(f"{changing} had a verdict by the first batches that later ones do not share")
     if hopeless:

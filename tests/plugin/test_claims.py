@@ -227,6 +227,33 @@ def test_an_undecided_claim_fails_its_test_where_it_counts_as_a_failure(pytester
     assert "INCONCLUSIVE, counted as a failure" in failure.get("message") + failure.text
 
 
+@pytest.mark.parametrize(
+    "claim, policy, fails",
+    [
+        ("run.against.throughput >= run.throughput", "leaning", True),
+        ("run.throughput >= run.against.throughput", "leaning", False),
+        ("run.against.throughput >= run.throughput", "pass", False),
+    ],
+)
+def test_a_claim_that_leans_to_a_breach_fails_where_that_counts_as_a_failure(pytester, tests, claim, policy, fails):
+    tests(
+        f"""
+        def test_it(loaderperf):
+            run = loaderperf(fast, against=slow)
+            assert {claim}
+        """
+    )
+    # At such a false-alarm budget a thousand pairs would not settle it, though all of them point the same way.
+    most = ["--loaderperf-alpha=1e-300", "--loaderperf-budget=1", "--loaderperf-max-budget=1"]
+    result = pytester.runpytest_inprocess("--loaderperf", f"--loaderperf-inconclusive={policy}", *most)
+    result.assert_outcomes(failed=int(fails), passed=int(not fails))
+    why = "*verdict   INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = leaning, and the 95 % interval *"
+    if fails:
+        result.stdout.fnmatch_lines([why, "1 of 1 claim undecided, counted as a failure"])
+    else:
+        result.stdout.fnmatch_lines("1 of 1 claim undecided: nothing protects it")
+
+
 def test_the_stages_of_an_undecided_claim_are_told_and_those_of_one_that_passes_are_not(pytester, tests):
     tests(
         """
