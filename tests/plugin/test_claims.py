@@ -165,7 +165,7 @@ def test_the_stage_that_costs_most_is_named_for_a_dataloader(pytester, tests):
 def test_what_is_not_settled_in_the_budget_passes_and_is_counted(pytester, tests):
     tests(
         """
-        @pytest.mark.loaderperf(budget=0.05)
+        @pytest.mark.loaderperf(budget=0.05, max_budget=0.05)
         def test_too_little_time(loaderperf):
             run = loaderperf(lambda: Loader(0.005), against=lambda: Loader(0.005))
             assert run.throughput >= run.against.throughput
