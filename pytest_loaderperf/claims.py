@@ -1,14 +1,16 @@
-"""Which test settles which comparison, and what a round adds to it."""
+"""Which test settles which comparison, what a round adds to it, and the verdict that is made of its ruling."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pytest_loaderperf.judge import (
     SLICES,
+    WORK,
     ExactTest,
     PairTest,
     PercentileTest,
@@ -16,11 +18,16 @@ from pytest_loaderperf.judge import (
     Ruling,
     SignTest,
     Test,
+    Verdict,
+    seconds_to_settle,
 )
-from pytest_loaderperf.measurement import Key, Work
+from pytest_loaderperf.measurement import Key, Round, Work
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.metric import NS, Metric
-from pytest_loaderperf.units import Quantity
+from pytest_loaderperf.units import ONE, Quantity
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.settling import Settled
 
 Records = Mapping[Key, Record]
 _FEWEST_SLICES = 3  # of which a median says more than their sum
@@ -126,3 +133,45 @@ def _cpu_ratio(left: Record, right: Record) -> float | None:
 def _divided(value: float, by: float) -> float:
     """The ratio of two memories, where nothing against nothing is even."""
     return value / by if by else (math.inf if value else 1.0)
+
+
+def verdict_of(
+    left: Metric,
+    right: Metric | Quantity,
+    settled: Settled,
+    *,
+    claim: str,
+    at_least: bool,
+    alpha: float,
+    policy: str,
+    rounds: Sequence[Round],
+) -> Verdict:
+    """The verdict on a claim, without its words; ``rounds`` are all that were measured."""
+    ruling, settles_in_seconds = settled.ruling, None
+    if settled.unconfirmed is None:  # else the epoch is not alike throughout, and more of the same tells no more
+        settles_in_seconds = seconds_to_settle(ruling, alpha, _seconds_each(left, right, ruling.n, ruling.by, rounds))
+    paired = isinstance(right, Metric)
+    return Verdict(
+        claim=claim,
+        ruling=ruling,
+        unit=ONE if paired else left.unit,
+        at_least=at_least,
+        left=left.value / left.factor,
+        left_unit=left.unit,
+        right=right.value / right.factor if isinstance(right, Metric) else None,
+        counted="pairs" if paired else left.definition.counted,
+        seconds=settled.seconds,
+        alpha=alpha,
+        unconfirmed=settled.unconfirmed,
+        policy=policy,
+        settles_in_seconds=settles_in_seconds,
+    )
+
+
+def _seconds_each(left: Metric, right: Metric | Quantity, n: int, by: str, rounds: Sequence[Round]) -> float:
+    """Seconds that one of a claim's ``n`` observations took, on average over all rounds that hold its metrics."""
+    keys = [metric.key for metric in (left, right) if isinstance(metric, Metric)]
+    if by == WORK:
+        keys = [Key(key.side, Work()) for key in keys]
+    seconds = [seen.seconds for seen in rounds if all(key in seen.records for key in keys)]
+    return sum(seconds) / max(n, len(seconds), 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_loaderperf import settings
 from pytest_loaderperf.cli_data import add_data_commands
+from pytest_loaderperf.defaults import DEFAULT_ALPHA
 from pytest_loaderperf.errors import LoaderPerfError
 
 INTERRUPTED = 130  # as shells have it: 128 and the signal
@@ -81,7 +82,7 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.heads import OtherHead
     from pytest_loaderperf.measurement import machine_facts
     from pytest_loaderperf.naming import resolve
-    from pytest_loaderperf.options import DEFAULT_ALPHA, Options
+    from pytest_loaderperf.options import Options
     from pytest_loaderperf.progress import Progress
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
     from pytest_loaderperf.results import document_of, head_commit, write_result

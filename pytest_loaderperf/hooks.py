@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _WORKER_KEY = "loaderperf_documents"
+_UNPAIRED_KEY = "loaderperf_unpaired"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -50,6 +51,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     finally:
         session_of(item.config).progress.clear()
+        _report_undecided(item)
+
+
+def _report_undecided(item: pytest.Item) -> None:
+    """Let the report of a test, and with it JUnit's, tell of undecided claims that did not fail it."""
+    for run in session_of(item.config).open_runs:
+        for verdict in run.verdicts:
+            if verdict and verdict.ruling.outcome == "INCONCLUSIVE":
+                from pytest_loaderperf.report import undecided
+
+                item.user_properties.append(("loaderperf", undecided(verdict)))
+                item.add_report_section("call", "loaderperf", verdict.words)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -72,6 +85,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_KEY] = own.documents
+        output[_UNPAIRED_KEY] = own.unpaired
         return
     if own.documents:
         own.write_json(partial=exitstatus == pytest.ExitCode.INTERRUPTED)
@@ -79,6 +93,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if own.json_error:
         session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+    if own.settings.inconclusive == "fail" and any(not is_new for _, _, is_new in own.unpaired):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def _collects_only(session: pytest.Session) -> bool:
@@ -88,7 +104,9 @@ def _collects_only(session: pytest.Session) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """xdist: take over what its one worker measured."""
-    session_of(node.config).documents.extend(getattr(node, "workeroutput", {}).get(_WORKER_KEY, []))
+    own, output = session_of(node.config), getattr(node, "workeroutput", {})
+    own.documents.extend(output.get(_WORKER_KEY, []))
+    own.unpaired.extend(output.get(_UNPAIRED_KEY, []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -99,12 +117,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not own.documents:
         terminalreporter.section("loaderperf", red=True)
         write("--loaderperf was given, but nothing was measured: no test called loaderperf(...) to its end.", red=True)
+        if own.unpaired:
+            from pytest_loaderperf.report import unpaired_lines
+
+            for line in unpaired_lines(own.unpaired):
+                write(line.text, yellow=True)
         return
     from pytest_loaderperf.report import summary_lines, table_lines
 
     terminalreporter.section("loaderperf")
     width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
-    summary = summary_lines(own.documents, own.settings.alpha)
+    summary = summary_lines(own.documents, own.settings.alpha, own.unpaired)
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
     if own.json_error:

@@ -38,19 +38,25 @@ class LoaderPerfSession:
     serve: Callable[..., Any] | None = None  # in the child process that another commit's loaders live in
     files: list[Path] = field(default_factory=list)  # of the tests that measure
     base_commit: str | None = None
+    unpaired: list[tuple[str, str, bool]] = field(
+        default_factory=list
+    )  # node id, why it has no base, whether it is new
     _bases: dict[str, Base] = field(default_factory=dict)
     _no_bases: dict[str, str] = field(default_factory=dict)  # and why
     _next_alpha: Callable[[], float] | None = None
 
     def options(
         self,
+        *,
         budget: object = None,
         device: object = None,
         timeout: object = None,
+        max_budget: object = None,
+        inconclusive: object = None,
         make_base: Callable[[], Any] | None = None,
     ) -> Options:
         """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
-        from pytest_loaderperf.options import Options, alpha_shares
+        from pytest_loaderperf.options import Options, alpha_shares, max_budget_for
         from pytest_loaderperf.units import as_seconds
 
         if self._next_alpha is None:
@@ -60,8 +66,13 @@ class LoaderPerfSession:
             return default if value is None else as_seconds(value, what, "10 or 10 * s", bare=True)
 
         base: dict[str, Any] = {} if make_base is None else {"make_base": make_base}
+        own, what = self.settings, "the marker's max_budget"
+        budget_seconds = chosen(budget, own.budget_seconds, "the marker's budget")
+        max_seconds = chosen(max_budget, own.max_budget_seconds, what)
         return Options(
-            budget_seconds=chosen(budget, self.settings.budget_seconds, "the marker's budget"),
+            budget_seconds=budget_seconds,
+            max_budget_seconds=max_budget_for(budget_seconds, max_seconds, what, own.max_budget_seconds),
+            inconclusive=own.inconclusive if inconclusive is None else str(inconclusive),
             device=self.settings.device if device is None else str(device),
             timeout_seconds=chosen(timeout, self.settings.timeout_seconds, "the marker's timeout"),
             next_alpha=self._next_alpha,

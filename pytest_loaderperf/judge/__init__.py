@@ -9,11 +9,13 @@ from pytest_loaderperf.judge.claim import (
     SignTest,
     Test,
     Verdict,
+    beyond,
     claim_alpha,
     quantile,
 )
 from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
 from pytest_loaderperf.judge.pairs import PairTest
+from pytest_loaderperf.judge.power import seconds_to_settle
 from pytest_loaderperf.judge.ratio import AGREE_ALPHA, SLICES, SUMS, WORK, RatioTest
 
 __all__ = [
@@ -32,7 +34,9 @@ __all__ = [
     "SignTest",
     "Test",
     "Verdict",
+    "beyond",
     "claim_alpha",
     "quantile",
     "quantile_interval",
+    "seconds_to_settle",
 ]

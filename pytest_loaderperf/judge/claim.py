@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
+from pytest_loaderperf.defaults import DEFAULT_POLICY
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge.betting import Betting, chance_revealed
 from pytest_loaderperf.judge.evidence import log_evidence_above, log_evidence_below
@@ -215,11 +216,13 @@ class ExactTest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A claim, what came of it, and how: true unless it failed.
+    """A claim, what came of it, and how: true unless it failed, or is INCONCLUSIVE and its policy says that this fails.
 
     ``claim`` is its text, ``unit`` that of the ruling's figures ("1": a ratio), ``left`` and ``right`` are the measured
     values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` went by measuring.
-    ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it.
+    ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it. ``policy`` is what an
+    INCONCLUSIVE counts as: "pass", "fail", or "leaning": a failure where the 95 % interval lies beyond the threshold.
+    ``settles_in_seconds`` of measuring would probably settle it; None: it is settled, or an hour would not do.
     """
 
     claim: str
@@ -234,12 +237,31 @@ class Verdict:
     alpha: float
     unconfirmed: Outcome | None = None
     words: str = ""
+    policy: str = DEFAULT_POLICY
+    settles_in_seconds: float | None = None
 
     def __repr__(self) -> str:
         return self.words or f"{self.ruling.outcome}: {self.claim}"
 
     def __bool__(self) -> bool:
-        return self.ruling.outcome is not Outcome.FAIL
+        if self.ruling.outcome is not Outcome.INCONCLUSIVE:
+            return self.ruling.outcome is Outcome.PASS
+        return self.policy == "pass" or (self.policy == "leaning" and self.leaning is not Outcome.FAIL)
+
+    @property
+    def leaning(self) -> Outcome:
+        """What the 95 % interval alone says: FAIL or PASS where it lies beyond the threshold, else INCONCLUSIVE."""
+        return beyond(self.ruling, at_least=self.at_least)
+
+
+def beyond(ruling: Ruling, *, at_least: bool) -> Outcome:
+    """FAIL where the whole 95 % interval breaches the threshold, PASS where it keeps it, else INCONCLUSIVE.
+
+    An interval that touches the threshold lies beyond it on neither side.
+    """
+    if ruling.low <= ruling.needed <= ruling.high or math.isnan(ruling.estimate):
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASS if (ruling.low > ruling.needed) == at_least else Outcome.FAIL
 
 
 def quantile(values: Sequence[float], q: float) -> float:
