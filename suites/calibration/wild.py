@@ -288,7 +288,7 @@ def lit_data(setting: Setting) -> Any:
     chunks = str(setting.folder / "chunks")
     if not Path(chunks).exists():
         optimize(
-            int, list(range(SAMPLES)), chunks, chunk_bytes="64KB", num_workers=1, start_method="fork", verbose=False
+            int, list(range(SAMPLES)), chunks, chunk_bytes="1MB", num_workers=1, start_method="fork", verbose=False
         )
     dataset = StreamingDataset(chunks, shuffle=False, transform=Samples(setting).__getitem__)
     return StreamingDataLoader(dataset, batch_size=BATCH_SIZE, num_workers=CORES)

@@ -29,12 +29,7 @@ def test_the_second_commit_is_slower_by_what_is_asked_for(monkeypatch, tmp_path,
     seen = []
 
     def measure(folder, timeout_s, *options):
-        for revision in ("HEAD~1", "HEAD"):
-            source = git(folder, "show", f"{revision}:mypkg/datasets.py").replace("time.sleep(", "seen.append(")
-            source = source.replace("time.perf_counter() +", "-seen.append(").replace(
-                "\n        while", ")\n        if 0:#"
-            )
-            seen.append(source)
+        seen.extend(git(folder, "show", f"{revision}:mypkg/datasets.py") for revision in ("HEAD~1", "HEAD"))
         return Outcome({"test_images": ["FAIL"]}, "", 1, 7.0)
 
     monkeypatch.setattr(obvious, "measure_repository", measure)
