@@ -64,7 +64,7 @@ class Row:
         """The loader's and the other side's, which is ``work``.
 
         A hand-over costs the other side as much as its workers, where all cores are theirs, take from one batch to the
-        next: twice as much is what the loader waits for, by a quarter of its throughput at least.
+        next: twice as much is what the loader waits for, by a fifth of its throughput at least.
         """
         if self.handover:
             cost = work.operations // min(work.workers, len(os.sched_getaffinity(0)))

@@ -12,6 +12,7 @@ import pytest
 from suites.calibration import kinds, obvious, wild
 from suites.calibration.obvious import NO_VERDICT, Cell, Claim
 from suites.calibration.repository import Outcome, git, make_repository
+from suites.calibration.wild import samples
 
 INLINE, WORKERS = Cell(10, 1.0, 0), Cell(30, 1000.0, 2)
 LIBRARIES = {"torchdata", "spdl", "grain", "datasets", "litdata", "webdataset", "ray", "tensordict", "monai", "fastai"}
@@ -99,8 +100,8 @@ def test_a_loader_of_each_kind_gives_batches(tmp_path, monkeypatch, name):
 
 def test_a_sample_takes_its_time(tmp_path, monkeypatch):
     times_s = iter([0.0, 0.5, 0.99, 1.0, 5.0])
-    monkeypatch.setattr(wild.time, "perf_counter", lambda: next(times_s))
-    assert wild.Samples(wild.Setting(1.0, tmp_path))[3]["y"] == 3
+    monkeypatch.setattr(samples.time, "perf_counter", lambda: next(times_s))
+    assert samples.Samples(wild.Setting(1.0, tmp_path))[3]["y"] == 3
     assert next(times_s) == 5.0
 
 
