@@ -54,6 +54,7 @@ _FIRST_SCALE = 0.03  # of a log ratio, while there are no pairs to tell it
 _FIRST_WEIGHT = 3  # for as many pairs does it count later
 _LEAST_SCALE = 1e-4  # a log ratio, by which two clocks differ
 _QUARTILES = 1.349  # between those of a normal distribution, in standard deviations
+_FEW_ODDS = 200  # e-value that rules out a median, on either side, at 99 % in all
 _NOISE_POINTS = 64  # at which the noise is looked at; more change little
 
 
@@ -72,6 +73,16 @@ def scale_of(log_ratios: Sequence[float] | np.ndarray) -> float:
 def rescaled_after(n: int) -> int:
     """The number of pairs at which the scale is set anew, after ``n``: seldom, as that takes a sort."""
     return n + max(1, n // 4)
+
+
+def obvious_interval(log_ratios: Sequence[float]) -> tuple[float, float]:
+    """An interval of 99 % for the median, for too few pairs for any other: some factor of two around what was seen."""
+    n = len(log_ratios)
+    hits = math.ceil((math.log(_FEW_ODDS) - n * OBVIOUS_MISS[0]) / (OBVIOUS_HIT[0] - OBVIOUS_MISS[0]))
+    if not n or hits > n:
+        return -math.inf, math.inf
+    ordered = sorted(log_ratios)
+    return ordered[n - hits] - float(OBVIOUS_LOG[0]), ordered[hits - 1] + float(OBVIOUS_LOG[0])
 
 
 def detectable_shift(noise: Sequence[float] | np.ndarray, n: int, alpha: float, *, obvious: bool) -> float | None:

@@ -102,9 +102,16 @@ class PairTest:
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         n = len(self._logs)
         estimate = math.exp(statistics.median(self._logs)) if n else math.nan
-        low, high = quantile_interval(self._logs, 0.5)
+        low, high = self._interval()
         toward_breach = 1 if self.at_least else -1
         noise = toward_breach * np.array(self._logs)
         shift = pair_bets.detectable_shift(noise, max(n, n_affordable), alpha, obvious=self.obvious)
         mde = None if shift is None else toward_breach * -math.expm1(-toward_breach * shift)
         return Ruling(self.outcome(alpha), estimate, math.exp(low), math.exp(high), self.needed, n, mde)
+
+    def _interval(self) -> tuple[float, float]:
+        """Of the log of the median ratio."""
+        low, high = quantile_interval(self._logs, 0.5)
+        if not self.obvious or math.isfinite(low):
+            return low, high
+        return pair_bets.obvious_interval(self._logs)

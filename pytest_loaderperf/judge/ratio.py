@@ -11,8 +11,8 @@ from pytest_loaderperf.judge.pairs import PairTest
 # The sums must make what the slices say twice as likely as noise would, or slices that are not like the rest settle a
 # claim as soon as the sums happen to lean their way. Stricter, small effects would take as long as by the sums alone.
 AGREE_ALPHA = 0.5
-# Hand-over is part of what is claimed and no part of the work. So where the work settles PASS, the sums alone must show,
-# with the claim's share, that the ratio is not as low as this part of what is needed.
+# Hand-over is part of what is claimed and no part of the work. So for the work to settle PASS the sums alone must show,
+# at the claim's share of alpha, that the ratio is not as low as this part of what is needed.
 HIDDEN = 0.9
 FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
 FEWEST_SUMS = 5  # without which nobody knows whether the sums contradict the work
