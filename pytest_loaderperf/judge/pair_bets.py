@@ -50,7 +50,7 @@ OBVIOUS_HIT = np.log(_BEYOND / _BY_NOISE)
 OBVIOUS_MISS = np.log((1 - _BEYOND) / (1 - _BY_NOISE))
 OBVIOUS_SCALES = 3.0  # as far away must an obvious pair be, whatever its factor
 
-_FIRST_SCALE = 0.03  # of a log ratio, while there are no pairs to tell it
+_FIRST_SCALE = 0.02  # of a log ratio, while there are no pairs to tell it
 _FIRST_WEIGHT = 3  # for as many pairs does it count later
 _LEAST_SCALE = 1e-4  # a log ratio, by which two clocks differ
 _QUARTILES = 1.349  # between those of a normal distribution, in standard deviations

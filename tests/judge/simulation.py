@@ -196,7 +196,7 @@ def scales_of(log_ratios):
         return np.full((claims, 1), pair_bets.scale_of(()))
     ordered = np.sort(log_ratios, axis=1)
     spread = (ordered[:, n - 1 - (n - 1) // 4] - ordered[:, (n - 1) // 4]) / 1.349
-    return np.maximum(1e-4, (3 * 0.03 + (n - 1) * spread) / (3 + n - 1))[:, None]
+    return np.maximum(1e-4, (3 * 0.02 + (n - 1) * spread) / (3 + n - 1))[:, None]
 
 
 def looks_at(seen, alpha, *, at_least=True):
