@@ -104,8 +104,7 @@ class PairTest:
         estimate = math.exp(statistics.median(self._logs)) if n else math.nan
         low, high = self._interval()
         toward_breach = 1 if self.at_least else -1
-        noise = toward_breach * np.array(self._logs)
-        shift = pair_bets.detectable_shift(noise, max(n, n_affordable), alpha, obvious=self.obvious)
+        shift = pair_bets.detectable_shift(self._logs, max(n, n_affordable), alpha, obvious=self.obvious)
         mde = None if shift is None else toward_breach * -math.expm1(-toward_breach * shift)
         return Ruling(self.outcome(alpha), estimate, math.exp(low), math.exp(high), self.needed, n, mde)
 

@@ -279,9 +279,9 @@ def _one_sided_rows() -> Iterator[str]:
             yield f"| {name_of(scenario)} | {alpha:g} | {' | '.join(cells)} |"
 
 
-def confirmed_rates(scenario, needed, alphas):
+def confirmed_rates(scenario, needed, alphas, claims=CLAIMS):
     """For each alpha: share of claims that fail once, and share whose FAIL is confirmed by as many new pairs."""
-    both = np.hsplit(scenario(np.random.default_rng(SEED), CLAIMS, 2 * PAIRS), 2)
+    both = np.hsplit(scenario(np.random.default_rng(SEED), claims, 2 * PAIRS), 2)
     first, second = (evidence(series, needed) for series in both)
     once = {alpha: alarms(first, alpha) for alpha in alphas}
     return {alpha: (once[alpha].mean(), (once[alpha] & alarms(second, alpha)).mean()) for alpha in alphas}

@@ -77,7 +77,7 @@ def test_false_alarms_at_the_threshold_are_fewer_than_alpha_on_either_side(scena
 @pytest.mark.parametrize("scenario", [*FAIR, layout_shifts], **NAMED)
 @pytest.mark.parametrize("at_least", [True, False])
 def test_the_same_loader_twice_fails_a_claim_with_room_less_often_than_alpha(scenario, at_least):
-    series = scenario(np.random.default_rng(SEED), CLAIMS // 2, PAIRS)
+    series = scenario(np.random.default_rng(SEED), CLAIMS, PAIRS // 2)
     seen = evidence(series, THRESHOLD if at_least else 1 / THRESHOLD)
     for alpha in ALPHAS:
         passes, failed = looks_at(seen, alpha, at_least=at_least)
@@ -97,26 +97,31 @@ def test_signs_alone_alarm_as_often_as_a_fair_coin():
 @pytest.mark.parametrize("scenario", ONE_SIDED, **NAMED)
 def test_what_strikes_one_side_alone_breaks_the_promise_at_the_threshold(scenario):
     """The limit that docs/simulation.md tells of; and the simulation would see a test that cries wolf."""
-    once, twice = confirmed_rates(scenario, 1.0, [0.05])[0.05]
-    assert once > stats.binom.isf(UNLIKELY, CLAIMS, 0.05) / CLAIMS
+    claims = CLAIMS // 4
+    once, twice = confirmed_rates(scenario, 1.0, [0.05], claims)[0.05]
+    assert once > stats.binom.isf(UNLIKELY, claims, 0.05) / claims
     assert twice < once
 
 
 def test_a_confirmed_fail_keeps_the_promise_where_sides_are_rebuilt_and_there_is_room():
-    for alpha, (_, confirmed) in confirmed_rates(layout_shifts, THRESHOLD, [*ALPHAS, FIRST_SHARE]).items():
+    for alpha, (_, confirmed) in confirmed_rates(layout_shifts, THRESHOLD, [*ALPHAS, FIRST_SHARE], CLAIMS // 2).items():
         assert confirmed <= alpha
 
 
 @pytest.mark.parametrize("scenario", [one_sided_stalls, one_sided_stretches], **NAMED)
 def test_a_confirmed_fail_is_rarer_than_alpha_where_one_side_suffers_and_there_is_room(scenario):
-    assert confirmed_rates(scenario, THRESHOLD, [0.01])[0.01][1] <= 0.01
+    assert confirmed_rates(scenario, THRESHOLD, [0.01], CLAIMS // 4)[0.01][1] <= 0.01
 
 
 @pytest.mark.parametrize("scenario", [drifting, periodic], **NAMED)
 def test_without_a_random_order_the_machine_would_look_like_the_loader(scenario):
     """What the coin within each pair is for."""
-    fixed = evidence(scenario(AlwaysFirst(), CLAIMS // 2, PAIRS), 1.0)
-    assert alarms(fixed, 0.05).mean() > stats.binom.isf(UNLIKELY, CLAIMS // 2, 0.05) / (CLAIMS // 2)
+    claims = CLAIMS // 2
+    tossed, fixed = (
+        alarms(evidence(scenario(rng, claims, PAIRS), 1.0), 0.05)
+        for rng in (np.random.default_rng(SEED), AlwaysFirst())
+    )
+    assert fixed.sum() > stats.binom.isf(UNLIKELY, claims, tossed.mean())
 
 
 @pytest.mark.parametrize("scenario", [*FAIR, *ONE_SIDED], **NAMED)
