@@ -85,12 +85,12 @@ class PairTest:
         """The natural log of the e-value for PASS, or for FAIL."""
         if outcome is Outcome.INCONCLUSIVE:
             raise ValueError(f"expected PASS or FAIL, got {outcome}: there is no evidence for being undecided")
-        wealth = self._log_wealth[0 if (outcome is Outcome.PASS) == self.at_least else 1]
-        most = float(wealth.max())
-        return most + math.log(float(np.exp(wealth - most).sum()))
+        above, below = np.logaddexp.reduce(self._log_wealth, axis=1)
+        return float(above if (outcome is Outcome.PASS) == self.at_least else below)
 
     def outcome(self, alpha: float) -> Outcome:
-        return settled(self.log_evidence(Outcome.PASS), self.log_evidence(Outcome.FAIL), alpha)
+        above, below = np.logaddexp.reduce(self._log_wealth, axis=1).tolist()
+        return settled(*((above, below) if self.at_least else (below, above)), alpha)
 
     @property
     def leaning(self) -> Outcome:

@@ -38,12 +38,11 @@ class RatioTest:
     at_least: bool
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
-    _slices: PairTest = field(init=False)
-    _sliced: bool = False
+    _slices: PairTest | None = None  # once there are slices
     _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
-        self.sums, self.work, self._slices = (PairTest(self.needed, self.at_least) for _ in range(3))
+        self.sums, self.work = (PairTest(self.needed, self.at_least) for _ in range(2))
 
     @property
     def n(self) -> int:
@@ -51,9 +50,11 @@ class RatioTest:
 
     def add(self, of_sums: float, of_slices: float | None = None) -> None:
         """Add one round; ``of_slices`` is None where it was measured in one piece."""
+        if of_slices is not None and self._slices is None:
+            self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
         self.sums.add(of_sums)
-        self._slices.add(of_sums if of_slices is None else of_slices)
-        self._sliced = self._sliced or of_slices is not None
+        if self._slices is not None:
+            self._slices.add(of_sums if of_slices is None else of_slices)
         if self._with_hidden is not None:
             self._with_hidden.add(of_sums)
 
@@ -74,7 +75,7 @@ class RatioTest:
         return replace(test.ruling(self._share(alpha), affordable), outcome=outcome, by=by)
 
     def _tests(self) -> dict[str, PairTest]:
-        others = {SLICES: self._slices} if self._sliced else {}
+        others = {} if self._slices is None else {SLICES: self._slices}
         return others | ({WORK: self.work} if self.work.n else {}) | {SUMS: self.sums}
 
     def _share(self, alpha: float) -> float:
