@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 
 import numpy as np
 import pytest
@@ -102,11 +103,17 @@ def test_what_every_ratio_exceeds_or_none_reaches_is_settled_at_once(needed, wor
     assert (ruling.outcome, ruling.needed, ruling.estimate) == (Outcome(word), needed, pytest.approx(1.0))
 
 
-@pytest.mark.parametrize("extreme", [5e-324, 1.7e308])
-def test_the_most_extreme_ratios_there_are_break_nothing(extreme):
-    test = filled([extreme, 1.0] * 10)
-    assert all(math.isfinite(test.log_evidence(outcome)) for outcome in BOTH)
-    assert 0 <= test.ruling(FIRST_SHARE, 50).low <= test.ruling(FIRST_SHARE, 50).high
+@pytest.mark.parametrize("extreme", [5e-324, sys.float_info.max])
+@pytest.mark.parametrize("pairs", [2, 3, 20])
+@pytest.mark.parametrize("at_least", [True, False])
+def test_the_most_extreme_ratios_there_are_break_nothing(extreme, pairs, at_least):
+    for other in (extreme, 1.0):
+        test = filled(([extreme, other] * 10)[:pairs], at_least=at_least)
+        for seen in (test, test.against(0.9)):
+            assert all(math.isfinite(seen.log_evidence(outcome)) for outcome in BOTH)
+            ruling = seen.ruling(FIRST_SHARE, 50)
+            assert 0 <= ruling.low <= ruling.estimate <= ruling.high
+            assert ruling.mde is None or 0 <= ruling.mde < math.inf
 
 
 def test_evidence_for_being_undecided_is_refused():
