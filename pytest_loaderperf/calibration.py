@@ -113,7 +113,7 @@ def calibrate(
 
 def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *, base: bool) -> tuple[str, float]:
     """The outcome of one claim, and the seconds it took."""
-    options = Options(budget_seconds=budget_seconds, next_alpha=lambda: alpha)
+    options = Options(budget_seconds=budget_seconds, max_budget_seconds=budget_seconds, next_alpha=lambda: alpha)
     against = None if base else other_work.loader
     if base:
         head = OtherHead(spec_of(make_loader), sys.executable, options=options, arguments=asdict(other_work))

@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_loaderperf.claims import Evidence
-from pytest_loaderperf.judge import AGREE_ALPHA, CONFIRM_ALPHA, SLICES, WORK, ExactTest, Outcome, RatioTest, Ruling
+from pytest_loaderperf.judge import (
+    AGREE_ALPHA,
+    CONFIRM_ALPHA,
+    SLICES,
+    WORK,
+    ExactTest,
+    Outcome,
+    RatioTest,
+    Ruling,
+    beyond,
+)
 from pytest_loaderperf.measurement import Key, Rounds
 from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
@@ -75,15 +85,11 @@ class Settling:
             return evidence.test.outcome(self.alpha)
 
         outcome = self._measure([evidence], self._next_keys(evidence), self.budget_seconds, settled)
-        most_s = max(self.budget_seconds, self.max_budget_seconds)
-        if outcome is not Outcome.INCONCLUSIVE or not self._beyond(evidence) or most_s == self.budget_seconds:
+        seems = beyond(evidence.ruling(self.alpha, 0), at_least=self.at_least)
+        if outcome is not Outcome.INCONCLUSIVE or seems is Outcome.INCONCLUSIVE:
             return outcome, self.budget_seconds
+        most_s = max(self.budget_seconds, self.max_budget_seconds)
         return self._measure([evidence], self._next_keys(evidence), most_s, settled), most_s
-
-    def _beyond(self, evidence: Evidence) -> bool:
-        """Whether the interval lies on one side of the threshold by now."""
-        ruling = evidence.ruling(self.alpha, 0)
-        return ruling.n > 0 and not ruling.low <= ruling.needed <= ruling.high
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
         """What to observe next: the loaders, and the work of their workers for as long while that may tell more."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from pytest_loaderperf.judge.power import POWER, chance_needed
+from pytest_loaderperf.judge.power import chance_needed
 
 _STEEP = 10.0  # all but the sign counts
 _WHOLE = 0.999  # a whole bet would be lost for good by a single pair on the wrong side
@@ -50,10 +50,12 @@ OBVIOUS_HIT = np.log(_BEYOND / _BY_NOISE)
 OBVIOUS_MISS = np.log((1 - _BEYOND) / (1 - _BY_NOISE))
 OBVIOUS_SCALES = 3.0  # as far away must an obvious pair be, whatever its factor
 
-_FIRST_SCALE = 0.03  # of a log ratio, while there are no pairs to tell it
+_FIRST_SCALE = 0.02  # of a log ratio, while there are no pairs to tell it
 _FIRST_WEIGHT = 3  # for as many pairs does it count later
 _LEAST_SCALE = 1e-4  # a log ratio, by which two clocks differ
 _QUARTILES = 1.349  # between those of a normal distribution, in standard deviations
+_MARGIN = 0.95  # the normal quantile at which POWER is what the simulation gives, the scale being estimated
+_FEW_ODDS = 200  # e-value that rules out a median, on either side, at 99 % in all
 _NOISE_POINTS = 64  # at which the noise is looked at; more change little
 
 
@@ -74,16 +76,26 @@ def rescaled_after(n: int) -> int:
     return n + max(1, n // 4)
 
 
-def detectable_shift(noise: Sequence[float] | np.ndarray, n: int, alpha: float, *, obvious: bool) -> float | None:
+def obvious_interval(log_ratios: Sequence[float]) -> tuple[float, float]:
+    """An interval of 99 % for the median, for too few pairs for any other: some factor of two around what was seen."""
+    n = len(log_ratios)
+    hits = math.ceil((math.log(_FEW_ODDS) - n * OBVIOUS_MISS[0]) / (OBVIOUS_HIT[0] - OBVIOUS_MISS[0]))
+    if not n or hits > n:
+        return -math.inf, math.inf
+    ordered = sorted(log_ratios)
+    return ordered[n - hits] - float(OBVIOUS_LOG[0]), ordered[hits - 1] + float(OBVIOUS_LOG[0])
+
+
+def detectable_shift(log_ratios: Sequence[float] | np.ndarray, n: int, alpha: float, *, obvious: bool) -> float | None:
     """The smallest shift of log ratios beyond what is needed that ``n`` pairs as noisy as these reveal; None: none.
 
-    ``noise`` is positive where it hides the shift. It would be revealed in 9 of 10 runs, by a normal approximation to
-    the growth of each bet by itself.
+    It would be revealed in about 9 of 10 runs, by a normal approximation to the growth of each bet by itself. Noise is
+    taken to be as large downwards as upwards, as the bets assume.
     """
-    if not len(noise):
+    if not len(log_ratios):
         return None
-    scale, centred = scale_of(noise), np.sort(np.asarray(noise, dtype=float))
-    centred -= np.median(centred)
+    scale, off = scale_of(log_ratios), np.asarray(log_ratios, dtype=float) - np.median(log_ratios)
+    centred = np.sort(np.concatenate([off, -off]))
     shifts = [_shift_by_magnitude(centred, scale, n, -math.log(alpha))]
     if obvious:
         shifts.append(_obvious_shift(centred, scale, n, -math.log(alpha)))
@@ -93,11 +105,12 @@ def detectable_shift(noise: Sequence[float] | np.ndarray, n: int, alpha: float, 
 def _shift_by_magnitude(noise: np.ndarray, scale: float, n: int, log_needed: float) -> float | None:
     places = (np.arange(min(len(noise), _NOISE_POINTS)) + 0.5) / min(len(noise), _NOISE_POINTS)
     points = noise[(places * len(noise)).astype(int), None]
-    margin, log_share = special.ndtri(POWER) * math.sqrt(n), np.log(SHARE)
+    margin, log_share = special.ndtri(_MARGIN) * math.sqrt(n), np.log(SHARE)
 
     def revealed(shift: float) -> bool:
         growth = np.log1p(BET * np.tanh(STEEPNESS * ((shift - points) / scale)))
-        return bool((n * growth.mean(axis=0) - margin * growth.std(axis=0) + log_share).max() >= log_needed)
+        wealth = n * growth.mean(axis=0) - margin * growth.std(axis=0) + log_share
+        return float(np.logaddexp.reduce(wealth)) >= log_needed
 
     low, high = 0.0, float(noise[-1]) + 100 * scale  # where every bet is won
     if not revealed(high):

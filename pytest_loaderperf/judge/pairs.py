@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +14,17 @@ from pytest_loaderperf.judge.claim import Outcome, Ruling, refuse, settled
 from pytest_loaderperf.judge.interval import quantile_interval
 
 _BETS = len(pair_bets.BET)
+_LARGEST = math.log(sys.float_info.max)
 _STEEPNESS = np.stack([pair_bets.STEEPNESS, -pair_bets.STEEPNESS])  # a row bets on ratios above, a row on those below
 
 
 def _log_shares(obvious: bool) -> np.ndarray:  # noqa: FBT001 as PairTest
     shares = np.concatenate([pair_bets.SHARE, pair_bets.OBVIOUS_SHARE if obvious else []])
     return np.tile(np.log(shares / shares.sum()), (2, 1))
+
+
+def _exp(log: float) -> float:
+    return math.exp(log) if log < _LARGEST else math.inf
 
 
 @dataclass(slots=True)
@@ -55,7 +61,9 @@ class PairTest:
         """Add one pair's ratio."""
         if not (math.isfinite(value) and value > 0):
             refuse(value, "positive, finite")
-        log_ratio = math.log(value)
+        self._add_log(math.log(value))
+
+    def _add_log(self, log_ratio: float) -> None:
         x = log_ratio - self._log_needed
         self._above += x > 0
         self._below += x < 0
@@ -71,7 +79,7 @@ class PairTest:
         """The same pairs, held against another ratio."""
         other = PairTest(needed, self.at_least, self.obvious)
         for log_ratio in self._logs:
-            other.add(math.exp(log_ratio))
+            other._add_log(log_ratio)
         return other
 
     def _add_obvious(self, x: float) -> None:
@@ -85,12 +93,12 @@ class PairTest:
         """The natural log of the e-value for PASS, or for FAIL."""
         if outcome is Outcome.INCONCLUSIVE:
             raise ValueError(f"expected PASS or FAIL, got {outcome}: there is no evidence for being undecided")
-        wealth = self._log_wealth[0 if (outcome is Outcome.PASS) == self.at_least else 1]
-        most = float(wealth.max())
-        return most + math.log(float(np.exp(wealth - most).sum()))
+        above, below = np.logaddexp.reduce(self._log_wealth, axis=1)
+        return float(above if (outcome is Outcome.PASS) == self.at_least else below)
 
     def outcome(self, alpha: float) -> Outcome:
-        return settled(self.log_evidence(Outcome.PASS), self.log_evidence(Outcome.FAIL), alpha)
+        above, below = np.logaddexp.reduce(self._log_wealth, axis=1).tolist()
+        return settled(*((above, below) if self.at_least else (below, above)), alpha)
 
     @property
     def leaning(self) -> Outcome:
@@ -101,10 +109,17 @@ class PairTest:
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         n = len(self._logs)
-        estimate = math.exp(statistics.median(self._logs)) if n else math.nan
+        estimate = _exp(statistics.median(self._logs)) if n else math.nan
+        low, high = map(_exp, self._interval())
+        shift = pair_bets.detectable_shift(self._logs, max(n, n_affordable), alpha, obvious=self.obvious)
+        mde = None
+        if shift is not None and shift < _LARGEST:
+            mde = -math.expm1(-shift) if self.at_least else math.expm1(shift)
+        return Ruling(self.outcome(alpha), estimate, low, high, self.needed, n, mde)
+
+    def _interval(self) -> tuple[float, float]:
+        """Of the log of the median ratio."""
         low, high = quantile_interval(self._logs, 0.5)
-        toward_breach = 1 if self.at_least else -1
-        noise = toward_breach * np.array(self._logs)
-        shift = pair_bets.detectable_shift(noise, max(n, n_affordable), alpha, obvious=self.obvious)
-        mde = None if shift is None else toward_breach * -math.expm1(-toward_breach * shift)
-        return Ruling(self.outcome(alpha), estimate, math.exp(low), math.exp(high), self.needed, n, mde)
+        if not self.obvious or math.isfinite(low):
+            return low, high
+        return pair_bets.obvious_interval(self._logs)

@@ -11,8 +11,8 @@ from pytest_loaderperf.judge.pairs import PairTest
 # The sums must make what the slices say twice as likely as noise would, or slices that are not like the rest settle a
 # claim as soon as the sums happen to lean their way. Stricter, small effects would take as long as by the sums alone.
 AGREE_ALPHA = 0.5
-# Hand-over is part of what is claimed and no part of the work. So where the work settles PASS, the sums alone must show,
-# with the claim's share, that the ratio is not as low as this part of what is needed.
+# Hand-over is part of what is claimed and no part of the work. So for the work to settle PASS the sums alone must show,
+# at the claim's share of alpha, that the ratio is not as low as this part of what is needed.
 HIDDEN = 0.9
 FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
 FEWEST_SUMS = 5  # without which nobody knows whether the sums contradict the work
@@ -38,12 +38,11 @@ class RatioTest:
     at_least: bool
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
-    _slices: PairTest = field(init=False)
-    _sliced: bool = False
+    _slices: PairTest | None = None  # once there are slices
     _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
-        self.sums, self.work, self._slices = (PairTest(self.needed, self.at_least) for _ in range(3))
+        self.sums, self.work = (PairTest(self.needed, self.at_least) for _ in range(2))
 
     @property
     def n(self) -> int:
@@ -51,9 +50,11 @@ class RatioTest:
 
     def add(self, of_sums: float, of_slices: float | None = None) -> None:
         """Add one round; ``of_slices`` is None where it was measured in one piece."""
+        if of_slices is not None and self._slices is None:
+            self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
         self.sums.add(of_sums)
-        self._slices.add(of_sums if of_slices is None else of_slices)
-        self._sliced = self._sliced or of_slices is not None
+        if self._slices is not None:
+            self._slices.add(of_sums if of_slices is None else of_slices)
         if self._with_hidden is not None:
             self._with_hidden.add(of_sums)
 
@@ -74,7 +75,7 @@ class RatioTest:
         return replace(test.ruling(self._share(alpha), affordable), outcome=outcome, by=by)
 
     def _tests(self) -> dict[str, PairTest]:
-        others = {SLICES: self._slices} if self._sliced else {}
+        others = {} if self._slices is None else {SLICES: self._slices}
         return others | ({WORK: self.work} if self.work.n else {}) | {SUMS: self.sums}
 
     def _share(self, alpha: float) -> float:
