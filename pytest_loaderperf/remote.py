@@ -226,6 +226,10 @@ class RemoteSide:
     def note_helpers(self) -> None:
         """Helpers of this process are not of that loader."""
 
+    def look_ahead(self, batch_seconds: float) -> None:
+        """Find out whether the loader works on where nobody asks it."""
+        self._ask("look_ahead", batch_seconds)
+
     def build(self) -> None:
         """Make the loader anew."""
         self._ask("build")

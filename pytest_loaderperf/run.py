@@ -9,8 +9,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 from pytest_loaderperf.claims import verdict_of
 from pytest_loaderperf.defaults import DEFAULT_BUDGET_SECONDS, DEFAULT_MAX_BUDGET_SECONDS, DEFAULT_POLICY
 from pytest_loaderperf.errors import ClaimError, LoaderError
@@ -31,6 +29,7 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
+from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.naming import spec_of
@@ -51,7 +50,6 @@ from pytest_loaderperf.sources import (
 from pytest_loaderperf.units import Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
-_PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
 _FIRST_SHARE = 0.3  # of the budget at most
 
 
@@ -85,7 +83,7 @@ class Run(Measured):
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()
         self._handlers = SignalHandlers()
-        torch.ones(_PARALLEL_ELEMENTS).sum()  # torch's own threads start now, and are not taken for a loader's
+        torch_threads()  # they start now, and are not taken for a loader's
         sides: dict[str, Side] = {}
         try:
             sources = {LOADER: make_loader, **named(against)}

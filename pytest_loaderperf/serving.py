@@ -12,10 +12,9 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
-import torch
-
 from pytest_loaderperf.errors import LoaderError, LoaderHangError
 from pytest_loaderperf.measurement import ShortEpochError, Side, Watchdog, delivery, resolve_device
+from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.remote import DESCRIPTOR, STATE, RemoteError
@@ -23,7 +22,6 @@ from pytest_loaderperf.replay import Relayed
 from pytest_loaderperf.sources import describe
 
 _POLL_SECONDS = 1.0  # between two looks whether the parent is still there
-_PARALLEL_ELEMENTS = 1 << 17  # so that torch's own threads start before the loader is made
 _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
 
 
@@ -90,7 +88,7 @@ class Served:
         parent: Parent,
     ) -> None:
         self._watchdog = Watchdog(options.timeout_seconds, partial(parent.send, "hang"))
-        torch.ones(_PARALLEL_ELEMENTS).sum()
+        torch_threads()  # they start now, and are not taken for a loader's
         deliver = delivery(resolve_device(options.device))
         self._make: Callable[[], Side] = partial(Side, name, make_loader, self._watchdog, count=count, deliver=deliver)
         self._side: Side | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
+from pytest_loaderperf.measurement.ahead import runs_ahead
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
@@ -61,7 +62,7 @@ class Side:
         self.build_seconds = 0.0
         self._started = False
         self.slow = False
-        self._works_aside = False
+        self._works_aside = self._looked_ahead = False
         self.loader: Any = None
         self.build()
 
@@ -174,6 +175,13 @@ class Side:
         self._works_aside = True
         self._prefetched = prefetched_batches(self.loader, works_aside=True)
         self.children = child_pids()
+
+    def look_ahead(self, batch_seconds: float) -> None:
+        """Find out whether this side, a batch of which takes so long, works on where nobody asks it; once."""
+        if self.inline and not self._looked_ahead:
+            self._looked_ahead = True
+            if runs_ahead(self, batch_seconds):
+                self.note_helpers()
 
     @property
     def epoch_batches(self) -> int | None:
