@@ -31,11 +31,13 @@ class RatioTest:
     - ``add_work`` takes a ratio of the work that is done for a batch, measured apart from the rounds and at its own
       pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
       it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
-      point to PASS rather than to FAIL by now.
+      point to PASS rather than to FAIL by now. With ``expects_work`` it has its share of alpha before there is any, as
+      it must where the claim is looked at by then.
     """
 
     needed: float
     at_least: bool
+    expects_work: bool = False
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
     _slices: PairTest | None = None  # once there are slices
@@ -76,7 +78,7 @@ class RatioTest:
 
     def _tests(self) -> dict[str, PairTest]:
         others = {} if self._slices is None else {SLICES: self._slices}
-        return others | ({WORK: self.work} if self.work.n else {}) | {SUMS: self.sums}
+        return others | ({WORK: self.work} if self.expects_work or self.work.n else {}) | {SUMS: self.sums}
 
     def _share(self, alpha: float) -> float:
         return alpha / len(self._tests())
@@ -92,7 +94,7 @@ class RatioTest:
         same = [
             name
             for name, test in tests.items()
-            if outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
+            if test.n and outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
         ]
         return Outcome.INCONCLUSIVE, (same or [SUMS])[0]
 

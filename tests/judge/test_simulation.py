@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -218,9 +219,14 @@ def test_the_exact_chance_is_that_of_all_sequences_fed_to_the_class():
     assert oracle.alarm_chance(hits_that_settle(pairs, alpha)) == Fraction(failed, 2**pairs)
 
 
+@cache
+def fails_of_slower(effect, spread):
+    return fails(first_looks(slower(effect, spread=spread, claims=1000), 1.0, FIRST_SHARE))
+
+
 @pytest.mark.parametrize("spread", SPREADS)
 def test_a_larger_slowdown_is_caught_more_often_and_sooner(spread):
-    looks = [fails(first_looks(slower(effect, spread=spread), 1.0, FIRST_SHARE)) for effect in EFFECTS]
+    looks = [fails_of_slower(effect, spread) for effect in EFFECTS]
     shares, medians = [(failed <= PAIRS).mean() for failed in looks], [np.median(failed) for failed in looks]
     assert shares == sorted(shares)
     assert medians == sorted(medians, reverse=True)
@@ -233,7 +239,7 @@ def test_a_larger_slowdown_is_caught_more_often_and_sooner(spread):
 def test_how_far_pairs_lie_off_says_more_than_on_which_side(effect):
     """In Gaussian noise; where noise has heavy tails, signs are about as good."""
     for noise, spread, slack in [*((gaussian, spread, 1.0) for spread in SPREADS), (heavy_tailed, SPREAD, 1.2)]:
-        series = slower(effect, noise, spread)
+        series = slower(effect, noise, spread, claims=1000)
         ours, signs = (np.median(fails(looks(series, 1.0, FIRST_SHARE))) for looks in (first_looks, sign_looks))
         assert ours <= slack * signs
         if noise is gaussian and 20 < signs <= PAIRS:
@@ -242,9 +248,7 @@ def test_how_far_pairs_lie_off_says_more_than_on_which_side(effect):
 
 def test_less_noise_is_more_power():
     for effect in EFFECTS:
-        calm, noisy = (
-            np.median(fails(first_looks(slower(effect, spread=spread), 1.0, FIRST_SHARE))) for spread in SPREADS
-        )
+        calm, noisy = (np.median(fails_of_slower(effect, spread)) for spread in SPREADS)
         assert calm < noisy or calm == noisy == PAIRS + 1
 
 
