@@ -7,16 +7,8 @@ import pytest
 from scipy import stats
 
 from pytest_loaderperf.judge import Outcome, RatioTest
-from tests.judge.simulation import (
-    ALPHAS,
-    EFFECTS,
-    FIRST_SHARE,
-    SEED,
-    THRESHOLD,
-    AlwaysFirst,
-    drifting,
-    first_looks,
-)
+from tests.judge.noise import SEED, AlwaysFirst, drifting
+from tests.judge.simulation import ALPHAS, EFFECTS, FIRST_SHARE, NAMED, THRESHOLD, UNLIKELY, first_looks, outcome_at
 from tests.judge.sliced import (
     CLAIMS,
     FAIR,
@@ -36,7 +28,6 @@ from tests.judge.sliced import (
     slow_part_slower,
     typical_slower,
 )
-from tests.judge.test_simulation import NAMED, UNLIKELY, outcome_at
 
 
 def looks_once(rounds, needed, alpha, **side):

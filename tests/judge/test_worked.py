@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.judge import Outcome, RatioTest
-from tests.judge.simulation import FIRST_SHARE, THRESHOLD
-from tests.judge.test_simulation import outcome_at
+from tests.judge.simulation import FIRST_SHARE, THRESHOLD, outcome_at
 from tests.judge.worked import CLAIMS, ROUNDS, Loader, both, passes, slower, worked_looks
 
 ALPHA = 0.05

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_loaderperf.judge.ratio import AGREE_ALPHA, FAVOUR, FEWEST_SUMS, HIDDEN
+from tests.judge.noise import SEED
 from tests.judge.simulation import (
     FIRST_SHARE,
-    SEED,
     THRESHOLD,
     evidence,
     fails,
