@@ -24,9 +24,7 @@ def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[
             ratio = RatioTest(needed, at_least)
             return ratio, lambda seen: ratio.add(*_throughput_ratios(seen[left.key], seen[right.key]))
         exact = left.definition.exact and right.definition.exact
-        # A percentile of a trial is one of its slowest batches: noise makes that wrong by a factor of two often.
-        obvious = left.definition.q is None and right.definition.q is None
-        test: PairTest | ExactTest = ExactTest(needed, at_least) if exact else PairTest(needed, at_least, obvious)
+        test: PairTest | ExactTest = ExactTest(needed, at_least) if exact else PairTest(needed, at_least)
         mine, theirs = left.definition.of, right.definition.of
         return test, lambda seen: test.add(_divided(mine(seen[left.key]), theirs(seen[right.key])))
     needed = right.value / left.factor
@@ -37,15 +35,16 @@ def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[
     return single, lambda seen: single.add(left.definition.of(seen[left.key]))
 
 
-def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None]:
-    """Of the sums, and the median of the slices', if there are several."""
+def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None, float]:
+    """Of the sums, and the median of the slices', if there are several; and the seconds of the longer side."""
     assert isinstance(left, SteadyRecord)
     assert isinstance(right, SteadyRecord)
     of_sums = (left.samples / left.wall_ns) / (right.samples / right.wall_ns)
+    seconds = max(left.wall_ns, right.wall_ns) * NS
     if min(len(left.slices_ns), len(right.slices_ns)) < _FEWEST_SLICES:
-        return of_sums, None
+        return of_sums, None, seconds
     pairs = zip(left.slices_ns, right.slices_ns, strict=True)
-    return of_sums, statistics.median(theirs / mine for mine, theirs in pairs)
+    return of_sums, statistics.median(theirs / mine for mine, theirs in pairs), seconds
 
 
 def _divided(value: float, by: float) -> float:

@@ -50,15 +50,15 @@ class RatioTest:
     def n(self) -> int:
         return self.sums.n
 
-    def add(self, of_sums: float, of_slices: float | None = None) -> None:
-        """Add one round; ``of_slices`` is None where it was measured in one piece."""
+    def add(self, of_sums: float, of_slices: float | None = None, seconds: float = 0.0) -> None:
+        """Add one round; ``of_slices`` is None where it was measured in one piece, ``seconds`` are the longer side's."""
         if of_slices is not None and self._slices is None:
             self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
-        self.sums.add(of_sums)
+        self.sums.add(of_sums, seconds)
         if self._slices is not None:
-            self._slices.add(of_sums if of_slices is None else of_slices)
+            self._slices.add(of_sums if of_slices is None else of_slices, seconds)
         if self._with_hidden is not None:
-            self._with_hidden.add(of_sums)
+            self._with_hidden.add(of_sums, seconds)
 
     def add_work(self, ratio: float) -> None:
         """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""

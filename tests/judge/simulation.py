@@ -56,7 +56,10 @@ def sign_looks(values, needed, alpha):
 
 
 def evidence(log_ratios, needed, *, obvious=True):
-    """E-values (2, claims, pairs) of a PairTest for ratios above ``needed``, and for those below, after each pair."""
+    """E-values (2, claims, pairs) of a PairTest for ratios above ``needed``, and for those below, after each pair.
+
+    ``obvious``: of pairs whose trials are long.
+    """
     chunks = np.array_split(log_ratios, math.ceil(len(log_ratios) / _CHUNK))
     return np.concatenate([_evidence(chunk, math.log(needed), obvious) for chunk in chunks], axis=1)
 
@@ -64,8 +67,8 @@ def evidence(log_ratios, needed, *, obvious=True):
 def _evidence(log_ratios, limit, obvious):
     claims, pairs = log_ratios.shape
     log_factor, hit, miss = pair_bets.OBVIOUS_LOG, np.exp(pair_bets.OBVIOUS_HIT), np.exp(pair_bets.OBVIOUS_MISS)
-    shares = np.concatenate([pair_bets.SHARE, obvious * pair_bets.OBVIOUS_SHARE])
-    wealth = np.tile(shares / shares.sum(), (2, claims, 1))
+    shares = np.concatenate([pair_bets.SHARE, pair_bets.OBVIOUS_SHARE])
+    wealth = np.tile(shares, (2, claims, 1))
     by_size, by_obvious = np.split(wealth, [len(pair_bets.SHARE)], axis=2)
     scales, seen, rescale_at = scales_of(log_ratios[:, :0]), np.empty((2, claims, pairs)), 1
     for n in range(pairs):
@@ -75,8 +78,9 @@ def _evidence(log_ratios, limit, obvious):
         won = pair_bets.BET * np.tanh(pair_bets.STEEPNESS * (x / scales))
         by_size[0] *= 1 + won
         by_size[1] *= 1 - won
-        by_obvious *= miss
-        if np.abs(x).max() >= log_factor.min():
+        if obvious:
+            by_obvious *= miss
+        if obvious and np.abs(x).max() >= log_factor.min():
             far = np.maximum(log_factor, pair_bets.OBVIOUS_SCALES * scales)
             by_obvious *= np.where([x >= far, -x >= far], hit / miss, 1)
         seen[:, :, n] = wealth @ np.ones(len(shares))

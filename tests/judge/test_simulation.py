@@ -108,9 +108,9 @@ def test_the_class_that_users_meet_has_the_same_evidence_at_every_pair(scenario,
         above, below = np.log(evidence(series, needed, obvious=obvious))
         passing, failing = (above, below) if at_least else (below, above)
         for row, for_claim, against in zip(np.exp(series), passing, failing, strict=True):
-            test = PairTest(needed, at_least, obvious)
+            test = PairTest(needed, at_least)
             for ratio, wanted in zip(row, zip(for_claim, against, strict=True), strict=True):
-                test.add(float(ratio))
+                test.add(float(ratio), seconds=float(obvious))
                 seen = [test.log_evidence(outcome) for outcome in (Outcome.PASS, Outcome.FAIL)]
                 assert seen == pytest.approx(wanted, abs=1e-6)
 

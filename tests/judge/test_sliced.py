@@ -70,7 +70,7 @@ def test_the_class_that_users_meet_says_the_same_after_every_round(at_least):
         for claim, settled in zip(np.exp(rounds).swapaxes(0, 1), looks, strict=True):
             test = RatioTest(1.0, at_least)
             for n, (of_sums, of_slices) in enumerate(claim.T, start=1):
-                test.add(float(of_sums), float(of_slices))
+                test.add(float(of_sums), float(of_slices), seconds=1.0)
                 assert test.outcome(FIRST_SHARE) is outcome_at(*settled, n)
                 seen.add(test.outcome(FIRST_SHARE))
                 if n >= min(settled):
