@@ -30,9 +30,9 @@ class PairTest:
     """The claim that the median ratio of a pair is at least (or, with ``at_least=False``, at most) ``needed``.
 
     Noise may be of any size and shape, and change, but must be symmetric in the log of the ratio, as it is where a coin
-    says which side of a pair comes first. A ratio that equals ``needed`` is evidence for neither. Where a trial is long, a
-    ratio off by a factor of two and more counts for more than symmetry allows: see ``pair_bets``. Raises MeasureError
-    for a ratio not positive and finite.
+    says which side of a pair comes first. A ratio that equals ``needed`` is evidence for neither. Where a trial is
+    long, a ratio off by a factor of two and more counts for more than symmetry allows: see ``pair_bets``. Raises
+    MeasureError for a ratio not positive and finite.
     """
 
     needed: float

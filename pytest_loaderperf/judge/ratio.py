@@ -51,7 +51,7 @@ class RatioTest:
         return self.sums.n
 
     def add(self, of_sums: float, of_slices: float | None = None, seconds: float = 0.0) -> None:
-        """Add one round; ``of_slices`` is None where it was measured in one piece, ``seconds`` are the longer side's."""
+        """Add one round; ``of_slices`` is None where it was measured in one piece; the longer side took ``seconds``."""
         if of_slices is not None and self._slices is None:
             self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
         self.sums.add(of_sums, seconds)

@@ -67,6 +67,18 @@ def test_pairs_that_scatter_widely_are_not_obvious():
     assert gained[0] < 2 < gained[1]
 
 
+def test_only_pairs_with_a_long_trial_are_obvious():
+    """On a busy machine a trial of milliseconds waits for a core as long as it lasts, or ten times as long."""
+    assert filled([0.1] * 4, seconds=0.5).outcome(FIRST_SHARE) is Outcome.FAIL
+    assert filled([0.1] * 4, seconds=0.49).outcome(0.05) is Outcome.INCONCLUSIVE
+    mixed = filled([0.1] * 4, seconds=0.1)
+    mixed.add(0.1, seconds=1.0)
+    assert mixed.outcome(FIRST_SHARE) is Outcome.INCONCLUSIVE
+    mixed.add(0.1, seconds=1.0)
+    assert mixed.outcome(FIRST_SHARE) is Outcome.FAIL
+    assert mixed.against(0.9).log_evidence(Outcome.FAIL) == pytest.approx(mixed.log_evidence(Outcome.FAIL), abs=0.2)
+
+
 def test_the_size_of_a_difference_counts():
     """Six pairs on either side, those above farther away."""
     test = filled([1.1, 0.99] * 6)
