@@ -65,7 +65,8 @@ def worked_looks(rounds, needed, alpha, *, strict=False):
     ``strict`` is a rule that was not taken: work passes after 30 rounds whose sums make PASS twice as likely as noise.
     """
     enough = 2 / alpha
-    (sums_pass, sums_fail), (work_pass, work_fail) = (evidence(of, needed) for of in rounds)
+    sums_pass, sums_fail = evidence(rounds[0], needed)
+    work_pass, work_fail = evidence(rounds[1], needed, obvious=False)  # work is measured in short pieces
     hidden, _ = evidence(rounds[0], needed * HIDDEN)
     n = np.arange(1, rounds.shape[2] + 1)
     over = (rounds[0] > math.log(needed)).cumsum(axis=1) - (rounds[0] < math.log(needed)).cumsum(axis=1)
