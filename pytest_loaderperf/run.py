@@ -181,7 +181,7 @@ class Run(Measured):
         if isinstance(key.kind, Start):
             return list(side.starts)
         if isinstance(key.kind, Exit):
-            return list(side.exits)
+            return list(side.epochs)
         return [seen.records[key] for seen in self.rounds.done if key in seen.records]
 
     def estimate(self, key: Key, definition: Definition, *, measures: bool = True) -> Estimate:

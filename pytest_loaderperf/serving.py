@@ -120,11 +120,11 @@ class Served:
         return getattr(side, verb)(*arguments), self._state(side)
 
     def _state(self, side: Side) -> dict[str, Any]:
-        starts, exits = self._told
-        self._told = len(side.starts), len(side.exits)
+        starts, epochs = self._told
+        self._told = len(side.starts), len(side.epochs)
         return {name: getattr(side, name) for name in STATE} | {
             "starts": side.starts[starts:],
-            "exits": side.exits[exits:],
+            "epochs": side.epochs[epochs:],
         }
 
     def close(self) -> None:

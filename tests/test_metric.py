@@ -198,6 +198,8 @@ def test_every_metric_has_the_name_and_unit_of_the_result_file():
         "batch_latency_p99": "s",
         "first_batch": "s",
         "epoch_exit": "s",
+        "epoch": "s",
+        "epoch_throughput": "samples/s",
         "bytes_per_second": "B/s",
         "cpu_seconds_per_1k": "s",
         "peak_memory": "B",

@@ -2,7 +2,7 @@
 
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.disturbance import Disturbance
-from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step
+from pytest_loaderperf.measurement.kinds import Epoch, Exit, Kind, Resources, Start, Steady, Step
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
@@ -14,6 +14,7 @@ from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watc
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "Disturbance",
+    "Epoch",
     "Exit",
     "Key",
     "Kind",

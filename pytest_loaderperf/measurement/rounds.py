@@ -216,7 +216,9 @@ class Rounds:
         if max(self._since_build[name] for name in names) < _REBUILD_ROUNDS:
             return
         sides = [self.sides[name] for name in names]
-        cost_s = sum(side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 for side in sides)
+        cost_s = sum(
+            side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 + side.release_seconds for side in sides
+        )
         if cost_s <= _REBUILD_SHARE * max(self._seconds_since_build[name] for name in names):
             self.rebuild(names)
 

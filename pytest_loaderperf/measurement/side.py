@@ -11,9 +11,10 @@ from typing import Any
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
+from pytest_loaderperf.measurement.epoch import Patience, Tally
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
-from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
+from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
@@ -56,9 +57,10 @@ class Side:
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
-        self.exits: list[ExitRecord] = []
-        self.build_seconds = 0.0
-        self._started = False
+        self.epochs: list[EpochRecord] = []  # that ended
+        self.build_seconds = self.release_seconds = 0.0
+        self.started = False  # since it was built
+        self.at_end = False  # of an epoch that has ended, and none begun since
         self.slow = False
         self._works_aside = False
         self.loader: Any = None
@@ -76,7 +78,7 @@ class Side:
             with stage, collector_kept(), self._noticing_helpers():
                 self.loader = call_factory(self._source, self.called)
             self.build_seconds = time.perf_counter() - began_s
-        self._started = False
+        self.started = self.at_end = False
 
     @property
     def called(self) -> str:
@@ -90,8 +92,11 @@ class Side:
 
     def drop_epoch(self) -> None:
         """Release the running epoch's iterator, and with it its workers."""
-        with self._watchdog.stage(f"{self.name}: releasing the iterator"):
-            self._iterator = None
+        if self._iterator is not None:
+            began_ns = _clock()
+            with self._watchdog.stage(f"{self.name}: releasing the iterator"):
+                self._iterator = None
+            self.release_seconds = (_clock() - began_ns) * 1e-9
         self._taken = 0
 
     def close(self) -> None:
@@ -124,7 +129,8 @@ class Side:
         self._count = self._own_count or counter(batch)
         self.batch_samples = self._checked_count(batch)
         self.batch_nbytes = batch_nbytes(batch)
-        self._taken = 1
+        self._taken, self.at_end, self._whole = 1, False, False
+        self._tally = Tally(record.first_batch_ns, self.batch_samples)
         self.children = child_pids()
         if not self._works_aside and not self.rebuildable:
             # What a loader started before it was given cannot be seen.
@@ -134,9 +140,9 @@ class Side:
         return batch, record
 
     def _first_batch(self) -> tuple[Any, StartRecord]:
-        if self._started and self.rebuildable and isinstance(self.loader, Iterator):
+        if self.started and self.rebuildable and isinstance(self.loader, Iterator):
             self.build()  # a generator has no second epoch
-        self._started = True
+        self.started = True
         stage = self._watchdog.stage(f"{self.name}: waiting for the first batch")
         with stage, collector_kept(), self._noticing_helpers():
             began_ns = _clock()
@@ -223,9 +229,10 @@ class Side:
         taken_before = len(latencies)
         with self._watchdog.stage(self._waiting, latencies):
             wall_ns, samples = self._timed(batches, latencies)
-        taken = len(latencies) - taken_before
-        self._taken += taken
-        if taken < batches:
+        waits_ns = latencies[taken_before:]
+        self._tally.add(waits_ns, samples)
+        self._taken += len(waits_ns)
+        if len(waits_ns) < batches:
             self._end_epoch()
             return None
         return wall_ns, samples
@@ -258,15 +265,21 @@ class Side:
         self._epochs.append(self._taken)
         began_ns = _clock()
         self.drop_epoch()
-        self.exits.append(ExitRecord(self._stop_ns + _clock() - began_ns))
+        exit_ns = self._stop_ns + _clock() - began_ns
+        self.release_seconds = exit_ns * 1e-9
+        self.at_end = True
+        self.epochs.append(self._tally.ended(exit_ns, whole=self._whole))
 
-    def finish_epoch(self) -> ExitRecord:
-        """Run the epoch to its end."""
+    def finish_epoch(self) -> EpochRecord:
+        """Run the epoch to its end; a new one, where none runs. Raises LoaderError where there is no end."""
         if self._iterator is None:
             self.start()
-        while self.take(_CHUNK_TO_END) is not None:
-            pass
-        return self.exits[-1]
+            self._whole = True
+        patience = Patience(self.called, self.loader, self._watchdog.timeout_s, ends=bool(self._epochs))
+        with self._noticing_helpers():
+            while self.slice(patience.batches, []) is not None:
+                patience.check(self._taken)
+        return self.epochs[-1]
 
     def steps(self, batches: int, step_seconds: float) -> tuple[int, int] | None:
         """Take ``batches`` batches with a step after each that leaves the CPU idle; (waited, total) in nanoseconds.
@@ -297,4 +310,3 @@ class Side:
 
 _NOTHING: Any = object()
 _REMEMBERED_EPOCHS = 8  # lengths may vary: trials are cut to fit the shortest of these
-_CHUNK_TO_END = 16  # batches between two looks at the watchdog's stage

@@ -129,7 +129,7 @@ def test_the_first_batch_and_the_end_of_an_epoch_are_timed(make_side):
     assert side.start().first_batch_ns == 1
     assert side.finish_epoch().exit_ns >= 0
     assert side.epoch_batches == 8
-    assert len(side.starts) == len(side.exits) == 1
+    assert len(side.starts) == len(side.epochs) == 1
 
 
 def test_delivery_is_part_of_a_batchs_latency(make_side):
