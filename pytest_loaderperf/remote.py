@@ -28,6 +28,8 @@ STATE = (
     "batch_nbytes",
     "build_seconds",
     "release_seconds",
+    "own_helpers",
+    "opaque",
 )
 _POLL_SECONDS = 0.2
 _LAST_WORDS = 2000  # characters of a child's output in an error
@@ -162,13 +164,15 @@ class RemoteSide:
     inline: bool
     build_seconds: float
     release_seconds: float
+    own_helpers: tuple[int, int]
+    opaque: str
 
     def __init__(self, child: Child, name: str, state: dict[str, Any]) -> None:
         self._child, self.name = child, name
         self.starts: list[StartRecord] = []
         self.epochs: list[EpochRecord] = []
         self.loader_kind: str = state["kind"]
-        self.loader = RemoteLoader(state["described"])
+        self.loader = RemoteLoader(state["described"], state["declared"])
         self._open = True
         self._note(state)
 
@@ -250,10 +254,11 @@ class RemoteSide:
 
 
 class RemoteLoader:
-    """Stands for the loader in the other process, in reports."""
+    """Stands for the loader in the other process, in reports, and says what that one ``declared``."""
 
-    def __init__(self, described: str) -> None:
+    def __init__(self, described: str, declared: dict[str, int]) -> None:
         self._described = described
+        self.__dict__.update(declared)
 
     def __repr__(self) -> str:
         return self._described

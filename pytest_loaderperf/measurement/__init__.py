@@ -4,6 +4,7 @@ from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.disturbance import Disturbance
 from pytest_loaderperf.measurement.kinds import Epoch, Exit, Kind, Resources, Start, Steady, Step
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
+from pytest_loaderperf.measurement.reading import Reading
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.rounds import Key, Round, Rounds
@@ -18,6 +19,7 @@ __all__ = [
     "Exit",
     "Key",
     "Kind",
+    "Reading",
     "Record",
     "Resources",
     "Roofline",

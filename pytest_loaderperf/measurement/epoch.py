@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.record import EpochRecord
+from pytest_loaderperf.measurement.roofline import Roofline
 
 _ENDLESS_BATCHES, _ENDLESS_SECONDS = 10_000, 10.0  # beyond both, a loader without a length hardly has an end
 _CHUNK_BATCHES = 16  # at first, between two looks at the clock
 _CHUNK_SECONDS = 0.25  # a chunk grows up to this: looking more often would let workers run ahead
+
+
+_WAY_OUT = (
+    "A loader without an end has no epoch, epoch_throughput or epoch_exit: compare throughput and first_batch, or "
+    "measure a part of it, such as itertools.islice(loader, 1000)."
+)
 
 
 class Tally:
@@ -53,6 +61,8 @@ class Patience:
     def __init__(self, called: str, loader: Any, timeout_seconds: float, *, ends: bool) -> None:
         self._called, self._timeout_s, self._ends = called, timeout_seconds, ends
         self._length = length(loader)
+        if isinstance(loader, (itertools.count, itertools.cycle, Roofline)):
+            raise LoaderError(f"{called}: expected an epoch that ends, got a {type(loader).__name__}. {_WAY_OUT}")
         self._began_s = self._asked_s = time.monotonic()
         self.batches = _CHUNK_BATCHES
 
@@ -68,7 +78,6 @@ class Patience:
         if seconds > self._timeout_s or (seconds > _ENDLESS_SECONDS and taken > _ENDLESS_BATCHES):
             raise LoaderError(
                 f"{self._called}: expected an epoch that ends, got {taken:,} batches in {seconds:.1f} s and no end. "
-                "A loader without an end has no epoch, epoch_throughput or epoch_exit: compare throughput and "
-                "first_batch, or measure a part of it, such as itertools.islice(loader, 1000). If the epoch is only "
-                "long, give the loader a length (__len__), or set loaderperf_timeout (seconds) higher."
+                f"{_WAY_OUT} If the epoch is only long, give the loader a length (__len__), or set loaderperf_timeout "
+                "(seconds) higher."
             )

@@ -109,8 +109,8 @@ class Step:
             side.start()
         for _ in range(2):
             # First empty what was prefetched, then let the loader reach the state that this step leaves it in.
-            drained = side.take(side.warmup_batches) and side.steps(settling, self.seconds)
-            measured = side.steps(timed, self.seconds) if drained else None
+            drained = side.take(side.warmup_batches) and _steps(side, settling, self.seconds)
+            measured = _steps(side, timed, self.seconds) if drained else None
             if measured is not None:
                 return StepRecord(*measured)
             side.start()
@@ -118,6 +118,22 @@ class Step:
             f"{side.called} gives {side.epoch_batches} batches an epoch, but data_wait(step=...) needs "
             f"{needed}. Use more samples, a smaller batch_size, or fewer workers."
         )
+
+
+def _steps(side: Side, batches: int, step_seconds: float) -> tuple[int, int] | None:
+    """Take ``batches`` batches with a step after each that leaves the CPU idle; (waited, total) in nanoseconds.
+
+    None if the epoch ends before.
+    """
+    wait_ns = 0
+    began_ns = time.perf_counter_ns()
+    for _ in range(batches):
+        record = side.take(1)
+        if record is None:
+            return None
+        wait_ns += record.wall_ns
+        time.sleep(step_seconds)
+    return wait_ns, time.perf_counter_ns() - began_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from typing import Any
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
+from pytest_loaderperf.measurement.counting import Count, Declared, counter
 from pytest_loaderperf.measurement.epoch import Patience, Tally
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
-from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
+from pytest_loaderperf.measurement.structure import batch_nbytes, opaque_type
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
@@ -63,6 +64,8 @@ class Side:
         self.at_end = False  # of an epoch that has ended, and none begun since
         self.slow = False
         self._works_aside = False
+        self.own_helpers = 0, 0  # most processes and threads that it began at once
+        self.opaque = ""  # type of its batches, where no arrays are seen in them
         self.loader: Any = None
         self.build()
 
@@ -75,7 +78,7 @@ class Side:
             began_s = time.perf_counter()
             self.loader = None
             stage = self._watchdog.stage(f"{self.name}: building the loader")
-            with stage, collector_kept(), self._noticing_helpers():
+            with stage, collector_kept(), self._noticing_helpers(always=True):
                 self.loader = call_factory(self._source, self.called)
             self.build_seconds = time.perf_counter() - began_s
         self.started = self.at_end = False
@@ -126,9 +129,10 @@ class Side:
                 f"{self.called} gave no batch{again}. Expected at least one: is the dataset empty, is "
                 "drop_last dropping everything, or does it give one epoch only? Then give a factory."
             )
-        self._count = self._own_count or counter(batch)
+        self._count = self._own_count or counter(batch, Declared.by(self.loader))
         self.batch_samples = self._checked_count(batch)
         self.batch_nbytes = batch_nbytes(batch)
+        self.opaque = self.opaque or opaque_type(batch)
         self._taken, self.at_end, self._whole = 1, False, False
         self._tally = Tally(record.first_batch_ns, self.batch_samples)
         self.children = child_pids()
@@ -144,7 +148,7 @@ class Side:
             self.build()  # a generator has no second epoch
         self.started = True
         stage = self._watchdog.stage(f"{self.name}: waiting for the first batch")
-        with stage, collector_kept(), self._noticing_helpers():
+        with stage, collector_kept(), self._noticing_helpers(always=True):
             began_ns = _clock()
             self._iterator = iter(self.loader)
             batch = next(self._iterator, _NOTHING)
@@ -167,12 +171,16 @@ class Side:
         return not self._works_aside and not self._prefetched
 
     @contextmanager
-    def _noticing_helpers(self) -> Iterator[None]:
+    def _noticing_helpers(self, *, always: bool = False) -> Iterator[None]:
         """Notice threads and processes that begin meanwhile, some loaders' late in an epoch: they may run ahead."""
-        before = frozenset() if self._works_aside else helpers()
+        looks = always or not self._works_aside
+        before = helpers() if looks else frozenset()
         yield
-        if not self._works_aside and helpers() - before:
+        if looks and (begun := helpers() - before):
             self.note_helpers()
+            processes, threads = self.own_helpers
+            children = len(begun.intersection(self.children))
+            self.own_helpers = max(processes, children), max(threads, len(begun) - children)
 
     def note_helpers(self) -> None:
         """From now on this side counts as one that works on threads or in processes of its own."""
@@ -280,21 +288,6 @@ class Side:
             while self.slice(patience.batches, []) is not None:
                 patience.check(self._taken)
         return self.epochs[-1]
-
-    def steps(self, batches: int, step_seconds: float) -> tuple[int, int] | None:
-        """Take ``batches`` batches with a step after each that leaves the CPU idle; (waited, total) in nanoseconds.
-
-        None if the epoch ends before.
-        """
-        wait_ns = 0
-        began_ns = _clock()
-        for _ in range(batches):
-            record = self.take(1)
-            if record is None:
-                return None
-            wait_ns += record.wall_ns
-            time.sleep(step_seconds)
-        return wait_ns, _clock() - began_ns
 
     @property
     def iterator(self) -> Iterator[Any] | None:

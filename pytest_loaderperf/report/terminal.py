@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
         lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]
         lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
-        lines += [TableLine(_fit(f"  note: {note}", width), "yellow") for note in run["notes"]]
+        lines += chain.from_iterable(_note_lines(note, width) for note in run["notes"])
     return lines
 
 
@@ -103,6 +104,11 @@ def _claim_lines(claim: Document, width: int) -> list[TableLine]:
     head, tail = f"  {claim['verdict']}  {claim['claim']}", f"  {measured}, {claim['seconds']:.1f} s"
     texts = [head + tail] if len(head) + len(tail) <= width else [head, f"      {tail}"]
     return [TableLine(_fit(text, width), _COLORS[claim["verdict"]]) for text in texts]
+
+
+def _note_lines(note: str, width: int) -> list[TableLine]:
+    texts = textwrap.wrap(note, width, initial_indent="  note: ", subsequent_indent=" " * 8, break_on_hyphens=False)
+    return [TableLine(text, "yellow") for text in texts]
 
 
 def _fit_end(text: str, width: int) -> str:
