@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_loaderperf.measurement import Epoch, Key, Steady
@@ -62,7 +63,10 @@ def _epoch_note(name: str, side: Any, run: Run) -> str:
     trials = [seen.records.get(Key(name, Steady())) for seen in run.rounds.done]
     paces_ns = [sum(trial.latencies_ns) / trial.samples for trial in trials if isinstance(trial, SteadyRecord)]
     whole = [epoch for epoch in (*asked, *side.epochs) if isinstance(epoch, EpochRecord) and epoch.whole]
-    if not paces_ns or not (epochs := whole or side.epochs):
+    # The first epoch of all is a cold one, and often the only one that a trial has run to its end.
+    start_ns = round(statistics.median(start.first_batch_ns for start in side.starts))
+    epochs = whole or [replace(epoch, first_batch_ns=start_ns) for epoch in side.epochs]
+    if not paces_ns or not epochs:
         return ""
     told = epoch_story(epochs, statistics.median(paces_ns), starts_workers=_starts_workers(side.loader))
     return f"{name}: {told}" if told else ""
