@@ -106,7 +106,7 @@ def test_a_whole_epoch_is_compared_pair_by_pair():
                 time.sleep(0.001)
                 yield X
 
-    with measure(SlowExit, against=Ends, budget=4) as run:
+    with measure(SlowExit, against=Ends, budget=30) as run:
         assert not run.epoch_throughput >= 0.9 * run.against.epoch_throughput
         assert run.verdicts[0].counted == "pairs"
         assert run.verdicts[0].claim == "epoch_throughput >= 0.9 * against.epoch_throughput"
