@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
 
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.loader import vectorized_collate
 from pytest_loaderperf.measurement.structure import is_plain_list, leaves
 
 Count = Callable[[Any], int]
@@ -47,7 +46,7 @@ class Declared:
             size = getattr(dataset if single else batches, "batch_size", None)
         return cls(
             size if isinstance(size, int) and not isinstance(size, bool) else None,
-            stacked=collate is default_collate or collate is vectorized_collate,
+            stacked=collate is default_collate,
             listed=collate is list or collate is tuple,
             single=single,
             streamed=isinstance(dataset, IterableDataset),
