@@ -89,6 +89,25 @@ def counter(batch: object, declared: Declared | None = None) -> Count:
     return found.get(declared.batch_size or 0) or next(iter(found.values()))
 
 
+def checked_samples(called: str, samples: object) -> int:
+    """``samples`` of the first batch of the loader ``called`` so. Raises LoaderError where that is no such number."""
+    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+        raise LoaderError(
+            f"{called}: a batch must hold a whole number of samples from 1 up, but {samples!r} came. "
+            "Mend count=, or keep empty batches out of the loader."
+        )
+    return samples
+
+
+def uncounted(called: str, batch: object, error: Exception, *, own: bool) -> LoaderError:
+    """The error for a batch inside an epoch that could not be counted, by the user's ``own`` count or by ours."""
+    what = "count= takes" if own else "the first batch's structure has"
+    return LoaderError(
+        f"{called}: cannot count the samples of a {type(batch).__name__} inside an epoch: {type(error).__name__}: {error}"
+        f". Expected what {what}: keep empty batches out of the loader, or give a count= that takes them."
+    )
+
+
 def _ambiguous(batch: object, counts: Sequence[int], batch_size: int | None) -> str:
     held = f" of {len(batch)} {type(batch[0]).__name__}s" if isinstance(batch, (list, tuple)) else ""
     shape = getattr(batch[0], "shape", None) if isinstance(batch, (list, tuple)) else None

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
-from pytest_loaderperf.measurement.counting import Count, Declared, counter
+from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
 from pytest_loaderperf.measurement.epoch import Patience, Tally
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
@@ -130,7 +130,7 @@ class Side:
                 "drop_last dropping everything, or does it give one epoch only? Then give a factory."
             )
         self._count = self._own_count or counter(batch, Declared.by(self.loader))
-        self.batch_samples = self._checked_count(batch)
+        self.batch_samples = checked_samples(self.called, self._count(batch))
         self.batch_nbytes = batch_nbytes(batch)
         self.opaque = self.opaque or opaque_type(batch)
         self._taken, self.at_end, self._whole = 1, False, False
@@ -155,15 +155,6 @@ class Side:
             if self._deliver is not None and batch is not _NOTHING:
                 batch = self._deliver(batch)
             return batch, StartRecord(_clock() - began_ns)
-
-    def _checked_count(self, batch: Any) -> int:
-        samples = self._count(batch)
-        if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-            raise LoaderError(
-                f"{self.called}: a batch must hold a whole number of samples from 1 up, but {samples!r} came. "
-                "Mend count=, or keep empty batches out of the loader."
-            )
-        return samples
 
     @property
     def inline(self) -> bool:
@@ -252,6 +243,7 @@ class Side:
         samples = 0
         batch = None  # as in a for loop, a batch lives until the next one has come
         began_ns = end_ns = clock()
+        call_ns: int | None = began_ns
         try:
             for _ in range(batches):
                 call_ns = clock()
@@ -260,10 +252,15 @@ class Side:
                     batch = deliver(batch)
                 end_ns = clock()
                 append(end_ns - call_ns)
+                call_ns = None  # from here on, the batch is there: what is raised, counting raises
                 samples += count(batch)
-        except StopIteration:
+        except StopIteration as error:
+            if call_ns is None:
+                raise uncounted(self.called, batch, error, own=self._own_count is not None) from error
             self._stop_ns = clock() - call_ns
         except Exception as error:
+            if call_ns is None:
+                raise uncounted(self.called, batch, error, own=self._own_count is not None) from error
             error.add_note(f"raised by {self.called} while it was measured")
             raise
         del batch
