@@ -102,9 +102,10 @@ def checked_samples(called: str, samples: object) -> int:
 def uncounted(called: str, batch: object, error: Exception, *, own: bool) -> LoaderError:
     """The error for a batch inside an epoch that could not be counted, by the user's ``own`` count or by ours."""
     what = "count= takes" if own else "the first batch's structure has"
+    said = f"{type(error).__name__}: {error}".rstrip(": .")
     return LoaderError(
-        f"{called}: cannot count the samples of a {type(batch).__name__} inside an epoch: {type(error).__name__}: {error}"
-        f". Expected what {what}: keep empty batches out of the loader, or give a count= that takes them."
+        f"{called}: cannot count the samples of a {type(batch).__name__} inside an epoch: {said}. "
+        f"Expected what {what}: keep empty batches out of the loader, or give a count= that takes them."
     )
 
 

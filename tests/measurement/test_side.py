@@ -374,7 +374,7 @@ def test_no_timed_batch_was_made_before_its_trial_with_eight_workers_that_prefet
         (
             [],
             lambda batch: next(iter(batch)).shape[0],
-            "list inside an epoch: StopIteration: . Expected what count= takes",
+            "list inside an epoch: StopIteration. Expected what count= takes",
         ),
     ],
 )
