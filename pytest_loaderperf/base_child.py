@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.request import url2pathname
 
 import pytest
 
+from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.serving import Parent, Served
 from pytest_loaderperf.session import session_of
@@ -73,12 +73,12 @@ class Server:
                 parent.send("other", f"{nodeid} ended without calling loaderperf(...) {called}.\n{self._failure}")
         return True
 
-    def serve(self, make_loader: object, options: Options, count: Callable[[Any], int] | None) -> Any:
+    def serve(self, make_loader: object, options: Options, reading: Reading) -> Any:
         """Called by the test in place of measuring: serve this loader until the parent has had enough of it."""
         if self._seen < self._wanted:
             self._seen += 1
             return _Anything()
-        served = Served(BASE, make_loader, options, count, self._parent)
+        served = Served(BASE, make_loader, options, lambda: reading, self._parent)
         self._replied = True
         self._left = self._parent.serve(served, self._foreign)
         pytest.skip("served")

@@ -253,7 +253,9 @@ class Rounds:
         if max(standing.rounds_since_build for standing in standings) < REBUILD_ROUNDS:
             return
         sides = [self.sides[name] for name in names]
-        cost_s = sum(side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 for side in sides)
+        cost_s = sum(
+            side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 + side.release_seconds for side in sides
+        )
         if cost_s <= _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings):
             self.rebuild(names)
 
