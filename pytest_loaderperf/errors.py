@@ -11,6 +11,10 @@ class LoaderError(LoaderPerfError):
     """The loader, its factory or its batches cannot be measured."""
 
 
+class ShortEpochError(LoaderError):
+    """The epoch has fewer batches than the trial wanted."""
+
+
 class ClaimError(LoaderPerfError):
     """A comparison that has no meaning, such as seconds against samples/s."""
 

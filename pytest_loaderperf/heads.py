@@ -20,7 +20,7 @@ _NEEDED = "pytest_loaderperf.head_child"
 class OtherHead:
     """The factory ``module:name`` in a process of its own, run by the interpreter ``python``; measured in turns.
 
-    ``arguments``: keyword arguments of the factory, of types that JSON has. ``reading``: functions that can be imported.
+    ``arguments``: keyword arguments of the factory, of types that JSON has; ``reading``: functions that it can import.
     """
 
     def __init__(

@@ -113,7 +113,8 @@ def play(connection: Connection, recipe: Recipe, parent: int) -> None:
             continue
         state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "epochs": []}
         told = len(side.starts)
-        connection.send((True, (answer, state | {"kind": "replay", "described": "replay", "workers": recipe.workers})))
+        state |= {"kind": "replay", "described": "replay", "declared": {}, "workers": recipe.workers}
+        connection.send((True, (answer, state)))
 
 
 def _answer(side: Side, verb: str, *arguments: Any) -> Any:

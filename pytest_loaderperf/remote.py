@@ -12,8 +12,8 @@ from multiprocessing.connection import Pipe
 from tempfile import TemporaryFile
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError
-from pytest_loaderperf.measurement import Kind, Record, ShortEpochError
+from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError, ShortEpochError
+from pytest_loaderperf.measurement import Kind, Record
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 

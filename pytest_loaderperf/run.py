@@ -221,7 +221,7 @@ class Run(Measured):
         keys = [
             metric.key for metric in (left, right) if isinstance(metric, Metric) and isinstance(metric.key.kind, Epoch)
         ]
-        check_affordable(self.rounds, keys, self.options.budget_seconds, text)
+        check_affordable(self.rounds, keys, self.options.max_budget_seconds, text)
         alpha = self.options.next_alpha()
         for metric in (left, right):
             if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):

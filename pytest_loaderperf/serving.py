@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError, LoaderHangError
-from pytest_loaderperf.measurement import Reading, ShortEpochError, Side, Watchdog, delivery, resolve_device
+from pytest_loaderperf.errors import LoaderError, LoaderHangError, ShortEpochError
+from pytest_loaderperf.measurement import Reading, Side, Watchdog, delivery, resolve_device
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.options import Options

@@ -8,7 +8,7 @@ from pytest_loaderperf.measurement.reading import Reading
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.rounds import Key, Round, Rounds
-from pytest_loaderperf.measurement.side import ShortEpochError, Side
+from pytest_loaderperf.measurement.side import Side
 from pytest_loaderperf.measurement.stages import stage_shares
 from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watchdog
 
@@ -25,7 +25,6 @@ __all__ = [
     "Roofline",
     "Round",
     "Rounds",
-    "ShortEpochError",
     "Side",
     "Start",
     "Steady",

@@ -67,9 +67,9 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
         return False  # to find out would take seconds
     torchs = torch_threads()
     before, began_s = thread_cpu_ns(), time.perf_counter()
-    more = True
+    more = side.more_in_epoch(1)
     while more and time.perf_counter() - began_s < _SHORTEST_PAUSE_SECONDS:
-        more = side.take(1) is not None
+        more = side.take(1) is not None and side.more_in_epoch(1)
     if _burned_ns(before, torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
         return True
     pause_s = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_BATCHES * batch_seconds)
@@ -79,6 +79,7 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
         time.sleep(pause_s)
         burned += _burned_ns(before, torchs) > _BURNED * pause_s * 1e9
         record = side.take(1) if more else None
+        more = side.more_in_epoch(1)
         if record is None:
             return burned > 1
         ready += batch_seconds > _SHORTEST_BATCH_SECONDS and record.wall_ns < _READY * batch_seconds * 1e9

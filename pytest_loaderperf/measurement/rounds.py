@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_loaderperf.errors import ShortEpochError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
 from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.conditions import Conditions
@@ -18,7 +19,7 @@ from pytest_loaderperf.measurement.kinds import Kind, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.measurement.replays import MakeReplay, Replays
-from pytest_loaderperf.measurement.side import ShortEpochError, Side
+from pytest_loaderperf.measurement.side import Side
 from pytest_loaderperf.measurement.slices import in_slices
 from pytest_loaderperf.measurement.standing import REBUILD_ROUNDS, Standing
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, sliced_batches

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.errors import LoaderError, ShortEpochError
 from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
 from pytest_loaderperf.measurement.ahead import runs_ahead
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
@@ -24,10 +24,6 @@ from pytest_loaderperf.measurement.watchdog import Watchdog
 
 _clock = time.perf_counter_ns
 Deliver = Callable[[Any], Any]
-
-
-class ShortEpochError(LoaderError):
-    """The epoch has fewer batches than the trial wanted."""
 
 
 class Side:

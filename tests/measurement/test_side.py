@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.errors import LoaderError, ShortEpochError
 from pytest_loaderperf.measurement import side as module
-from pytest_loaderperf.measurement.side import ShortEpochError, Side
+from pytest_loaderperf.measurement.side import Side
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 X = torch.zeros(4, 8)
