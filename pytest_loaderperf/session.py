@@ -70,14 +70,14 @@ class LoaderPerfSession:
             **({} if make_base is None else {"make_base": make_base}),
         )
 
-    def base_side(self, config: pytest.Config, nodeid: str, call: int, against: object) -> RemoteSide:
+    def base_side(self, config: pytest.Config, nodeid: str, call: int, base: object) -> RemoteSide:
         """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
         from pytest_loaderperf.base import NoBaseError
         from pytest_loaderperf.sources import BASE
 
-        ref = self.settings.against if against is None else str(against)
+        ref = self.settings.base if base is None else str(base)
         if ref is None:
-            pytest.skip("run.base needs a commit to pair with: --loaderperf-against=REF")
+            pytest.skip("run.base needs a commit to pair with: --loaderperf-base=REF")
         try:
             return self._base(config, ref).side(nodeid, call, BASE)
         except NoBaseError as error:

@@ -12,7 +12,7 @@ import pytest
 
 DEVICES = ("cpu", "cuda", "auto")
 SKIP_REASON = "measures a loader: run with --loaderperf"
-MARKER_KEYWORDS = ("against", "budget", "device", "timeout")
+MARKER_KEYWORDS = ("base", "budget", "device", "timeout")
 _DEFAULTS = {"budget": 10.0, "alpha": 0.001, "device": "cpu", "timeout": 120.0}
 
 
@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     alpha: float
     device: str
     timeout_seconds: float
-    against: str | None
+    base: str | None
     json_path: Path | None
 
 
@@ -95,7 +95,7 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
     )
     group.addoption(
-        "--loaderperf-against", metavar="REF", default=None, help="the commit, branch or tag to pair with: run.base"
+        "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to pair with: run.base"
     )
     group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
 
@@ -118,7 +118,7 @@ def read_settings(config: pytest.Config) -> Settings:
         alpha=values["alpha"],
         device=values["device"],
         timeout_seconds=values["timeout"],
-        against=config.getoption("--loaderperf-against"),
+        base=config.getoption("--loaderperf-base"),
         json_path=None if json_path is None else config.invocation_params.dir / json_path,
     )
     if settings.measuring:

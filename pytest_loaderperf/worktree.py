@@ -109,7 +109,7 @@ class Worktree:
             )
         elif ref.startswith("origin/"):
             way_out = f"Fetch it first: `git fetch origin {ref.removeprefix('origin/')}`."
-        raise BaseError(f"--loaderperf-against expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
+        raise BaseError(f"--loaderperf-base expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
 
     def _remove_leftovers(self, folder: Path) -> None:
         for left in folder.glob("base-*-*"):

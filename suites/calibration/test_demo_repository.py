@@ -93,7 +93,7 @@ def make_repository(folder, *commits):
 )
 def test_the_slower_loader_fails_and_nothing_else(tmp_path, head, expected, turn):  # noqa: ARG001 one run a turn
     make_repository(tmp_path, BEFORE, head)
-    command = [sys.executable, "-m", "pytest", "--loaderperf", "--loaderperf-against=HEAD~1"]
+    command = [sys.executable, "-m", "pytest", "--loaderperf", "--loaderperf-base=HEAD~1"]
     result = subprocess.run(  # noqa: S603 our own
         [*command, "--loaderperf-json=result.json"],
         cwd=tmp_path,

@@ -58,8 +58,8 @@ def project(pytester):
     return make
 
 
-def run(pytester, *arguments, against="HEAD"):
-    named = [f"--loaderperf-against={against}"] if against is not None else []
+def run(pytester, *arguments, base="HEAD"):
+    named = [f"--loaderperf-base={base}"] if base is not None else []
     return pytester.runpytest_subprocess(
         "--loaderperf", *named, "--loaderperf-budget=20", "-p", "no:cacheprovider", "-rs", *arguments
     )
@@ -88,8 +88,8 @@ def test_uncommitted_changes_are_held_against_the_commit(project, head_s, base_s
 
 
 def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
-    result = run(project(files(FAST), {}), against=None)
-    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-against=REF"])
+    result = run(project(files(FAST), {}), base=None)
+    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-base=REF"])
     result.assert_outcomes(skipped=1)
 
 
@@ -227,26 +227,26 @@ def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
 
 
 @pytest.mark.parametrize(
-    "against, words",
+    "ref, words",
     [
         (
             "no-such",
-            "--loaderperf-against expects a commit, branch or tag, but 'no-such' is none here. See `git branch*",
+            "--loaderperf-base expects a commit, branch or tag, but 'no-such' is none here. See `git branch*",
         ),
         ("origin/main", "*Fetch it first: `git fetch origin main`."),
         ("--upload-pack=x", "*but '--upload-pack=x' is none here*"),
         ("", "*but '' is none here. Is a variable empty that should name it?"),
     ],
 )
-def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, against, words):
+def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, ref, words):
     with pytest.raises(BaseError) as caught:
-        Worktree(against, project(files(FAST), {}).path)
+        Worktree(ref, project(files(FAST), {}).path)
     assert fnmatch(str(caught.value), f"*{words}*")
 
 
 def test_a_commit_that_is_not_there_fails_the_test(project):
-    result = run(project(files(FAST), {}), against="no-such")
-    result.stdout.fnmatch_lines(["*--loaderperf-against expects a commit, branch or tag, but 'no-such' is none here.*"])
+    result = run(project(files(FAST), {}), base="no-such")
+    result.stdout.fnmatch_lines(["*--loaderperf-base expects a commit, branch or tag, but 'no-such' is none here.*"])
     result.assert_outcomes(failed=1)
 
 

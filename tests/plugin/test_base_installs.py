@@ -41,7 +41,7 @@ class _EditableFinder:
 def install():
     sys.meta_path.append(_EditableFinder)
 """
-MEASURE = ("-m", "pytest", "--loaderperf", "--loaderperf-against=HEAD", "-p", "no:cacheprovider")
+MEASURE = ("-m", "pytest", "--loaderperf", "--loaderperf-base=HEAD", "-p", "no:cacheprovider")
 
 
 @pytest.fixture

@@ -86,9 +86,10 @@ def test_a_result_file_that_cannot_be_written_is_refused_before_measuring(pytest
 @pytest.mark.parametrize(
     "marker, words",
     [
-        ("bugdet=1", "takes the keywords against, budget, device, timeout, but bugdet came."),
-        ("1, budget=2, x=3", "takes the keywords against, budget, device, timeout, but 1, x came."),
-        ("'cpu'", "takes the keywords against, budget, device, timeout, but 'cpu' came."),
+        ("bugdet=1", "takes the keywords base, budget, device, timeout, but bugdet came."),
+        ("against=1", "takes the keywords base, budget, device, timeout, but against came."),
+        ("1, budget=2, x=3", "takes the keywords base, budget, device, timeout, but 1, x came."),
+        ("'cpu'", "takes the keywords base, budget, device, timeout, but 'cpu' came."),
         ("budget=-1", "the marker's budget must be a positive time, but -1 came. Write 10 or 10 * s."),
         ("budget='1'", "the marker's budget must be a positive time, but '1' came. Write 10 or 10 * s."),
         ("budget=True", "the marker's budget must be a positive time, but True came. Write 10 or 10 * s."),
