@@ -255,10 +255,11 @@ class TestWorktree:
         source = project(files(FAST), files(SLOW)).path
         git(source, "commit", "-am", "more")
         git(tmp_path, "clone", "--depth=1", f"file://{source}", "clone")
-        with pytest.raises(
-            BaseError, match="This clone is shallow: fetch more of the history, `git fetch --unshallow`"
-        ):
-            Worktree("HEAD~1", tmp_path / "clone")
+        for ref in ("HEAD~1", "0123456789abcdef0123456789abcdef01234567", "origin/other"):
+            with pytest.raises(
+                BaseError, match=r"this clone is shallow and has no '.*': fetch .* `git fetch --unshallow`"
+            ):
+                Worktree(ref, tmp_path / "clone")
 
     def test_outside_a_repository_there_is_nothing_to_compare_with(self, tmp_path):
         with pytest.raises(BaseError, match=r"needs the checkout of a git repository, but git finds none"):
@@ -271,7 +272,7 @@ class TestWorktree:
 
     def test_what_killed_runs_left_is_removed_and_what_others_use_stays(self, project):
         path = project(files(FAST), {}).path
-        killed, used = (path / ".loaderperf" / f"base-0123456789ab-{pid}" for pid in (2**22 + 1, os.getppid()))
+        killed, used = (path / ".loaderperf" / f"base-0123456789ab-c0ffee-{pid}" for pid in (2**22 + 1, os.getppid()))
         for folder in (killed, used):
             git(path, "worktree", "add", "--detach", str(folder), "HEAD")
         made = Worktree("HEAD", path)
