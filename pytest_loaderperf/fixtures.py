@@ -36,7 +36,7 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         count: Callable[[Any], int] | None = None,
         dataset_nbytes: int | None = None,
     ) -> Run:
-        make_base = partial(session.base_side, request.config, request.node.nodeid, len(runs), base_ref)
+        make_base = partial(session.base_side, request.node, len(runs), base_ref)
         options = session.options(**keywords, make_base=make_base)
         if session.serve is not None:
             served: Run = session.serve(make_loader, options, count)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_loaderperf.session import session_of
+from pytest_loaderperf.base_invocation import ARGUMENTS_KEY
+from pytest_loaderperf.session import Unpaired, session_of
 from pytest_loaderperf.settings import measures
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
-_WORKER_KEY = "loaderperf_documents"
+_WORKER_KEY, _UNPAIRED_KEY = "loaderperf_documents", "loaderperf_unpaired"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -29,7 +31,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    session_of(session.config).files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
+    own = session_of(session.config)
+    own.files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
+    own.other_files = list(dict.fromkeys(item.path for item in session.items if not measures(item)))
     if not session.config.option.collectonly and not any(map(measures, session.items)):
         if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
             return  # under xdist the controller collects nothing; what was measured is checked at the end
@@ -72,6 +76,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_KEY] = own.documents
+        output[_UNPAIRED_KEY] = [tuple(test) for test in own.unpaired]
         return
     if own.documents:
         own.write_json(partial=exitstatus == pytest.ExitCode.INTERRUPTED)
@@ -86,9 +91,26 @@ def _collects_only(session: pytest.Session) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: tell its one worker how pytest was called, so that the base's child is called alike."""
+    node.workerinput[ARGUMENTS_KEY] = [os.fspath(argument) for argument in node.config.invocation_params.args]
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """xdist: take over what its one worker measured."""
-    session_of(node.config).documents.extend(getattr(node, "workeroutput", {}).get(_WORKER_KEY, []))
+    own, output = session_of(node.config), getattr(node, "workeroutput", {})
+    own.documents.extend(output.get(_WORKER_KEY, []))
+    own.unpaired.extend(Unpaired(*test) for test in output.get(_UNPAIRED_KEY, []))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """A base that cannot be had is told in its own words: where in this package that was found helps nobody."""
+    remote = sys.modules.get("pytest_loaderperf.remote")
+    if remote is not None and call.excinfo is not None and isinstance(call.excinfo.value, remote.RemoteError):
+        failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
+        call.excinfo = pytest.ExceptionInfo.from_exc_info((type(failed), failed, call.excinfo.tb))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -107,10 +129,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     summary = summary_lines(own.documents, own.settings.alpha)
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
+    for text, is_new in _unpaired_lines(own.unpaired):
+        write(text, yellow=not is_new)
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
         write(f"result written to {own.settings.json_path}")
+
+
+def _unpaired_lines(unpaired: list[Unpaired]) -> Iterator[tuple[str, bool]]:
+    """How many tests have no base, and whether they are new."""
+    for is_new, why in ((True, "new at the head"), (False, "refused, see their errors")):
+        if tests := sum(test.is_new == is_new for test in unpaired):
+            yield f"{tests} test{'s' * (tests > 1)} {'have' if tests > 1 else 'has'} no base: {why}", is_new
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

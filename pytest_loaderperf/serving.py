@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import torch
@@ -27,9 +28,16 @@ _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loade
 
 
 class Parent:
-    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone."""
+    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone.
+
+    ``answered`` is whether the last message has its answer; ``leftovers`` are the folders to remove where it is gone.
+    """
 
     def __init__(self) -> None:
+        self.answered = False
+        self.leftovers: list[str] = []
+        self._number = 0  # of the message that is answered
+        self._lock = Lock()
         descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
         self._connection = Connection(descriptor)
         Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
@@ -37,6 +45,8 @@ class Parent:
     def _outlive_not(self) -> None:
         while os.getppid() == self._pid:
             time.sleep(_POLL_SECONDS)
+        for folder in self.leftovers:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
@@ -52,15 +62,19 @@ class Parent:
         return True
 
     def send(self, kind: str, content: Any) -> None:
-        """Send an answer."""
-        self._connection.send((kind, content))
+        """Send an answer to the last message."""
+        with self._lock:  # the watchdog answers, too
+            self._connection.send((self._number, kind, content))
+            self.answered = True
 
     def receive(self) -> Any:
         """The next message; ("leave",) once the parent has closed its end."""
         try:
-            return self._connection.recv()
+            self._number, *message = self._connection.recv()
         except EOFError:
             return ("leave",)
+        self.answered = False
+        return tuple(message)
 
     def serve(self, served: Served, check: Callable[[], str]) -> str:
         """Answer until the parent has had enough; the word it left with, or nothing where the loader failed to start.

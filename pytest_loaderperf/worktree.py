@@ -112,9 +112,9 @@ class Worktree:
             pass
         if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
             raise BaseError(
-                f"--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no {ref!r}: fetch "
-                "more of the history, `git fetch --unshallow`, or that commit alone, `git fetch --depth=1 origin COMMIT`; "
-                "in GitHub Actions give actions/checkout `fetch-depth: 0`."
+                f"--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
+                "fetch more of the history, `git fetch --unshallow`, or that commit alone, "
+                "`git fetch --depth=1 origin COMMIT`; in GitHub Actions give actions/checkout `fetch-depth: 0`."
             )
         way_out = "See `git branch --all` and `git tag` for what there is."
         if not ref.strip():
@@ -163,8 +163,8 @@ def _way_out(error: str, commit: str) -> str:
     said = error.lower()
     if "lfs" in said or "smudge" in said or "filter" in said:
         return (
-            f"A filter of git's could not make a file. With LFS, fetch what it needs, `git lfs fetch origin {commit[:10]}`, "
-            "or leave the pointers as they are, GIT_LFS_SKIP_SMUDGE=1."
+            "A filter of git's could not make a file. With LFS, fetch what it needs, "
+            f"`git lfs fetch origin {commit[:10]}`, or leave the pointers as they are, GIT_LFS_SKIP_SMUDGE=1."
         )
     if "lock" in said:
         return "If another git process holds a lock, let it end; if none runs, remove the lock file that git names."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from pytest_loaderperf.worktree import BaseError, Worktree
@@ -105,4 +103,4 @@ def test_a_linked_folder_that_git_does_not_track_is_found(checkout, tmp_path, in
     made = Worktree("HEAD", checkout)
     assert (made.path / "linked" / "test_it.py").read_text() == "old"
     made.close()
-    assert os.listdir(place) == ["test_it.py"]
+    assert [path.name for path in place.iterdir()] == ["test_it.py"]
