@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from pytest_loaderperf.base_invocation import Invocation, Places, environment, neutral
 from pytest_loaderperf.remote import Child, RemoteSide
@@ -19,13 +20,13 @@ class NoBaseError(BaseError):
 
 class _BaseChild(Child):
     error = BaseError
-    kinds = {**Child.kinds, "new": NoBaseError}
+    kinds: ClassVar = {**Child.kinds, "new": NoBaseError}
 
 
 class Base:
     """The tests of ``files`` as commit ``ref`` has them, collected in a child process that serves one loader at a time.
 
-    ``invocation`` is how pytest was called here; ``others`` are files whose tests do not say that they measure, but may.
+    ``invocation`` is how pytest was called here; ``others`` are files of tests that do not say whether they measure.
     The child is started when it is needed, and again where a test ended it, with the worktree's modules first on its
     path, and with temporary files and a cache of its own. ``close`` ends it and removes the worktree and those.
 

@@ -65,7 +65,7 @@ class Server:
         """Leave to the parent's run what is its own."""
         for name, value in self._defaults.items():
             setattr(option, name, value)
-        option.basetemp = f"{self._folder}/tmp"
+        option.basetemp = os.path.join(self._folder, "basetemp")  # noqa: PTH118 pytest keeps a string
         option.log_file = os.devnull  # also where an ini file names one
         option.maxfail, option.continue_on_collection_errors = 0, True
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.measurement.tracing import COVERAGE_ENVIRONMENT
+
 ARGUMENTS_KEY = "loaderperf_arguments"  # in what xdist's controller tells its worker
 _CHECKOUT = "<checkout>"  # stands for either folder in what both sides name
 _PATH = r"(?<![^=:,;@\s'\"]){top}(?P<rest>(?:/[^:,;\s'\"]*)?)(?=[:,;\s'\"]|$)"
@@ -23,12 +25,12 @@ _FLAGS = {
     "verbose": "v",
     "bytes_warning": "b",
 }
-_MEASURES_ITSELF = ("COV_CORE_", "COVERAGE_PROCESS_")  # environment by which coverage starts in a new process
+
 _REPORTS = ("GITHUB_STEP_SUMMARY",)
 
 
 class Places:
-    """The checkout ``top`` and its worktree ``there``; ``seen`` are paths by which the checkout's folders are called."""
+    """The checkout ``top`` and its worktree ``there``; ``seen`` are paths by which folders of it are called."""
 
     def __init__(self, top: Path, there: Path, seen: Sequence[Path]) -> None:
         self.top, self.there = top, there
@@ -160,7 +162,7 @@ def environment(places: Places, import_path: Sequence[str]) -> dict[str, str]:
 
     def kept(name: str) -> bool:
         deaf = sys.flags.ignore_environment and name.startswith("PYTHON")
-        return not deaf and not name.startswith(_MEASURES_ITSELF) and name not in _REPORTS
+        return not deaf and name not in (*COVERAGE_ENVIRONMENT, *_REPORTS)
 
     inherited: Mapping[str, str] = {name: value for name, value in os.environ.items() if kept(name)}
     addopts = {name: places.text(inherited[name]) for name in ("PYTEST_ADDOPTS",) if name in inherited}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _ANY = "*"  # what a star import may bring
+_SHOWN = 3  # cases: enough to see how they differ
 
 
 def why_missing(file: Path, inside: str, collected: Iterable[str], deselected: Iterable[str]) -> str:
@@ -20,8 +21,9 @@ def why_missing(file: Path, inside: str, collected: Iterable[str], deselected: I
         return "it was deselected there (-m, -k, --deselect)"
     if others := sorted(other for other in collected if other.partition("[")[0] == name):
         return (
-            f"it has other cases there, {', '.join(others[:3])}{', ...' * (len(others) > 3)}. A new case of an old test "  # noqa: PLR2004 enough to see the difference
-            "is refused, too, since it cannot be told from one whose id has changed: deselect it until the base has it"
+            f"it has other cases there, {', '.join(others[:_SHOWN])}{', ...' * (len(others) > _SHOWN)}. A new case "
+            "of an old test is refused, too, since it cannot be told from one whose id has changed: deselect it until "
+            "the base has it"
         )
     if _defines(file, name.split("::")):
         return "its file there defines it (do python_functions, python_classes, collect_ignore or the like differ?)"

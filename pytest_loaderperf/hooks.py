@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_loaderperf.base_invocation import ARGUMENTS_KEY
 from pytest_loaderperf.session import Unpaired, session_of
 from pytest_loaderperf.settings import measures
 
@@ -93,6 +92,8 @@ def _collects_only(session: pytest.Session) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist: tell its one worker how pytest was called, so that the base's child is called alike."""
+    from pytest_loaderperf.base_invocation import ARGUMENTS_KEY
+
     node.workerinput[ARGUMENTS_KEY] = [os.fspath(argument) for argument in node.config.invocation_params.args]
 
 

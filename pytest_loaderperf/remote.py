@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Pipe
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, ClassVar
 
 from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError
 from pytest_loaderperf.measurement import Kind, Record, ShortEpochError
@@ -31,16 +31,16 @@ class RemoteError(LoaderPerfError):
 class Child:
     """A process that answers messages; ``called`` names it in errors.
 
-    Each message has a number, which its answer bears, too: one that comes late is never taken for another's. An interrupt
-    that strikes while it is asked ends the process, since half a message may be left in the pipe, and nobody knows how
-    long it would go on with what nobody waits for.
+    Each message has a number, which its answer bears, too: one that is late is never taken for another's. An interrupt
+    that strikes while it is asked ends the process: half a message may be left in the pipe, and nobody knows how long
+    it would go on with what nobody waits for.
 
     ``told`` reaches it as JSON in its environment, behind the pipe's descriptor and our process id; ``popen`` are other
     arguments of subprocess.Popen.
     """
 
     error: type[RemoteError] = RemoteError
-    kinds: Mapping[str, type[LoaderPerfError]] = {
+    kinds: ClassVar[Mapping[str, type[LoaderPerfError]]] = {
         "hang": LoaderHangError,
         "short": ShortEpochError,
         "loader": LoaderError,

@@ -15,6 +15,7 @@ from pytest_loaderperf.measurement.factory import call_factory, check_loader, is
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
+from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
@@ -73,7 +74,7 @@ class Side:
             began_s = time.perf_counter()
             self.loader = None
             stage = self._watchdog.stage(f"{self.name}: building the loader")
-            with stage, collector_kept(), self._noticing_helpers():
+            with stage, collector_kept(), untraced(starting=True), self._noticing_helpers():
                 self.loader = call_factory(self._source, self.called)
             self.build_seconds = time.perf_counter() - began_s
         self._started = False
@@ -138,7 +139,7 @@ class Side:
             self.build()  # a generator has no second epoch
         self._started = True
         stage = self._watchdog.stage(f"{self.name}: waiting for the first batch")
-        with stage, collector_kept(), self._noticing_helpers():
+        with stage, collector_kept(), untraced(starting=True), self._noticing_helpers():
             began_ns = _clock()
             self._iterator = iter(self.loader)
             batch = next(self._iterator, _NOTHING)
