@@ -18,6 +18,7 @@ import torch
 from pytest_loaderperf.errors import LoaderError, LoaderHangError
 from pytest_loaderperf.measurement import ShortEpochError, Side, Watchdog, delivery, resolve_device
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.remote import DESCRIPTOR, STATE, RemoteError
 from pytest_loaderperf.sources import describe
@@ -82,11 +83,12 @@ class Parent:
         ``check`` says what is wrong with where the loader came from.
         """
         try:
-            if not self.answer(served.begin, check):
-                return ""
-            while (message := self.receive())[0] not in ("end", "leave"):
-                self.answer(served.perform, *message)
-            return str(message[0])
+            with untraced(starting=True):
+                if not self.answer(served.begin, check):
+                    return ""
+                while (message := self.receive())[0] not in ("end", "leave"):
+                    self.answer(served.perform, *message)
+                return str(message[0])
         finally:
             served.close()
 
