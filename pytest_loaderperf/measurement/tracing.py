@@ -5,11 +5,13 @@ What a loader starts meanwhile, threads and processes, is not traced either.
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import spawn
 from typing import Any
 
 from pytest_loaderperf.errors import MeasureError
@@ -110,5 +112,23 @@ def _hide_environment() -> list[_Restore]:
     return [lambda: os.environ.update(hidden)] if hidden else []
 
 
+def _spare_workers() -> list[_Restore]:
+    """Take back what coverage, told ``concurrency = multiprocessing``, puts in front of each worker process."""
+    original = getattr(sys.modules.get("coverage.multiproc"), "original_bootstrap", None)
+    process: Any = multiprocessing.process.BaseProcess
+    patched, prepare = process._bootstrap, spawn.get_preparation_data  # noqa: SLF001 what coverage patches
+    if original is None or patched is original:
+        return []
+
+    def plainly(name: str) -> dict[str, Any]:
+        return {key: value for key, value in prepare(name).items() if key != "stowaway"}
+
+    def put(bootstrap: Any, prepared: Any) -> None:
+        process._bootstrap, spawn.get_preparation_data = bootstrap, prepared  # noqa: SLF001 as above
+
+    put(original, plainly)
+    return [lambda: put(patched, prepare)]
+
+
 _OF_THIS_PROCESS = (_stop_tracing, _stop_profiling, _stop_monitoring)
-_ALL = (*_OF_THIS_PROCESS, _hide_environment)
+_ALL = (*_OF_THIS_PROCESS, _hide_environment, _spare_workers)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import cProfile
+import multiprocessing.process
 import os
 import sys
 import threading
+from multiprocessing import spawn
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +111,24 @@ def test_coverage_does_not_start_in_processes_that_a_loader_starts(monkeypatch):
         inside = [name for name in os.environ if name.startswith("COV")]
     assert inside == []
     assert os.environ["COV_CORE_SOURCE"] == "mypkg"
+
+
+def test_coverage_does_not_start_in_workers_that_it_has_patched(monkeypatch):
+    process, original = multiprocessing.process.BaseProcess, multiprocessing.process.BaseProcess._bootstrap
+
+    def patched(self):
+        raise AssertionError
+
+    def prepare(name):
+        return {"name": name, "stowaway": 1}
+
+    monkeypatch.setitem(sys.modules, "coverage.multiproc", SimpleNamespace(original_bootstrap=original))
+    monkeypatch.setattr(process, "_bootstrap", patched)
+    monkeypatch.setattr(spawn, "get_preparation_data", prepare)
+    with untraced(starting=True):
+        assert process._bootstrap is original
+        assert spawn.get_preparation_data("x") == {"name": "x"}
+    assert (process._bootstrap, spawn.get_preparation_data) == (patched, prepare)
 
 
 class Monitoring:
