@@ -33,13 +33,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     own = session_of(session.config)
     own.files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
     own.other_files = list(dict.fromkeys(item.path for item in session.items if not measures(item)))
-    if not session.config.option.collectonly and not any(map(measures, session.items)):
+    if not session.config.option.collectonly and not any(map(_may_measure, session.items)):
         if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
             return  # under xdist the controller collects nothing; what was measured is checked at the end
         raise pytest.UsageError(
             "--loaderperf was given, but no collected test uses the loaderperf fixture: nothing would be measured. "
             "Name the folder or file with such tests, or leave --loaderperf out."
         )
+
+
+def _may_measure(item: pytest.Item) -> bool:
+    """Whether a test measures, or has a fixture that could ask for ours by ``request.getfixturevalue``."""
+    return measures(item) or "request" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)

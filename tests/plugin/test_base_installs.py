@@ -117,7 +117,9 @@ def test_the_child_of_a_killed_run_ends_and_the_next_run_removes_its_worktree(ch
     (package / "data.py").write_text("import time\ntime.sleep(600)\n")
     git(pytester.path, "commit", "-am", "never imported to its end")
     (package / "data.py").write_text(LOADER.format(pause_s=SLOW))
-    path = {"PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])}
+    own = pytester.path / "temporary"
+    own.mkdir()
+    path = {"PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path]), "TMPDIR": str(own)}
     killed = subprocess.Popen([sys.executable, *MEASURE], env=os.environ | path, stdout=subprocess.DEVNULL)
     run = psutil.Process(killed.pid)
     (child,) = until(
@@ -125,7 +127,9 @@ def test_the_child_of_a_killed_run_ends_and_the_next_run_removes_its_worktree(ch
     )
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    assert list(own.glob("loaderperf-base-*"))
     assert until(lambda: has_ended(child))
+    assert not list(own.glob("loaderperf-base-*"))
     assert list(Path(".loaderperf").glob("base-*"))
     Worktree("HEAD", pytester.path).close()
     assert not list(Path(".loaderperf").glob("base-*"))
