@@ -44,7 +44,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _may_measure(item: pytest.Item) -> bool:
     """Whether a test measures, or has a fixture that could ask for ours by ``request.getfixturevalue``."""
-    return measures(item) or "request" in getattr(item, "fixturenames", ())
+    found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})  # pytest has no public name for it
+    functions = [definition.func for definitions in found.values() for definition in definitions]
+    return measures(item) or any("getfixturevalue" in _names_used(function) for function in functions)
+
+
+def _names_used(function: object) -> tuple[str, ...]:
+    return getattr(getattr(function, "__code__", None), "co_names", ())
 
 
 @pytest.hookimpl(wrapper=True)
