@@ -25,9 +25,17 @@ asv: $(STAMP)
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 	$(BIN)/asv publish --html-dir=.asv/html
 
-# Some 25 minutes, on an otherwise idle machine: verdicts whose truth is known, beside a noise load.
+# Hours, on an otherwise idle machine: verdicts whose truth is known, beside a noise load. Two workers come last: their curve
+# is drawn beside that of inline loaders. For as many claims as you like: make calibrate CLAIMS=100
+CLAIMS ?= 50
+CALIBRATE = $(BIN)/loaderperf calibrate --noise --claims $(CLAIMS)
 calibrate: $(STAMP)
-	$(BIN)/loaderperf calibrate --noise --plot docs/calibration.svg
+	mkdir -p .loaderperf
+	$(CALIBRATE) --json .loaderperf/calibrate-inline.json --plot .loaderperf/calibrate-inline.svg
+	$(CALIBRATE) --threads 2 --bursts --budget 20 --seconds 5,10,20 --effects 0,2,5,10,100 \
+		--json .loaderperf/calibrate-bursts.json --plot .loaderperf/calibrate-bursts.svg
+	$(CALIBRATE) --workers 2 --batch-ms 3 --handover --budget 20 --seconds 3,5,10,20 --effects 0,1,2,3,5,7,10,100 \
+		--json .loaderperf/calibrate-workers.json --beside .loaderperf/calibrate-inline.json --plot docs/calibration.svg
 	DEMO_TIMES=20 $(BIN)/python -m pytest suites/calibration
 
 # Minutes: every other loader beside ours, each in a process of its own, taking turns.

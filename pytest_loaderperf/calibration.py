@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import repeat
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from pytest_loaderperf.heads import OtherHead
+from pytest_loaderperf.known_work import Work, make_loader
+from pytest_loaderperf.naming import spec_of
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.run import Run
 from pytest_loaderperf.sources import BASE
@@ -24,8 +23,9 @@ from pytest_loaderperf.sources import BASE
 THRESHOLD = 0.97  # of the claim "throughput >= 0.97 x against.throughput"
 EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10)  # slowdowns beyond the threshold; 0: an A/A run
 NOISE_PROCESSES = 2
-OPERATIONS = 100_000  # a batch of the other side: some 120 us
-_BATCHES = 2000  # an epoch
+BATCH_MS = 0.12  # of an inline loader: a few batches are a slice
+ASIDE_BATCH_MS = 3.0  # of workers and threads: the hand-over of a batch is small beside it
+LEAST_ASIDE_BATCH_MS = 1.0  # below, the hand-over hides more than a tenth of a slowdown
 _BURNER = """
 import os, random, time
 parent = os.getppid()
@@ -37,39 +37,39 @@ while os.getppid() == parent:
 """
 
 
-class KnownWork:
-    """A loader of which a batch takes ``operations`` equal steps: its throughput is in inverse proportion to them.
-
-    They touch no memory, so that where things happen to lie does not change what is true.
-    """
-
-    def __init__(self, operations: int) -> None:
-        self._operations, self._batch = operations, np.zeros(1)
-
-    def __len__(self) -> int:
-        return _BATCHES
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for _ in range(_BATCHES):
-            deque(repeat(None, self._operations), maxlen=0)
-            yield self._batch
-
-
 @dataclass
 class Row:
     """What became of the claims on loaders that are slower than the threshold allows by ``effect``; 0: an A/A run.
 
+    With ``handover`` instead, they do the same work and cost the main process twice as much to receive a batch.
     ``seconds``: from the first build to the verdict, the confirmation of a FAIL included.
     """
 
-    effect: float
+    effect: float = 0.0
     outcomes: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    handover: bool = False
+
+    @property
+    def slower(self) -> bool:
+        """Whether the claim is false."""
+        return self.effect > 0 or self.handover
 
     @property
     def true_ratio(self) -> float:
-        """Throughput against the other side's."""
+        """The other side's operations against the loader's, which is their throughputs' ratio without ``handover``."""
         return THRESHOLD / (1 + self.effect) if self.effect else 1.0
+
+    def works(self, work: Work) -> tuple[Work, Work]:
+        """The loader's and the other side's, which is ``work``.
+
+        A hand-over costs the other side as much as its workers, where all cores are theirs, take from one batch to the
+        next: twice as much is what the loader waits for, by a fifth of its throughput at least.
+        """
+        if self.handover:
+            cost = work.operations // min(work.workers, len(os.sched_getaffinity(0)))
+            return replace(work, handover=2 * cost), replace(work, handover=cost)
+        return work.times(1 / self.true_ratio), work
 
     def share(self, outcome: str, within_s: float = float("inf")) -> float:
         """The share of claims that came out so, within so many seconds."""
@@ -86,51 +86,44 @@ def calibrate(
     claims: int,
     effects: Sequence[float],
     *,
+    work: Work,
     alpha: float,
     budget_seconds: float,
     noise: bool,
     base: bool = False,
+    handover: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """``claims`` claims for each of ``effects``, in random order.
+    """``claims`` claims for each of ``effects``, against a loader that does ``work``, in random order.
 
-    With ``noise``, beside a load; with ``base``, against a loader in another process, a new one for each claim.
+    With ``noise``, beside a load; with ``base``, against a loader in another process, a new one for each claim. With
+    ``handover``, as many again on a loader whose batches cost twice as much to receive; ``work`` must have workers.
     """
-    rows = [Row(effect) for effect in effects]
+    rows = [Row(effect) for effect in effects] + [Row(handover=True)] * handover
     order = rows * claims
     random.Random(0).shuffle(order)  # noqa: S311 no secret depends on it
-    with noise_load() if noise else _quiet():
+    with noise_load() if noise else nullcontext():
         for done, row in enumerate(order):
             progress(f"claim {done + 1} of {len(order)}")
-            outcome, seconds = _judged(row.true_ratio, alpha, budget_seconds, base=base)
+            outcome, seconds = _judged(*row.works(work), alpha, budget_seconds, base=base)
             row.outcomes.append(outcome)
             row.seconds.append(seconds)
     return rows
 
 
-def other_work() -> KnownWork:
-    """The loader that others are held against."""
-    return KnownWork(OPERATIONS)
-
-
-def _judged(true_ratio: float, alpha: float, budget_seconds: float, *, base: bool) -> tuple[str, float]:
+def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *, base: bool) -> tuple[str, float]:
     """The outcome of one claim, and the seconds it took."""
-    options = Options(budget_seconds=budget_seconds, next_alpha=lambda: alpha)
-    operations = round(OPERATIONS / true_ratio)
-    against = None if base else other_work
+    options = Options(budget_seconds=budget_seconds, max_budget_seconds=budget_seconds, next_alpha=lambda: alpha)
+    against = None if base else other_work.loader
     if base:
-        side = OtherHead(f"{__name__}:{other_work.__name__}", sys.executable, options=options).side(BASE)
+        head = OtherHead(spec_of(make_loader), sys.executable, options=options, arguments=asdict(other_work))
+        side = head.side(BASE)
         options = replace(options, make_base=lambda: side)
     began_s = time.perf_counter()
-    with Run(lambda: KnownWork(operations), against, options=options) as run:
+    with Run(work.loader, against, options=options) as run:
         other = run.base if base else run.against
         claim: Any = run.throughput >= THRESHOLD * other.throughput
         return str(claim.ruling.outcome), time.perf_counter() - began_s
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    yield
 
 
 @contextmanager

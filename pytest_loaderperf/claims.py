@@ -1,38 +1,112 @@
-"""Which test settles which comparison."""
+"""Which test settles which comparison, what a round adds to it, and the verdict that is made of its ruling."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pytest_loaderperf.judge import ExactTest, PercentileTest, RatioTest, SignTest, Test
-from pytest_loaderperf.measurement import Key
+from pytest_loaderperf.judge import (
+    SLICES,
+    WORK,
+    ExactTest,
+    PairTest,
+    PercentileTest,
+    RatioTest,
+    Ruling,
+    SignTest,
+    Test,
+    Verdict,
+    seconds_to_settle,
+)
+from pytest_loaderperf.measurement import Key, Round, Work
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.metric import NS, Metric
-from pytest_loaderperf.units import Quantity
+from pytest_loaderperf.units import ONE, Quantity
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.settling import Settled
 
 Records = Mapping[Key, Record]
 _FEWEST_SLICES = 3  # of which a median says more than their sum
+_BUSY = 0.75  # of the time one process must run, or wait for a CPU, for CPU time to be what the loader waits for
+CPU = "cpu"
 
 
-def test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> tuple[Test, Callable[[Records], None]]:
-    """The test of a claim, and how a round adds to it."""
+class Evidence:
+    """What rounds add to the test of a claim.
+
+    ``keys``: what a round of the loaders observes. ``work_keys``: what a round of their workers' work does, of a claim
+    on throughputs; it counts if ``worked``. Otherwise, where the loaders do not take turns, the CPU time of a sample
+    counts beside the time by the clock, if some process is busy all the time. Of rounds that ``walks`` far into an
+    epoch the sums count, as what is slow now and then is in no typical slice.
+    """
+
+    def __init__(
+        self, left: Metric, right: Metric | Quantity, *, at_least: bool, worked: bool = False, walks: bool = False
+    ) -> None:
+        self._left, self._right = left, right
+        self.keys = list(dict.fromkeys(metric.key for metric in (left, right) if isinstance(metric, Metric)))
+        self.names = list(dict.fromkeys(key.side for key in self.keys))
+        self.test = _test_of(left, right, at_least=at_least)
+        self.work_keys = [Key(name, Work()) for name in self.names] if isinstance(self.test, RatioTest) else []
+        self.worked, self._walks, self._in_turns = worked, walks, False
+
+    def add(self, records: Records) -> None:
+        """Add a round, if it holds what counts here."""
+        test = self.test
+        if self.worked and isinstance(test, RatioTest) and all(key in records for key in self.work_keys):
+            of_sums, of_slices = _throughput_ratios(*(records[key] for key in self.work_keys))
+            test.add_work(of_sums if of_slices is None or self._walks else of_slices)
+        if not self.holds(records):
+            return
+        if isinstance(test, RatioTest):
+            of_sums, of_slices = _throughput_ratios(*(records[key] for key in self.keys))
+            self._in_turns = self._in_turns or of_slices is not None
+            if not (self._in_turns or self.worked):
+                of_slices = _cpu_ratio(*(records[key] for key in self.keys))
+            test.add(of_sums, of_slices)
+        elif isinstance(test, PercentileTest):
+            test.add_all([ns * NS for ns in records[self._left.key].latencies_ns])  # type: ignore[union-attr]
+        else:
+            assert isinstance(test, (SignTest, PairTest, ExactTest))
+            test.add(self._value(records))
+
+    def _value(self, records: Records) -> float:
+        mine = self._left.definition.of(records[self._left.key])
+        if not isinstance(self._right, Metric):
+            return mine
+        return _divided(mine, self._right.definition.of(records[self._right.key]))
+
+    def holds(self, records: Records) -> bool:
+        """Whether a round observed the loaders of the claim."""
+        return all(key in records for key in self.keys)
+
+    def by(self, alpha: float) -> str:
+        """Which evidence decides, or tells most: sums, slices, work or CPU time; "" for claims on other metrics."""
+        return self.ruling(alpha, 0).by
+
+    def ruling(self, alpha: float, n_affordable: int) -> Ruling:
+        """That of the test."""
+        ruling = self.test.ruling(alpha, n_affordable)
+        return replace(ruling, by=CPU) if ruling.by == SLICES and not self._in_turns else ruling
+
+
+def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> Test:
     if isinstance(right, Metric):
         needed = right.factor / left.factor
         if left.definition.name == right.definition.name == "throughput":
-            ratio = RatioTest(needed, at_least)
-            return ratio, lambda seen: ratio.add(*_throughput_ratios(seen[left.key], seen[right.key]))
-        exact = left.definition.exact and right.definition.exact
-        test: SignTest | ExactTest = ExactTest(needed, at_least) if exact else SignTest(needed, at_least)
-        mine, theirs = left.definition.of, right.definition.of
-        return test, lambda seen: test.add(_divided(mine(seen[left.key]), theirs(seen[right.key])))
+            return RatioTest(needed, at_least)
+        if left.definition.exact and right.definition.exact:
+            return ExactTest(needed, at_least)
+        # A percentile of a trial is one of its slowest batches: noise makes that wrong by a factor of two often.
+        return PairTest(needed, at_least, left.definition.q is None and right.definition.q is None)
     needed = right.value / left.factor
     if left.definition.q is not None:
-        percentile = PercentileTest(needed, left.definition.q, at_least)
-        return percentile, lambda seen: percentile.add_all([ns * NS for ns in seen[left.key].latencies_ns])
-    single: SignTest | ExactTest = ExactTest(needed, at_least) if left.definition.exact else SignTest(needed, at_least)
-    return single, lambda seen: single.add(left.definition.of(seen[left.key]))
+        return PercentileTest(needed, left.definition.q, at_least)
+    return ExactTest(needed, at_least) if left.definition.exact else SignTest(needed, at_least)
 
 
 def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None]:
@@ -46,6 +120,58 @@ def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None
     return of_sums, statistics.median(theirs / mine for mine, theirs in pairs)
 
 
+def _cpu_ratio(left: Record, right: Record) -> float | None:
+    """How much less CPU time a sample takes on the left; None where CPU time is not what the loaders wait for."""
+    efforts = [record.effort for record in (left, right) if isinstance(record, SteadyRecord)]
+    known = [effort for effort in efforts if effort is not None and effort.busiest >= _BUSY and effort.cpu_ns > 0]
+    if len(known) < len(efforts):
+        return None
+    mine, theirs = known
+    return (theirs.cpu_ns / right.samples) / (mine.cpu_ns / left.samples)  # type: ignore[union-attr]
+
+
 def _divided(value: float, by: float) -> float:
     """The ratio of two memories, where nothing against nothing is even."""
     return value / by if by else (math.inf if value else 1.0)
+
+
+def verdict_of(
+    left: Metric,
+    right: Metric | Quantity,
+    settled: Settled,
+    *,
+    claim: str,
+    at_least: bool,
+    alpha: float,
+    policy: str,
+    rounds: Sequence[Round],
+) -> Verdict:
+    """The verdict on a claim, without its words; ``rounds`` are all that were measured."""
+    ruling, settles_in_seconds = settled.ruling, None
+    if settled.unconfirmed is None:  # else the epoch is not alike throughout, and more of the same tells no more
+        settles_in_seconds = seconds_to_settle(ruling, alpha, _seconds_each(left, right, ruling.n, ruling.by, rounds))
+    paired = isinstance(right, Metric)
+    return Verdict(
+        claim=claim,
+        ruling=ruling,
+        unit=ONE if paired else left.unit,
+        at_least=at_least,
+        left=left.value / left.factor,
+        left_unit=left.unit,
+        right=right.value / right.factor if isinstance(right, Metric) else None,
+        counted="pairs" if paired else left.definition.counted,
+        seconds=settled.seconds,
+        alpha=alpha,
+        unconfirmed=settled.unconfirmed,
+        policy=policy,
+        settles_in_seconds=settles_in_seconds,
+    )
+
+
+def _seconds_each(left: Metric, right: Metric | Quantity, n: int, by: str, rounds: Sequence[Round]) -> float:
+    """Seconds that one of a claim's ``n`` observations took, on average over all rounds that hold its metrics."""
+    keys = [metric.key for metric in (left, right) if isinstance(metric, Metric)]
+    if by == WORK:
+        keys = [Key(key.side, Work()) for key in keys]
+    seconds = [seen.seconds for seen in rounds if all(key in seen.records for key in keys)]
+    return sum(seconds) / max(n, len(seconds), 1)

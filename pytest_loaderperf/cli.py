@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pytest_loaderperf import settings
+from pytest_loaderperf.cli_calibrate import add_calibrate_command
 from pytest_loaderperf.cli_data import add_data_commands
+from pytest_loaderperf.defaults import DEFAULT_ALPHA
 from pytest_loaderperf.errors import LoaderPerfError
 
 INTERRUPTED = 130  # as shells have it: 128 and the signal
@@ -32,20 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("--device", metavar="cpu|cuda|auto", type=settings.device, default="cpu", help="default cpu")
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
-    calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
-    calibrate.add_argument(
-        "--claims", metavar="N", type=settings.count, default=50, help="claims of each kind (default 50)"
-    )
-    calibrate.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
-    calibrate.add_argument("--base", action="store_true", help="hold loaders against one in another process")
-    calibrate.add_argument(
-        "--effects", metavar="LIST", type=_effects, help="percents beyond the threshold, 0 for A/A (0,1,2,3,5,7,10)"
-    )
-    calibrate.add_argument("--alpha", metavar="P", type=settings.probability, default=0.001, help="default 0.001")
-    calibrate.add_argument("--budget", metavar="SECONDS", type=settings.seconds, default=10.0, help="default 10")
-    calibrate.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
-    calibrate.add_argument("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")
-    calibrate.set_defaults(run=_calibrate)
+    add_calibrate_command(commands)
     add_data_commands(commands)
     options = parser.parse_args(arguments)
     try:
@@ -58,30 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _picture(text: str) -> Path:
-    file = Path(text)
-    if file.suffix not in (".png", ".svg", ".pdf"):
-        raise argparse.ArgumentTypeError(f"expected a name that ends in .png, .svg or .pdf, but {text!r} came")
-    return file
-
-
-def _effects(text: str) -> list[float]:
-    try:
-        effects = [float(percent) / 100 for percent in text.split(",")]
-    except ValueError:
-        effects = []
-    if not effects or not all(0 <= effect < 1 for effect in effects):
-        raise argparse.ArgumentTypeError(f"expected percents from 0 to under 100, such as 0,2,5, but {text!r} came")
-    return list(dict.fromkeys(effects))
-
-
 def _bench(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_loaderperf.heads import OtherHead
     from pytest_loaderperf.measurement import machine_facts
     from pytest_loaderperf.naming import resolve
-    from pytest_loaderperf.options import DEFAULT_ALPHA, Options
+    from pytest_loaderperf.options import Options
     from pytest_loaderperf.progress import Progress
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
     from pytest_loaderperf.results import document_of, head_commit, write_result
@@ -114,48 +86,5 @@ def _bench(options: argparse.Namespace) -> int:
             partial=False,
         )
         write_result(result, options.json)
-        print(f"result written to {options.json}")
-    return 0
-
-
-def _calibrate(options: argparse.Namespace) -> int:
-    import shutil
-
-    from pytest_loaderperf.calibration import EFFECTS, THRESHOLD, calibrate
-    from pytest_loaderperf.measurement import machine_facts
-    from pytest_loaderperf.progress import Progress
-    from pytest_loaderperf.report import calibration_document, calibration_lines, draw_operating_curve
-    from pytest_loaderperf.results import write_result
-
-    if options.json is not None and (problem := settings.not_a_file(options.json)):
-        raise LoaderPerfError(f"--json: {problem}")
-    progress = Progress(sys.stderr, shutil.get_terminal_size().columns)
-    with progress:
-        rows = calibrate(
-            options.claims,
-            options.effects or EFFECTS,
-            alpha=options.alpha,
-            budget_seconds=options.budget,
-            noise=options.noise,
-            base=options.base,
-            progress=progress.show,
-        )
-    other = "base" if options.base else "against"
-    print(f"claim: throughput >= {THRESHOLD} x {other}.throughput, alpha {options.alpha}, budget {options.budget:g} s")
-    print(*calibration_lines(rows), sep="\n")
-    if options.plot is not None:
-        draw_operating_curve(rows, options.plot)
-        print(f"operating curve drawn to {options.plot}")
-    if options.json is not None:
-        document = calibration_document(
-            rows,
-            machine=machine_facts(),
-            alpha=options.alpha,
-            budget_seconds=options.budget,
-            threshold=THRESHOLD,
-            noise=options.noise,
-            base=options.base,
-        )
-        write_result(document, options.json)
         print(f"result written to {options.json}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pytest_loaderperf.measurement.factory import is_factory
@@ -13,12 +14,12 @@ from pytest_loaderperf.serving import Parent, Served
 def main() -> None:
     """Serve the loader that the parent named, until it has had enough."""
     parent = Parent()
-    spec, device, timeout_s, name = parent.told
+    spec, arguments, device, timeout_s, name = parent.told
     options = Options(device=device, timeout_seconds=float(timeout_s))
 
     def make() -> object:
         factory: Any = resolve(spec)
-        return factory() if is_factory(factory) else factory
+        return factory(**json.loads(arguments)) if is_factory(factory) else factory
 
     make.__name__ = spec
     parent.serve(Served(name, make, options, None, parent), str)

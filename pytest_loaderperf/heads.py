@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.remote import Child, RemoteSide
@@ -13,12 +16,15 @@ _NEEDED = "pytest_loaderperf.head_child"
 
 
 class OtherHead:
-    """The factory ``module:name`` in a process of its own, run by the interpreter ``python``; measured in turns."""
+    """The factory ``module:name`` in a process of its own, run by the interpreter ``python``; measured in turns.
 
-    def __init__(self, spec: str, python: str, *, options: Options) -> None:
+    ``arguments``: keyword arguments of the factory, of types that JSON has.
+    """
+
+    def __init__(self, spec: str, python: str, *, options: Options, arguments: Mapping[str, Any] | None = None) -> None:
         self._called, self._python = f"{spec} by {python}", python
         self._timeout_s = options.timeout_seconds
-        self._told = [spec, options.device, str(self._timeout_s)]
+        self._told = [spec, json.dumps(dict(arguments or {})), options.device, str(self._timeout_s)]
 
     def side(self, name: str) -> RemoteSide:
         """Start the process, and its loader as a side. Raises LoaderPerfError where either cannot be had."""

@@ -12,9 +12,10 @@ from pytest_loaderperf.session import Unpaired, session_of
 from pytest_loaderperf.settings import measures
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
-_WORKER_KEY, _UNPAIRED_KEY = "loaderperf_documents", "loaderperf_unpaired"
+_WORKER_KEY = "loaderperf_documents"
+_UNPAIRED_KEY = "loaderperf_unpaired"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -64,6 +65,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     finally:
         session_of(item.config).progress.clear()
+        _report_undecided(item)
+
+
+def _report_undecided(item: pytest.Item) -> None:
+    """Let the report of a test, and with it JUnit's, tell of undecided claims that did not fail it."""
+    for run in session_of(item.config).open_runs:
+        for verdict in run.verdicts:
+            if verdict and verdict.ruling.outcome == "INCONCLUSIVE":
+                from pytest_loaderperf.report import undecided
+
+                item.user_properties.append(("loaderperf", undecided(verdict)))
+                item.add_report_section("call", "loaderperf", verdict.words)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -94,6 +107,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if own.json_error:
         session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+    if own.settings.inconclusive == "fail" and any(not is_new for _, _, is_new in own.unpaired):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def _collects_only(session: pytest.Session) -> bool:
@@ -133,27 +148,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not own.documents:
         terminalreporter.section("loaderperf", red=True)
         write("--loaderperf was given, but nothing was measured: no test called loaderperf(...) to its end.", red=True)
+        if own.unpaired:
+            from pytest_loaderperf.report import unpaired_lines
+
+            for line in unpaired_lines(own.unpaired):
+                write(line.text, yellow=True)
         return
     from pytest_loaderperf.report import summary_lines, table_lines
 
     terminalreporter.section("loaderperf")
     width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
-    summary = summary_lines(own.documents, own.settings.alpha)
+    summary = summary_lines(own.documents, own.settings.alpha, own.unpaired)
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
-    for text, is_new in _unpaired_lines(own.unpaired):
-        write(text, yellow=not is_new)
+    if new := sum(is_new for _, _, is_new in own.unpaired):
+        write(f"{new} {'tests have' if new > 1 else 'test has'} no base: new at the head")
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
         write(f"result written to {own.settings.json_path}")
-
-
-def _unpaired_lines(unpaired: list[Unpaired]) -> Iterator[tuple[str, bool]]:
-    """How many tests have no base, and whether they are new."""
-    for is_new, why in ((True, "new at the head"), (False, "refused, see their errors")):
-        if tests := sum(test.is_new == is_new for test in unpaired):
-            yield f"{tests} test{'s' * (tests > 1)} {'have' if tests > 1 else 'has'} no base: {why}", is_new
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

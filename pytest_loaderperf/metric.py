@@ -80,7 +80,8 @@ class Claims(Protocol):
 class Metric:
     """A measured quantity of one side of a run. ``<=`` and ``>=`` against a number, a time or another metric claim.
 
-    The comparison measures until the claim is settled or the budget is spent, and is true unless the claim FAILs.
+    The comparison measures until the claim is settled or the budget is spent. It is true unless the claim FAILs, or is
+    INCONCLUSIVE and the run's options count that as a failure.
     """
 
     __hash__ = None  # type: ignore[assignment]  # equality is refused, see __eq__

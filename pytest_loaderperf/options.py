@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from pytest_loaderperf.defaults import (
+    DEFAULT_ALPHA,
+    DEFAULT_BUDGET_SECONDS,
+    DEFAULT_MAX_BUDGET_SECONDS,
+    DEFAULT_POLICY,
+    POLICIES,
+)
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import claim_alpha
 from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS
-
-DEFAULT_BUDGET_SECONDS = 10.0
-DEFAULT_ALPHA = 0.001
 
 
 def no_base() -> NoReturn:
@@ -26,6 +30,8 @@ def no_base() -> NoReturn:
 class Options:
     """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim.
 
+    ``max_budget_seconds`` is the budget of a claim whose 95 % interval lies beyond its threshold when the budget ends.
+    ``inconclusive`` is what a claim counts as that stays undecided: "pass", "fail" or "leaning".
     ``progress`` is told what is measured; ``abandon``, with a report, that the process must end; ``on_close``, with the
     run, that it is about to release what it measured; ``make_base`` makes the side to pair with.
     """
@@ -38,6 +44,24 @@ class Options:
     abandon: Callable[[str], None] = lambda report: None
     on_close: Callable[[Any], None] = lambda run: None
     make_base: Callable[[], Any] = no_base
+    max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
+    inconclusive: str = DEFAULT_POLICY
+
+    def __post_init__(self) -> None:
+        if self.inconclusive not in POLICIES:
+            raise ClaimError(f"inconclusive: expected one of {', '.join(POLICIES)}, got {self.inconclusive!r}.")
+
+
+def max_budget_for(
+    budget_seconds: float, max_seconds: float, what: str, default_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
+) -> float:
+    """``max_seconds``; its default follows a larger budget. Raises ClaimError for another that the budget exceeds."""
+    if max_seconds < budget_seconds and max_seconds != default_seconds:
+        raise ClaimError(
+            f"{what}: expected at least the budget of {budget_seconds:g} s, got {max_seconds:g} s. "
+            "Raise it, or lower the budget."
+        )
+    return max(max_seconds, budget_seconds)
 
 
 def alpha_shares(alpha: float) -> Callable[[], float]:

@@ -14,7 +14,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "loaderperf(base=ref, budget=seconds, device=name, timeout=seconds): how the test's loaders are measured",
+        "loaderperf(base=ref, budget=seconds, device=name, inconclusive=pass|fail|leaning, max_budget=seconds, "
+        "timeout=seconds): how the test's loaders are measured",
     )
     config.stash[settings.SETTINGS] = own = settings.read_settings(config)
     config.pluginmanager.register(fixtures, "loaderperf-fixtures")

@@ -251,6 +251,10 @@ class RemoteSide:
         record: SteadyRecord | None = self._ask("take", batches)
         return record
 
+    def relay(self, verb: str, *arguments: Any) -> Any:
+        """What the replay of this side's loader answers, which runs beside it: see ``replay.Relayed``."""
+        return self._ask("replay", verb, *arguments)
+
     def note_helpers(self) -> None:
         """Helpers of this process are not of that loader."""
 

@@ -47,6 +47,7 @@ def document_of(run: Run) -> dict[str, Any]:
         seconds=rounds.seconds,
         disturbed=rounds.disturbance(),
         notes=_notes(run),
+        inconclusive=run.options.inconclusive,
     )
 
 

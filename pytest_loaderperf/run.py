@@ -11,9 +11,11 @@ from typing import Any, Self
 
 import torch
 
+from pytest_loaderperf.claims import verdict_of
+from pytest_loaderperf.defaults import DEFAULT_BUDGET_SECONDS, DEFAULT_MAX_BUDGET_SECONDS, DEFAULT_POLICY
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.heads import OtherHead
-from pytest_loaderperf.judge import Verdict, quantile, quantile_interval
+from pytest_loaderperf.judge import Outcome, Verdict, quantile, quantile_interval
 from pytest_loaderperf.measurement import (
     DEFAULT_TIMEOUT_SECONDS,
     Exit,
@@ -32,7 +34,8 @@ from pytest_loaderperf.measurement import (
 from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.naming import spec_of
-from pytest_loaderperf.options import Options
+from pytest_loaderperf.options import Options, max_budget_for
+from pytest_loaderperf.replay import replayed_by
 from pytest_loaderperf.report import explain
 from pytest_loaderperf.settling import Settling
 from pytest_loaderperf.sources import (
@@ -45,7 +48,7 @@ from pytest_loaderperf.sources import (
     epoch_batches,
     named,
 )
-from pytest_loaderperf.units import ONE, Quantity, as_seconds, s
+from pytest_loaderperf.units import Quantity, as_seconds, s
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
 _PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
@@ -123,7 +126,7 @@ class Run(Measured):
             if side.iterator is None:
                 side.start()
         check_separate(sides)
-        self._rounds = Rounds(sides, self._conditions)
+        self._rounds = Rounds(sides, self._conditions, replayed_by(self._watchdog))
         self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:
@@ -217,28 +220,26 @@ class Run(Measured):
         for metric in (left, right):
             if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):
                 self._step_metrics[metric.side] = metric
+        options, progress = self.options, partial(self._progress, text)
         settled = Settling(
-            self.rounds, left, right, at_least, alpha, self.options.budget_seconds, partial(self._progress, text)
+            self.rounds, left, right, at_least, alpha, options.budget_seconds, options.max_budget_seconds, progress
         ).settle()
-        paired = isinstance(right, Metric)
-        verdict = Verdict(
+        verdict = verdict_of(
+            left,
+            right,
+            settled,
             claim=text,
-            ruling=settled.ruling,
-            unit=ONE if paired else left.unit,
             at_least=at_least,
-            left=left.value / left.factor,
-            left_unit=left.unit,
-            right=right.value / right.factor if isinstance(right, Metric) else None,
-            counted="pairs" if paired else left.definition.counted,
-            seconds=settled.seconds,
             alpha=alpha,
-            unconfirmed=settled.unconfirmed,
+            policy=self.options.inconclusive,
+            rounds=self.rounds.done,
         )
-        verdict = replace(verdict, words="\n".join(explain(verdict, {})))
+        passed = verdict.ruling.outcome is Outcome.PASS
+        if not passed and not self.stages:
+            self.stages = self._stages()
+        verdict = replace(verdict, words="\n".join(explain(verdict, {} if passed else self.stages)))
         self.verdicts.append(verdict)
         self._last[left.text, op, right_text] = verdict
-        if not verdict and not self.stages:
-            self.stages = self._stages()
         return verdict
 
     def _progress(self, claim: str, text: str) -> None:
@@ -282,9 +283,11 @@ class Run(Measured):
 def measure(
     make_loader: object,
     against: object = None,
-    budget: Quantity | float = 10 * s,
+    budget: Quantity | float = DEFAULT_BUDGET_SECONDS * s,
     device: str = "cpu",
     *,
+    max_budget: Quantity | float = DEFAULT_MAX_BUDGET_SECONDS * s,
+    inconclusive: str = DEFAULT_POLICY,
     count: Callable[[Any], int] | None = None,
     dataset_nbytes: int | None = None,
     timeout: Quantity | float = DEFAULT_TIMEOUT_SECONDS * s,
@@ -293,15 +296,21 @@ def measure(
     """Measure outside pytest, in a script or a notebook; use the Run in a ``with`` block, or ``close()`` it.
 
     ``make_loader`` and ``against`` are factories, or loaders that can be iterated again; ``against`` may map names to
-    them. ``budget`` is the most that each claim may spend measuring, ``timeout`` the longest silence of a loader.
+    them. A claim may spend ``budget``, or ``max_budget`` if its 95 % interval lies beyond its threshold by then. If it
+    stays undecided, it is true where ``inconclusive`` is "pass", false where that is "fail", or "leaning" and the
+    interval breaches the threshold. ``timeout`` is the longest silence of a loader.
     ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, where they cannot be seen.
     ``python`` is an interpreter, this or another, that runs each loader of ``against`` in a process of its own:
     factories that it can import, or their names ``"module:function"``.
 
     Raises LoaderError, ClaimError or MeasureError, saying what was expected, what came and what to do.
     """
+    budget_seconds = as_seconds(budget, "budget", "10 * s", bare=True)
+    max_seconds = as_seconds(max_budget, "max_budget", "60 * s", bare=True)
     options = Options(
-        budget_seconds=as_seconds(budget, "budget", "10 * s", bare=True),
+        budget_seconds=budget_seconds,
+        max_budget_seconds=max_budget_for(budget_seconds, max_seconds, "max_budget"),
+        inconclusive=inconclusive,
         device=device,
         timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
     )

@@ -21,6 +21,7 @@ from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.remote import DESCRIPTOR, STATE, RemoteError
+from pytest_loaderperf.replay import Relayed
 from pytest_loaderperf.sources import describe
 
 _POLL_SECONDS = 1.0  # between two looks whether the parent is still there
@@ -109,12 +110,14 @@ class Served:
         deliver = delivery(resolve_device(options.device))
         self._make: Callable[[], Side] = partial(Side, name, make_loader, self._watchdog, count=count, deliver=deliver)
         self._side: Side | None = None
+        self._replayed: Relayed | None = None
         self._told = 0, 0
         self._conditions = Conditions.now()
 
     def begin(self, foreign: Callable[[], str]) -> dict[str, Any]:
         """Make the loader and start it; ``foreign`` says what is wrong with where it came from."""
         side = self._side = self._make()
+        self._replayed = Relayed(side, self._watchdog)
         side.start()
         if problem := foreign():
             raise RemoteError(problem)
@@ -129,6 +132,9 @@ class Served:
             with conditions.hold():
                 done = side.ready(batches, warm=warm[0]) if warm else side.take(batches)
             return done, self._state(side)
+        if verb == "replay":
+            assert self._replayed is not None
+            return self._replayed.perform(*arguments), self._state(side)
         self._conditions.restore()
         if verb == "slow":
             (side.slow,) = arguments
@@ -145,6 +151,8 @@ class Served:
 
     def close(self) -> None:
         """Release the loader."""
+        if self._replayed is not None:
+            self._replayed.close()
         if self._side is not None:
             self._side.close()
         self._watchdog.close()

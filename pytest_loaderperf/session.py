@@ -54,13 +54,16 @@ class LoaderPerfSession:
 
     def options(
         self,
+        *,
         budget: object = None,
         device: object = None,
         timeout: object = None,
+        max_budget: object = None,
+        inconclusive: object = None,
         make_base: Callable[[], Any] | None = None,
     ) -> Options:
         """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
-        from pytest_loaderperf.options import Options, alpha_shares
+        from pytest_loaderperf.options import Options, alpha_shares, max_budget_for
         from pytest_loaderperf.units import as_seconds
 
         if self._next_alpha is None:
@@ -69,15 +72,21 @@ class LoaderPerfSession:
         def chosen(value: object, default: float, what: str) -> float:
             return default if value is None else as_seconds(value, what, "10 or 10 * s", bare=True)
 
+        base: dict[str, Any] = {} if make_base is None else {"make_base": make_base}
+        own, what = self.settings, "the marker's max_budget"
+        budget_seconds = chosen(budget, own.budget_seconds, "the marker's budget")
+        max_seconds = chosen(max_budget, own.max_budget_seconds, what)
         return Options(
-            budget_seconds=chosen(budget, self.settings.budget_seconds, "the marker's budget"),
+            budget_seconds=budget_seconds,
+            max_budget_seconds=max_budget_for(budget_seconds, max_seconds, what, own.max_budget_seconds),
+            inconclusive=own.inconclusive if inconclusive is None else str(inconclusive),
             device=self.settings.device if device is None else str(device),
             timeout_seconds=chosen(timeout, self.settings.timeout_seconds, "the marker's timeout"),
             next_alpha=self._next_alpha,
             progress=self.progress.show,
             abandon=self.abandon,
             on_close=self.keep,
-            **({} if make_base is None else {"make_base": make_base}),
+            **base,
         )
 
     def base_side(self, test: pytest.Item, call: int, base: object) -> RemoteSide:

@@ -5,15 +5,31 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from pytest_loaderperf.defaults import (
+    DEFAULT_ALPHA,
+    DEFAULT_BUDGET_SECONDS,
+    DEFAULT_MAX_BUDGET_SECONDS,
+    DEFAULT_POLICY,
+    POLICIES,
+)
+
 DEVICES = ("cpu", "cuda", "auto")
 SKIP_REASON = "measures a loader: run with --loaderperf"
-MARKER_KEYWORDS = ("base", "budget", "device", "timeout")
-_DEFAULTS = {"budget": 10.0, "alpha": 0.001, "device": "cpu", "timeout": 120.0}
+MARKER_KEYWORDS = ("base", "budget", "device", "inconclusive", "max_budget", "timeout")
+_DEFAULTS = {
+    "budget": DEFAULT_BUDGET_SECONDS,
+    "max_budget": DEFAULT_MAX_BUDGET_SECONDS,
+    "alpha": DEFAULT_ALPHA,
+    "device": "cpu",
+    "inconclusive": DEFAULT_POLICY,
+    "timeout": 120.0,
+}
 
 
 def seconds(text: str) -> float:
@@ -46,6 +62,13 @@ def device(text: str) -> str:
     return text
 
 
+def policy(text: str) -> str:
+    """Argument type: what an undecided claim does to its test."""
+    if text not in POLICIES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(POLICIES)}, got {text!r}")
+    return text
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -53,7 +76,14 @@ def _number(text: str) -> float:
         return math.nan
 
 
-_TYPES = {"budget": seconds, "alpha": probability, "device": device, "timeout": seconds}
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "budget": seconds,
+    "max_budget": seconds,
+    "alpha": probability,
+    "device": device,
+    "inconclusive": policy,
+    "timeout": seconds,
+}
 
 
 class Settings(NamedTuple):
@@ -66,6 +96,8 @@ class Settings(NamedTuple):
     timeout_seconds: float
     base: str | None
     json_path: Path | None
+    max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
+    inconclusive: str = DEFAULT_POLICY
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -82,13 +114,15 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--loaderperf", action="store_true", help="measure; without it the tests that measure are skipped")
     options: tuple[tuple[str, str, str], ...] = (
         ("budget", "SECONDS", "the most a claim may spend measuring"),
+        ("max_budget", "SECONDS", "the same, where the 95%% interval already lies beyond the threshold"),
         ("alpha", "P", "false-alarm budget of the whole run, shared by all its claims"),
         ("device", "cpu|cuda|auto", "where batches must arrive"),
+        ("inconclusive", "|".join(POLICIES), "what an undecided claim does to its test"),
     )
     for name, metavar, text in options:
         described = f"{text} (default {_DEFAULTS[name]})"
-        group.addoption(f"--loaderperf-{name}", metavar=metavar, type=_TYPES[name], default=None, help=described)
-        parser.addini(f"loaderperf_{name}", described, default=None)
+        group.addoption(_option(name), metavar=metavar, type=_TYPES[name], default=None, help=described)
+        parser.addini(f"loaderperf_{name}", described.replace("%%", "%"), default=None)
     parser.addini(
         "loaderperf_timeout",
         f"seconds without a batch after which a loader counts as hung (default {_DEFAULTS['timeout']})",
@@ -102,15 +136,9 @@ def add_options(parser: pytest.Parser) -> None:
 
 def read_settings(config: pytest.Config) -> Settings:
     """Settings from the command line, else the ini file, else the defaults. Raises pytest.UsageError for bad values."""
-    values: dict[str, Any] = {}
-    for name, parse in _TYPES.items():
-        given = config.getoption(f"--loaderperf-{name}", None)
-        if given is None and (text := config.getini(f"loaderperf_{name}")) not in (None, ""):
-            try:
-                given = parse(text)
-            except argparse.ArgumentTypeError as error:
-                raise pytest.UsageError(f"ini key loaderperf_{name}: {error}") from None
-        values[name] = _DEFAULTS[name] if given is None else given
+    given = {name: _given(config, name) for name in _TYPES}
+    values: dict[str, Any] = _DEFAULTS | {name: value for name, value in given.items() if value is not None}
+    values["max_budget"] = _max_budget(values["budget"], given["max_budget"])
     json_path = config.getoption("--loaderperf-json")
     settings = Settings(
         measuring=config.getoption("--loaderperf"),
@@ -120,11 +148,38 @@ def read_settings(config: pytest.Config) -> Settings:
         timeout_seconds=values["timeout"],
         base=config.getoption("--loaderperf-base"),
         json_path=None if json_path is None else config.invocation_params.dir / json_path,
+        max_budget_seconds=values["max_budget"],
+        inconclusive=values["inconclusive"],
     )
     if settings.measuring:
         _check_json(settings.json_path)
         _check_alone(config)
     return settings
+
+
+def _option(name: str) -> str:
+    return f"--loaderperf-{name.replace('_', '-')}"
+
+
+def _given(config: pytest.Config, name: str) -> Any:
+    """What the command line says, else the ini file; None where neither says anything."""
+    given = config.getoption(_option(name), None)
+    if given is None and (text := config.getini(f"loaderperf_{name}")) not in (None, ""):
+        try:
+            return _TYPES[name](text)
+        except argparse.ArgumentTypeError as error:
+            raise pytest.UsageError(f"ini key loaderperf_{name}: {error}") from None
+    return given
+
+
+def _max_budget(budget: float, given: float | None) -> float:
+    """The default follows a larger budget; one that was given must hold it."""
+    if given is not None and given < budget:
+        raise pytest.UsageError(
+            f"--loaderperf-max-budget (ini key loaderperf_max_budget): expected at least the budget of {budget:g} s, "
+            f"got {given:g} s. Raise it, or lower --loaderperf-budget."
+        )
+    return max(budget, DEFAULT_MAX_BUDGET_SECONDS) if given is None else given
 
 
 def not_a_file(path: Path) -> str | None:

@@ -1,19 +1,29 @@
-"""Measuring until a claim is settled."""
+"""Measuring until a claim is settled: settle, confirm, walk on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from pytest_loaderperf.claims import Records, test_of
-from pytest_loaderperf.judge import AGREE_ALPHA, CONFIRM_ALPHA, ExactTest, Outcome, RatioTest, Ruling
+from pytest_loaderperf.claims import Evidence
+from pytest_loaderperf.judge import (
+    AGREE_ALPHA,
+    CONFIRM_ALPHA,
+    SLICES,
+    WORK,
+    ExactTest,
+    Outcome,
+    RatioTest,
+    Ruling,
+    beyond,
+)
 from pytest_loaderperf.measurement import Key, Rounds
 from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # a short round sees the first milliseconds of an epoch alone
-_MOOD_SECONDS = 1.0  # most of a machine's moods are over by then
+_PAUSE_SECONDS = 1.0  # most of what slows a machine down for a while is over by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,10 @@ class Settled:
 
 @dataclass(slots=True)
 class Settling:
-    """One claim, its share ``alpha`` of the false-alarm budget, and at most ``budget_seconds`` to settle it."""
+    """One claim, its share ``alpha`` of the false-alarm budget, and ``budget_seconds`` to settle it.
+
+    Where the interval lies beyond the threshold by then, it goes on, up to ``max_budget_seconds``.
+    """
 
     rounds: Rounds
     left: Metric
@@ -35,79 +48,129 @@ class Settling:
     at_least: bool
     alpha: float
     budget_seconds: float
+    max_budget_seconds: float
     progress: Callable[[str], None]
+    _spent_s: float = field(default=0.0, init=False)
 
     def settle(self) -> Settled:
         """Measure until the claim is settled, a FAIL confirmed by new evidence, or the budget is spent."""
-        keys = list(dict.fromkeys(metric.key for metric in (self.left, self.right) if isinstance(metric, Metric)))
-        names = list(dict.fromkeys(key.side for key in keys))
-        test, add = test_of(self.left, self.right, at_least=self.at_least)
+        evidence = self._evidence()
+        evidence.worked = self._work_counts(evidence)
         for seen in self.rounds.done:
-            if all(key in seen.records for key in keys):
-                add(seen.records)
-        outcome, spent_s = self._measure(keys, [add], self.budget_seconds, lambda: test.outcome(self.alpha))
-        in_slices = isinstance(test, RatioTest) and self.rounds.sliced(names)
-        if outcome is Outcome.FAIL and not isinstance(test, ExactTest):
-            fail_alpha = max(self.alpha, CONFIRM_ALPHA)
-            if not in_slices:  # in one piece, a side may suffer alone for as long as a mood lasts
-                time.sleep(_MOOD_SECONDS)
-                fail_alpha = self.alpha
-            self.rounds.rebuild(names)
-            fresh, add_fresh = test_of(self.left, self.right, at_least=self.at_least)
-
-            def repeated() -> Outcome:
-                return Outcome.FAIL if fresh.outcome(fail_alpha) is Outcome.FAIL else fresh.outcome(self.alpha)
-
-            outcome, took_s = self._measure(keys, [add_fresh, add], self._left_s(spent_s), repeated)
-            test = test if outcome is Outcome.FAIL else fresh
-            spent_s += took_s
+            evidence.add(seen.records)
+        outcome, most_s = self._within_budget(evidence)
+        if outcome is Outcome.FAIL and not isinstance(evidence.test, ExactTest):
+            outcome, evidence = self._confirm(evidence, most_s)
         near, mde = outcome, None
-        if outcome is not Outcome.INCONCLUSIVE and in_slices:
-            outcome, took_s, mde = self._farther_on(keys, outcome, self._left_s(spent_s))
-            spent_s += took_s
-        seconds = [seen.seconds for seen in self.rounds.done if all(key in seen.records for key in keys)]
-        left_s = max(0.0, self.budget_seconds - spent_s)
-        ruling = test.ruling(self.alpha, round(test.n * (1 + left_s / sum(seconds))))
+        if outcome is not Outcome.INCONCLUSIVE and evidence.by(self.alpha) in (SLICES, WORK):
+            outcome, mde = self._walk_on(evidence, outcome, most_s)
+        ruling = evidence.ruling(self.alpha, self._affordable(evidence))
         if outcome is near:
-            return Settled(replace(ruling, outcome=outcome), spent_s)
-        return Settled(replace(ruling, outcome=outcome, mde=mde), spent_s, unconfirmed=near)
+            return Settled(replace(ruling, outcome=outcome), self._spent_s)
+        return Settled(replace(ruling, outcome=outcome, mde=mde), self._spent_s, unconfirmed=near)
 
-    def _left_s(self, spent_s: float) -> float:
-        """Seconds to confirm in: what is left of the budget, and at least as long as it took so far."""
-        return max(self.budget_seconds - spent_s, spent_s)
+    def _evidence(self, *, worked: bool = False, walks: bool = False) -> Evidence:
+        return Evidence(self.left, self.right, at_least=self.at_least, worked=worked, walks=walks)
 
-    def _farther_on(self, keys: list[Key], wanted: Outcome, most_s: float) -> tuple[Outcome, float, float | None]:
+    def _work_counts(self, evidence: Evidence) -> bool:
+        """Whether the work of these loaders' workers can be done again, and is what the loaders wait for."""
+        if not evidence.work_keys or not self.rounds.replayed(evidence.names):
+            return False
+        return self.rounds.waits_for_work(evidence.names)
+
+    def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
+        """The outcome, and the seconds that were allowed: the budget, or more where little seems to be missing."""
+
+        def settled() -> Outcome:
+            return evidence.test.outcome(self.alpha)
+
+        outcome = self._measure([evidence], self._next_keys(evidence), self.budget_seconds, settled)
+        seems = beyond(evidence.ruling(self.alpha, 0), at_least=self.at_least)
+        if outcome is not Outcome.INCONCLUSIVE or seems is Outcome.INCONCLUSIVE:
+            return outcome, self.budget_seconds
+        most_s = max(self.budget_seconds, self.max_budget_seconds)
+        return self._measure([evidence], self._next_keys(evidence), most_s, settled), most_s
+
+    def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
+        """What to observe next: the loaders, and the work of their workers for as long while that may tell more."""
+        test, share_s = evidence.test, {False: 0.0, True: 0.0}
+
+        def choose() -> Sequence[Key]:
+            if not evidence.worked or not isinstance(test, RatioTest) or not self.rounds.replayed(evidence.names):
+                return evidence.keys
+            if self.rounds.done:
+                last = self.rounds.done[-1]
+                share_s[evidence.work_keys[0] in last.records] += last.seconds
+            settled = test.work.outcome(self.alpha / 2) is not Outcome.INCONCLUSIVE
+            return evidence.keys if settled or share_s[True] > share_s[False] else evidence.work_keys
+
+        return choose
+
+    def _confirm(self, found: Evidence, most_s: float) -> tuple[Outcome, Evidence]:
+        """Whether rounds of sides that were built anew, alone, give a FAIL again; and the evidence to show for it."""
+        by, fail_alpha = found.by(self.alpha), max(self.alpha, CONFIRM_ALPHA)
+        by_work = by == WORK
+        if by not in (SLICES, WORK):  # in one piece, a side may suffer alone for as long as a slow spell lasts
+            time.sleep(_PAUSE_SECONDS)
+            fail_alpha = self.alpha
+        self.rounds.rebuild(found.names)
+        fresh = self._evidence(worked=by_work)
+
+        def repeated() -> Outcome:
+            test = fresh.test.work if by_work and isinstance(fresh.test, RatioTest) else fresh.test
+            return Outcome.FAIL if test.outcome(fail_alpha) is Outcome.FAIL else test.outcome(self.alpha)
+
+        keys = fresh.work_keys if by_work else fresh.keys
+        outcome = self._measure([fresh, found], lambda: keys, self._more(most_s), repeated)
+        if by_work:  # there are no rounds of the loaders themselves to pass on
+            return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
+        return outcome, found if outcome is Outcome.FAIL else fresh
+
+    def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, float | None]:
         """``wanted`` if the sums of rounds farther into an epoch point there, too; INCONCLUSIVE if not in time.
 
-        Then the seconds spent, and the MDE there. What is slow there, or now and then, is in no short round.
+        Then the MDE there. What is slow there, or now and then, is in no short round.
         """
-        test, add = test_of(self.left, self.right, at_least=self.at_least)
-        assert isinstance(test, RatioTest)
+        by_work = evidence.by(self.alpha) == WORK
+        farther = self._evidence(worked=by_work, walks=True)
+        keys = farther.work_keys if by_work else farther.keys
+        assert isinstance(farther.test, RatioTest)
+        test = farther.test.work if by_work else farther.test.sums
 
         def confirmed() -> Outcome:
-            return wanted if test.sums.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
+            return wanted if test.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
 
-        outcome, spent_s = self._measure(keys, [add], most_s, confirmed, longer=_WALK_ROUNDS)
-        return outcome, spent_s, test.sums.ruling(AGREE_ALPHA, test.n).mde
+        outcome = self._measure([farther], lambda: keys, self._more(most_s), confirmed, longer=_WALK_ROUNDS)
+        return outcome, test.ruling(AGREE_ALPHA, test.n).mde
+
+    def _more(self, most_s: float) -> float:
+        """Seconds until a second look must be done: what was allowed, and at least as long as it took so far."""
+        return max(most_s, 2 * self._spent_s)
+
+    def _affordable(self, evidence: Evidence) -> int:
+        """Observations that the whole budget would have paid for."""
+        seconds = sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records))
+        left_s = max(0.0, self.budget_seconds - self._spent_s)
+        return round(evidence.test.n * (1 + left_s / seconds)) if seconds else evidence.test.n
 
     def _measure(
         self,
-        keys: list[Key],
-        adds: Sequence[Callable[[Records], None]],
+        gathering: Sequence[Evidence],
+        next_keys: Callable[[], Sequence[Key]],
         most_s: float,
         settled: Callable[[], Outcome],
         longer: int = 1,
-    ) -> tuple[Outcome, float]:
-        """Measure rounds until it is settled or the next one might last beyond ``most_s``; seconds spent."""
-        began_s = time.perf_counter()
-        spent_s = longest_s = 0.0
-        rounds = 0
+    ) -> Outcome:
+        """Measure rounds until it is settled, or the next one might end later than ``most_s`` of this claim."""
+        began_s, before_s = time.perf_counter(), self._spent_s
+        longest_s, rounds = 0.0, 0
         with self.rounds.watched():
-            while (outcome := settled()) is Outcome.INCONCLUSIVE and spent_s + longest_s < most_s:
-                self.progress(f"{rounds} {'long ' if longer > 1 else ''}rounds, {spent_s:.0f} s")
-                seen = self.rounds.observe(keys, longer)
-                for add in adds:
-                    add(seen.records)
+            while (outcome := settled()) is Outcome.INCONCLUSIVE and self._spent_s + longest_s < most_s:
+                self.progress(f"{rounds} {'long ' if longer > 1 else ''}rounds, {self._spent_s:.0f} s")
+                seen = self.rounds.observe(next_keys(), longer)
+                for evidence in gathering:
+                    evidence.add(seen.records)
                 rounds += 1
-                spent_s, longest_s = time.perf_counter() - began_s, max(longest_s, seen.seconds)
-        return outcome, spent_s
+                longest_s = max(longest_s, seen.seconds)
+                self._spent_s = before_s + time.perf_counter() - began_s
+        return outcome

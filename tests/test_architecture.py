@@ -16,7 +16,7 @@ import pytest_loaderperf
 PACKAGE = "pytest_loaderperf"
 ROOT = Path(pytest_loaderperf.__file__).parent
 LAYERS = ["data", "loader", "measurement", "judge", "report"]  # each may import itself and what is to its left
-LEAVES = ["errors", "units"]
+LEAVES = ["errors", "units", "defaults"]
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 HEAVY = {"torch", "numpy", "pyarrow", "scipy", "psutil"}
 MOST_LINES = 320

@@ -7,15 +7,21 @@ from dataclasses import replace
 import pytest
 
 from pytest_loaderperf import ms, s
-from pytest_loaderperf.claims import test_of as settling_test
+from pytest_loaderperf.claims import CPU, Evidence
 from pytest_loaderperf.errors import MeasureError
-from pytest_loaderperf.judge import ExactTest, Outcome, PercentileTest, RatioTest, SignTest
-from pytest_loaderperf.measurement.record import ResourceRecord, StartRecord, SteadyRecord
+from pytest_loaderperf.judge import ExactTest, Outcome, PairTest, PercentileTest, RatioTest, SignTest
+from pytest_loaderperf.measurement import Key, Work
+from pytest_loaderperf.measurement.record import Effort, ResourceRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.metric import Measured
 
 RUN = object()
 LOADER, OTHER = Measured(RUN, "loader", ""), Measured(RUN, "against", "against.")
 THROUGHPUT, LATENCY, MEMORY = LOADER.throughput, LOADER.batch_latency.p99, LOADER.peak_memory
+
+
+def settling_test(left, right, *, at_least):
+    evidence = Evidence(left, right, at_least=at_least)
+    return evidence.test, evidence.add
 
 
 def trial(samples, wall_ns=1_000_000_000, latencies_ns=(1_000_000,)):
@@ -32,7 +38,7 @@ def memory(peak_bytes):
         (THROUGHPUT, OTHER.throughput, RatioTest, 1.0),
         (THROUGHPUT, 0.8 * OTHER.throughput, RatioTest, 0.8),
         (2 * THROUGHPUT, OTHER.throughput, RatioTest, 0.5),
-        (LATENCY, 2 * OTHER.batch_latency.p99, SignTest, 2.0),
+        (LATENCY, 2 * OTHER.batch_latency.p99, PairTest, 2.0),
         (THROUGHPUT, 5000, SignTest, 5000),
         (2 * THROUGHPUT, 5000, SignTest, 2500),
         (LOADER.first_batch, 2 * s, SignTest, 2.0),
@@ -112,3 +118,67 @@ def test_a_duration_of_zero_is_refused(mine, theirs, came):
     with pytest.raises(MeasureError, match=f"^a measured value of {came} came; expected a positive, finite one. "):
         add({LOADER.first_batch.key: StartRecord(mine), OTHER.first_batch.key: StartRecord(theirs)})
     assert test.n == 0
+
+
+def busy(cpu_ns, busiest=1.0, samples=100, wall_ns=1_000_000_000):
+    return replace(trial(samples, wall_ns), effort=Effort(cpu_ns // 4, cpu_ns - cpu_ns // 4, busiest))
+
+
+def throughputs(**how):
+    return Evidence(THROUGHPUT, OTHER.throughput, at_least=True, **how)
+
+
+def noisy(number):
+    """Nanoseconds of a pair by the clock: a third slower or a tenth faster, a tenth slower in all."""
+    return (round(1.35e9), 10**9) if number % 2 else (round(1.1e9), round(1.22e9))
+
+
+@pytest.mark.parametrize("busiest, outcome, by", [(1.0, "FAIL", CPU), (0.5, "INCONCLUSIVE", "sums")])
+def test_cpu_time_settles_what_the_clock_is_too_noisy_for_where_a_process_is_always_busy(busiest, outcome, by):
+    evidence = throughputs()
+    for number in range(100):
+        mine, theirs = noisy(number)
+        evidence.add(
+            {
+                THROUGHPUT.key: busy(1_250_000_000, busiest, wall_ns=mine),
+                OTHER.throughput.key: busy(10**9, wall_ns=theirs),
+            }
+        )
+    ruling = evidence.ruling(0.001, 0)
+    assert (str(ruling.outcome), ruling.by) == (outcome, by)
+    if by == CPU:
+        assert ruling.estimate == pytest.approx(0.8)
+
+
+def worked_round(mine_ns, theirs_ns):
+    def record(ns):
+        return replace(trial(3, wall_ns=round(3 * ns)), slices_ns=(ns, ns, ns))
+
+    return {Key("loader", Work()): record(mine_ns), Key("against", Work()): record(theirs_ns)}
+
+
+@pytest.mark.parametrize("worked, outcome", [(True, "FAIL"), (False, "INCONCLUSIVE")])
+def test_the_work_of_workers_settles_a_claim_where_it_counts(worked, outcome):
+    evidence = throughputs(worked=worked)
+    for number in range(40):
+        evidence.add(worked_round(1.2, 1.0 + number % 2 / 100))
+        mine, theirs = noisy(number)
+        evidence.add({THROUGHPUT.key: trial(100, mine), OTHER.throughput.key: trial(100, theirs)})
+    assert str(evidence.ruling(0.001, 0).outcome) == outcome
+
+
+def test_of_rounds_that_walk_far_the_sums_count_for_the_work():
+    record = replace(trial(3, wall_ns=30), slices_ns=(1.0, 1.0, 28.0))
+    rounds = {Key("loader", Work()): record, Key("against", Work()): replace(trial(3, wall_ns=3), slices_ns=(1.0,) * 3)}
+    typical, walking = throughputs(worked=True), throughputs(worked=True, walks=True)
+    for evidence in (typical, walking):
+        evidence.add(rounds)
+    assert typical.test.work.ruling(0.05, 0).estimate == pytest.approx(1.0)
+    assert walking.test.work.ruling(0.05, 0).estimate == pytest.approx(0.1)
+
+
+def test_a_round_that_holds_nothing_of_a_claim_adds_nothing():
+    evidence = throughputs(worked=True)
+    evidence.add({})
+    evidence.add({THROUGHPUT.key: trial(900)})
+    assert (evidence.test.n, evidence.test.work.n) == (0, 0)

@@ -9,7 +9,9 @@ import pytest
 
 from pytest_loaderperf import cli, measure, s
 from pytest_loaderperf.errors import LoaderError, LoaderPerfError
+from pytest_loaderperf.heads import OtherHead
 from pytest_loaderperf.naming import resolve, spec_of
+from pytest_loaderperf.options import Options
 
 MODULE = """
 import os, time
@@ -29,6 +31,11 @@ def make_loader():
     return Loader(0.001)
 def make_slow():
     return Loader(0.004)
+class Told(Loader):
+    def __init__(self, pause_s, name):
+        self.pause_s, self.name = pause_s, name
+    def __repr__(self):
+        return f"Told {self.name} {self.pause_s}"
 LOADER = make_loader()
 def broken():
     raise OSError("disk gone")
@@ -80,6 +87,15 @@ def test_a_name_and_a_mapping_of_names_do_as_well(loaders):
 def test_a_loader_that_cannot_be_had_there_is_an_error_that_says_why(loaders, against, words):
     with pytest.raises((LoaderPerfError, LoaderError), match=f"(?s){words}"):
         measure(loaders["make_loader"], against, python=sys.executable)
+
+
+def test_arguments_reach_the_factory_there(loaders):
+    arguments = {"pause_s": 0.0015, "name": "a 'name'"}
+    side = OtherHead("head_loaders:Told", sys.executable, options=Options(), arguments=arguments).side("against")
+    try:
+        assert repr(side.loader) == "Told a 'name' 0.0015"
+    finally:
+        side.close()
 
 
 def test_an_interpreter_that_is_none_is_named(loaders):

@@ -9,25 +9,34 @@ from pytest_loaderperf.judge.claim import (
     SignTest,
     Test,
     Verdict,
+    beyond,
     claim_alpha,
     quantile,
 )
 from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
-from pytest_loaderperf.judge.ratio import AGREE_ALPHA, RatioTest
+from pytest_loaderperf.judge.pairs import PairTest
+from pytest_loaderperf.judge.power import seconds_to_settle
+from pytest_loaderperf.judge.ratio import AGREE_ALPHA, SLICES, SUMS, WORK, RatioTest
 
 __all__ = [
     "AGREE_ALPHA",
     "CONFIDENCE",
     "CONFIRM_ALPHA",
+    "SLICES",
+    "SUMS",
+    "WORK",
     "ExactTest",
     "Outcome",
+    "PairTest",
     "PercentileTest",
     "RatioTest",
     "Ruling",
     "SignTest",
     "Test",
     "Verdict",
+    "beyond",
     "claim_alpha",
     "quantile",
     "quantile_interval",
+    "seconds_to_settle",
 ]

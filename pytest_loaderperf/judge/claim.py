@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
+from pytest_loaderperf.defaults import DEFAULT_POLICY
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge.betting import Betting, chance_revealed
 from pytest_loaderperf.judge.evidence import log_evidence_above, log_evidence_below
@@ -37,7 +38,10 @@ def claim_alpha(alpha: float, index: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the evidence so far says; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit."""
+    """What the evidence so far says; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit.
+
+    ``by`` names the evidence that it rests on, where there are several kinds: "sums", "slices" or "work".
+    """
 
     outcome: Outcome
     estimate: float
@@ -47,6 +51,7 @@ class Ruling:
     n: int
     mde: float | None
     exact: bool = False
+    by: str = ""
 
 
 class Test(Protocol):
@@ -66,14 +71,16 @@ class Test(Protocol):
         ...
 
 
-def _settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
+def settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
+    """What logs of e-values for and against a claim come to at ``alpha``."""
     enough = -math.log(alpha)
     if against_claim >= enough:
         return Outcome.FAIL
     return Outcome.PASS if for_claim >= enough else Outcome.INCONCLUSIVE
 
 
-def _refuse(value: float, expected: str) -> NoReturn:
+def refuse(value: float, expected: str) -> NoReturn:
+    """Raise MeasureError for a value that is no measurement."""
     raise MeasureError(
         f"a measured value of {value} came; expected a {expected} one. A duration of zero or a broken "
         "clock gives such values: use more work a batch, or another machine."
@@ -101,7 +108,7 @@ class SignTest:
     def add(self, value: float) -> None:
         """Add one observation."""
         if not (math.isfinite(value) and value > 0):
-            _refuse(value, "positive, finite")
+            refuse(value, "positive, finite")
         self._values.append(value)
         self._above += value > self.needed
         self._below += value < self.needed
@@ -152,7 +159,7 @@ class PercentileTest:
         """Add one trial's observations."""
         for value in values:
             if not (math.isfinite(value) and value >= 0):
-                _refuse(value, "finite, non-negative")
+                refuse(value, "finite, non-negative")
         beyond = sum((v < self.needed) if self.at_least else (v > self.needed) for v in values)
         self._values.extend(values)
         self._beyond += beyond
@@ -163,7 +170,7 @@ class PercentileTest:
     def outcome(self, alpha: float) -> Outcome:
         # The claim holds if, and only if, no more than the allowed share lies beyond. A tie is evidence for neither.
         holds = float(log_evidence_below(self._beyond + self._on_limit, self.n, self._allowed))
-        return _settled(holds, self._betting.log_evidence, alpha)
+        return settled(holds, self._betting.log_evidence, alpha)
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         low, high = quantile_interval(self._values, self.q)
@@ -192,7 +199,7 @@ class ExactTest:
     def add(self, value: float) -> None:
         """Add an observation."""
         if not value >= 0:
-            _refuse(value, "non-negative")
+            refuse(value, "non-negative")
         worst = min if self.at_least else max
         self.value = value if self.n == 0 else worst(self.value, value)
         self._seen += 1
@@ -209,11 +216,13 @@ class ExactTest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A claim, what came of it, and how: true unless it failed.
+    """A claim, what came of it, and how: true unless it failed, or is INCONCLUSIVE and its policy says that this fails.
 
     ``claim`` is its text, ``unit`` that of the ruling's figures ("1": a ratio), ``left`` and ``right`` are the measured
     values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` went by measuring.
-    ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it.
+    ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it. ``policy`` is what an
+    INCONCLUSIVE counts as: "pass", "fail", or "leaning": a failure where the 95 % interval lies beyond the threshold.
+    ``settles_in_seconds`` of measuring would probably settle it; None: it is settled, or an hour would not do.
     """
 
     claim: str
@@ -228,12 +237,31 @@ class Verdict:
     alpha: float
     unconfirmed: Outcome | None = None
     words: str = ""
+    policy: str = DEFAULT_POLICY
+    settles_in_seconds: float | None = None
 
     def __repr__(self) -> str:
         return self.words or f"{self.ruling.outcome}: {self.claim}"
 
     def __bool__(self) -> bool:
-        return self.ruling.outcome is not Outcome.FAIL
+        if self.ruling.outcome is not Outcome.INCONCLUSIVE:
+            return self.ruling.outcome is Outcome.PASS
+        return self.policy == "pass" or (self.policy == "leaning" and self.leaning is not Outcome.FAIL)
+
+    @property
+    def leaning(self) -> Outcome:
+        """What the 95 % interval alone says: FAIL or PASS where it lies beyond the threshold, else INCONCLUSIVE."""
+        return beyond(self.ruling, at_least=self.at_least)
+
+
+def beyond(ruling: Ruling, *, at_least: bool) -> Outcome:
+    """FAIL where the whole 95 % interval breaches the threshold, PASS where it keeps it, else INCONCLUSIVE.
+
+    An interval that touches the threshold lies beyond it on neither side.
+    """
+    if ruling.low <= ruling.needed <= ruling.high or math.isnan(ruling.estimate):
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASS if (ruling.low > ruling.needed) == at_least else Outcome.FAIL
 
 
 def quantile(values: Sequence[float], q: float) -> float:

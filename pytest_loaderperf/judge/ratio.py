@@ -1,35 +1,48 @@
-"""The claim on a ratio of throughputs, from rounds in which both sides took turns in slices."""
+"""The claim on a ratio of throughputs, from rounds of the loaders and from the work that they do for a batch."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
-from pytest_loaderperf.judge.claim import Outcome, Ruling, SignTest
+from pytest_loaderperf.judge.claim import Outcome, Ruling
+from pytest_loaderperf.judge.pairs import PairTest
 
-# The sums must make what the slices say twice as likely as a coin would, or slices that are not like the rest settle a
+# The sums must make what the slices say twice as likely as noise would, or slices that are not like the rest settle a
 # claim as soon as the sums happen to lean their way. Stricter, small effects would take as long as by the sums alone.
 AGREE_ALPHA = 0.5
+# Hand-over is part of what is claimed and no part of the work. So for the work to settle PASS the sums alone must show,
+# at the claim's share of alpha, that the ratio is not as low as this part of what is needed.
+HIDDEN = 0.9
+FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
+FEWEST_SUMS = 5  # without which nobody knows whether the sums contradict the work
+SUMS, SLICES, WORK = "sums", "slices", "work"
 
 
 @dataclass(slots=True)
 class RatioTest:
     """The claim that the median ratio of a round is at least (or, with ``at_least=False``, at most) ``needed``.
 
-    Of each round it is given two ratios: that of the sums, which is what is claimed, and the median of the slices',
-    which a machine that changes its speed from slice to slice disturbs far less. Each is tested with half of alpha. The
-    slices settle a claim where there is some evidence in the sums for the same; where there is none, as for a loader
-    with a slow batch now and then, the sums must settle it. Where no round was sliced, the sums have all of alpha.
+    The ratio of a round's sums is what is claimed, and settles the claim wherever it is evident. Two other kinds of
+    evidence may be quicker; each kind there is has an equal share of alpha.
+
+    - ``add`` takes the median ratio of a round's slices, which a machine that changes its speed from slice to slice
+      disturbs far less. Evident slices settle a claim where there is some evidence in the sums for the same.
+    - ``add_work`` takes a ratio of the work that is done for a batch, measured apart from the rounds and at its own
+      pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
+      it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
+      point to PASS rather than to FAIL by now.
     """
 
     needed: float
     at_least: bool
-    sums: SignTest = field(init=False)
-    _slices: SignTest = field(init=False)
-    _sliced: bool = False
+    sums: PairTest = field(init=False)
+    work: PairTest = field(init=False)
+    _slices: PairTest | None = None  # once there are slices
+    _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
-        self.sums = SignTest(self.needed, self.at_least)
-        self._slices = SignTest(self.needed, self.at_least)
+        self.sums, self.work = (PairTest(self.needed, self.at_least) for _ in range(2))
 
     @property
     def n(self) -> int:
@@ -37,23 +50,68 @@ class RatioTest:
 
     def add(self, of_sums: float, of_slices: float | None = None) -> None:
         """Add one round; ``of_slices`` is None where it was measured in one piece."""
+        if of_slices is not None and self._slices is None:
+            self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
         self.sums.add(of_sums)
-        self._slices.add(of_sums if of_slices is None else of_slices)
-        self._sliced = self._sliced or of_slices is not None
+        if self._slices is not None:
+            self._slices.add(of_sums if of_slices is None else of_slices)
+        if self._with_hidden is not None:
+            self._with_hidden.add(of_sums)
+
+    def add_work(self, ratio: float) -> None:
+        """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""
+        self.work.add(ratio)
+        if self._with_hidden is None:
+            self._with_hidden = self.sums.against(self.needed * HIDDEN if self.at_least else self.needed / HIDDEN)
 
     def outcome(self, alpha: float) -> Outcome:
-        return self._settled(alpha)[0]
+        return self._settled(self._share(alpha))[0]
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
-        outcome, test, share = self._settled(alpha)
-        return replace(test.ruling(share, n_affordable), outcome=outcome)
+        """As ``Test.ruling``, with the figures of the evidence that it rests on; ``n_affordable`` counts rounds."""
+        outcome, by = self._settled(self._share(alpha))
+        test = self._tests()[by]
+        affordable = round(n_affordable * test.n / self.n) if self.n else n_affordable
+        return replace(test.ruling(self._share(alpha), affordable), outcome=outcome, by=by)
 
-    def _settled(self, alpha: float) -> tuple[Outcome, SignTest, float]:
-        """The outcome, by which test, and that one's share of alpha."""
-        if not self._sliced:
-            return self.sums.outcome(alpha), self.sums, alpha
-        by_sums, by_slices = self.sums.outcome(alpha / 2), self._slices.outcome(alpha / 2)
-        test = self._slices if self.sums.leaning is self._slices.leaning else self.sums
-        if by_sums is Outcome.INCONCLUSIVE and by_slices is self.sums.outcome(AGREE_ALPHA):
-            return by_slices, test, alpha / 2
-        return by_sums, test, alpha / 2
+    def _tests(self) -> dict[str, PairTest]:
+        others = {} if self._slices is None else {SLICES: self._slices}
+        return others | ({WORK: self.work} if self.work.n else {}) | {SUMS: self.sums}
+
+    def _share(self, alpha: float) -> float:
+        return alpha / len(self._tests())
+
+    def _settled(self, share: float) -> tuple[Outcome, str]:
+        """The outcome, and by which evidence; where it is open, the evidence that tells most."""
+        tests = self._tests()
+        outcomes = {name: test.outcome(share) for name, test in tests.items()}
+        for name, outcome in outcomes.items():
+            if outcome is not Outcome.INCONCLUSIVE and self._agreed(name, outcome, share):
+                return outcome, name
+        # Evident, but not agreed to: what is missing is in the sums.
+        same = [
+            name
+            for name, test in tests.items()
+            if outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
+        ]
+        return Outcome.INCONCLUSIVE, (same or [SUMS])[0]
+
+    def _agreed(self, name: str, outcome: Outcome, share: float) -> bool:
+        """Whether the sums allow the evidence of that name to settle the claim."""
+        if name == SUMS:
+            return True
+        agreed = self.sums.outcome(AGREE_ALPHA)
+        if name == SLICES:
+            return agreed is outcome
+        if outcome is Outcome.FAIL:
+            return self.n >= FEWEST_SUMS and agreed is not Outcome.PASS
+        return self._whole_loader_passes(share)
+
+    def _whole_loader_passes(self, share: float) -> bool:
+        assert self._with_hidden is not None
+        favour = self.sums.log_evidence(Outcome.PASS) - self.sums.log_evidence(Outcome.FAIL)
+        return (
+            self._with_hidden.outcome(share) is Outcome.PASS
+            and favour >= math.log(FAVOUR)
+            and self.sums.leaning is Outcome.PASS
+        )

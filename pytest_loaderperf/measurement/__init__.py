@@ -2,7 +2,7 @@
 
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.disturbance import Disturbance
-from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step
+from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step, Work
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
@@ -28,6 +28,7 @@ __all__ = [
     "Steady",
     "Step",
     "Watchdog",
+    "Work",
     "delivery",
     "machine_facts",
     "resolve_device",

@@ -6,9 +6,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
 
 import psutil
+
+from pytest_loaderperf.measurement.record import Effort
 
 IDLE_SHARE = 0.05  # of one core: less than this is the interpreter's own housekeeping
 _INTERVAL_SECONDS = 0.001
@@ -56,6 +61,50 @@ def _read(path: str) -> bytes:
         return file.readall()
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU time of processes so far, and how long they waited for a CPU, by process; 0 is this one."""
+
+    cpu_ns: dict[int, int]
+    delay_ns: dict[int, int]
+
+    @classmethod
+    def of(cls, children: Iterable[int]) -> Self:
+        """Of this process and ``children``, with all of their threads; what has ended is left out."""
+        cpu_ns, delay_ns = {}, {}
+        for pid in (0, *children):
+            with suppress(OSError, ValueError):
+                cpu_ns[pid], delay_ns[pid] = _schedule(f"/proc/{pid or 'self'}/task")
+        return cls(cpu_ns, delay_ns)
+
+    def since(self, before: Usage, wall_ns: int) -> Effort | None:
+        """What was done since ``before``, ``wall_ns`` ago, by the processes that both know; None if there are none."""
+        cpu_ns = {pid: ns - before.cpu_ns[pid] for pid, ns in self.cpu_ns.items() if pid in before.cpu_ns}
+        if not cpu_ns:
+            return None
+        busiest_ns = max(ns + self.delay_ns[pid] - before.delay_ns[pid] for pid, ns in cpu_ns.items())
+        own_ns = cpu_ns.pop(0, 0)
+        return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns))
+
+
+def _schedule(tasks: str) -> tuple[int, int]:
+    """Nanoseconds that the threads under ``tasks`` ran, and waited for a CPU, see proc(5), schedstat."""
+    ran = waited = 0
+    for thread in os.listdir(tasks):  # noqa: PTH208 cheaper
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            fields = _read(f"{tasks}/{thread}/schedstat").split()
+            ran, waited = ran + int(fields[0]), waited + int(fields[1])
+    return ran, waited
+
+
+def descendants(pids: Iterable[int]) -> list[int]:
+    """``pids`` and all live processes that descend from them."""
+    found = list(pids)
+    for pid in found:  # grows meanwhile
+        found += child_pids(pid)
+    return found
+
+
 def _child_cpu_ns(pid: int) -> int:
     if sys.platform == "linux":
         with suppress(OSError):  # the clock of a process, all its threads together: see clock_getcpuclockid(3)
@@ -78,9 +127,7 @@ def _ended_cpu_ns(pid: int) -> int:
 
 def tree_cpu_ns() -> int:
     """CPU time so far of this process and of all that descend from it, the ended ones too, in nanoseconds."""
-    pids = child_pids()
-    for pid in pids:  # grows meanwhile
-        pids += child_pids(pid)
+    pids = descendants(child_pids())
     ended = os.times()
     ended_ns = int((ended.children_user + ended.children_system) * 1e9)
     return cpu_ns(pids) + ended_ns + sum(map(_ended_cpu_ns, pids))

@@ -17,7 +17,8 @@ from pytest_loaderperf.measurement.record import (
     SteadyRecord,
     StepRecord,
 )
-from pytest_loaderperf.measurement.side import MIN_TRIAL_BATCHES, Side
+from pytest_loaderperf.measurement.side import Side
+from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 
 _STEP_TRIAL_SECONDS = 0.1  # the timed steps of one trial together
 _SETTLING_STEPS = 8  # after which a loader that keeps up has batches ready again, and one that does not has none
@@ -36,6 +37,14 @@ class Kind(Protocol):
 @dataclass(frozen=True, slots=True)
 class Steady:
     """A trial in steady state."""
+
+    def observe(self, side: Side, batches: int) -> SteadyRecord:
+        return side.steady(batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a side's workers do for a batch, done again in turns with another side's: see ``Rounds.replayed``."""
 
     def observe(self, side: Side, batches: int) -> SteadyRecord:
         return side.steady(batches)

@@ -26,9 +26,12 @@ def prefetched_batches(loader: Any, *, works_aside: bool) -> int:
 
 
 def declared_prefetch(loader: Any) -> int | None:
-    """The same as the loader says it; None if it does not."""
+    """The same as the loader says it; None if it does not: workers without a prefetch factor say nothing."""
     depth = getattr(loader, "prefetch_depth", None)
     if isinstance(depth, int):
         return depth
     workers = getattr(loader, "num_workers", None)
-    return workers * (getattr(loader, "prefetch_factor", None) or 0) if isinstance(workers, int) else None
+    if not isinstance(workers, int):
+        return None
+    factor = getattr(loader, "prefetch_factor", None)
+    return workers * factor if workers and isinstance(factor, int) else (None if workers else 0)

@@ -8,10 +8,28 @@ from pytest_loaderperf.errors import MeasureError
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What the processes of a side did in a trial: CPU time of the one that asks for batches, and of its children.
+
+    ``busiest``: the largest share of the time in which one process ran, or waited for a CPU.
+    """
+
+    own_ns: int
+    children_ns: int
+    busiest: float
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time of all."""
+        return self.own_ns + self.children_ns
+
+
+@dataclass(frozen=True, slots=True)
 class SteadyRecord:
     """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return.
 
-    ``slices_ns``: time a sample in each slice, where it was taken in slices.
+    ``slices_ns``: time a sample in each slice, where it was taken in slices. ``effort``: where it was in one piece and
+    the system tells it.
     """
 
     latencies_ns: tuple[int, ...]
@@ -19,6 +37,7 @@ class SteadyRecord:
     samples: int
     nbytes: int
     slices_ns: tuple[float, ...] = ()
+    effort: Effort | None = None
 
     def checked(self, called: str) -> SteadyRecord:
         """Itself. Raises MeasureError where the clock under it cannot be trusted."""

@@ -6,19 +6,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.activity import child_pids
+from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
 from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
 from pytest_loaderperf.measurement.tracing import untraced
+from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
-MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
 _clock = time.perf_counter_ns
 Deliver = Callable[[Any], Any]
 
@@ -49,7 +50,7 @@ class Side:
         self._source = source
         self._watchdog = watchdog
         self._waiting = f"{name}: waiting for a batch"
-        self._own_count = count
+        self.own_count = count
         self._deliver = deliver
         self._iterator: Iterator[Any] | None = None
         self._taken = 0
@@ -122,7 +123,7 @@ class Side:
                 f"{self.called} gave no batch{again}. Expected at least one: is the dataset empty, is "
                 "drop_last dropping everything, or does it give one epoch only? Then give a factory."
             )
-        self._count = self._own_count or counter(batch)
+        self._count = self.own_count or counter(batch)
         self.batch_samples = self._checked_count(batch)
         self.batch_nbytes = batch_nbytes(batch)
         self._taken = 1
@@ -186,8 +187,14 @@ class Side:
         Raises ShortEpochError where an epoch is too short for that.
         """
         for _ in range(2):
-            if self.ready(batches) and (record := self.take(batches)) is not None:
-                return record.checked(self.called)
+            if not self.ready(batches):
+                continue
+            pids = [] if self.inline else descendants(self.children)
+            before = Usage.of(pids)
+            record = self.take(batches)
+            if record is not None:
+                effort = None if self.inline else Usage.of(pids).since(before, record.wall_ns)
+                return replace(record.checked(self.called), effort=effort)
         raise self.short_epoch_error()
 
     def ready(self, batches: int, *, warm: bool = True) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-_BATCHES = 16  # enough for shares to a few percent; a slow dataset is charged for no more
+_BATCHES = 16  # enough for shares to a few percent
+_ENOUGH_SECONDS = 2.0  # of a dataset whose batches take seconds, one or two tell as much
 
 
 def stage_shares(loader: Any) -> dict[str, float]:
@@ -25,7 +26,7 @@ def stage_shares(loader: Any) -> dict[str, float]:
     fetch_all = getattr(dataset, "__getitems__", None)
     clock = time.perf_counter_ns
     batches = iter(islice(batch_sampler, _BATCHES))
-    while True:
+    while sum(spent_ns.values()) < _ENOUGH_SECONDS * 1e9:
         began_ns = clock()
         indices = next(batches, None)
         if indices is None:

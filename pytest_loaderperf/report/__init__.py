@@ -1,12 +1,19 @@
 """The report layer: all formatting, for terminals, assertions and files."""
 
-from pytest_loaderperf.report.calibration import calibration_document, calibration_lines, draw_operating_curve
+from pytest_loaderperf.report.calibration import (
+    CALIBRATION_SCHEMA,
+    calibration_document,
+    calibration_lines,
+    draw_operating_curve,
+    loader_words,
+)
 from pytest_loaderperf.report.data import check_lines, format_lines, made_line, workload_lines
 from pytest_loaderperf.report.document import result_document, run_document, write_json
-from pytest_loaderperf.report.terminal import TableLine, disturbance_lines, summary_lines, table_lines
-from pytest_loaderperf.report.words import explain
+from pytest_loaderperf.report.terminal import TableLine, disturbance_lines, summary_lines, table_lines, unpaired_lines
+from pytest_loaderperf.report.words import explain, undecided
 
 __all__ = [
+    "CALIBRATION_SCHEMA",
     "TableLine",
     "calibration_document",
     "calibration_lines",
@@ -15,11 +22,14 @@ __all__ = [
     "draw_operating_curve",
     "explain",
     "format_lines",
+    "loader_words",
     "made_line",
     "result_document",
     "run_document",
     "summary_lines",
     "table_lines",
+    "undecided",
+    "unpaired_lines",
     "workload_lines",
     "write_json",
 ]

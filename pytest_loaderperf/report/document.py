@@ -27,6 +27,8 @@ def claim_entry(verdict: Verdict) -> Document:
     return {
         "claim": verdict.claim,
         "verdict": str(ruling.outcome),
+        "failed": not verdict,
+        "by": str(getattr(ruling, "by", "")),
         "estimate": _finite(ruling.estimate),
         "low": _finite(ruling.low),
         "high": _finite(ruling.high),
@@ -37,6 +39,9 @@ def claim_entry(verdict: Verdict) -> Document:
         "seconds": round(verdict.seconds, 3),
         "mde": ruling.mde,
         "alpha": verdict.alpha,
+        "leaning": str(verdict.leaning),
+        "settles_in_seconds": verdict.settles_in_seconds,
+        "unconfirmed": None if verdict.unconfirmed is None else str(verdict.unconfirmed),
     }
 
 
@@ -51,6 +56,7 @@ def run_document(
     seconds: float,
     disturbed: Disturbance,
     notes: Sequence[str],
+    inconclusive: str,
 ) -> Document:
     """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
     return {
@@ -61,6 +67,7 @@ def run_document(
         "metrics": sides[0]["metrics"],
         "sides": list(sides),
         "stages": dict(stages),
+        "inconclusive": inconclusive,
         "claims": [claim_entry(verdict) for verdict in verdicts],
         "findings": [],
         "seconds": round(seconds, 3),

@@ -7,6 +7,7 @@ import math
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
 
 NOTHING = "-"
+UNBOUNDED = "unbounded"
 _HUNDRED, _TEN, _TENTH = 99.95, 9.995, 0.1  # where rounding changes the number of decimals
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
@@ -36,6 +37,16 @@ def time_text(seconds: float) -> str:
         if abs(seconds) >= unit * 0.9995:
             return f"{three_digits(seconds / unit)} {name}"
     return f"{seconds:g} s"
+
+
+def budget_text(seconds: float) -> str:
+    """A budget that is enough, as one would give it: in seconds, two digits, rounded up.
+
+    >>> budget_text(1768.2), budget_text(33.2), budget_text(0.14)
+    ('1800 s', '34 s', '0.2 s')
+    """
+    step = 10 ** max(-1, math.floor(math.log10(seconds)) - 1)
+    return f"{math.ceil(seconds / step) * step:g} s"
 
 
 def size_text(nbytes: float) -> str:
@@ -71,7 +82,7 @@ def figure(value: float | None, unit: str) -> str:  # noqa: PLR0911 one return a
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
-        return "unbounded"
+        return UNBOUNDED
     if unit == SECOND:
         return time_text(value)
     if unit == BYTE:

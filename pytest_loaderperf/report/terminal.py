@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from pytest_loaderperf.report.figures import NOTHING, figure, short_count, three_digits, time_text
-from pytest_loaderperf.report.words import observations
+from pytest_loaderperf.report.figures import (
+    NOTHING,
+    UNBOUNDED,
+    budget_text,
+    figure,
+    short_count,
+    three_digits,
+    time_text,
+)
+from pytest_loaderperf.report.words import at_threshold, observations
 from pytest_loaderperf.units import ONE
 
 Document = dict[str, Any]
+Unpaired = tuple[str, str, bool]  # node id, why it has no base, whether it is new
 _GAP = "  "
 _LEAST_LABEL = 12
+_INDENT = 8  # of what a claim measured, where it has lines of its own
 _WIDE = 100  # columns of a terminal from which every column of the table is shown
 _SMALL_SHARE = 0.1  # shown with one more digit below
 _NOTABLE = 0.05  # of the measuring time: less changes no verdict
@@ -99,10 +109,50 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _claim_lines(claim: Document, width: int) -> list[TableLine]:
     times = " x" if claim["unit"] == ONE and claim["counted"] == "pairs" else ""
-    measured = f"{figure(claim['estimate'], claim['unit'])}{times}, {observations(claim['pairs'], claim['counted'])}"
-    head, tail = f"  {claim['verdict']}  {claim['claim']}", f"  {measured}, {claim['seconds']:.1f} s"
-    texts = [head + tail] if len(head) + len(tail) <= width else [head, f"      {tail}"]
-    return [TableLine(_fit(text, width), _COLORS[claim["verdict"]]) for text in texts]
+    undecided = claim["verdict"] == "INCONCLUSIVE"
+    parts = [
+        f"{figure(claim['estimate'], claim['unit'])}{times}",
+        *([_interval(claim)] if undecided else []),
+        observations(claim["pairs"], claim["counted"]),
+        f"{claim['seconds']:.1f} s",
+        *(_outlook(claim) if undecided else []),
+    ]
+    head, measured = f"  {claim['verdict']}  {claim['claim']}", ", ".join(parts)
+    texts = [f"{head}  {measured}"]
+    if len(texts[0]) > width:
+        indent = " " * _INDENT
+        texts = [head, *(indent + line for line in _wrapped(parts, width - _INDENT))]
+    color = _COLORS["FAIL" if claim["failed"] else claim["verdict"]]
+    return [TableLine(_fit(text, width), color) for text in texts]
+
+
+def _wrapped(parts: Sequence[str], width: int) -> list[str]:
+    """``parts``, none torn apart, with commas between them, in lines of at most ``width`` columns."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        lines[-1] += ","
+        if len(lines[-1]) + len(part) + 2 <= width:  # a space, and a comma after it
+            lines[-1] += f" {part}"
+        else:
+            lines.append(part)
+    return lines
+
+
+def _interval(claim: Document) -> str:
+    low, high = (UNBOUNDED if end is None else figure(end, claim["unit"]) for end in (claim["low"], claim["high"]))
+    return f"interval {low} to {high}"
+
+
+def _outlook(claim: Document) -> Iterator[str]:
+    """What would settle an undecided claim, in few words."""
+    seconds = claim["settles_in_seconds"]
+    if claim["unconfirmed"] is not None:
+        yield f"{claim['unconfirmed']} by the first batches alone"
+    elif seconds is not None:
+        yield f"{'needs at least' if claim['high'] is None else 'probably needs'} {budget_text(seconds)}"
+    elif claim["pairs"]:
+        close = at_threshold(claim["estimate"], claim["needed"], claim["unit"])
+        yield "lies at the threshold" if close else "probably needs over an hour"
 
 
 def _fit_end(text: str, width: int) -> str:
@@ -114,24 +164,61 @@ def _fit(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def summary_lines(runs: Sequence[Document], alpha: float) -> list[TableLine]:
-    """What came of the claims as a whole, and what disturbed them."""
+def summary_lines(runs: Sequence[Document], alpha: float, unpaired: Sequence[Unpaired] = ()) -> list[TableLine]:
+    """What came of the claims as a whole, which tests nothing protects, and what disturbed the measuring."""
     verdicts = Counter(claim["verdict"] for run in runs for claim in run["claims"])
     claims = verdicts.total()
     parts = [f"{verdicts[name]} {name}" for name in _COLORS if verdicts[name]]
     spent = sum(run["seconds"] for run in runs)
     text = f"{claims} claim{'s' * (claims != 1)}: {', '.join(parts)}" if claims else "no claims"
-    color = next((_COLORS[name] for name in ("FAIL", "INCONCLUSIVE", "PASS") if verdicts[name]), "")
+    failed = any(claim["failed"] for run in runs for claim in run["claims"])
+    color = "red" if failed else next((_COLORS[name] for name in ("INCONCLUSIVE", "PASS") if verdicts[name]), "")
     used = sum(claim["alpha"] for run in runs for claim in run["claims"])
     lines = [
         TableLine(f"{text}; {spent:.1f} s spent measuring", color),
         TableLine(f"false-alarm budget of the run: {alpha:g}, of which its claims were given {used:.2g}"),
     ]
-    if verdicts["INCONCLUSIVE"]:
-        lines.append(
-            TableLine("INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may", "yellow")
-        )
-    return lines + disturbance_lines(runs)
+    return lines + _undecided_lines(runs, claims) + unpaired_lines(unpaired) + disturbance_lines(runs)
+
+
+def _undecided_lines(runs: Sequence[Document], claims: int) -> list[TableLine]:
+    """How many claims are undecided, and what to do."""
+    open_runs = [(run["inconclusive"], [c for c in run["claims"] if c["verdict"] == "INCONCLUSIVE"]) for run in runs]
+    undecided = [claim for _, found in open_runs for claim in found]
+    failed = sum(claim["failed"] for claim in undecided)
+    passed = len(undecided) - failed
+    of = f"of {claims} claim{'s' * (claims != 1)} undecided"
+    lines = []
+    if failed:
+        lines.append(TableLine(f"{failed} {of}, counted as {'a failure' if failed == 1 else 'failures'}", "red"))
+    if passed:
+        lines.append(TableLine(f"{passed} {of}: nothing protects {'it' if passed == 1 else 'them'}", "yellow"))
+    needed = [claim["settles_in_seconds"] for claim in undecided if claim["settles_in_seconds"] is not None]
+    changing = sum(claim["unconfirmed"] is not None for claim in undecided)
+    hopeless = len(undecided) - len(needed) - changing
+    texts = []
+    if needed:
+        least, most = budget_text(min(needed)), budget_text(max(needed))
+        budget = f"a budget of {most}" if least == most else f"budgets of {least} to {most}"
+        texts.append(f"{len(needed)} would probably be settled by {budget}")
+    if changing:
+        texts.append(f"{changing} had a verdict by the first batches that later ones do not share")
+    if hopeless:
+        texts.append(f"{hopeless} would not be settled by an hour of measuring: leave more room")
+    if any(found for policy, found in open_runs if policy == "pass"):
+        texts.append("--loaderperf-inconclusive=leaning fails those beyond the threshold so far")
+    return [*lines, *(TableLine(f"  {text}", "yellow") for text in texts)]
+
+
+def unpaired_lines(unpaired: Sequence[Unpaired]) -> list[TableLine]:
+    """Tests without a base to compare with, although one was asked for; new tests have none yet, and are not told."""
+    told = [(nodeid, reason) for nodeid, reason, is_new in unpaired if not is_new]
+    if not told:
+        return []
+    who, them = ("1 test has", "it") if len(told) == 1 else (f"{len(told)} tests have", "them")
+    texts = [f"{who} no base to compare with: nothing protects {them}"]
+    texts += [f"  {nodeid}: {reason.splitlines()[0] if reason else 'no reason given'}" for nodeid, reason in told]
+    return [TableLine(text, "yellow") for text in texts]
 
 
 _CAUSES = {

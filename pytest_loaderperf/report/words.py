@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from pytest_loaderperf.judge import CONFIDENCE, Verdict
-from pytest_loaderperf.report.figures import figure, time_text
+from pytest_loaderperf.judge import CONFIDENCE, Outcome, Verdict
+from pytest_loaderperf.report.figures import budget_text, figure, time_text
 from pytest_loaderperf.units import ONE
 
 
 def explain(verdict: Verdict, stages: Mapping[str, float]) -> list[str]:
-    """What was needed, what was measured, how sure that is, and which stage costs most."""
+    """What was needed, what was measured, how sure that is, what would settle it, and which stage costs most."""
     ruling, unit = verdict.ruling, verdict.unit
     bound = "at least" if verdict.at_least else "at most"
     times = " x" if unit == ONE and verdict.right is not None else ""
     low, high = figure(ruling.low, unit), figure(ruling.high, unit)
     lines = [
         f"{ruling.outcome}: {verdict.claim}",
+        *_failure(verdict),
         f"  needed    {bound} {figure(ruling.needed, unit)}{times}",
         f"  measured  {figure(ruling.estimate, unit)}{times}, {CONFIDENCE:.0%} interval {low} to {high}",
     ]
@@ -24,6 +26,8 @@ def explain(verdict: Verdict, stages: Mapping[str, float]) -> list[str]:
         sides = [figure(value, verdict.left_unit) for value in (verdict.left, verdict.right)]
         lines.append(f"  figures   {sides[0]} against {sides[1]}")
     lines += _evidence(verdict)
+    if settling := _settling(verdict):
+        lines.append(f"  settling  {settling}")
     if stages:
         ordered = sorted(stages.items(), key=lambda item: -item[1])
         lines.append("  stages    " + ", ".join(f"{name} {share:.0%}" for name, share in ordered) + " of a batch")
@@ -35,6 +39,7 @@ def observations(n: int, counted: str) -> str:
     return f"{n:,} {_ONE_OF[counted] if n == 1 else counted}"
 
 
+_UNCONFIRMED = "by the first batches, but not farther into the epoch"
 _ONE_OF = {"pairs": "pair", "trials": "trial", "batches": "batch", "epochs": "epoch"}
 
 
@@ -47,5 +52,52 @@ def _evidence(verdict: Verdict) -> list[str]:
     beyond = " of batches beyond the limit" if verdict.counted == "batches" else ""
     power = "too few to have caught anything" if ruling.mde is None else f"would have caught {ruling.mde:.1%}{beyond}"
     if verdict.unconfirmed is not None:
-        power = f"{verdict.unconfirmed} by the first batches, but not farther into the epoch ({power} there)"
+        power = f"{verdict.unconfirmed} {_UNCONFIRMED} ({power} there)"
     return [*lines, f"  power     {power}"]
+
+
+def undecided(verdict: Verdict) -> str:
+    """An undecided claim in one line, for where a test that passes has room for one."""
+    ruling, unit = verdict.ruling, verdict.unit
+    bound = "at least" if verdict.at_least else "at most"
+    low, high = figure(ruling.low, unit), figure(ruling.high, unit)
+    parts = [
+        f"{ruling.outcome}: {verdict.claim}",
+        f"needed {bound} {figure(ruling.needed, unit)}",
+        f"measured {figure(ruling.estimate, unit)}, {CONFIDENCE:.0%} interval {low} to {high}",
+        f"{observations(ruling.n, verdict.counted)} in {time_text(verdict.seconds)}",
+    ]
+    if verdict.unconfirmed is not None:
+        parts.append(f"{verdict.unconfirmed} {_UNCONFIRMED}")
+    elif settling := _settling(verdict):
+        parts.append(f"settling it {settling}")
+    return "; ".join(parts)
+
+
+def at_threshold(estimate: float, needed: float, unit: str) -> bool:
+    """Whether an estimate and what is needed are the same figure to a reader."""
+    return figure(estimate, unit) == figure(needed, unit)
+
+
+def _failure(verdict: Verdict) -> list[str]:
+    """Why an undecided claim fails its test, where it does."""
+    if verdict or verdict.ruling.outcome is not Outcome.INCONCLUSIVE:
+        return []
+    why = f"INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = {verdict.policy}"
+    if verdict.policy == "leaning":
+        why += f", and the {CONFIDENCE * 100:.0f} % interval lies beyond the threshold"
+    return [f"  verdict   {why}"]
+
+
+def _settling(verdict: Verdict) -> str:
+    """What it would take to settle an undecided claim, as far as what was measured tells; else nothing."""
+    ruling, seconds = verdict.ruling, verdict.settles_in_seconds
+    if ruling.outcome is not Outcome.INCONCLUSIVE or not ruling.n or verdict.unconfirmed is not None:
+        return ""
+    if seconds is not None and math.isinf(ruling.high):
+        return f"takes a budget of {budget_text(seconds)} at the least; too little was seen to say more"
+    if seconds is not None:
+        return f"probably takes a budget of {budget_text(seconds)}"
+    if at_threshold(ruling.estimate, ruling.needed, verdict.unit):
+        return "is not likely by any amount of measuring: the truth lies at your threshold; leave it more room"
+    return "probably takes more than an hour: the truth lies close to your threshold; leave it more room"

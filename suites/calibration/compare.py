@@ -8,16 +8,17 @@ import random
 import sys
 import time
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
-from pytest_loaderperf.calibration import OPERATIONS, KnownWork, noise_load, other_work
+from pytest_loaderperf.calibration import noise_load
+from pytest_loaderperf.known_work import Work
 from pytest_loaderperf.measurement import Key, Steady, machine_facts
 from pytest_loaderperf.run import Run
 from pytest_loaderperf.sources import AGAINST, LOADER
 from suites.calibration.judges import ALPHA, PERCENT, Recording, judged, table
 
 SLOWDOWNS = (0.0, 0.03, 0.05, 0.08, 0.10)  # of the loader, by its work
+WORK = Work(operations=100_000)  # a batch of the other side: some 120 us
 ROUNDS = 150
 LATER = 2  # turns between a saved run and the new one: some seconds
 
@@ -25,7 +26,7 @@ LATER = 2  # turns between a saved run and the new one: some seconds
 def record(slowdown: float, rounds: int) -> Recording:
     """A loader with so much more work than the other side, and that one, in ``rounds`` rounds."""
     keys = [Key(name, Steady()) for name in (LOADER, AGAINST)]
-    with Run(partial(KnownWork, round(OPERATIONS * (1 + slowdown))), other_work) as run, run.rounds.watched():
+    with Run(WORK.times(1 + slowdown).loader, WORK.loader) as run, run.rounds.watched():
         return Recording([run.rounds.observe(keys).records for _ in range(rounds)])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from pytest_loaderperf.claims import Records, test_of
+from pytest_loaderperf.claims import Evidence, Records
 from pytest_loaderperf.judge import CONFIRM_ALPHA, Outcome
 from pytest_loaderperf.measurement import Key, Steady
 from pytest_loaderperf.measurement.record import SteadyRecord
@@ -48,13 +48,14 @@ def ours_fails(recording: Recording, threshold: float, alpha: float = ALPHA) -> 
     """Whether ``throughput >= threshold x against.throughput`` fails, looked at after every round, and is confirmed."""
     rounds = iter(recording.rounds)
     for share in (alpha, max(alpha, CONFIRM_ALPHA)):
-        test, add = test_of(_throughput(LOADER), threshold * _throughput(AGAINST), at_least=True)
+        evidence = Evidence(_throughput(LOADER), threshold * _throughput(AGAINST), at_least=True)
+        test = evidence.test
         outcome = Outcome.INCONCLUSIVE
         while outcome is Outcome.INCONCLUSIVE:
             seen = next(rounds, None)
             if seen is None:
                 return False
-            add(seen)
+            evidence.add(seen)
             outcome = Outcome.FAIL if test.outcome(share) is Outcome.FAIL else test.outcome(alpha)
         if outcome is Outcome.PASS:
             return False

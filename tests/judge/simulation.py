@@ -1,7 +1,7 @@
 """Generated series of pairs with known truth, and what the judge makes of thousands of them. No clock.
 
-``python -m tests.judge.simulation`` prints the tables of docs/verdicts.md on what is measured in one piece; sliced.py
-knows rounds in slices.
+``python -m tests.judge.simulation`` prints the tables of docs/simulation.md on what is measured in one piece; sliced.py
+knows rounds in slices, worked.py knows ratios of work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from scipy import signal, special
 
-from pytest_loaderperf.judge import claim_alpha
+from pytest_loaderperf.judge import claim_alpha, pair_bets
 from pytest_loaderperf.judge.betting import _BETS, _bets
 from pytest_loaderperf.judge.evidence import hits_needed, log_evidence_below
 from tests.judge.oracle import alarm_chance
@@ -27,8 +27,12 @@ THRESHOLD = 0.97
 ALPHAS = (0.05, 0.01)
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10)
 SPREADS = (0.03, 0.08)
+WIDE_SPREADS = (0.15, 0.3, 0.45, 0.6, 1.0)
+FACTORS = (2, 3, 5, 10, 30)
+OBVIOUS_SPREADS = (0.1, 0.3, 0.5)
 TRIALS, TRIAL_BATCHES = 200, 50
 SEED = 20240607
+_CHUNK = 1000  # claims at a time, so that they stay in the processor's cache
 
 Scenario = Callable[..., np.ndarray]  # (rng, claims, pairs); FAIR ones also how trials become pairs: ``turns``
 
@@ -114,11 +118,11 @@ def layout_for_good(rng, claims, pairs):
     return gaussian(rng, claims, pairs) + rng.normal(0, 0.02 * math.sqrt(2), (claims, 1))
 
 
-def one_sided_moods(rng, claims, pairs):
+def one_sided_stretches(rng, claims, pairs):
     """For 16 pairs at a time, one stretch in twenty, the loader alone is slower by half; the median is even."""
     share, noise = 0.05, gaussian(rng, claims, pairs)
-    moods = np.repeat(rng.random((claims, math.ceil(pairs / 16))) < share, 16, axis=1)[:, :pairs]
-    return noise - 0.4 * moods - SPREAD * special.ndtri((0.5 - share) / (1 - share))
+    slow = np.repeat(rng.random((claims, math.ceil(pairs / 16))) < share, 16, axis=1)[:, :pairs]
+    return noise - 0.4 * slow - SPREAD * special.ndtri((0.5 - share) / (1 - share))
 
 
 # Whatever came before, a pair at the threshold falls on either side with the same chance: the promise holds.
@@ -130,10 +134,12 @@ FAIR: list[Scenario] = [
     periodic,
     autocorrelated,
     coarse_timer,
-    one_sided_stalls,
 ]
-# What strikes one side alone, and lasts: nothing is promised at the threshold, only some way above it.
-LASTING: list[Scenario] = [layout_shifts, layout_for_good, one_sided_moods]
+# What strikes one side alone makes ratios that are not symmetric, or that stay off: nothing is promised at the
+# threshold, only some way above it.
+ONE_SIDED: list[Scenario] = [one_sided_stalls, layout_shifts, layout_for_good, one_sided_stretches]
+
+POWER_NOISE = [(gaussian, 0.03), (gaussian, 0.08), (heavy_tailed, SPREAD), (bursty, SPREAD)]
 
 
 @cache
@@ -148,32 +154,81 @@ def fair_rate(pairs, alpha):
     return float(alarm_chance(hits_that_settle(pairs, alpha)))
 
 
+def sign_looks(values, needed, alpha):
+    """As ``first_looks``, by a SignTest."""
+    pairs, limit = values.shape[1], math.log(needed)
+    enough = np.array(hits_that_settle(pairs, alpha)[1:])
+    return tuple(first_settled(on_side.cumsum(axis=1) >= enough) for on_side in (values > limit, values < limit))
+
+
+def evidence(log_ratios, needed, *, obvious=True):
+    """E-values (2, claims, pairs) of a PairTest for ratios above ``needed``, and for those below, after each pair."""
+    chunks = np.array_split(log_ratios, math.ceil(len(log_ratios) / _CHUNK))
+    return np.concatenate([_evidence(chunk, math.log(needed), obvious) for chunk in chunks], axis=1)
+
+
+def _evidence(log_ratios, limit, obvious):
+    claims, pairs = log_ratios.shape
+    log_factor, hit, miss = pair_bets.OBVIOUS_LOG, np.exp(pair_bets.OBVIOUS_HIT), np.exp(pair_bets.OBVIOUS_MISS)
+    shares = np.concatenate([pair_bets.SHARE, obvious * pair_bets.OBVIOUS_SHARE])
+    wealth = np.tile(shares / shares.sum(), (2, claims, 1))
+    by_size, by_obvious = np.split(wealth, [len(pair_bets.SHARE)], axis=2)
+    scales, seen, rescale_at = scales_of(log_ratios[:, :0]), np.empty((2, claims, pairs)), 1
+    for n in range(pairs):
+        if n == rescale_at:
+            scales, rescale_at = scales_of(log_ratios[:, :n]), pair_bets.rescaled_after(n)
+        x = log_ratios[:, n, None] - limit
+        won = pair_bets.BET * np.tanh(pair_bets.STEEPNESS * (x / scales))
+        by_size[0] *= 1 + won
+        by_size[1] *= 1 - won
+        by_obvious *= miss
+        if np.abs(x).max() >= log_factor.min():
+            far = np.maximum(log_factor, pair_bets.OBVIOUS_SCALES * scales)
+            by_obvious *= np.where([x >= far, -x >= far], hit / miss, 1)
+        seen[:, :, n] = wealth @ np.ones(len(shares))
+    return seen
+
+
+def scales_of(log_ratios):
+    """As ``pair_bets.scale_of``, of every series (claims, pairs) at once, as (claims, 1)."""
+    claims, n = log_ratios.shape
+    if n < 2:
+        return np.full((claims, 1), pair_bets.scale_of(()))
+    ordered = np.sort(log_ratios, axis=1)
+    spread = (ordered[:, n - 1 - (n - 1) // 4] - ordered[:, (n - 1) // 4]) / 1.349
+    return np.maximum(1e-4, (3 * 0.02 + (n - 1) * spread) / (3 + n - 1))[:, None]
+
+
+def looks_at(seen, alpha, *, at_least=True):
+    """As ``first_looks``, from e-values."""
+    above, below = (first_settled(on_side >= 1 / alpha) for on_side in seen)
+    return (above, below) if at_least else (below, above)
+
+
 def first_looks(log_ratios, needed, alpha, *, at_least=True):
     """For each series, the number of pairs at which it passes, and at which it fails; pairs + 1: never."""
-    pairs, limit = log_ratios.shape[1], math.log(needed)
-    enough = np.array(hits_that_settle(pairs, alpha)[1:])
-    above, below = (first_settled(sides.cumsum(axis=1) >= enough) for sides in (log_ratios > limit, log_ratios < limit))
-    return (above, below) if at_least else (below, above)
+    return looks_at(evidence(log_ratios, needed), alpha, at_least=at_least)
 
 
 def first_settled(settled):
     return np.where(settled.any(axis=1), settled.argmax(axis=1) + 1, settled.shape[1] + 1)
 
 
-def alarms(log_ratios, needed, alpha):
-    """Which series fail."""
-    passes, fails = first_looks(log_ratios, needed, alpha)
+def alarms(seen, alpha):
+    """Which series fail, from e-values."""
+    passes, fails = looks_at(seen, alpha)
     return fails < passes
 
 
-def fails_of_slower(effect, spread, *, claims=2000, alpha=FIRST_SHARE):
-    """The number of pairs at which each claim fails where a loader is ``effect`` slower than the threshold allows.
+def slower(effect, noise=gaussian, spread=SPREAD, *, claims=2000, pairs=PAIRS):
+    """Log ratios of a loader that is ``effect`` slower than is needed; ``spread`` is one of Gaussian noise."""
+    return noise(np.random.default_rng(SEED), claims, pairs) * (spread / SPREAD) + math.log1p(-effect)
 
-    ``spread`` is the standard deviation of a pair's log ratio.
-    """
-    noise = gaussian(np.random.default_rng(SEED), claims, PAIRS) * (spread / SPREAD)
-    passes, fails = first_looks(noise + math.log1p(-effect), 1.0, alpha)
-    return np.where(fails < passes, fails, PAIRS + 1)
+
+def fails(looks, pairs=PAIRS):
+    """The number of pairs at which each claim fails; pairs + 1: it does not."""
+    passed, failed = looks
+    return np.where(failed < passed, failed, pairs + 1)
 
 
 def slow_batches(rng, claims, trials, *, size=TRIAL_BATCHES, burst=10, share=0.01):
@@ -207,33 +262,60 @@ def percent(share: float) -> str:
 
 
 def _fair_rows() -> Iterator[str]:
-    exact = " | ".join(f"{percent(fair_rate(PAIRS, alpha))} | " for alpha in ALPHAS)
-    yield f"| fair coin, exact | {exact} |"
     for scenario in FAIR:
         series = scenario(np.random.default_rng(SEED), CLAIMS, PAIRS)
-        rates = [alarms(series, needed, alpha).mean() for alpha in ALPHAS for needed in (1.0, THRESHOLD)]
+        seen = {needed: evidence(series, needed) for needed in (1.0, THRESHOLD)}
+        rates = [alarms(seen[needed], alpha).mean() for alpha in ALPHAS for needed in seen]
         yield f"| {name_of(scenario)} | {' | '.join(map(percent, rates))} |"
+    exact = " | ".join(f"{percent(fair_rate(PAIRS, alpha))} | " for alpha in ALPHAS)
+    yield f"| signs alone, a fair coin, exact | {exact} |"
 
 
-def _lasting_rows() -> Iterator[str]:
-    for scenario in LASTING:
+def _one_sided_rows() -> Iterator[str]:
+    for scenario in ONE_SIDED:
+        rates = {needed: confirmed_rates(scenario, needed, (*ALPHAS, FIRST_SHARE)) for needed in (1.0, THRESHOLD)}
         for alpha in (*ALPHAS, FIRST_SHARE):
-            rates = [rate for needed in (1.0, THRESHOLD) for rate in confirmed_rates(scenario, needed, alpha)]
-            yield f"| {name_of(scenario)} | {alpha:g} | {' | '.join(map(percent, rates))} |"
+            cells = [percent(rate) for needed in rates for rate in rates[needed][alpha]]
+            yield f"| {name_of(scenario)} | {alpha:g} | {' | '.join(cells)} |"
 
 
-def confirmed_rates(scenario, needed, alpha):
-    """Share of claims that fail once, and share whose FAIL is confirmed by as many new pairs."""
-    first, second = np.hsplit(scenario(np.random.default_rng(SEED), CLAIMS, 2 * PAIRS), 2)
-    once = alarms(first, needed, alpha)
-    return once.mean(), (once & alarms(second, needed, alpha)).mean()
+def confirmed_rates(scenario, needed, alphas, claims=CLAIMS):
+    """For each alpha: share of claims that fail once, and share whose FAIL is confirmed by as many new pairs."""
+    both = np.hsplit(scenario(np.random.default_rng(SEED), claims, 2 * PAIRS), 2)
+    first, second = (evidence(series, needed) for series in both)
+    once = {alpha: alarms(first, alpha) for alpha in alphas}
+    return {alpha: (once[alpha].mean(), (once[alpha] & alarms(second, alpha)).mean()) for alpha in alphas}
+
+
+def _wide_rows() -> Iterator[str]:
+    for spread in WIDE_SPREADS:
+        series = slower(0, spread=spread, claims=CLAIMS)
+        beyond = [(series[:, 0] > math.log(factor)).mean() for factor in (2, 5)]
+        rates = [
+            alarms(seen, alpha).mean()
+            for seen in (evidence(series, 1.0), evidence(series, 1.0, obvious=False))
+            for alpha in (*ALPHAS, FIRST_SHARE)
+        ]
+        yield f"| {spread:g} | {' | '.join(map(percent, [*beyond, *rates]))} |"
 
 
 def _power_rows() -> Iterator[str]:
     for effect in EFFECTS:
-        looks = [fails_of_slower(effect, spread) for spread in SPREADS]
-        cells = [f"{percent((fails <= PAIRS).mean())} | {until(fails, PAIRS)}" for fails in looks]
+        cells = []
+        for noise, spread in POWER_NOISE:
+            series = slower(effect, noise, spread)
+            ours, signs = (fails(looks(series, 1.0, FIRST_SHARE)) for looks in (first_looks, sign_looks))
+            cells += [percent((ours <= PAIRS).mean()), f"{until(ours, PAIRS)} ({until(signs, PAIRS)})"]
         yield f"| {percent(effect)} | {' | '.join(cells)} |"
+
+
+def _obvious_rows() -> Iterator[str]:
+    for factor in FACTORS:
+        cells = []
+        for spread in OBVIOUS_SPREADS:
+            looks = fails(first_looks(slower(1 - 1 / factor, spread=spread, pairs=50), 1.0, FIRST_SHARE), 50)
+            cells.append(f"{until(looks, 50)} | {until(looks, 50, 0.99)}")
+        yield f"| {factor:g} times | {' | '.join(cells)} |"
 
 
 def _percentile_rows() -> Iterator[str]:
@@ -247,9 +329,9 @@ def _percentile_rows() -> Iterator[str]:
         yield f"| {percent(share)} | {' | '.join(rates)} | {until(fails, TRIALS)} |"
 
 
-def until(looks: np.ndarray, most: int) -> str:
-    median = np.median(looks)
-    return f"{median:.0f}" if median <= most else f"over {most}"
+def until(looks: np.ndarray, most: int, share: float = 0.5) -> str:
+    quantile = np.quantile(looks, share)
+    return f"{quantile:.0f}" if quantile <= most else f"over {most}"
 
 
 def name_of(scenario: Scenario) -> str:
@@ -259,12 +341,19 @@ def name_of(scenario: Scenario) -> str:
 def main() -> None:
     """Print all tables."""
     columns = " | ".join(f"alpha {alpha:g}: claimed 1 | claimed {THRESHOLD}" for alpha in ALPHAS)
-    lasting = f"claimed 1 | confirmed | claimed {THRESHOLD} | confirmed"
-    power = " | ".join(f"spread {100 * spread:.0f} %: caught | pairs" for spread in SPREADS)
+    one_sided = f"claimed 1 | confirmed | claimed {THRESHOLD} | confirmed"
+    shares = " | ".join(f"{alpha:g}" for alpha in (*ALPHAS, FIRST_SHARE))
+    power = " | ".join(
+        f"{name_of(noise)}{f' {spread:g}' if noise is gaussian else ''}: caught | pairs (by signs)"
+        for noise, spread in POWER_NOISE
+    )
+    obvious = " | ".join(f"spread {spread:g}: pairs | 99 % within" for spread in OBVIOUS_SPREADS)
     tables = [
         table(f"| noise | {columns} |", _fair_rows()),
-        table(f"| noise | alpha | {lasting} |", _lasting_rows()),
+        table(f"| noise | alpha | {one_sided} |", _one_sided_rows()),
         table(f"| slower than allowed by | {power} |", _power_rows()),
+        table(f"| slower | {obvious} |", _obvious_rows()),
+        table(f"| spread | beyond 2 | beyond 5 | FAIL at {shares} | without obvious: {shares} |", _wide_rows()),
         table("| slow batches | FAIL | PASS | trials to FAIL |", _percentile_rows()),
     ]
     sys.stdout.write("\n".join(tables))

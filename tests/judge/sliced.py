@@ -1,6 +1,6 @@
 """As simulation.py, for rounds in slices: what RatioTest makes of the ratios of sums and of typical slices. No clock.
 
-``python -m tests.judge.sliced`` prints the tables of docs/verdicts.md on rounds in slices.
+``python -m tests.judge.sliced`` prints the tables of docs/simulation.md on rounds in slices.
 
 A series of rounds is an array (2, claims, rounds): log ratios of the sums, and log medians of the slices' ratios.
 """
@@ -67,7 +67,7 @@ def in_slices(rng, log_times):
     return rounds_of(*sides(rng, log_times))
 
 
-def moody_slices(rng, claims, pairs):
+def unsteady_slices(rng, claims, pairs):
     """Log times (claims, 2 x pairs) on a machine 1.3 to 1.6 times as slow for some 3 slices, then fast for 3."""
     shape = (claims, 2 * pairs)
     switched = rng.random(shape, dtype=np.float32) < 1 / 3
@@ -77,9 +77,9 @@ def moody_slices(rng, claims, pairs):
     return slow * slowness + rng.normal(0, 0.001, shape)
 
 
-def moody(rng, claims, pairs, turns=in_slices):
+def unsteady(rng, claims, pairs, turns=in_slices):
     """A machine that is slow for some 3 slices, then fast for 3."""
-    return turns(rng, moody_slices(rng, claims, pairs))
+    return turns(rng, unsteady_slices(rng, claims, pairs))
 
 
 def one_sided_stalls(rng, claims, pairs, turns=None):
@@ -91,7 +91,7 @@ def one_sided_stalls(rng, claims, pairs, turns=None):
     return rounds_of(loader, other) - SPREAD / math.sqrt(SLICES) * special.ndtri((0.5 - share) / (1 - share))
 
 
-FAIR = [*simulation.FAIR[:-1], one_sided_stalls, moody]
+FAIR = [*simulation.FAIR, unsteady]
 
 
 def fair_rounds(scenario, *, claims=CLAIMS, rounds=ROUNDS, seed=SEED):
@@ -99,19 +99,15 @@ def fair_rounds(scenario, *, claims=CLAIMS, rounds=ROUNDS, seed=SEED):
     return scenario(np.random.default_rng(seed), claims, rounds * SLICES, in_slices)
 
 
-def ratio_looks(rounds, needed, alpha, *, at_least=True):
-    """As ``first_looks``, by a RatioTest at each of ``rounds`` (2, claims, rounds)."""
-    limit = math.log(needed)
-    enough, some = (np.array(simulation.hits_that_settle(rounds.shape[2], a)[1:]) for a in (alpha / 2, AGREE_ALPHA))
-    above, below = (rounds > limit).cumsum(axis=2), (rounds < limit).cumsum(axis=2)
-    if not at_least:
-        above, below = below, above
-    return _settled(above, enough, some), _settled(below, enough, some)
-
-
-def _settled(hits, enough, some):
-    by_sums, by_slices = hits >= enough
-    return first_settled(by_sums | (by_slices & (hits[0] >= some)))
+def ratio_looks(rounds, needed, alphas, *, at_least=True):
+    """For each alpha as ``first_looks``, by a RatioTest at each of ``rounds`` (2, claims, rounds)."""
+    by_sums, by_slices = (simulation.evidence(of, needed) for of in rounds)
+    looks = {}
+    for alpha in alphas:
+        settled = (by_sums >= 2 / alpha) | ((by_slices >= 2 / alpha) & (by_sums >= 1 / AGREE_ALPHA))
+        above, below = map(first_settled, settled)
+        looks[alpha] = (above, below) if at_least else (below, above)
+    return looks
 
 
 def shares(looks, most=LONG):
@@ -120,14 +116,17 @@ def shares(looks, most=LONG):
     return ((passes < fails) & (passes <= most)).mean(), ((fails < passes) & (fails <= most)).mean()
 
 
-def confirmed_rates(rounds, needed, alpha):
-    """Share of claims that fail in the first half of ``rounds``, and of those that the other half confirms."""
-    first, second = np.split(rounds, 2, axis=2)
-    passes, fails = ratio_looks(first, needed, alpha)
-    once = fails < passes
-    passes, _ = ratio_looks(second, needed, alpha)
-    _, fails = ratio_looks(second, needed, max(alpha, CONFIRM_ALPHA))
-    return once.mean(), (once & (fails < passes)).mean()
+def confirmed_rates(rounds, needed, alphas):
+    """For each alpha: share of claims that fail in the first half of ``rounds``, and that the other half confirms."""
+    halves = np.split(rounds, 2, axis=2)
+    first = ratio_looks(halves[0], needed, alphas)
+    second = ratio_looks(halves[1], needed, {*alphas, *(max(alpha, CONFIRM_ALPHA) for alpha in alphas)})
+    rates = {}
+    for alpha in alphas:
+        once = first[alpha][1] < first[alpha][0]
+        again = second[max(alpha, CONFIRM_ALPHA)][1] < second[alpha][0]
+        rates[alpha] = once.mean(), (once & again).mean()
+    return rates
 
 
 def layout_shifts(every, *, claims=CLAIMS, rounds=2 * ROUNDS):
@@ -138,29 +137,29 @@ def layout_shifts(every, *, claims=CLAIMS, rounds=2 * ROUNDS):
 
 
 def fails_of_slower(effects, *, claims=2000, alpha=FIRST_SHARE):
-    """For each effect, rounds at which claims fail where a loader is that much slower than allowed on a moody machine.
+    """For each effect, rounds at which claims fail where a loader is that much slower than allowed, machine unsteady.
 
     By the sums alone; by a RatioTest; by a RatioTest where layouts are drawn anew every round. LONG + 1: never.
     """
-    even = fair_rounds(moody, claims=claims, rounds=LONG)
+    even = fair_rounds(unsteady, claims=claims, rounds=LONG)
     offsets = np.random.default_rng(SEED + 1).normal(0, LAYOUT, even[0].shape)
     for effect in effects:
         rounds = even + math.log1p(-effect)
         every = [
             simulation.first_looks(rounds[0], 1.0, alpha),
-            ratio_looks(rounds, 1.0, alpha),
-            ratio_looks(rounds + offsets, 1.0, alpha),
+            ratio_looks(rounds, 1.0, [alpha])[alpha],
+            ratio_looks(rounds + offsets, 1.0, [alpha])[alpha],
         ]
-        yield [np.where(fails < passes, fails, LONG + 1) for passes, fails in every]
+        yield [simulation.fails(looks, LONG) for looks in every]
 
 
 def rhythm(period, typical, slow, *, claims=2000, rounds=LONG, seed=SEED):
-    """Rounds of loaders of which one slice in ``period`` takes SLOW_SHARE of the time, in step, on a moody machine.
+    """Rounds of loaders of which one slice in ``period`` takes SLOW_SHARE of the time, in step, on an unsteady machine.
 
     The loader's slow slices take ``slow`` times as long as the other's, its ``typical`` ones ``typical`` times.
     """
     rng = np.random.default_rng(seed)
-    loader, other = sides(rng, moody_slices(rng, claims, rounds * SLICES))
+    loader, other = sides(rng, unsteady_slices(rng, claims, rounds * SLICES))
     at = np.arange(rounds * SLICES).reshape(rounds, SLICES) + rng.integers(0, period, (claims, 1, 1))
     is_slow = at % period == 0
     cost = math.log((period - 1) * SLOW_SHARE / (1 - SLOW_SHARE)) * is_slow
@@ -181,17 +180,23 @@ def typical_slower(effect, **sizes):
 def _fair_rows() -> Iterator[str]:
     for scenario in FAIR:
         rounds = fair_rounds(scenario)
-        rates = [shares(ratio_looks(rounds, needed, alpha))[1] for alpha in ALPHAS for needed in (1.0, THRESHOLD)]
+        looks = {needed: ratio_looks(rounds, needed, ALPHAS) for needed in (1.0, THRESHOLD)}
+        rates = [shares(looks[needed][alpha])[1] for alpha in ALPHAS for needed in looks]
         yield f"| {name_of(scenario)} | {' | '.join(map(percent, rates))} |"
 
 
-def _layout_rows() -> Iterator[str]:
-    for every in REBUILT_EVERY:
-        rounds = layout_shifts(every)
-        for alpha in (*ALPHAS, FIRST_SHARE):
-            rates = [rate for needed in (1.0, THRESHOLD) for rate in confirmed_rates(rounds, needed, alpha)]
-            rebuilt = "never" if every == REBUILT_EVERY[-1] else every
-            yield f"| {rebuilt} | {alpha:g} | {' | '.join(map(percent, rates))} |"
+def _one_sided_rows() -> Iterator[str]:
+    alphas = (*ALPHAS, FIRST_SHARE)
+    stalls = fair_rounds(one_sided_stalls, rounds=2 * ROUNDS)
+    layouts = ((every, layout_shifts(every)) for every in REBUILT_EVERY)
+    for words, rounds in [
+        ("one sided stalls", stalls),
+        *((f"layouts, {'for good' if every == REBUILT_EVERY[-1] else f'every {every}'}", of) for every, of in layouts),
+    ]:
+        rates = {needed: confirmed_rates(rounds, needed, alphas) for needed in (1.0, THRESHOLD)}
+        for alpha in alphas:
+            cells = [percent(rate) for needed in rates for rate in rates[needed][alpha]]
+            yield f"| {words} | {alpha:g} | {' | '.join(cells)} |"
 
 
 def _power_rows() -> Iterator[str]:
@@ -208,9 +213,9 @@ def _rhythm_rows() -> Iterator[str]:
         ("typical slices 5 % slower, sums even", even, THRESHOLD),
         ("the same", even, 1.0),
     ]:
-        looks = ratio_looks(rounds, needed, FIRST_SHARE)
+        looks = ratio_looks(rounds, needed, [FIRST_SHARE])[FIRST_SHARE]
         rates = [rate for most in (ROUNDS, LONG) for rate in shares(looks, most)]
-        _, confirmed = confirmed_rates(rounds, needed, FIRST_SHARE)
+        _, confirmed = confirmed_rates(rounds, needed, [FIRST_SHARE])[FIRST_SHARE]
         by_sums = shares(simulation.first_looks(rounds[0], needed, FIRST_SHARE))[1]
         yield f"| {words} | {needed:g} | {' | '.join(map(percent, [*rates, confirmed, by_sums]))} |"
 
@@ -218,12 +223,12 @@ def _rhythm_rows() -> Iterator[str]:
 def main() -> None:
     """Print all tables."""
     columns = " | ".join(f"alpha {alpha:g}: claimed 1 | claimed {THRESHOLD}" for alpha in ALPHAS)
-    lasting = f"claimed 1 | confirmed | claimed {THRESHOLD} | confirmed"
+    one_sided = f"claimed 1 | confirmed | claimed {THRESHOLD} | confirmed"
     rhythm_columns = " | ".join(f"PASS in {most} | FAIL in {most}" for most in (ROUNDS, LONG))
     power = " | ".join(f"{by}: caught | rounds" for by in ("sums alone", "with slices", "and new layouts"))
     tables = [
         table(f"| noise | {columns} |", _fair_rows()),
-        table(f"| rebuilt every | alpha | {lasting} |", _layout_rows()),
+        table(f"| noise | alpha | {one_sided} |", _one_sided_rows()),
         table(f"| slower than allowed by | {power} |", _power_rows()),
         table(f"| loader | claimed | {rhythm_columns} | confirmed | FAIL by sums alone |", _rhythm_rows()),
     ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_loaderperf.judge import Outcome, PercentileTest, SignTest, claim_alpha
+from pytest_loaderperf.judge import Outcome, PairTest, PercentileTest, SignTest, claim_alpha, pair_bets
 from pytest_loaderperf.judge.evidence import hits_needed
 from pytest_loaderperf.judge.power import POWER, chance_needed, detectable_shift
+from tests.judge import simulation
 
 FIRST_SHARE = claim_alpha(0.001, 0)
 PAIRS = 100
@@ -57,6 +58,46 @@ def test_the_mde_of_a_ruling_looks_in_the_direction_of_a_breach(at_least):
         shift = np.median(skewed) - np.quantile(skewed, 1 - chance)
     expected = -np.expm1(-shift) if at_least else np.expm1(shift)
     assert test.ruling(FIRST_SHARE, 0).mde == pytest.approx(expected, rel=0.05)
+
+
+KINDS = {
+    "gaussian": lambda rng, shape: rng.normal(0, 0.04, shape),
+    "wide": lambda rng, shape: rng.normal(0, 0.3, shape),
+    "heavy tailed": lambda rng, shape: 0.02 * rng.standard_t(1.5, shape),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at_least", [True, False])
+@pytest.mark.parametrize("pairs", [20, 100, 300])
+def test_a_shift_of_the_mde_of_pairs_is_caught_and_a_third_of_it_is_not(kind, at_least, pairs):
+    rng, draw = np.random.default_rng(5), KINDS[kind]
+    seen = PairTest(0.97, at_least)
+    for value in np.exp(draw(rng, 400)):
+        seen.add(float(value))
+    mde = seen.ruling(FIRST_SHARE, 0).mde
+    toward = 1 if at_least else -1
+    shift = pair_bets.detectable_shift(seen._logs, pairs, FIRST_SHARE, obvious=True)
+    assert 0 < mde < toward * -np.expm1(-toward * shift)  # the ruling has 400 pairs
+    series = draw(rng, (2000, pairs))
+    rates = []
+    for part in (1, 1 / 3):
+        passes, failed = simulation.first_looks(series - toward * part * shift, 1.0, FIRST_SHARE, at_least=at_least)
+        rates.append((failed < passes).mean())
+    assert rates[0] >= POWER - 0.15
+    assert rates[1] < rates[0] - (0.2 if kind == "heavy tailed" else 0.6)
+
+
+@pytest.mark.parametrize("pairs, most", [(1, None), (2, 0.85), (4, 0.6), (13, 0.2)])
+def test_few_quiet_pairs_catch_what_is_obvious(pairs, most):
+    test = PairTest(0.97, at_least=True)
+    for value in np.exp(np.random.default_rng(1).normal(0, 0.04, pairs)):
+        test.add(float(value))
+    mde = test.ruling(FIRST_SHARE, 0).mde
+    assert mde is most or mde < most
+    unassuming = PairTest(0.97, at_least=True, obvious=False)
+    unassuming.add(1.0)
+    assert unassuming.ruling(FIRST_SHARE, 11).mde is None
 
 
 def caught_beyond(share, n, q, *, at_least):

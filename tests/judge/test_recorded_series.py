@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_loaderperf.judge import Outcome, SignTest, claim_alpha
+from pytest_loaderperf.judge import Outcome, PairTest, claim_alpha
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "series"
 NAMES = ["aa", "aa_workers", "busy_wait_ten_percent"]
@@ -19,7 +19,7 @@ def load(name):
 
 
 def judged(name, needed, *, at_least=True):
-    test = SignTest(needed, at_least)
+    test = PairTest(needed, at_least)
     alpha = claim_alpha(0.001, 0)
     for loader_ns, loader_samples, against_ns, against_samples in load(name)["pairs"]:
         test.add((loader_samples / loader_ns) / (against_samples / against_ns))

@@ -50,6 +50,11 @@ def make_rounds(monkeypatch):
     watchdog.close()
 
 
+def pace_of(measured, batch_seconds, *names):
+    for name in names or measured.sides:
+        measured._standings[name].batch_seconds = batch_seconds
+
+
 def test_each_side_is_observed_once_a_round_and_the_order_is_drawn(make_rounds):
     measured, kind = make_rounds(a=[X] * 12, b=[X] * 12), Noting()
     keys = [Key("a", kind), Key("b", kind)]
@@ -95,7 +100,7 @@ def test_sides_are_rebuilt_from_their_factories_every_few_rounds(make_rounds, mo
         return [X] * 12
 
     measured, kind = make_rounds(a=factory), Noting()
-    for _ in range(3 * rounds._REBUILD_ROUNDS + 1):
+    for _ in range(3 * rounds.REBUILD_ROUNDS + 1):
         measured.observe([Key("a", kind)])
     assert len(built) == 4
 
@@ -124,7 +129,7 @@ def test_a_side_that_is_dear_to_build_is_not_rebuilt(make_rounds):
     side = measured.sides["a"]
     side.build_seconds = 1e9
     loader = side.loader
-    for _ in range(3 * rounds._REBUILD_ROUNDS):
+    for _ in range(3 * rounds.REBUILD_ROUNDS):
         measured.observe([Key("a", kind)])
     assert side.loader is loader
 
@@ -247,14 +252,14 @@ def test_sides_are_rebuilt_together_or_not_at_all(make_rounds, monkeypatch):
 
     measured, kind = make_rounds(a=lambda: factory("a"), b=lambda: factory("b")), Noting()
     measured.observe([Key("a", kind)])
-    for _ in range(3 * rounds._REBUILD_ROUNDS):
+    for _ in range(3 * rounds.REBUILD_ROUNDS):
         built.clear()
         measured.observe([Key("a", kind), Key("b", kind)])
         assert sorted(built) in ([], ["a", "b"])
     monkeypatch.setattr(rounds, "_REBUILD_SHARE", 0.25)
     measured.sides["b"].build_seconds = 1e9
     built.clear()
-    for _ in range(3 * rounds._REBUILD_ROUNDS):
+    for _ in range(3 * rounds.REBUILD_ROUNDS):
         measured.observe([Key("a", kind), Key("b", kind)])
     assert built == []
 
@@ -283,7 +288,7 @@ def test_loaders_without_a_factory_go_on_in_step_so_that_neither_warms_a_shared_
     for _ in range(2):
         measured.observe(keys)
     for _ in range(6):
-        monkeypatch.setattr(measured, "_batch_seconds", {"a": 1e-4, "b": 1e-4})
+        pace_of(measured, 1e-4)
         measured.observe(keys)
         assert sides["a"].at == sides["b"].at
     measured.sides["a"].take(7)
@@ -294,7 +299,7 @@ def test_loaders_without_a_factory_go_on_in_step_so_that_neither_warms_a_shared_
 
 def test_a_side_whose_caches_were_cold_when_it_was_probed_is_soon_given_as_many_batches(make_rounds):
     measured, keys = make_rounds(a=[X] * 4000, b=[X] * 4000), [Key("a", Steady()), Key("b", Steady())]
-    measured._batch_seconds["a"] = 1.0
+    pace_of(measured, 1.0, "a")
     measured.sides["a"].slow = True
     records = [measured.observe(keys).records for _ in range(30)]
     assert [len(records[0][key].latencies_ns) > 1 for key in keys] == [False, True]
@@ -318,7 +323,7 @@ def test_what_one_side_changes_does_not_strike_the_next_slice_of_another(make_ro
             yield X
 
     measured = make_rounds(a=changes, b=notes)
-    measured._batch_seconds.update(a=1e-4, b=1e-4)  # several slices a trial
+    pace_of(measured, 1e-4)  # several slices a trial
     seen.clear()
     measured.observe([Key("a", Steady()), Key("b", Steady())])
     assert set(seen) == {(False, before)}
@@ -360,7 +365,7 @@ def test_epochs_that_grow_or_shrink_all_the_time_are_measured(make_rounds, step)
             return iter([X] * next(lengths))
 
     measured = make_rounds(a=Changing, b=lambda: [X] * 400)
-    measured._batch_seconds["a"] = measured._batch_seconds["b"] = 1e-5
+    pace_of(measured, 1e-5)
     for _ in range(12):
         assert len(measured.observe([Key("a", Steady()), Key("b", Steady())]).records) == 2
 

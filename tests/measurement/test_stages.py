@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from pytest_loaderperf.measurement import stages
 from pytest_loaderperf.measurement.stages import stage_shares
 
 SLOW_SECONDS = 0.002
@@ -72,3 +73,17 @@ def test_the_stage_that_sleeps_costs_most(loader, costs_most):
 @pytest.mark.parametrize("loader", [[1, 2], DataLoader(Stream(), 4), DataLoader(TensorDataset(torch.zeros(4)), None)])
 def test_a_loader_without_these_stages_has_no_shares(loader):
     assert stage_shares(loader) == {}
+
+
+def test_a_slow_dataset_is_replayed_for_a_while_only(monkeypatch):
+    fetched = []
+
+    class Counted(Samples):
+        def __getitem__(self, i):
+            fetched.append(i)
+            return super().__getitem__(i)
+
+    monkeypatch.setattr(stages, "_ENOUGH_SECONDS", 2.5 * SLOW_SECONDS)
+    shares = stage_shares(DataLoader(Counted(SLOW_SECONDS), batch_size=1))
+    assert 1 <= len(fetched) <= 3
+    assert set(shares) == {"sampler", "fetch", "collate"}

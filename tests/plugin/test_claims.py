@@ -165,22 +165,151 @@ def test_the_stage_that_costs_most_is_named_for_a_dataloader(pytester, tests):
 def test_what_is_not_settled_in_the_budget_passes_and_is_counted(pytester, tests):
     tests(
         """
-        @pytest.mark.loaderperf(budget=0.05)
+        @pytest.mark.loaderperf(budget=0.05, max_budget=0.05)
         def test_too_little_time(loaderperf):
             run = loaderperf(lambda: Loader(0.005), against=lambda: Loader(0.005))
             assert run.throughput >= run.against.throughput
+            assert run.first_batch <= 10 * s
         """
     )
-    result = pytester.runpytest_inprocess("--loaderperf")
+    result = pytester.runpytest_inprocess("--loaderperf", "--junitxml=junit.xml", "-rP")
     result.assert_outcomes(passed=1)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "*INCONCLUSIVE  throughput >= against.throughput*",
-            "1 claim: 1 INCONCLUSIVE; *",
-            "INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may",
+            "*- Captured loaderperf call -*",
+            "INCONCLUSIVE: throughput >= against.throughput",
+            "  settling  *",
+            "  INCONCLUSIVE  throughput >= against.throughput*",
+            "        * x, interval * to *",
+            "2 claims: *",
+            "* of 2 claims undecided: nothing protects *",
+            "  --loaderperf-inconclusive=leaning fails those beyond the threshold so far",
         ]
     )
+    case = ET.parse(pytester.path / "junit.xml").getroot().find(".//testcase")  # noqa: S314 our own file
+    assert case.find("failure") is None
+    told = [entry.get("value") for entry in case.findall("properties/property[@name='loaderperf']")]
+    words = "INCONCLUSIVE: throughput >= against.throughput; needed at least 1; measured "
+    assert told[0].startswith(words)
+
+
+UNDECIDED = """
+    {marker}
+    def test_undecided(loaderperf):
+        run = loaderperf(lambda: Loader(0.005), against=lambda: Loader(0.005))
+        assert run.throughput >= run.against.throughput
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments, marker",
+    [(["--loaderperf-inconclusive=fail"], ""), ([], "@pytest.mark.loaderperf(inconclusive='fail')")],
+)
+def test_an_undecided_claim_fails_its_test_where_it_counts_as_a_failure(pytester, tests, arguments, marker):
+    tests(UNDECIDED.format(marker=marker))
+    result = pytester.runpytest_inprocess(
+        "--loaderperf", "--loaderperf-budget=0.05", "--loaderperf-max-budget=0.05", *arguments, "--junitxml=junit.xml"
+    )
+    assert result.ret == 1
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines(
+        [
+            r"E +(AssertionError: )?assert INCONCLUSIVE: throughput >= against.throughput",
+            r"E +verdict +INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = fail",
+            r"E +needed +at least 1 x",
+            r"E +settling +\w+.*",
+            r"1 of 1 claim undecided, counted as a failure",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*nothing protects*")
+    [failure] = ET.parse(pytester.path / "junit.xml").getroot().findall(".//failure")  # noqa: S314 our own file
+    assert "INCONCLUSIVE, counted as a failure" in failure.get("message") + failure.text
+
+
+@pytest.mark.parametrize(
+    "claim, policy, fails",
+    [
+        ("run.against.throughput >= run.throughput", "leaning", True),
+        ("run.throughput >= run.against.throughput", "leaning", False),
+        ("run.against.throughput >= run.throughput", "pass", False),
+    ],
+)
+def test_a_claim_that_leans_to_a_breach_fails_where_that_counts_as_a_failure(pytester, tests, claim, policy, fails):
+    tests(
+        f"""
+        def test_it(loaderperf):
+            run = loaderperf(fast, against=slow)
+            assert {claim}
+        """
+    )
+    # At such a false-alarm budget a thousand pairs would not settle it, though all of them point the same way.
+    most = ["--loaderperf-alpha=1e-300", "--loaderperf-budget=1", "--loaderperf-max-budget=1"]
+    result = pytester.runpytest_inprocess("--loaderperf", f"--loaderperf-inconclusive={policy}", *most)
+    result.assert_outcomes(failed=int(fails), passed=int(not fails))
+    why = "*verdict   INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = leaning, and the 95 % interval *"
+    if fails:
+        result.stdout.fnmatch_lines([why, "1 of 1 claim undecided, counted as a failure"])
+    else:
+        result.stdout.fnmatch_lines("1 of 1 claim undecided: nothing protects it")
+
+
+def test_the_stages_of_an_undecided_claim_are_told_and_those_of_one_that_passes_are_not(pytester, tests):
+    tests(
+        """
+        from torch.utils.data import DataLoader, TensorDataset
+
+        def make_loader():
+            return DataLoader(TensorDataset(torch.zeros(48, 8)), 4)
+
+        @pytest.mark.loaderperf(budget=0.001, max_budget=0.001)
+        def test_undecided(loaderperf):
+            run = loaderperf(make_loader, against=lambda: make_loader())
+            verdict = run.throughput >= run.against.throughput
+            assert repr(verdict).startswith("INCONCLUSIVE: ")
+            assert set(run.stages) == {"sampler", "fetch", "collate"}
+            assert "\\n  stages    " in repr(verdict)
+
+        def test_passes(loaderperf):
+            run = loaderperf(make_loader)
+            verdict = run.first_batch <= 1000 * s
+            assert repr(verdict).startswith("PASS: ")
+            assert (run.stages, "stages" in repr(verdict)) == ({}, False)
+        """
+    )
+    pytester.runpytest_inprocess("--loaderperf").assert_outcomes(passed=2)
+
+
+NO_BASE = """
+    from pytest_loaderperf.session import session_of
+
+    def pytest_collection_finish(session):
+        session_of(session.config).unpaired.append(("test_it.py::test_it", "the base did not collect it", {is_new}))
+"""
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("policy, measured", [("pass", True), ("leaning", True), ("fail", True), ("fail", False)])
+def test_a_test_without_its_base_is_counted_and_may_fail_the_run(pytester, tests, is_new, policy, measured):
+    pytester.makeconftest(dedent(NO_BASE.format(is_new=is_new)))
+    tests(
+        f"""
+        def test_it(loaderperf):
+            if not {measured}:
+                pytest.skip("no base")
+            assert loaderperf(fast).throughput >= 1
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf", f"--loaderperf-inconclusive={policy}")
+    told = "1 test has no base to compare with: nothing protects it"
+    if is_new:
+        result.stdout.no_fnmatch_line(told)
+    else:
+        result.stdout.fnmatch_lines([told, "  test_it.py::test_it: the base did not collect it"])
+    if measured:
+        assert result.ret == (1 if policy == "fail" and not is_new else 0)
+    else:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR  # nothing was measured at all
 
 
 def test_each_parameter_and_each_run_of_a_test_has_a_name_of_its_own(pytester, tests):

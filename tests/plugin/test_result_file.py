@@ -36,8 +36,20 @@ MEASURING = """
         loaderperf([{"x": torch.zeros(4, 2)}] * 12)
 """
 TOP = {"schema", "machine", "commit", "base_commit", "alpha", "runs"}
-RUN = {"nodeid", "loader", "batch_size", "device", "metrics", "stages", "claims", "findings", "disturbed"}
+RUN = {
+    "nodeid",
+    "loader",
+    "batch_size",
+    "device",
+    "metrics",
+    "stages",
+    "claims",
+    "findings",
+    "disturbed",
+    "inconclusive",
+}
 CLAIM = {"claim", "verdict", "estimate", "low", "high", "needed", "pairs", "seconds", "mde", "alpha"}
+CLAIM |= {"by", "failed", "leaning", "settles_in_seconds", "unconfirmed"}
 MACHINE = {"cpu", "cores", "torch", "numpy", "pyarrow", "python", "gpu", "driver", "start_method", "container_limits"}
 UNITS = {
     "throughput": "samples/s",

@@ -26,7 +26,7 @@ def verdict(ruling=UNKNOWN, **changes):
 QUIET = Disturbance(0.0, {"stolen": 0.0}, {"stolen_seconds": 0.0, "throttle_count": None})
 
 
-def document(*verdicts, disturbed=QUIET):
+def document(*verdicts, disturbed=QUIET, inconclusive="pass"):
     metrics = {"throughput": metric_entry(412.5, 400.0, math.inf, 7, "samples/s")}
     one = run_document(
         nodeid="test_data.py::test_keeps_up",
@@ -38,6 +38,7 @@ def document(*verdicts, disturbed=QUIET):
         seconds=1.23456,
         disturbed=disturbed,
         notes=["a note"],
+        inconclusive=inconclusive,
     )
     return result_document(machine={"cores": 2}, commit=None, base_commit=None, alpha=0.001, runs=[one], partial=False)
 
@@ -79,7 +80,32 @@ def test_a_claim_is_written_with_its_figures():
         "seconds": 0.123,
         "mde": 0.021,
         "alpha": 0.0005,
+        "failed": True,
+        "by": "",
+        "leaning": "FAIL",
+        "settles_in_seconds": None,
+        "unconfirmed": None,
     }
+
+
+@pytest.mark.parametrize(
+    "policy, low, high, leaning, failed",
+    [
+        ("pass", 0.88, 0.92, "FAIL", False),
+        ("leaning", 0.88, 0.92, "FAIL", True),
+        ("leaning", 0.88, 0.98, "INCONCLUSIVE", False),
+        ("leaning", 0.98, 1.01, "PASS", False),
+        ("fail", 0.98, 1.01, "PASS", True),
+    ],
+)
+def test_an_undecided_claim_is_written_with_what_it_leans_to_and_counts_as(policy, low, high, leaning, failed):
+    ruling = Ruling(Outcome.INCONCLUSIVE, 0.9, low, high, 0.97, 37, 0.021)
+    open_claim = verdict(ruling, policy=policy, settles_in_seconds=33.2, unconfirmed=Outcome.PASS)
+    [run] = document(open_claim, inconclusive=policy)["runs"]
+    [claim] = run["claims"]
+    assert run["inconclusive"] == policy
+    assert (claim["leaning"], claim["failed"]) == (leaning, failed)
+    assert (claim["settles_in_seconds"], claim["unconfirmed"]) == (33.2, "PASS")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

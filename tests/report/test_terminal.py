@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_loaderperf.report import TableLine, disturbance_lines, summary_lines, table_lines
+from pytest_loaderperf.report import TableLine, disturbance_lines, summary_lines, table_lines, unpaired_lines
 
 
 def entry(value):
@@ -19,11 +19,17 @@ def side(name, kind, **metrics):
 
 def claim(verdict="PASS", text="throughput >= 0.97 * against.throughput", **changes):
     plain = {"claim": text, "verdict": verdict, "estimate": 1.03, "unit": "1", "pairs": 37, "counted": "pairs"}
-    return plain | {"seconds": 0.84, "alpha": 0.0005} | changes
+    plain |= {"low": 0.951, "high": 1.05, "needed": 0.97, "failed": verdict == "FAIL", "unconfirmed": None}
+    return plain | {"seconds": 0.84, "alpha": 0.0005, "settles_in_seconds": None} | changes
 
 
-def run(nodeid, sides, claims=(), notes=(), seconds=2.04, **disturbed_by):
+def undecided(seconds=None, **changes):
+    return claim("INCONCLUSIVE", **{"settles_in_seconds": seconds} | changes)
+
+
+def run(nodeid, sides, claims=(), notes=(), *, seconds=2.04, inconclusive="pass", **disturbed_by):
     document = {"nodeid": nodeid, "sides": sides, "claims": list(claims), "notes": list(notes), "seconds": seconds}
+    document["inconclusive"] = inconclusive
     return document | {"disturbed": sum(disturbed_by.values()) if disturbed_by else None, "disturbed_by": disturbed_by}
 
 
@@ -66,7 +72,17 @@ RUNS = [
                 counted="batches",
                 seconds=10.0,
             ),
-            claim("INCONCLUSIVE", "data_wait(step=10 ms) <= 0.1", estimate=0.1, counted="trials", pairs=8),
+            claim(
+                "INCONCLUSIVE",
+                "data_wait(step=10 ms) <= 0.1",
+                estimate=0.093,
+                low=0.081,
+                high=0.102,
+                needed=0.1,
+                counted="trials",
+                pairs=8,
+                settles_in_seconds=33.4,
+            ),
         ],
         ["loader was given as a loader, not a factory: it was not rebuilt"],
         seconds=12.84,
@@ -82,7 +98,7 @@ torch DataLoader              212k   140 us        -  1.00 ms   1.50 s          
 roofline                     6.88M        -        -        -        -             -            -
   PASS  throughput >= 0.97 * against.throughput  1.03 x, 37 pairs, 0.8 s
   FAIL  batch_latency.p99 <= 5.00 ms  6.10 ms, 1,640 batches, 10.0 s
-  INCONCLUSIVE  data_wait(step=10 ms) <= 0.1  0.1, 8 trials, 0.8 s
+  INCONCLUSIVE  data_wait(step=10 ms) <= 0.1  0.093, interval 0.081 to 0.102, 8 trials, 0.8 s, probably needs 34 s
   note: loader was given as a loader, not a factory: it was not rebuilt
 test_b.py::test_two  (2.0 s)
 loader: DataLoader             950        -        -        -        -             -            -
@@ -96,7 +112,8 @@ torch DataLoader              212k   140 us  1.00 ms   1.50 s  1.00  3.1%
 roofline                     6.88M        -        -        -     -     -
   PASS  throughput >= 0.97 * against.throughput  1.03 x, 37 pairs, 0.8 s
   FAIL  batch_latency.p99 <= 5.00 ms  6.10 ms, 1,640 batches, 10.0 s
-  INCONCLUSIVE  data_wait(step=10 ms) <= 0.1  0.1, 8 trials, 0.8 s
+  INCONCLUSIVE  data_wait(step=10 ms) <= 0.1
+        0.093, interval 0.081 to 0.102, 8 trials, 0.8 s, probably needs 34 s
   note: loader was given as a loader, not a factory: it was not rebuilt
 test_b.py::test_two  (2.0 s)
 loader: DataLoader             950        -        -        -     -     -
@@ -116,7 +133,9 @@ def test_headings_are_bold_and_claims_have_the_colour_of_their_verdict():
 @pytest.mark.parametrize("width", [60, 66, 80, 99, 100, 120, 200])
 def test_no_line_is_wider_than_the_terminal(width):
     long = "x" * 150
-    runs = [*RUNS, run(long, [side(long, "K", throughput=1e6)], [claim("FAIL", long)], [long])]
+    figures = {"estimate": 412_345.0, "low": 402_123.0, "high": 498_319.0, "unit": "samples/s", "counted": "trials"}
+    claims = [claim("FAIL", long), undecided(3000.0, text=long), undecided(**figures)]
+    runs = [*RUNS, run(long, [side(long, "K", throughput=1e6)], claims, [long])]
     assert [line.text for line in table_lines(runs, width) if len(line.text) > width] == []
 
 
@@ -166,8 +185,112 @@ def test_the_summary_counts_verdicts_in_the_colour_of_the_worst(verdicts, text, 
     assert lines[1].text == (
         f"false-alarm budget of the run: 0.001, of which its claims were given {0.0005 * len(verdicts):.2g}"
     )
-    unsettled = TableLine("INCONCLUSIVE: not settled within the budget, fails no test; a larger budget may", "yellow")
-    assert lines[2:] == [unsettled] * ("INCONCLUSIVE" in verdicts)
+    assert bool(lines[2:]) == ("INCONCLUSIVE" in verdicts)
+
+
+LEANING = "  --loaderperf-inconclusive=leaning fails those beyond the threshold so far"
+
+
+@pytest.mark.parametrize(
+    "claims, policy, texts",
+    [
+        ([claim(), claim("FAIL")], "pass", []),
+        (
+            [undecided(33.2)],
+            "pass",
+            [
+                "1 of 1 claim undecided: nothing protects it",
+                "  1 would probably be settled by a budget of 34 s",
+                LEANING,
+            ],
+        ),
+        (
+            [undecided(33.2), undecided(1768.0), undecided(), undecided(unconfirmed="PASS"), claim(), claim("FAIL")],
+            "leaning",
+            [
+                "4 of 6 claims undecided: nothing protects them",
+                "  2 would probably be settled by budgets of 34 s to 1800 s",
+                "  1 had a verdict by the first batches that later ones do not share",
+                "  1 would not be settled by an hour of measuring: leave more room",
+            ],
+        ),
+        (
+            [undecided(failed=True), undecided(12.0), claim()],
+            "leaning",
+            [
+                "1 of 3 claims undecided, counted as a failure",
+                "1 of 3 claims undecided: nothing protects it",
+                "  1 would probably be settled by a budget of 12 s",
+                "  1 would not be settled by an hour of measuring: leave more room",
+            ],
+        ),
+        (
+            [undecided(0.19, failed=True), undecided(0.2, failed=True)],
+            "fail",
+            [
+                "2 of 2 claims undecided, counted as failures",
+                "  2 would probably be settled by a budget of 0.2 s",
+            ],
+        ),
+    ],
+    ids=["none", "one", "kinds", "some fail", "all fail"],
+)
+def test_the_summary_counts_what_nothing_protects_and_says_what_to_do(claims, policy, texts):
+    lines = summary_lines([run("t", [], claims, inconclusive=policy)], 0.001)[2:]
+    assert [line.text for line in lines] == texts
+    assert [line.color for line in lines] == ["red" if "counted as" in text else "yellow" for text in texts]
+    assert max((len(text) for text in texts), default=0) <= 80
+
+
+def test_an_undecided_claim_that_counts_as_a_failure_is_red():
+    runs = [run("t", [], [undecided(failed=True)], inconclusive="fail")]
+    assert {line.color for line in table_lines(runs, 80)[2:]} == {"red"}
+    assert summary_lines(runs, 0.001)[0].color == "red"
+
+
+@pytest.mark.parametrize(
+    "changes, tail",
+    [
+        ({"settles_in_seconds": 33.4}, "probably needs 34 s"),
+        ({"settles_in_seconds": 33.4, "high": None}, "needs at least 34 s"),
+        ({}, "probably needs over an hour"),
+        ({"estimate": 0.9702}, "lies at the threshold"),
+        ({"unconfirmed": "PASS"}, "PASS by the first batches alone"),
+        ({"pairs": 0, "estimate": None, "low": 0.0, "high": None}, "0.8 s"),
+    ],
+)
+def test_an_undecided_claim_says_what_would_settle_it(changes, tail):
+    [*_, line] = table_lines([run("t", [], [undecided(**changes)])], 200)
+    assert line.text.rsplit(", ", 1)[1] == tail
+
+
+def test_an_interval_without_an_end_is_unbounded():
+    [*_, line] = table_lines([run("t", [], [undecided(low=0.0, high=None)])], 200)
+    assert "1.03 x, interval 0 to unbounded, 37 pairs" in line.text
+
+
+def test_what_an_undecided_claim_measured_is_not_torn_apart_at_the_end_of_a_line():
+    figures = {"estimate": 412_345.0, "low": 402_123.0, "high": 498_319.0, "unit": "samples/s", "counted": "trials"}
+    long = undecided(1768.0, pairs=68, text="throughput >= 400,000 samples/s", **figures)
+    lines = table_lines([run("t", [], [long])], 80)
+    assert [line.text for line in lines[2:]] == [
+        "  INCONCLUSIVE  throughput >= 400,000 samples/s",
+        "        412,345 samples/s, interval 402,123 samples/s to 498,319 samples/s,",
+        "        68 trials, 0.8 s, probably needs 1800 s",
+    ]
+
+
+def test_tests_without_a_base_are_counted_unless_they_are_new():
+    told = [("t.py::a", "the base did not collect it\nlong", False), ("t.py::b", "", False), ("t.py::new", "new", True)]
+    lines = summary_lines([], 0.001, told)[2:]
+    assert lines == unpaired_lines(told)
+    assert lines == [
+        TableLine("2 tests have no base to compare with: nothing protects them", "yellow"),
+        TableLine("  t.py::a: the base did not collect it", "yellow"),
+        TableLine("  t.py::b: no reason given", "yellow"),
+    ]
+    assert unpaired_lines(told[:1])[0].text == "1 test has no base to compare with: nothing protects it"
+    assert unpaired_lines(told[2:]) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""The claim on the ratio of a pair, from how far each pair lies beyond what is needed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pytest_loaderperf.judge import pair_bets
+from pytest_loaderperf.judge.claim import Outcome, Ruling, refuse, settled
+from pytest_loaderperf.judge.interval import quantile_interval
+
+_BETS = len(pair_bets.BET)
+_LARGEST = math.log(sys.float_info.max)
+_STEEPNESS = np.stack([pair_bets.STEEPNESS, -pair_bets.STEEPNESS])  # a row bets on ratios above, a row on those below
+
+
+def _log_shares(obvious: bool) -> np.ndarray:  # noqa: FBT001 as PairTest
+    shares = np.concatenate([pair_bets.SHARE, pair_bets.OBVIOUS_SHARE if obvious else []])
+    return np.tile(np.log(shares / shares.sum()), (2, 1))
+
+
+def _exp(log: float) -> float:
+    return math.exp(log) if log < _LARGEST else math.inf
+
+
+@dataclass(slots=True)
+class PairTest:
+    """The claim that the median ratio of a pair is at least (or, with ``at_least=False``, at most) ``needed``.
+
+    Noise may be of any size and shape, and change, but must be symmetric in the log of the ratio, as it is where a coin
+    says which side of a pair comes first. A ratio that equals ``needed`` is evidence for neither. With ``obvious``,
+    ratios wrong by a factor of two and more count for more than symmetry allows: see ``pair_bets``. Raises MeasureError
+    for a ratio not positive and finite.
+    """
+
+    needed: float
+    at_least: bool
+    obvious: bool = True
+    _logs: list[float] = field(default_factory=list)
+    _above: int = 0
+    _below: int = 0
+    _log_needed: float = field(init=False)
+    _scale: float = field(init=False)
+    _rescale_at: int = 1
+    _log_wealth: np.ndarray = field(init=False)  # (above or below, bets)
+
+    def __post_init__(self) -> None:
+        self._log_needed = math.log(self.needed) if self.needed > 0 else -math.inf
+        self._scale = pair_bets.scale_of(())
+        self._log_wealth = _log_shares(self.obvious)
+
+    @property
+    def n(self) -> int:
+        return len(self._logs)
+
+    def add(self, value: float) -> None:
+        """Add one pair's ratio."""
+        if not (math.isfinite(value) and value > 0):
+            refuse(value, "positive, finite")
+        self._add_log(math.log(value))
+
+    def _add_log(self, log_ratio: float) -> None:
+        x = log_ratio - self._log_needed
+        self._above += x > 0
+        self._below += x < 0
+        self._log_wealth[:, :_BETS] += np.log1p(pair_bets.BET * np.tanh(_STEEPNESS * (x / self._scale)))
+        if self.obvious:
+            self._add_obvious(x)
+        self._logs.append(log_ratio)
+        if len(self._logs) == self._rescale_at:
+            self._scale = pair_bets.scale_of(self._logs)
+            self._rescale_at = pair_bets.rescaled_after(self._rescale_at)
+
+    def against(self, needed: float) -> PairTest:
+        """The same pairs, held against another ratio."""
+        other = PairTest(needed, self.at_least, self.obvious)
+        for log_ratio in self._logs:
+            other._add_log(log_ratio)
+        return other
+
+    def _add_obvious(self, x: float) -> None:
+        self._log_wealth[:, _BETS:] += pair_bets.OBVIOUS_MISS
+        if abs(x) >= pair_bets.OBVIOUS_LOG[0]:
+            beyond = abs(x) >= np.maximum(pair_bets.OBVIOUS_LOG, pair_bets.OBVIOUS_SCALES * self._scale)
+            gained = pair_bets.OBVIOUS_HIT - pair_bets.OBVIOUS_MISS
+            self._log_wealth[0 if x > 0 else 1, _BETS:] += np.where(beyond, gained, 0.0)
+
+    def log_evidence(self, outcome: Outcome) -> float:
+        """The natural log of the e-value for PASS, or for FAIL."""
+        if outcome is Outcome.INCONCLUSIVE:
+            raise ValueError(f"expected PASS or FAIL, got {outcome}: there is no evidence for being undecided")
+        above, below = np.logaddexp.reduce(self._log_wealth, axis=1)
+        return float(above if (outcome is Outcome.PASS) == self.at_least else below)
+
+    def outcome(self, alpha: float) -> Outcome:
+        above, below = np.logaddexp.reduce(self._log_wealth, axis=1).tolist()
+        return settled(*((above, below) if self.at_least else (below, above)), alpha)
+
+    @property
+    def leaning(self) -> Outcome:
+        """The side of ``needed`` that the median lies on, be it evident or not; INCONCLUSIVE for neither."""
+        if self._above == self._below:
+            return Outcome.INCONCLUSIVE
+        return Outcome.PASS if (self._above > self._below) == self.at_least else Outcome.FAIL
+
+    def ruling(self, alpha: float, n_affordable: int) -> Ruling:
+        n = len(self._logs)
+        estimate = _exp(statistics.median(self._logs)) if n else math.nan
+        low, high = map(_exp, self._interval())
+        shift = pair_bets.detectable_shift(self._logs, max(n, n_affordable), alpha, obvious=self.obvious)
+        mde = None
+        if shift is not None and shift < _LARGEST:
+            mde = -math.expm1(-shift) if self.at_least else math.expm1(shift)
+        return Ruling(self.outcome(alpha), estimate, low, high, self.needed, n, mde)
+
+    def _interval(self) -> tuple[float, float]:
+        """Of the log of the median ratio."""
+        low, high = quantile_interval(self._logs, 0.5)
+        if not self.obvious or math.isfinite(low):
+            return low, high
+        return pair_bets.obvious_interval(self._logs)

@@ -1,0 +1,78 @@
+"""The replays of sides: what their workers do for a batch, done by who asks, so that two of them can take turns."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderHangError, LoaderPerfError
+from pytest_loaderperf.measurement.record import Record, SteadyRecord
+from pytest_loaderperf.measurement.standing import Standing
+
+MakeReplay = Callable[[Any, int], Any]
+_WORK_SHARE = 0.5  # of the workers' CPU time, of which serializing and neighbours on the same core take a part
+_OWN_SHARE = 1.0  # of a batch's time, that the consumer may work itself: beyond that, the workers wait for it
+
+
+class Replays:
+    """Made by ``make`` of a side and a seed that all sides share, when they are asked for; None where it cannot."""
+
+    def __init__(self, make: MakeReplay, order: random.Random) -> None:
+        self._make, self._order = make, order
+        self._made: dict[str, Any] = {}
+        self.standings: dict[str, Standing] = {}
+        self.renew([])
+
+    def playing(self, sides: Mapping[str, Any]) -> dict[str, Any]:
+        """The replay of each of ``sides``, made now where there is none; empty where one of them cannot be replayed."""
+        for name, side in sides.items():
+            if name in self._made:
+                continue
+            replay = self._made[name] = None if side.inline else self._make(side, self._seed)
+            if replay is not None and name not in self.standings:
+                self.standings[name] = Standing.probed(replay)
+            elif replay is not None:
+                replay.slow = False
+        found = {name: self._made[name] for name in sides}
+        return found if all(replay is not None and replay.inline for replay in found.values()) else {}
+
+    def attempt(
+        self, sides: Mapping[str, Any], observe: Callable[[dict[str, Any]], dict[Any, Record]]
+    ) -> dict[Any, Record]:
+        """What ``observe`` makes of the replays; nothing from the first failure on, which the loaders may not have."""
+        try:
+            playing = self.playing(sides)
+            return observe(playing) if playing else {}
+        except LoaderHangError:
+            raise
+        except LoaderPerfError:
+            self.renew(sides)
+            self._made |= dict.fromkeys(sides)
+            return {}
+
+    def renew(self, names: Sequence[str] | Mapping[str, Any]) -> None:
+        """End the replays of these sides, of which new ones are made when they are asked for, with a new seed."""
+        self._seed = self._order.getrandbits(31)
+        for name in names:
+            if self._made.get(name) is not None:  # one that cannot be replayed once never can
+                self._made.pop(name).close()
+
+    def close(self) -> None:
+        """End all. May be called twice."""
+        self.renew(list(self._made))
+
+    def waited_for(self, name: str, trials: Sequence[SteadyRecord]) -> bool:
+        """Whether in these ``trials`` of its loader the side ``name`` waits for what its workers do, as replayed.
+
+        It must be a good part of the workers' CPU time, and more than what the consumer does itself. False where
+        nothing is known of that.
+        """
+        efforts = [(trial.effort, len(trial.latencies_ns)) for trial in trials if trial.effort is not None]
+        if not efforts:
+            return False
+        work_ns, workers = self.standings[name].batch_seconds * 1e9, self._made[name].workers
+        in_workers_ns = statistics.median(effort.children_ns / batches for effort, batches in efforts)
+        own_ns = statistics.median(effort.own_ns / batches for effort, batches in efforts)
+        return bool(work_ns >= _WORK_SHARE * in_workers_ns and own_ns <= _OWN_SHARE * work_ns / workers)

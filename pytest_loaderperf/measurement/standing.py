@@ -1,0 +1,88 @@
+"""How a side stands between rounds: its pace, what lies between its trials, and how long ago it was built."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pace, rhythm_of
+
+REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
+_SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
+_PROBE_SECONDS = 0.01
+_PROBE_BATCHES = 64
+_RHYTHM_BATCHES = 4096  # the latest latencies, in which a rhythm shows
+
+
+@dataclass(slots=True)
+class Standing:
+    """Follows one side. A side that was just probed is ahead of the others: all begin anew as soon as that is cheap."""
+
+    batch_seconds: float
+    overhead_seconds: float = 0.0
+    rounds_since_build: float = REBUILD_ROUNDS
+    seconds_since_build: float = 0.0
+    _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RHYTHM_BATCHES))
+
+    @classmethod
+    def probed(cls, side: Any) -> Standing:
+        """The standing of ``side`` after its first few batches. Raises LoaderError for an epoch of one batch."""
+        standing = cls(_probe(side))
+        side.slow = standing.batch_seconds > _SLOW_SECONDS
+        return standing
+
+    def pace(self, side: Any) -> Pace:
+        """What decides on the length of the side's next trial."""
+        affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
+        rhythm = 1 if side.inline else rhythm_of(self._latencies_ns)
+        return Pace(self.batch_seconds, side.warmup_batches, affordable, self.overhead_seconds, rhythm)
+
+    def note(self, record: SteadyRecord, side: Any) -> None:
+        """Follow the pace: caches that were cold when it was probed grow warm."""
+        if side.inline:
+            seconds = statistics.median(record.latencies_ns[:_PROBE_BATCHES]) / 1e9
+        else:  # batches come in bursts, and the median batch may have been ready
+            seconds = record.wall_ns / len(record.latencies_ns) / 1e9
+            self._latencies_ns.extend(record.latencies_ns)
+        self.batch_seconds = (self.batch_seconds + max(1e-9, seconds)) / 2
+        if side.slow != (self.batch_seconds > _SLOW_SECONDS):
+            side.slow = not side.slow
+
+    def note_overhead(self, seconds: float) -> None:
+        """Follow what lies between two trials."""
+        self.overhead_seconds = (self.overhead_seconds + seconds) / 2
+
+    def note_round(self, seconds: float) -> None:
+        """A round more since it was built."""
+        self.rounds_since_build += 1
+        self.seconds_since_build += seconds
+
+    def note_build(self, *, rebuildable: bool) -> None:
+        """It was built anew; what cannot be is never due by itself."""
+        self.rounds_since_build = 0 if rebuildable else -math.inf
+        self.seconds_since_build = 0.0
+
+
+def _probe(side: Any) -> float:
+    """Median seconds a batch takes, from the first few."""
+    if side.iterator is None:
+        side.start()
+    latencies: list[int] = []
+    deadline_s = time.perf_counter() + _PROBE_SECONDS
+    while len(latencies) < _PROBE_BATCHES and (time.perf_counter() < deadline_s or not latencies):
+        record = side.take(1)
+        if record is None:
+            break
+        latencies.append(record.wall_ns)
+    if not latencies:
+        raise LoaderError(
+            f"{side.called} gives 1 batch an epoch, but a trial needs at least "
+            f"{side.warmup_batches + MIN_TRIAL_BATCHES}. Use more samples, a smaller batch_size, or fewer workers."
+        )
+    return max(1, statistics.median(latencies)) / 1e9

@@ -1,0 +1,251 @@
+"""What a loader's workers do, done again in a process of ours."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
+
+from pytest_loaderperf import ReferenceLoader, measure
+from pytest_loaderperf.measurement import Key, Side, Watchdog, Work
+from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.replay import ReplayError, player_of, replayed_by
+
+SIDES = ["loader", "against"]
+
+
+class Rows(Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return torch.full((8,), float(index))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        assert get_worker_info().num_workers == 2
+        return iter(torch.zeros(40, 8))
+
+
+class Subclassed(DataLoader):
+    def __iter__(self):
+        yield from super().__iter__()
+
+
+@pytest.fixture
+def replay():
+    watchdog = Watchdog(60, pytest.fail)
+    made, sides = [], []
+
+    def make(loader, seed=1, count=None):
+        sides.append(Side("loader", lambda: loader, watchdog, count=count, deliver=None))
+        made.append(replayed_by(watchdog)(sides[-1], seed))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one is not None:
+            one.close()
+            one.close()
+    for side in sides:
+        side.close()
+    watchdog.close()
+
+
+def taken(replayed, batches):
+    replayed.conditions = Conditions.now()
+    latencies = []
+    assert replayed.ready(batches, warm=False)
+    nanoseconds, samples = replayed.slice(batches, latencies)
+    assert len(latencies) == batches
+    assert nanoseconds >= sum(latencies) > 0
+    return samples
+
+
+LOADERS = {
+    "map-style": lambda: DataLoader(Rows(), 4, num_workers=2),
+    "shuffled": lambda: DataLoader(Rows(), 4, num_workers=2, shuffle=True),
+    "a stream": lambda: DataLoader(Stream(), 4, num_workers=2),
+    "batches of a sampler": lambda: DataLoader(Rows(), batch_sampler=[[0, 1, 2, 3]] * 10, num_workers=2),
+    "its own collate": lambda: DataLoader(Rows(), 4, num_workers=2, collate_fn=torch.stack),
+    "workers that persist": lambda: DataLoader(Rows(), 4, num_workers=2, persistent_workers=True),
+    "a subclass": lambda: Subclassed(Rows(), 4, num_workers=2),
+    "__getitems__": lambda: DataLoader(TensorDataset(torch.zeros(40, 8)), 4, num_workers=2),
+    "the reference loader": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="processes"),
+}
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_loaders_with_workers_are_replayed(replay, make):
+    replayed = replay(make())
+    assert replayed.inline
+    assert taken(replayed, 3) == 12
+    assert replayed.workers == 2
+
+
+NOT_REPLAYED = {
+    "no workers": lambda: DataLoader(Rows(), 4),
+    "no DataLoader": lambda: [torch.zeros(4, 8)] * 30,
+    "the reference loader's threads": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="threads"),
+}
+
+
+@pytest.mark.parametrize("make", NOT_REPLAYED.values(), ids=NOT_REPLAYED)
+def test_loaders_without_such_workers_are_not(replay, make):
+    assert replay(make()) is None
+
+
+def test_epochs_follow_each_other(replay):
+    replayed = replay(DataLoader(Rows(), 4, num_workers=2))
+    replayed.conditions = Conditions.now()
+    assert replayed.slice(11, []) is None
+    assert replayed.epoch_batches == 10
+    assert [taken(replayed, 6) for _ in range(4)] == [24] * 4
+
+
+class Notes(Rows):
+    """Its samples tell what a worker is."""
+
+    def __init__(self):
+        self.initialized = torch.zeros(1)
+
+    def __getitem__(self, index):
+        info = get_worker_info()
+        assert info.dataset is self
+        drawn = [random.random(), float(np.random.rand()), torch.rand(()).item()]  # noqa: NPY002, S311 a worker's states
+        return torch.tensor(
+            [info.id, info.num_workers, torch.get_num_threads(), self.initialized.item(), index, *drawn]
+        )
+
+
+def initialize(worker):
+    get_worker_info().dataset.initialized += 1 + worker
+
+
+def noted(seed, tmp_path):
+    """What the samples of the first batches were, in the process that made them."""
+    file = tmp_path / "samples.pt"
+
+    def collate(samples):
+        torch.save([*(torch.load(file) if file.exists() else []), *samples], file)
+        return torch.stack(samples)
+
+    watchdog = Watchdog(60, pytest.fail)
+    loader = DataLoader(Notes(), 4, True, num_workers=2, worker_init_fn=initialize, collate_fn=collate)
+    side = Side("loader", lambda: loader, watchdog, count=None, deliver=None)
+    player, _ = player_of(side, seed, watchdog)
+    try:
+        player.ask("take", 2)
+        return torch.stack(torch.load(file))
+    finally:
+        player.close()
+        side.close()
+        watchdog.close()
+        file.unlink()
+
+
+def test_a_replay_is_the_first_worker_and_the_order_and_the_draws_are_those_of_its_seed(tmp_path):
+    first, again, other = (noted(seed, tmp_path) for seed in (7, 7, 8))
+    assert first[:, :4].unique(dim=0).tolist() == [[0, 2, 1, 1]]
+    assert torch.equal(first, again)
+    assert not torch.equal(first[:, 4], other[:, 4])
+
+
+class Raises(Rows):
+    def __init__(self, at):
+        self.at = at
+
+    def __getitem__(self, index):
+        if index == self.at and get_worker_info().num_workers == 2:
+            raise ValueError("broken sample")
+        return super().__getitem__(index)
+
+
+def test_a_dataset_that_raises_there_says_so_and_is_not_replayed(replay):
+    assert replay(DataLoader(Raises(0), 4, num_workers=2)) is None
+    replayed = replay(DataLoader(Raises(21), 4, num_workers=2))
+    with pytest.raises(ReplayError, match=r"loader: replaying its workers: (?s:.*)broken sample"):
+        taken(replayed, 6)
+    replayed.close()
+    with pytest.raises(ReplayError, match="released"):
+        taken(replayed, 6)
+
+
+def test_a_worker_init_fn_that_raises_there_is_not_replayed(replay):
+    def refuse(worker):
+        raise ValueError("no")
+
+    assert replay(DataLoader(Rows(), 4, num_workers=2, worker_init_fn=refuse)) is None
+
+
+def test_a_start_method_of_the_users_own_is_used(replay):
+    loader = DataLoader(TensorDataset(torch.zeros(40, 8)), 4, num_workers=2, multiprocessing_context="spawn")
+    assert taken(replay(loader), 3) == 12
+
+
+def test_what_cannot_be_given_to_a_process_is_not_replayed(replay):
+    loader = DataLoader(Rows(), 4, num_workers=2, multiprocessing_context="spawn", collate_fn=lambda rows: rows)
+    assert replay(loader, count=len) is None
+
+
+def test_a_replay_that_is_killed_says_so(replay):
+    replayed = replay(DataLoader(Rows(), 4, num_workers=2))
+    psutil.Process(replayed._player.pid).kill()
+    with pytest.raises(ReplayError, match="its process ended"):
+        taken(replayed, 2)
+
+
+def test_replays_are_made_anew_with_their_sides_and_end_with_the_run():
+    before = {child.pid for child in psutil.Process().children()}
+
+    def make():
+        return DataLoader(Rows(), 4, num_workers=2)
+
+    with measure(make, make, budget=0.3) as run:
+        assert run.rounds.replayed(SIDES)
+        players = [run.rounds._replays._made[name]._player.pid for name in SIDES]
+        records = run.rounds.observe([Key(name, Work()) for name in SIDES]).records
+        assert [record.samples % 4 for record in records.values()] == [0, 0]
+        assert len(records) == 2
+        run.rounds.rebuild(SIDES)
+        assert run.rounds.replayed(SIDES)
+        assert not set(players) & {run.rounds._replays._made[name]._player.pid for name in SIDES}
+        assert not any(map(psutil.pid_exists, players))
+    assert {child.pid for child in psutil.Process().children()} <= before
+
+
+def test_a_replay_that_fails_in_the_middle_of_a_claim_leaves_it_to_the_loaders():
+    class FailsInAReplay(Rows):
+        taken = 0
+
+        def __len__(self):
+            return 4000
+
+        def __getitem__(self, index):
+            time.sleep(0.0001)
+            self.taken += 1
+            if self.taken > 60 and not works_for_torch():
+                raise ValueError("broken in a replay")
+            return super().__getitem__(index)
+
+    def make():
+        return DataLoader(FailsInAReplay(), 4, num_workers=2)
+
+    with measure(make, make, budget=1) as run:
+        assert run.rounds.replayed(SIDES)
+        rounds = [run.rounds.observe([Key(name, Work()) for name in SIDES]).records for _ in range(20)]
+        assert rounds[-1] == {}
+        assert not run.rounds.replayed(SIDES)
+        assert str((run.throughput >= 0.05 * run.against.throughput).ruling.outcome) == "PASS"
+
+
+def works_for_torch():
+    """Whether this process is a worker of torch's, which names its main thread."""
+    return Path("/proc/self/comm").read_text() == "pt_data_worker\n"
