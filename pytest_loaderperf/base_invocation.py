@@ -136,7 +136,7 @@ class Invocation:
 
 
 def _writes_while_parsed(argument: str) -> bool:
-    return argument == "--debug" or argument.startswith("--debug=")
+    return argument == "--debug" or argument.startswith(("--debug=", "--benchmark-json="))
 
 
 def _ini_there(file: Path, places: Places) -> Path:

@@ -65,7 +65,17 @@ def config_of(places, arguments, **options):
 
 
 def test_the_childs_command_is_that_of_the_run(places):
-    given = ["-m", "perf", f"--data={places.top}/both", "--debug", "--debug=x.log", places.top / "both", "--", "a.py"]
+    given = [
+        "-m",
+        "perf",
+        f"--data={places.top}/both",
+        "--debug",
+        "--debug=x.log",
+        "--benchmark-json=x",
+        places.top / "both",
+        "--",
+        "a.py",
+    ]
     command = Invocation.of(config_of(places, given), device="cpu", timeout_seconds=5.0).command(places, "cache")
     options = command[command.index("pytest_loaderperf.base_child") + 1 :]
     assert options[:5] == ["-pmyplugin", "-m", "perf", f"--data={places.there}/both", str(places.there / "both")]
@@ -73,7 +83,7 @@ def test_the_childs_command_is_that_of_the_run(places):
     own = {"--loaderperf", "--import-mode=importlib", "--loaderperf-device=cpu", f"--rootdir={places.there}"}
     assert own < set(options[5:-2])
     assert "--override-ini=cache_dir=cache" in options
-    assert not [option for option in options if "debug" in option]
+    assert not [option for option in options if "debug" in option or "benchmark" in option]
 
 
 def test_an_ini_file_that_the_commit_lacks_is_brought_there(places):
