@@ -49,10 +49,9 @@ class Server:
     """Answers the parent, which has the checkout ``top`` and its worktree ``there`` inside, and a folder for us."""
 
     def __init__(self, defaults: dict[str, Any]) -> None:
-        self._parent = Parent()
+        self._parent = Parent(leftover=2)
         top, there, self._folder = self._parent.told
         self._top, self._there = Path(top).resolve(), Path(there).resolve()
-        self._parent.leftovers.append(self._folder)
         self._defaults = {name: value for name, value in defaults.items() if name in _ALONE}
         self._spelled: list[str] = []
         self._problems: dict[str, str] = {}

@@ -32,23 +32,24 @@ _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loade
 class Parent:
     """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone.
 
-    ``answered`` is whether the last message has its answer; ``leftovers`` are the folders to remove where it is gone.
+    ``answered`` is whether the last message has its answer; ``leftover`` is the place in ``told`` of a folder that we
+    remove then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leftover: int | None = None) -> None:
         self.answered = False
-        self.leftovers: list[str] = []
         self._number = 0  # of the message that is answered
         self._lock = Lock()
         descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
         self._connection = Connection(descriptor)
+        self._leftover = None if leftover is None else self.told[leftover]
         Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
 
     def _outlive_not(self) -> None:
         while os.getppid() == self._pid:
             time.sleep(_POLL_SECONDS)
-        for folder in self.leftovers:
-            shutil.rmtree(folder, ignore_errors=True)
+        if self._leftover is not None:
+            shutil.rmtree(self._leftover, ignore_errors=True)
         os._exit(1)
 
     def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
