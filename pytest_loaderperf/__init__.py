@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_loaderperf.data import PersistentExecutor, as_tensor, optimize
     from pytest_loaderperf.loader import Collate, ReferenceLoader, vectorized_collate
-    from pytest_loaderperf.run import measure
+    from pytest_loaderperf.script import measure
     from pytest_loaderperf.units import ms, s, us
 
 __all__ = [
@@ -34,7 +34,7 @@ _HOME = {
     "PersistentExecutor": "data",
     "ReferenceLoader": "loader",
     "as_tensor": "data",
-    "measure": "run",
+    "measure": "script",
     "ms": "units",
     "optimize": "data",
     "s": "units",

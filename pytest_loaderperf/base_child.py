@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from pytest_loaderperf.base_invocation import neutral
 from pytest_loaderperf.base_missing import why_missing
 from pytest_loaderperf.base_modules import foreign
+from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.serving import Parent, Served
 from pytest_loaderperf.session import session_of
@@ -152,12 +153,14 @@ class Server:
             f"{nodeid} exists there but was not collected: {why}. Expected it to be collected as it is here.",
         )
 
-    def serve(self, make_loader: object, options: Options, count: Callable[[Any], int] | None) -> Any:
+    def serve(self, make_loader: object, options: Options, reading: Reading) -> Any:
         """Called by the test in place of measuring: serve this loader until the parent has had enough of it."""
         self._seen += 1
         if self._seen <= self._wanted:
             return Anything(1.0)
-        self._left = self._parent.serve(Served(BASE, make_loader, options, count, self._parent), self._foreign)
+        self._left = self._parent.serve(
+            Served(BASE, make_loader, options, lambda: reading, self._parent), self._foreign
+        )
         pytest.skip("served")
 
     def _foreign(self) -> str:

@@ -50,7 +50,7 @@ class Evidence:
         self._left, self._right = left, right
         self.keys = list(dict.fromkeys(metric.key for metric in (left, right) if isinstance(metric, Metric)))
         self.names = list(dict.fromkeys(key.side for key in self.keys))
-        self.test = _test_of(left, right, at_least=at_least)
+        self.test = _test_of(left, right, at_least=at_least, worked=worked)
         self.work_keys = [Key(name, Work()) for name in self.names] if isinstance(self.test, RatioTest) else []
         self.worked, self._walks, self._in_turns = worked, walks, False
 
@@ -58,16 +58,16 @@ class Evidence:
         """Add a round, if it holds what counts here."""
         test = self.test
         if self.worked and isinstance(test, RatioTest) and all(key in records for key in self.work_keys):
-            of_sums, of_slices = _throughput_ratios(*(records[key] for key in self.work_keys))
-            test.add_work(of_sums if of_slices is None or self._walks else of_slices)
+            of_sums, of_slices, seconds = _throughput_ratios(*(records[key] for key in self.work_keys))
+            test.add_work(of_sums if of_slices is None or self._walks else of_slices, seconds)
         if not self.holds(records):
             return
         if isinstance(test, RatioTest):
-            of_sums, of_slices = _throughput_ratios(*(records[key] for key in self.keys))
+            of_sums, of_slices, seconds = _throughput_ratios(*(records[key] for key in self.keys))
             self._in_turns = self._in_turns or of_slices is not None
             if not (self._in_turns or self.worked):
                 of_slices = _cpu_ratio(*(records[key] for key in self.keys))
-            test.add(of_sums, of_slices)
+            test.add(of_sums, of_slices, seconds)
         elif isinstance(test, PercentileTest):
             test.add_all([ns * NS for ns in records[self._left.key].latencies_ns])  # type: ignore[union-attr]
         else:
@@ -94,30 +94,30 @@ class Evidence:
         return replace(ruling, by=CPU) if ruling.by == SLICES and not self._in_turns else ruling
 
 
-def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool) -> Test:
+def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, worked: bool) -> Test:
     if isinstance(right, Metric):
         needed = right.factor / left.factor
         if left.definition.name == right.definition.name == "throughput":
-            return RatioTest(needed, at_least)
+            return RatioTest(needed, at_least, expects_work=worked)
         if left.definition.exact and right.definition.exact:
             return ExactTest(needed, at_least)
-        # A percentile of a trial is one of its slowest batches: noise makes that wrong by a factor of two often.
-        return PairTest(needed, at_least, left.definition.q is None and right.definition.q is None)
+        return PairTest(needed, at_least)
     needed = right.value / left.factor
     if left.definition.q is not None:
         return PercentileTest(needed, left.definition.q, at_least)
     return ExactTest(needed, at_least) if left.definition.exact else SignTest(needed, at_least)
 
 
-def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None]:
-    """Of the sums, and the median of the slices', if there are several."""
+def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None, float]:
+    """Of the sums, and the median of the slices', if there are several; and the seconds of the longer side."""
     assert isinstance(left, SteadyRecord)
     assert isinstance(right, SteadyRecord)
     of_sums = (left.samples / left.wall_ns) / (right.samples / right.wall_ns)
+    seconds = max(left.wall_ns, right.wall_ns) * NS
     if min(len(left.slices_ns), len(right.slices_ns)) < _FEWEST_SLICES:
-        return of_sums, None
+        return of_sums, None, seconds
     pairs = zip(left.slices_ns, right.slices_ns, strict=True)
-    return of_sums, statistics.median(theirs / mine for mine, theirs in pairs)
+    return of_sums, statistics.median(theirs / mine for mine, theirs in pairs), seconds
 
 
 def _cpu_ratio(left: Record, right: Record) -> float | None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pytest_loaderperf import settings
 from pytest_loaderperf.cli_calibrate import add_calibrate_command
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument(
         "--python", metavar="PYTHON", help="interpreter that runs --against's loader, in its own process"
     )
+    for name, does in (("count", "gives its number of samples"), ("touch", "reads it, as lazy batches need it")):
+        bench.add_argument(f"--{name}", metavar="MODULE:FUNCTION", help=f"function that takes a batch and {does}")
     bench.add_argument("--budget", metavar="SECONDS", type=settings.seconds, default=5.0, help="default 5")
     bench.add_argument("--device", metavar="cpu|cuda|auto", type=settings.device, default="cpu", help="default cpu")
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
@@ -51,7 +54,7 @@ def _bench(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_loaderperf.heads import OtherHead
-    from pytest_loaderperf.measurement import machine_facts
+    from pytest_loaderperf.measurement import Reading, machine_facts
     from pytest_loaderperf.naming import resolve
     from pytest_loaderperf.options import Options
     from pytest_loaderperf.progress import Progress
@@ -66,12 +69,14 @@ def _bench(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns
     progress = Progress(sys.stderr, width)
     bench_options = Options(budget_seconds=options.budget, device=options.device, progress=progress.show)
+    reading = Reading(_function(options.count, "--count"), _function(options.touch, "--touch"))
     against = options.against
     if options.python is not None:
-        against = OtherHead(against, options.python, options=bench_options)
+        against = OtherHead(against, options.python, options=bench_options, reading=reading)
     elif against is not None:
         against = resolve(against)
-    with progress, Run(resolve(options.loader), against, options=bench_options, name=options.loader) as run:
+    loader = resolve(options.loader)
+    with progress, Run(loader, against, options=bench_options, reading=reading, name=options.loader) as run:
         run.look_until(options.budget)
         document = document_of(run)
     for line in [*table_lines([document], width), *disturbance_lines([document])]:
@@ -88,3 +93,17 @@ def _bench(options: argparse.Namespace) -> int:
         write_result(result, options.json)
         print(f"result written to {options.json}")
     return 0
+
+
+def _function(spec: str | None, option: str) -> Any:
+    """The function of batches that ``option`` names; None where it was not given."""
+    from pytest_loaderperf.naming import resolve
+
+    if spec is None:
+        return None
+    function = resolve(spec, "FUNCTION", f"a function of a batch, for {option}")
+    if not callable(function):
+        raise LoaderPerfError(
+            f"{option} {spec}: expected a function that takes a batch, got {type(function).__name__}."
+        )
+    return function

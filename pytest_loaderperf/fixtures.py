@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
-    """``loaderperf(make_loader, against=None, count=None, dataset_nbytes=None)`` measures a loader."""
+    """``loaderperf(make_loader, against=None, count=None, touch=None, dataset_nbytes=None)`` measures a loader."""
     if not request.config.stash[SETTINGS].measuring:
         pytest.skip(SKIP_REASON)  # requested in passing, by getfixturevalue
+    from pytest_loaderperf.measurement import Reading
     from pytest_loaderperf.run import Run
     from pytest_loaderperf.session import session_of
 
@@ -34,16 +35,18 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         against: object = None,
         *,
         count: Callable[[Any], int] | None = None,
+        touch: Callable[[Any], object] | None = None,
         dataset_nbytes: int | None = None,
     ) -> Run:
         make_base = partial(session.base_side, request.node, len(runs), base_ref)
         options = session.options(**keywords, make_base=make_base)
+        reading = Reading(count, touch)
         if session.serve is not None:
-            served: Run = session.serve(make_loader, options, count)
+            served: Run = session.serve(make_loader, options, reading)
             return served
         with session.progress:
             name = request.node.nodeid if not runs else f"{request.node.nodeid} #{len(runs) + 1}"
-            run = Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes, name=name)
+            run = Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes, name=name)
         runs.append(run)
         session.open_runs.append(run)
         return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.measurement.factory import is_factory
 from pytest_loaderperf.naming import resolve
 from pytest_loaderperf.options import Options
@@ -14,12 +15,16 @@ from pytest_loaderperf.serving import Parent, Served
 def main() -> None:
     """Serve the loader that the parent named, until it has had enough."""
     parent = Parent()
-    spec, arguments, device, timeout_s, name = parent.told
+    spec, arguments, device, timeout_s, *functions, name = parent.told
     options = Options(device=device, timeout_seconds=float(timeout_s))
 
     def make() -> object:
         factory: Any = resolve(spec)
         return factory(**json.loads(arguments)) if is_factory(factory) else factory
 
+    def reading() -> Reading:
+        found: list[Any] = [resolve(spec, "FUNCTION", "a function of a batch") if spec else None for spec in functions]
+        return Reading(*found)
+
     make.__name__ = spec
-    parent.serve(Served(name, make, options, None, parent), str)
+    parent.serve(Served(name, make, options, reading, parent), str)

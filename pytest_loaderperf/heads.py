@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.measurement import Reading
+from pytest_loaderperf.naming import spec_of
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.remote import Child, RemoteSide
 
@@ -18,13 +20,25 @@ _NEEDED = "pytest_loaderperf.head_child"
 class OtherHead:
     """The factory ``module:name`` in a process of its own, run by the interpreter ``python``; measured in turns.
 
-    ``arguments``: keyword arguments of the factory, of types that JSON has.
+    ``arguments``: keyword arguments of the factory, of types that JSON has. ``reading``: functions that one can import.
     """
 
-    def __init__(self, spec: str, python: str, *, options: Options, arguments: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        python: str,
+        *,
+        options: Options,
+        arguments: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
+    ) -> None:
         self._called, self._python = f"{spec} by {python}", python
         self._timeout_s = options.timeout_seconds
-        self._told = [spec, json.dumps(dict(arguments or {})), options.device, str(self._timeout_s)]
+        reading = reading or Reading()
+        functions = {"count": reading.count, "touch": reading.touch}
+        named = [function and spec_of(function, f"{name}=") for name, function in functions.items()]
+        told = json.dumps(dict(arguments or {}))
+        self._told = [spec, told, options.device, str(self._timeout_s), *(name or "" for name in named)]
 
     def side(self, name: str) -> RemoteSide:
         """Start the process, and its loader as a side. Raises LoaderPerfError where either cannot be had."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import Verdict, quantile
-from pytest_loaderperf.measurement import Exit, Key, Kind, Resources, Start, Steady, Step
+from pytest_loaderperf.measurement import Epoch, Exit, Key, Kind, Resources, Start, Steady, Step
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.report.figures import figure
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND, Quantity, as_seconds
@@ -48,6 +48,8 @@ DEFINITIONS = {
         *(_latency(name, q) for name, q in LATENCY_QUANTILES.items()),
         Definition("first_batch", SECOND, Start(), lambda r: r.first_batch_ns * NS, "epochs"),
         Definition("epoch_exit", SECOND, Exit(), lambda r: r.exit_ns * NS, "epochs"),
+        Definition("epoch", SECOND, Epoch(), lambda r: r.epoch_ns * NS, "epochs"),
+        Definition("epoch_throughput", SAMPLES_PER_SECOND, Epoch(), lambda r: r.samples / (r.epoch_ns * NS), "epochs"),
         Definition("bytes_per_second", BYTES_PER_SECOND, Steady(), lambda r: r.nbytes / (r.wall_ns * NS)),
         Definition("cpu_seconds_per_1k", SECOND, Resources(), lambda r: r.cpu_ns * NS * 1000 / r.samples, "epochs"),
         Definition("peak_memory", BYTE, Resources(), lambda r: float(r.peak_bytes), "epochs", exact=True),
@@ -245,6 +247,16 @@ class Measured:
     def epoch_exit(self) -> Metric:
         """Time from the last batch to StopIteration and the release of the iterator."""
         return self.metric("epoch_exit")
+
+    @property
+    def epoch(self) -> Metric:
+        """Time of a whole epoch: from ``iter()`` to the release of the iterator, start-up, stalls and exit included."""
+        return self.metric("epoch")
+
+    @property
+    def epoch_throughput(self) -> Metric:
+        """Samples a second over a whole epoch, from ``iter()`` to the release of the iterator."""
+        return self.metric("epoch_throughput")
 
     @property
     def bytes_per_second(self) -> Metric:

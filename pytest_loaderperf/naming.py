@@ -8,11 +8,15 @@ import sys
 from pytest_loaderperf.errors import LoaderPerfError
 
 
-def resolve(spec: str) -> object:
-    """The object that ``package.module:name`` names, with the current folder importable. Raises LoaderPerfError."""
+def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that makes the loader") -> object:
+    """The object that ``package.module:name`` names, with the current folder importable.
+
+    Raises LoaderPerfError, in whose words it should be ``MODULE:kind``, the name of what is ``wanted``.
+    """
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
-        raise LoaderPerfError(f"expected MODULE:FACTORY such as mypkg.data:make_loader, but {spec!r} came.")
+        example = "mypkg.data:make_loader" if kind == "FACTORY" else "mypkg.data:read_batch"
+        raise LoaderPerfError(f"expected MODULE:{kind} such as {example}, but {spec!r} came.")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -24,21 +28,19 @@ def resolve(spec: str) -> object:
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise LoaderPerfError(
-                f"{module_name!r} has no {name!r}. Give the name of the function that makes the loader."
-            )
+            raise LoaderPerfError(f"{module_name!r} has no {name!r}. Give the name of {wanted}.")
         found = getattr(found, part)
     return found
 
 
-def spec_of(factory: object) -> str:
+def spec_of(factory: object, called: str = "its loader's factory") -> str:
     """``module:name`` of a function, as another process can import it. Raises LoaderPerfError where none can."""
     if isinstance(factory, str):
         return factory
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<object>")
     if module in (None, "__main__") or "<" in name:
         raise LoaderPerfError(
-            f"another process imports its loader's factory by name, which {name} of {module} does not allow. "
+            f"another process imports {called} by name, which {name} of {module} does not allow. "
             "Expected a function at the top of a module other than the script itself, or its name 'module:function'."
         )
     return f"{module}:{name}"

@@ -17,6 +17,7 @@ from torch.utils.data import _DatasetKind as DatasetKind
 from torch.utils.data._utils import worker as torch_worker
 
 from pytest_loaderperf.measurement import Side
+from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
 
 _SEEDS = 1 << 32  # NumPy's
@@ -36,6 +37,7 @@ class Recipe:
     init_worker: Callable[[int], None] | None
     workers: int
     count: Callable[[Any], int] | None
+    declared: Declared
     seed: int
 
     def begin(self) -> None:
@@ -102,12 +104,14 @@ def play(connection: Connection, recipe: Recipe, parent: int) -> None:
             if verb == "begin":
                 recipe.begin()
                 watchdog: Any = _Unwatched()
-                side = Side(recipe.name, _Work(recipe), watchdog, count=recipe.count, deliver=None)
+                side = Side(
+                    recipe.name, _Work(recipe), watchdog, count=recipe.count, deliver=None, declared=recipe.declared
+                )
             answer = _answer(side, verb, *arguments)
         except Exception:  # noqa: BLE001 told to who asks
             connection.send((False, traceback.format_exc()))
             continue
-        state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "exits": []}
+        state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "epochs": []}
         told = len(side.starts)
         connection.send((True, (answer, state | {"kind": "replay", "described": "replay", "workers": recipe.workers})))
 

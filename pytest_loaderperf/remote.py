@@ -15,11 +15,22 @@ from typing import Any, ClassVar
 from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError
 from pytest_loaderperf.measurement import Kind, Record, ShortEpochError
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.measurement.record import StartRecord, SteadyRecord
+from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 
 DESCRIPTOR = "LOADERPERF_CHILD"  # environment variable that tells the child its end of the pipe, and what else it needs
 GRACE_SECONDS = 30.0  # beyond the watchdog's own time: then the child itself hangs
-STATE = ("epoch_batches", "warmup_batches", "inline", "children", "batch_samples", "batch_nbytes", "build_seconds")
+STATE = (
+    "epoch_batches",
+    "warmup_batches",
+    "inline",
+    "children",
+    "batch_samples",
+    "batch_nbytes",
+    "build_seconds",
+    "release_seconds",
+    "own_helpers",
+    "opaque",
+)
 _POLL_SECONDS = 0.2
 _LAST_WORDS = 2000  # characters of a child's output in an error
 
@@ -183,13 +194,17 @@ class RemoteSide:
     batch_samples: int
     batch_nbytes: int
     inline: bool
+    build_seconds: float
+    release_seconds: float
+    own_helpers: tuple[int, int]
+    opaque: str
 
     def __init__(self, child: Child, name: str, state: dict[str, Any]) -> None:
         self._child, self.name = child, name
         self.starts: list[StartRecord] = []
-        self.exits: list[Any] = []
+        self.epochs: list[EpochRecord] = []
         self.loader_kind: str = state["kind"]
-        self.loader = RemoteLoader(state["described"])
+        self.loader = RemoteLoader(state["described"], state["declared"])
         self._open = True
         self._note(state)
 
@@ -198,7 +213,7 @@ class RemoteSide:
             setattr(self, name, state[name])
         self.children: list[int] = [self._child.pid, *state["children"]]
         self.starts += state["starts"]
-        self.exits += state["exits"]
+        self.epochs += state["epochs"]
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
         if not self._open:
@@ -258,6 +273,10 @@ class RemoteSide:
     def note_helpers(self) -> None:
         """Helpers of this process are not of that loader."""
 
+    def look_ahead(self, batch_seconds: float) -> None:
+        """Find out whether the loader works on where nobody asks it."""
+        self._ask("look_ahead", batch_seconds)
+
     def build(self) -> None:
         """Make the loader anew."""
         self._ask("build")
@@ -275,10 +294,11 @@ class RemoteSide:
 
 
 class RemoteLoader:
-    """Stands for the loader in the other process, in reports."""
+    """Stands for the loader in the other process, in reports, and says what that one ``declared``."""
 
-    def __init__(self, described: str) -> None:
+    def __init__(self, described: str, declared: dict[str, int]) -> None:
         self._described = described
+        self.__dict__.update(declared)
 
     def __repr__(self) -> str:
         return self._described

@@ -21,6 +21,7 @@ from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.processes import sent
 from pytest_loaderperf.measurement import Side, Watchdog
+from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.player import Recipe, play
 from pytest_loaderperf.remote import RemoteError, RemoteSide
@@ -51,6 +52,7 @@ def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
         init_worker=loader.worker_init_fn,
         workers=loader.num_workers,
         count=side.own_count,
+        declared=Declared.by(side.loader),
         seed=seed,
     )
     return recipe, loader.multiprocessing_context or torch.multiprocessing

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.metric import DEFINITIONS, Estimate
+from pytest_loaderperf.notes import notes_of
 from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.run import Run
@@ -46,7 +47,7 @@ def document_of(run: Run) -> dict[str, Any]:
         verdicts=run.verdicts,
         seconds=rounds.seconds,
         disturbed=rounds.disturbance(),
-        notes=_notes(run),
+        notes=notes_of(run),
         inconclusive=run.options.inconclusive,
     )
 
@@ -74,17 +75,6 @@ def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
 def _put(entries: dict[str, Any], name: str, estimate: Estimate, unit: str) -> None:
     if not math.isnan(estimate.value):
         entries[name] = metric_entry(estimate.value, estimate.low, estimate.high, estimate.n, unit)
-
-
-def _notes(run: Run) -> list[str]:
-    notes = []
-    for name, side in run.rounds.sides.items():
-        if not side.rebuildable and name != ROOFLINE:
-            notes.append(f"{name} was given as a loader, not a factory: it was not rebuilt")
-    notes += [f"{name} works on when it is not asked for batches" for name in sorted(run.rounds.never_idle)]
-    if ROOFLINE not in run.rounds.sides:
-        notes.append(run.no_roofline)
-    return notes
 
 
 def write_result(document: dict[str, Any], file: Path) -> None:

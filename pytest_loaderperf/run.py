@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
+from pytest_loaderperf.affordable import check_affordable
 from pytest_loaderperf.claims import verdict_of
-from pytest_loaderperf.defaults import DEFAULT_BUDGET_SECONDS, DEFAULT_MAX_BUDGET_SECONDS, DEFAULT_POLICY
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.heads import OtherHead
 from pytest_loaderperf.judge import Outcome, Verdict, quantile, quantile_interval
 from pytest_loaderperf.measurement import (
-    DEFAULT_TIMEOUT_SECONDS,
+    Epoch,
     Exit,
     Key,
+    Reading,
     Roofline,
     Rounds,
     Side,
@@ -31,10 +30,10 @@ from pytest_loaderperf.measurement import (
     resolve_device,
     stage_shares,
 )
+from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
-from pytest_loaderperf.naming import spec_of
-from pytest_loaderperf.options import Options, max_budget_for
+from pytest_loaderperf.options import Options
 from pytest_loaderperf.replay import replayed_by
 from pytest_loaderperf.report import explain
 from pytest_loaderperf.settling import Settling
@@ -48,10 +47,9 @@ from pytest_loaderperf.sources import (
     epoch_batches,
     named,
 )
-from pytest_loaderperf.units import Quantity, as_seconds, s
+from pytest_loaderperf.units import Quantity
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
-_PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
 _FIRST_SHARE = 0.3  # of the budget at most
 
 
@@ -67,12 +65,13 @@ class Run(Measured):
         against: object = None,
         *,
         options: Options | None = None,
-        count: Callable[[Any], int] | None = None,
+        reading: Reading | None = None,
         dataset_nbytes: int | None = None,
         name: str = "",
     ) -> None:
         super().__init__(self, LOADER, "")
         self.name = name
+        self.reading = reading or Reading()
         self.options = options or Options()
         self.device = resolve_device(self.options.device)
         self.verdicts: list[Verdict] = []
@@ -85,14 +84,14 @@ class Run(Measured):
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()
         self._handlers = SignalHandlers()
-        torch.ones(_PARALLEL_ELEMENTS).sum()  # torch's own threads start now, and are not taken for a loader's
+        torch_threads()  # they start now, and are not taken for a loader's
         sides: dict[str, Side] = {}
         try:
             sources = {LOADER: make_loader, **named(against)}
             # Other processes come first: those that a loader starts are told from them by when they started.
             for side_name in sorted(sources, key=lambda name: not isinstance(sources[name], OtherHead)):
                 self.options.progress(f"building {side_name}")
-                sides[side_name] = self._made(side_name, sources[side_name], count)
+                sides[side_name] = self._made(side_name, sources[side_name])
             sides = {side_name: sides[side_name] for side_name in sources}
             self._against = against
             self._begin(sides)
@@ -104,10 +103,11 @@ class Run(Measured):
             self._watchdog.close()
             raise
 
-    def _made(self, name: str, source: object, count: Callable[[Any], int] | None) -> Any:
+    def _made(self, name: str, source: object) -> Any:
         if isinstance(source, OtherHead):
             return source.side(name)
-        return Side(name, source, self._watchdog, count=count, deliver=delivery(self.device))
+        deliver = self.reading.after(delivery(self.device))
+        return Side(name, source, self._watchdog, count=self.reading.count, deliver=deliver)
 
     def _begin(self, sides: dict[str, Side]) -> None:
         loader = sides[LOADER]
@@ -184,13 +184,15 @@ class Run(Measured):
         if isinstance(key.kind, Start):
             return list(side.starts)
         if isinstance(key.kind, Exit):
-            return list(side.exits)
+            return list(side.epochs)
         return [seen.records[key] for seen in self.rounds.done if key in seen.records]
 
     def estimate(self, key: Key, definition: Definition, *, measures: bool = True) -> Estimate:
         """A metric over all records so far; where there are none, measures one round, or gives NaN."""
         records = self._records(key)
         if not records and measures:
+            patience_s = max(self.options.budget_seconds, self.options.timeout_seconds)
+            check_affordable(self.rounds, [key], patience_s, f"{key.side}: {definition.name}")
             self.rounds.observe([key])
             records = self._records(key)
         if definition.q is not None:
@@ -216,6 +218,10 @@ class Run(Measured):
         """Measure until the claim is settled or its budget spent, and keep the verdict."""
         at_least, right_text = op in (">=", ">"), limit_text(right)
         text = f"{left.text} {op} {right_text}"
+        keys = [
+            metric.key for metric in (left, right) if isinstance(metric, Metric) and isinstance(metric.key.kind, Epoch)
+        ]
+        check_affordable(self.rounds, keys, self.options.budget_seconds, text)
         alpha = self.options.next_alpha()
         for metric in (left, right):
             if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):
@@ -278,43 +284,3 @@ class Run(Measured):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def measure(
-    make_loader: object,
-    against: object = None,
-    budget: Quantity | float = DEFAULT_BUDGET_SECONDS * s,
-    device: str = "cpu",
-    *,
-    max_budget: Quantity | float = DEFAULT_MAX_BUDGET_SECONDS * s,
-    inconclusive: str = DEFAULT_POLICY,
-    count: Callable[[Any], int] | None = None,
-    dataset_nbytes: int | None = None,
-    timeout: Quantity | float = DEFAULT_TIMEOUT_SECONDS * s,
-    python: str | None = None,
-) -> Run:
-    """Measure outside pytest, in a script or a notebook; use the Run in a ``with`` block, or ``close()`` it.
-
-    ``make_loader`` and ``against`` are factories, or loaders that can be iterated again; ``against`` may map names to
-    them. A claim may spend ``budget``, or ``max_budget`` if its 95 % interval lies beyond its threshold by then. If it
-    stays undecided, it is true where ``inconclusive`` is "pass", false where that is "fail", or "leaning" and the
-    interval breaches the threshold. ``timeout`` is the longest silence of a loader.
-    ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, where they cannot be seen.
-    ``python`` is an interpreter, this or another, that runs each loader of ``against`` in a process of its own:
-    factories that it can import, or their names ``"module:function"``.
-
-    Raises LoaderError, ClaimError or MeasureError, saying what was expected, what came and what to do.
-    """
-    budget_seconds = as_seconds(budget, "budget", "10 * s", bare=True)
-    max_seconds = as_seconds(max_budget, "max_budget", "60 * s", bare=True)
-    options = Options(
-        budget_seconds=budget_seconds,
-        max_budget_seconds=max_budget_for(budget_seconds, max_seconds, "max_budget"),
-        inconclusive=inconclusive,
-        device=device,
-        timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
-    )
-    if python is not None:
-        heads = {name: OtherHead(spec_of(source), python, options=options) for name, source in named(against).items()}
-        against = heads if isinstance(against, Mapping) else heads.get(AGAINST)
-    return Run(make_loader, against, options=options, count=count, dataset_nbytes=dataset_nbytes)

@@ -13,10 +13,9 @@ from multiprocessing.connection import Connection
 from threading import Lock, Thread
 from typing import Any
 
-import torch
-
 from pytest_loaderperf.errors import LoaderError, LoaderHangError
-from pytest_loaderperf.measurement import ShortEpochError, Side, Watchdog, delivery, resolve_device
+from pytest_loaderperf.measurement import Reading, ShortEpochError, Side, Watchdog, delivery, resolve_device
+from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.options import Options
@@ -25,7 +24,6 @@ from pytest_loaderperf.replay import Relayed
 from pytest_loaderperf.sources import describe
 
 _POLL_SECONDS = 1.0  # between two looks whether the parent is still there
-_PARALLEL_ELEMENTS = 1 << 17  # so that torch's own threads start before the loader is made
 _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
 
 
@@ -96,20 +94,19 @@ class Parent:
 
 
 class Served:
-    """The loader of one test, as the parent asks for it."""
+    """The loader of one test, as the parent asks for it; ``reading`` says how its batches are read."""
 
     def __init__(
         self,
         name: str,
         make_loader: object,
         options: Options,
-        count: Callable[[Any], int] | None,
+        reading: Callable[[], Reading],
         parent: Parent,
     ) -> None:
         self._watchdog = Watchdog(options.timeout_seconds, partial(parent.send, "hang"))
-        torch.ones(_PARALLEL_ELEMENTS).sum()
-        deliver = delivery(resolve_device(options.device))
-        self._make: Callable[[], Side] = partial(Side, name, make_loader, self._watchdog, count=count, deliver=deliver)
+        torch_threads()  # they start now, and are not taken for a loader's
+        self._name, self._source, self._device, self._reading = name, make_loader, options.device, reading
         self._side: Side | None = None
         self._replayed: Relayed | None = None
         self._told = 0, 0
@@ -117,12 +114,19 @@ class Served:
 
     def begin(self, foreign: Callable[[], str]) -> dict[str, Any]:
         """Make the loader and start it; ``foreign`` says what is wrong with where it came from."""
-        side = self._side = self._make()
+        reading = self._reading()
+        deliver = reading.after(delivery(resolve_device(self._device)))
+        side = self._side = Side(self._name, self._source, self._watchdog, count=reading.count, deliver=deliver)
         self._replayed = Relayed(side, self._watchdog)
         side.start()
         if problem := foreign():
             raise RemoteError(problem)
-        return self._state(side) | {"kind": type(side.loader).__name__, "described": describe(side.loader)}
+        said = {name: getattr(side.loader, name, None) for name in ("num_workers", "persistent_workers")}
+        return self._state(side) | {
+            "kind": type(side.loader).__name__,
+            "described": describe(side.loader),
+            "declared": {name: value for name, value in said.items() if isinstance(value, int)},
+        }
 
     def perform(self, verb: str, *arguments: Any) -> tuple[Any, dict[str, Any]]:
         """The answer to one message, and how the side stands then."""
@@ -143,11 +147,11 @@ class Served:
         return getattr(side, verb)(*arguments), self._state(side)
 
     def _state(self, side: Side) -> dict[str, Any]:
-        starts, exits = self._told
-        self._told = len(side.starts), len(side.exits)
+        starts, epochs = self._told
+        self._told = len(side.starts), len(side.epochs)
         return {name: getattr(side, name) for name in STATE} | {
             "starts": side.starts[starts:],
-            "exits": side.exits[exits:],
+            "epochs": side.epochs[epochs:],
         }
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # a short round sees the first milliseconds of an epoch alone
+_KINDS = 2  # of evidence with work: the sums are the other
 _PAUSE_SECONDS = 1.0  # most of what slows a machine down for a while is over by then
 
 
@@ -54,8 +55,7 @@ class Settling:
 
     def settle(self) -> Settled:
         """Measure until the claim is settled, a FAIL confirmed by new evidence, or the budget is spent."""
-        evidence = self._evidence()
-        evidence.worked = self._work_counts(evidence)
+        evidence = self._evidence(worked=self._work_counts())
         for seen in self.rounds.done:
             evidence.add(seen.records)
         outcome, most_s = self._within_budget(evidence)
@@ -72,8 +72,9 @@ class Settling:
     def _evidence(self, *, worked: bool = False, walks: bool = False) -> Evidence:
         return Evidence(self.left, self.right, at_least=self.at_least, worked=worked, walks=walks)
 
-    def _work_counts(self, evidence: Evidence) -> bool:
+    def _work_counts(self) -> bool:
         """Whether the work of these loaders' workers can be done again, and is what the loaders wait for."""
+        evidence = self._evidence()
         if not evidence.work_keys or not self.rounds.replayed(evidence.names):
             return False
         return self.rounds.waits_for_work(evidence.names)
@@ -101,7 +102,7 @@ class Settling:
             if self.rounds.done:
                 last = self.rounds.done[-1]
                 share_s[evidence.work_keys[0] in last.records] += last.seconds
-            settled = test.work.outcome(self.alpha / 2) is not Outcome.INCONCLUSIVE
+            settled = test.work.outcome(self.alpha / _KINDS) is not Outcome.INCONCLUSIVE
             return evidence.keys if settled or share_s[True] > share_s[False] else evidence.work_keys
 
         return choose

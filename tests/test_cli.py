@@ -16,6 +16,18 @@ import torch
 BATCH = torch.zeros(4, 8)
 def make_loader():
     return [BATCH] * 12
+class Lazy:
+    shape = (4, 8)
+    @property
+    def rows(self):
+        READ.append(1)
+READ = []
+def make_lazy():
+    return [Lazy()] * 12
+def read(batch):
+    batch.rows
+def three(batch):
+    return 3
 class Made:
     make = staticmethod(make_loader)
 def broken():
@@ -64,6 +76,42 @@ def test_bench_measures_another_loader_beside_it_and_writes_the_result(folder, c
     assert (document["schema"], document["partial"]) == ("loaderperf/1", False)
     assert document["runs"][0]["nodeid"] == "my_loaders:make_loader"
     assert document["runs"][0]["metrics"]["against_ratio"]["unit"] == "1"
+
+
+def test_bench_takes_how_batches_are_counted_and_read(folder, capsys):
+    arguments = [
+        "my_loaders:make_lazy",
+        "--count",
+        "my_loaders:three",
+        "--touch",
+        "my_loaders:read",
+        "--json",
+        "r.json",
+    ]
+    assert cli.main(["bench", *arguments, "--budget", "0.3"]) == 0
+    assert json.loads((folder / "r.json").read_text())["runs"][0]["batch_size"] == 3
+    assert len(sys.modules["my_loaders"].READ) >= 20
+    assert "if they are lazy" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--count", "my_loaders"], "expected MODULE:FUNCTION such as mypkg.data:read_batch, but 'my_loaders' came."),
+        (
+            ["--touch", "my_loaders:no"],
+            "'my_loaders' has no 'no'. Give the name of a function of a batch, for --touch.",
+        ),
+        (["--touch", "my_loaders:READ"], "--touch my_loaders:READ: expected a function that takes a batch, got list."),
+        (
+            ["--touch", "my_loaders:read"],
+            "touch=read raised AttributeError: 'Tensor' object has no attribute 'rows', for",
+        ),
+    ],
+)
+def test_a_function_of_batches_that_cannot_be_used_ends_with_1_and_says_why(folder, capsys, arguments, words):
+    assert cli.main(["bench", "my_loaders:make_loader", *arguments, "--budget", "0.3"]) == 1
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ class Loader:
             time.sleep(self.pause_s)
             yield torch.zeros(4, 8)
 
+class Lazy:
+    @property
+    def rows(self):
+        time.sleep(0.005)
+        READ_IN.append(os.getpid())
+READ_IN = []
+def make_lazy():
+    return [Lazy() for _ in range(40)]
+def two(batch):
+    return 2
+def read(batch):
+    batch.rows
 def make_loader():
     return Loader(0.001)
 def make_slow():
@@ -43,6 +55,10 @@ def dies():
     print("words before the end", flush=True)
     os._exit(3)
 """
+
+
+def read_nothing(batch):
+    raise KeyError("nothing")
 
 
 @pytest.fixture
@@ -72,6 +88,36 @@ def test_a_name_and_a_mapping_of_names_do_as_well(loaders):
         pids = {run.rounds.sides[name]._child.pid for name in against}
         assert len(pids) == 2
         assert run.throughput >= 1.5 * run.against["one"].throughput
+
+
+def test_batches_are_counted_and_read_there_as_here(loaders):
+    count, read = loaders["two"], loaders["read"]
+    with measure(loaders["make_lazy"], "head_loaders:make_lazy", python=sys.executable, count=count, touch=read) as run:
+        assert run.rounds.sides["against"].batch_samples == 2
+        assert run.against.batch_latency.p50.value >= 0.005
+        assert set(loaders["READ_IN"]) == {os.getpid()}
+
+
+def test_whole_epochs_are_measured_there_as_here(loaders):
+    with measure(loaders["make_loader"], loaders["make_slow"], python=sys.executable, budget=30) as run:
+        assert run.against.epoch.value >= 40 * 0.004
+        assert run.against.epoch_throughput.value <= 160 / (40 * 0.004)
+        assert not run.against.epoch_throughput >= 0.9 * run.epoch_throughput
+        epochs = run.rounds.sides["against"].epochs
+        assert {(epoch.batches, epoch.samples) for epoch in epochs} == {(40, 160)}
+
+
+@pytest.mark.parametrize(
+    "functions, words",
+    [
+        ({"count": lambda batch: 4}, "another process imports count= by name, which .*<lambda>"),
+        ({"touch": lambda batch: None}, "another process imports touch= by name, which .*<lambda>"),
+        ({"touch": read_nothing}, r"touch=read_nothing raised KeyError: 'nothing', for a batch of type Tensor"),
+    ],
+)
+def test_a_function_of_batches_that_does_not_work_there_is_named(loaders, functions, words):
+    with pytest.raises((LoaderPerfError, LoaderError), match=words):
+        measure(loaders["make_loader"], loaders["make_slow"], python=sys.executable, **functions)
 
 
 @pytest.mark.parametrize(

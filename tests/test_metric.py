@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from pytest_loaderperf import measure, ms, s
 from pytest_loaderperf.errors import ClaimError
-from pytest_loaderperf.measurement.record import ResourceRecord, StartRecord, SteadyRecord, StepRecord
+from pytest_loaderperf.measurement.record import EpochRecord, ResourceRecord, StartRecord, SteadyRecord, StepRecord
 from pytest_loaderperf.metric import DEFINITIONS, Measured, Metric, Others, limit_text
 from pytest_loaderperf.units import BYTE, SAMPLES_PER_SECOND, Quantity
 
@@ -166,6 +166,8 @@ STEADY = SteadyRecord(
     latencies_ns=(1_000_000, 3_000_000, 2_000_000, 4_000_000), wall_ns=10_000_000, samples=64, nbytes=4096
 )
 
+EPOCH = EpochRecord(1_000_000_000, 1_000_000_000, 9, 500_000_000, 10, 1000)
+
 
 @pytest.mark.parametrize(
     "name, record, value",
@@ -176,6 +178,9 @@ STEADY = SteadyRecord(
         ("batch_latency_p95", STEADY, 0.004),
         ("batch_latency_p99", STEADY, 0.004),
         ("first_batch", StartRecord(250_000_000), 0.25),
+        ("epoch_exit", EPOCH, 0.5),
+        ("epoch", EPOCH, 2.5),
+        ("epoch_throughput", EPOCH, 400.0),
         ("cpu_seconds_per_1k", ResourceRecord(1 << 20, 2_000_000, 500), 0.004),
         ("peak_memory", ResourceRecord(1 << 20, 2_000_000, 500), 1 << 20),
     ],
@@ -198,6 +203,8 @@ def test_every_metric_has_the_name_and_unit_of_the_result_file():
         "batch_latency_p99": "s",
         "first_batch": "s",
         "epoch_exit": "s",
+        "epoch": "s",
+        "epoch_throughput": "samples/s",
         "bytes_per_second": "B/s",
         "cpu_seconds_per_1k": "s",
         "peak_memory": "B",

@@ -9,7 +9,9 @@ is shifted by d of its standard deviations; the steepest bets all but count sign
 
 In the same average are bets that assume more, so that few pairs settle what is obvious: noise alone makes a ratio wrong
 by a factor of two in at most one pair of twenty, and by a factor of five in at most one of two hundred, whatever the
-past. A pair counts there only if it is also several scales away, so noise that has shown how large it is does no harm.
+past. Short trials do not keep to that on a busy machine, where a process waits for a core as long as they last. So a
+pair counts there only if one of its trials was long, and only if it is several scales away: noise that has shown how
+large it is does no harm.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ _FACTOR, _BY_NOISE, _BEYOND, OBVIOUS_SHARE = np.array(
 OBVIOUS_LOG = np.log(_FACTOR)
 OBVIOUS_HIT = np.log(_BEYOND / _BY_NOISE)
 OBVIOUS_MISS = np.log((1 - _BEYOND) / (1 - _BY_NOISE))
+OBVIOUS_SECONDS = 0.5  # must the longer trial of a pair last: many times what a process waits for a core
 OBVIOUS_SCALES = 3.0  # as far away must an obvious pair be, whatever its factor
 
 _FIRST_SCALE = 0.02  # of a log ratio, while there are no pairs to tell it

@@ -18,9 +18,7 @@ _LARGEST = math.log(sys.float_info.max)
 _STEEPNESS = np.stack([pair_bets.STEEPNESS, -pair_bets.STEEPNESS])  # a row bets on ratios above, a row on those below
 
 
-def _log_shares(obvious: bool) -> np.ndarray:  # noqa: FBT001 as PairTest
-    shares = np.concatenate([pair_bets.SHARE, pair_bets.OBVIOUS_SHARE if obvious else []])
-    return np.tile(np.log(shares / shares.sum()), (2, 1))
+_LOG_SHARES = np.tile(np.log(np.concatenate([pair_bets.SHARE, pair_bets.OBVIOUS_SHARE])), (2, 1))
 
 
 def _exp(log: float) -> float:
@@ -32,15 +30,15 @@ class PairTest:
     """The claim that the median ratio of a pair is at least (or, with ``at_least=False``, at most) ``needed``.
 
     Noise may be of any size and shape, and change, but must be symmetric in the log of the ratio, as it is where a coin
-    says which side of a pair comes first. A ratio that equals ``needed`` is evidence for neither. With ``obvious``,
-    ratios wrong by a factor of two and more count for more than symmetry allows: see ``pair_bets``. Raises MeasureError
-    for a ratio not positive and finite.
+    says which side of a pair comes first. A ratio that equals ``needed`` is evidence for neither. Where a trial is
+    long, a ratio off by a factor of two and more counts for more than symmetry allows: see ``pair_bets``. Raises
+    MeasureError for a ratio not positive and finite.
     """
 
     needed: float
     at_least: bool
-    obvious: bool = True
     _logs: list[float] = field(default_factory=list)
+    _long: list[bool] = field(default_factory=list)
     _above: int = 0
     _below: int = 0
     _log_needed: float = field(init=False)
@@ -51,35 +49,36 @@ class PairTest:
     def __post_init__(self) -> None:
         self._log_needed = math.log(self.needed) if self.needed > 0 else -math.inf
         self._scale = pair_bets.scale_of(())
-        self._log_wealth = _log_shares(self.obvious)
+        self._log_wealth = _LOG_SHARES.copy()
 
     @property
     def n(self) -> int:
         return len(self._logs)
 
-    def add(self, value: float) -> None:
-        """Add one pair's ratio."""
+    def add(self, value: float, seconds: float = 0.0) -> None:
+        """Add one pair's ratio; ``seconds`` is how long its longer trial took."""
         if not (math.isfinite(value) and value > 0):
             refuse(value, "positive, finite")
-        self._add_log(math.log(value))
+        self._add_log(math.log(value), long=seconds >= pair_bets.OBVIOUS_SECONDS)
 
-    def _add_log(self, log_ratio: float) -> None:
+    def _add_log(self, log_ratio: float, *, long: bool) -> None:
         x = log_ratio - self._log_needed
         self._above += x > 0
         self._below += x < 0
         self._log_wealth[:, :_BETS] += np.log1p(pair_bets.BET * np.tanh(_STEEPNESS * (x / self._scale)))
-        if self.obvious:
+        if long:
             self._add_obvious(x)
         self._logs.append(log_ratio)
+        self._long.append(long)
         if len(self._logs) == self._rescale_at:
             self._scale = pair_bets.scale_of(self._logs)
             self._rescale_at = pair_bets.rescaled_after(self._rescale_at)
 
     def against(self, needed: float) -> PairTest:
         """The same pairs, held against another ratio."""
-        other = PairTest(needed, self.at_least, self.obvious)
-        for log_ratio in self._logs:
-            other._add_log(log_ratio)
+        other = PairTest(needed, self.at_least)
+        for log_ratio, long in zip(self._logs, self._long, strict=True):
+            other._add_log(log_ratio, long=long)
         return other
 
     def _add_obvious(self, x: float) -> None:
@@ -111,7 +110,7 @@ class PairTest:
         n = len(self._logs)
         estimate = _exp(statistics.median(self._logs)) if n else math.nan
         low, high = map(_exp, self._interval())
-        shift = pair_bets.detectable_shift(self._logs, max(n, n_affordable), alpha, obvious=self.obvious)
+        shift = pair_bets.detectable_shift(self._logs, max(n, n_affordable), alpha, obvious=all(self._long))
         mde = None
         if shift is not None and shift < _LARGEST:
             mde = -math.expm1(-shift) if self.at_least else math.expm1(shift)
@@ -120,6 +119,6 @@ class PairTest:
     def _interval(self) -> tuple[float, float]:
         """Of the log of the median ratio."""
         low, high = quantile_interval(self._logs, 0.5)
-        if not self.obvious or math.isfinite(low):
+        if not all(self._long) or math.isfinite(low):
             return low, high
         return pair_bets.obvious_interval(self._logs)

@@ -15,7 +15,8 @@ AGREE_ALPHA = 0.5
 # at the claim's share of alpha, that the ratio is not as low as this part of what is needed.
 HIDDEN = 0.9
 FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
-FEWEST_SUMS = 5  # without which nobody knows whether the sums contradict the work
+# Without so many sums, or so many seconds of them, nobody knows whether the sums contradict the work.
+FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 2.0
 SUMS, SLICES, WORK = "sums", "slices", "work"
 
 
@@ -31,13 +32,16 @@ class RatioTest:
     - ``add_work`` takes a ratio of the work that is done for a batch, measured apart from the rounds and at its own
       pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
       it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
-      point to PASS rather than to FAIL by now.
+      point to PASS rather than to FAIL by now. With ``expects_work`` it has its share of alpha before there is any, as
+      it must where the claim is looked at by then.
     """
 
     needed: float
     at_least: bool
+    expects_work: bool = False
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
+    _sums_seconds: float = 0.0
     _slices: PairTest | None = None  # once there are slices
     _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
@@ -48,19 +52,20 @@ class RatioTest:
     def n(self) -> int:
         return self.sums.n
 
-    def add(self, of_sums: float, of_slices: float | None = None) -> None:
-        """Add one round; ``of_slices`` is None where it was measured in one piece."""
+    def add(self, of_sums: float, of_slices: float | None = None, seconds: float = 0.0) -> None:
+        """Add one round; ``of_slices`` is None where it was measured in one piece; the longer side took ``seconds``."""
         if of_slices is not None and self._slices is None:
             self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
-        self.sums.add(of_sums)
+        self.sums.add(of_sums, seconds)
+        self._sums_seconds += seconds
         if self._slices is not None:
-            self._slices.add(of_sums if of_slices is None else of_slices)
+            self._slices.add(of_sums if of_slices is None else of_slices, seconds)
         if self._with_hidden is not None:
-            self._with_hidden.add(of_sums)
+            self._with_hidden.add(of_sums, seconds)
 
-    def add_work(self, ratio: float) -> None:
+    def add_work(self, ratio: float, seconds: float = 0.0) -> None:
         """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""
-        self.work.add(ratio)
+        self.work.add(ratio, seconds)
         if self._with_hidden is None:
             self._with_hidden = self.sums.against(self.needed * HIDDEN if self.at_least else self.needed / HIDDEN)
 
@@ -76,7 +81,7 @@ class RatioTest:
 
     def _tests(self) -> dict[str, PairTest]:
         others = {} if self._slices is None else {SLICES: self._slices}
-        return others | ({WORK: self.work} if self.work.n else {}) | {SUMS: self.sums}
+        return others | ({WORK: self.work} if self.expects_work or self.work.n else {}) | {SUMS: self.sums}
 
     def _share(self, alpha: float) -> float:
         return alpha / len(self._tests())
@@ -92,7 +97,7 @@ class RatioTest:
         same = [
             name
             for name, test in tests.items()
-            if outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
+            if test.n and outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
         ]
         return Outcome.INCONCLUSIVE, (same or [SUMS])[0]
 
@@ -104,7 +109,8 @@ class RatioTest:
         if name == SLICES:
             return agreed is outcome
         if outcome is Outcome.FAIL:
-            return self.n >= FEWEST_SUMS and agreed is not Outcome.PASS
+            enough = self.n >= FEWEST_SUMS or self._sums_seconds >= FEWEST_SUMS_SECONDS
+            return enough and agreed is not Outcome.PASS
         return self._whole_loader_passes(share)
 
     def _whole_loader_passes(self, share: float) -> bool:

@@ -2,8 +2,9 @@
 
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.disturbance import Disturbance
-from pytest_loaderperf.measurement.kinds import Exit, Kind, Resources, Start, Steady, Step, Work
+from pytest_loaderperf.measurement.kinds import Epoch, Exit, Kind, Resources, Start, Steady, Step, Work
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
+from pytest_loaderperf.measurement.reading import Reading
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.rounds import Key, Round, Rounds
@@ -14,9 +15,11 @@ from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watc
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "Disturbance",
+    "Epoch",
     "Exit",
     "Key",
     "Kind",
+    "Reading",
     "Record",
     "Resources",
     "Roofline",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch.utils.data import DataLoader, IterableDataset
+
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.activity import cpu_ns
+from pytest_loaderperf.measurement.activity import tree_cpu_ns, wait_until_idle
 from pytest_loaderperf.measurement.memory import PeakMemory
 from pytest_loaderperf.measurement.record import (
-    ExitRecord,
+    EpochRecord,
     Record,
     ResourceRecord,
     StartRecord,
@@ -62,8 +65,41 @@ class Start:
 class Exit:
     """The end of an epoch."""
 
-    def observe(self, side: Side, batches: int) -> ExitRecord:
+    def observe(self, side: Side, batches: int) -> EpochRecord:
         return side.finish_epoch()
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A whole epoch, as one has it who goes through the loader again and again.
+
+    The garbage collector is on meanwhile, as it is in a plain loop: an epoch may be long, and leave much behind.
+    """
+
+    def observe(self, side: Side, batches: int) -> EpochRecord:
+        if not side.at_end:
+            _line_up(side)
+        gc.enable()
+        return side.finish_epoch()
+
+
+def _line_up(side: Side) -> None:
+    """Make the next epoch of ``side`` a whole one that owes nothing to the one that runs, if one does."""
+    if side.started and not _begins_anew(side.loader):
+        if side.rebuildable:
+            side.build()
+        else:
+            side.finish_epoch()
+    if not side.started and getattr(side.loader, "persistent_workers", False):
+        side.start()  # only its first epoch pays for starting them
+    side.drop_epoch()
+    if not side.inline:
+        wait_until_idle(side.children)
+
+
+def _begins_anew(loader: object) -> bool:
+    """Whether a new iterator begins a new epoch for certain, also where the last one was left before its end."""
+    return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +118,8 @@ class Step:
             side.start()
         for _ in range(2):
             # First empty what was prefetched, then let the loader reach the state that this step leaves it in.
-            drained = side.take(side.warmup_batches) and side.steps(settling, self.seconds)
-            measured = side.steps(timed, self.seconds) if drained else None
+            drained = side.take(side.warmup_batches) and _steps(side, settling, self.seconds)
+            measured = _steps(side, timed, self.seconds) if drained else None
             if measured is not None:
                 return StepRecord(*measured)
             side.start()
@@ -93,27 +129,51 @@ class Step:
         )
 
 
+def _steps(side: Side, batches: int, step_seconds: float) -> tuple[int, int] | None:
+    """Take ``batches`` batches with a step after each that leaves the CPU idle; (waited, total) in nanoseconds.
+
+    None if the epoch ends before.
+    """
+    wait_ns = 0
+    began_ns = time.perf_counter_ns()
+    for _ in range(batches):
+        record = side.take(1)
+        if record is None:
+            return None
+        wait_ns += record.wall_ns
+        time.sleep(step_seconds)
+    return wait_ns, time.perf_counter_ns() - began_ns
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Memory and CPU time from building the loader to loading an epoch of it, or two seconds' worth."""
+    """Memory and CPU time from building the loader to loading an epoch of it, or two seconds' worth.
+
+    The CPU time is that of a whole epoch, start-up and exit included, of processes that end with it, too; of the two
+    seconds alone, where it is longer.
+    """
 
     def observe(self, side: Side, batches: int) -> ResourceRecord:
         side.close()
         peak = PeakMemory()
         side.build()
+        built_ns = tree_cpu_ns()
         side.start()
-        began_ns, samples = cpu_ns(side.children), 0
+        began_ns, samples = tree_cpu_ns(), 0
         deadline_s = time.monotonic() + _RESOURCE_SECONDS
         sampled_s = 0.0
         while True:
             record = side.take(1)
             now_s = time.monotonic()
-            if record is None or now_s > deadline_s:
+            if record is None:
+                began_ns, samples = built_ns, side.epochs[-1].samples
+                break
+            if now_s > deadline_s:
                 break
             samples += record.samples
             if now_s - sampled_s > _SAMPLE_EVERY_SECONDS:
                 peak.sample()
                 sampled_s = time.monotonic()
-        used_ns = cpu_ns(side.children) - began_ns
+        used_ns = tree_cpu_ns() - began_ns
         peak.sample()
         return ResourceRecord(peak.nbytes, max(0, used_ns), max(samples, side.batch_samples))

@@ -57,10 +57,25 @@ class StartRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ExitRecord:
-    """``exit_ns`` from the last batch of an epoch to StopIteration and the release of the iterator."""
+class EpochRecord:
+    """An epoch that has ended: ``first_batch_ns`` from ``iter()``, ``waits_ns`` in ``next()`` for the batches after it.
 
+    ``longest_ns``: the longest of those waits. ``exit_ns``: from the last batch to StopIteration and the release of the
+    iterator. ``whole``: it ran in one go, so that the loader could work ahead only while it was asked for batches.
+    """
+
+    first_batch_ns: int
+    waits_ns: int
+    longest_ns: int
     exit_ns: int
+    batches: int
+    samples: int
+    whole: bool = False
+
+    @property
+    def epoch_ns(self) -> int:
+        """From ``iter()`` to the release of the iterator, without the time that counting samples takes."""
+        return self.first_batch_ns + self.waits_ns + self.exit_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +95,4 @@ class ResourceRecord:
     samples: int
 
 
-Record = SteadyRecord | StartRecord | ExitRecord | StepRecord | ResourceRecord
+Record = SteadyRecord | StartRecord | EpochRecord | StepRecord | ResourceRecord

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
+from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
 from pytest_loaderperf.measurement.kinds import Kind, Steady, Work
@@ -206,14 +207,17 @@ class Rounds:
             side.conditions = conditions
         batch_seconds = {name: pace.batch_seconds for name, pace in paces.items()}
         before, self._helpers = self._helpers or helpers(), frozenset()
+        clocks = Clocks()
         try:
             return in_slices(sides, batches, batch_seconds, self._order, conditions)
         finally:
             self._conditions.restore()
             self._helpers = helpers()
-            if self._helpers - before:
-                for side in sides:
+            for side in sides:
+                if self._helpers - before:
                     side.note_helpers()
+                elif clocks.others_run:
+                    side.look_ahead(batch_seconds[side.name])
 
     def _quieten(self) -> None:
         """Wait until the side that was measured last has made what it may have ready."""
@@ -249,7 +253,9 @@ class Rounds:
         if max(standing.rounds_since_build for standing in standings) < REBUILD_ROUNDS:
             return
         sides = [self.sides[name] for name in names]
-        cost_s = sum(side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 for side in sides)
+        cost_s = sum(
+            side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 + side.release_seconds for side in sides
+        )
         if cost_s <= _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings):
             self.rebuild(names)
 

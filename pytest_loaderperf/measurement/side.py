@@ -11,11 +11,14 @@ from typing import Any
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
+from pytest_loaderperf.measurement.ahead import runs_ahead
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
+from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
+from pytest_loaderperf.measurement.epoch import Patience, Tally
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
-from pytest_loaderperf.measurement.record import ExitRecord, StartRecord, SteadyRecord
-from pytest_loaderperf.measurement.structure import Count, batch_nbytes, counter
+from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
+from pytest_loaderperf.measurement.structure import batch_nbytes, opaque_type
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 from pytest_loaderperf.measurement.watchdog import Watchdog
@@ -32,7 +35,8 @@ class Side:
     """A loader under measurement.
 
     ``source`` is a factory, which is called again for every rebuild, or a loader that can be iterated again.
-    ``count`` gives the samples of a batch (None: from its structure). ``deliver`` brings a batch to where it must be.
+    ``count`` gives the samples of a batch (None: from its structure, and what the loader says of it, or what is
+    ``declared`` in its place). ``deliver`` brings a batch to where it must be.
 
     Raises LoaderError, saying what came, for a source or batches that cannot be measured.
     """
@@ -41,7 +45,14 @@ class Side:
     conditions: Conditions  # of the trial to come
 
     def __init__(
-        self, name: str, source: object, watchdog: Watchdog, *, count: Count | None, deliver: Deliver | None
+        self,
+        name: str,
+        source: object,
+        watchdog: Watchdog,
+        *,
+        count: Count | None,
+        deliver: Deliver | None,
+        declared: Declared | None = None,
     ) -> None:
         self.name = name
         self.rebuildable = is_factory(source)
@@ -51,18 +62,21 @@ class Side:
         self._watchdog = watchdog
         self._waiting = f"{name}: waiting for a batch"
         self.own_count = count
-        self._deliver = deliver
+        self._deliver, self._declared = deliver, declared
         self._iterator: Iterator[Any] | None = None
         self._taken = 0
         self._prefetched = 0
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
-        self.exits: list[ExitRecord] = []
-        self.build_seconds = 0.0
-        self._started = False
+        self.epochs: list[EpochRecord] = []  # that ended
+        self.build_seconds = self.release_seconds = 0.0
+        self.started = False  # since it was built
+        self.at_end = False  # of an epoch that has ended, and none begun since
         self.slow = False
-        self._works_aside = False
+        self._works_aside = self._looked_ahead = False
+        self.own_helpers = 0, 0  # most processes and threads that it began at once
+        self.opaque = ""  # type of its batches, where no arrays are seen in them
         self.loader: Any = None
         self.build()
 
@@ -75,10 +89,10 @@ class Side:
             began_s = time.perf_counter()
             self.loader = None
             stage = self._watchdog.stage(f"{self.name}: building the loader")
-            with stage, collector_kept(), untraced(starting=True), self._noticing_helpers():
+            with stage, collector_kept(), untraced(starting=True), self._noticing_helpers(always=True):
                 self.loader = call_factory(self._source, self.called)
             self.build_seconds = time.perf_counter() - began_s
-        self._started = False
+        self.started = self.at_end = False
 
     @property
     def called(self) -> str:
@@ -92,8 +106,11 @@ class Side:
 
     def drop_epoch(self) -> None:
         """Release the running epoch's iterator, and with it its workers."""
-        with self._watchdog.stage(f"{self.name}: releasing the iterator"):
-            self._iterator = None
+        if self._iterator is not None:
+            began_ns = _clock()
+            with self._watchdog.stage(f"{self.name}: releasing the iterator"):
+                self._iterator = None
+            self.release_seconds = (_clock() - began_ns) * 1e-9
         self._taken = 0
 
     def close(self) -> None:
@@ -123,10 +140,12 @@ class Side:
                 f"{self.called} gave no batch{again}. Expected at least one: is the dataset empty, is "
                 "drop_last dropping everything, or does it give one epoch only? Then give a factory."
             )
-        self._count = self.own_count or counter(batch)
-        self.batch_samples = self._checked_count(batch)
+        self._count = self.own_count or counter(batch, self._declared or Declared.by(self.loader))
+        self.batch_samples = checked_samples(self.called, self._count(batch))
         self.batch_nbytes = batch_nbytes(batch)
-        self._taken = 1
+        self.opaque = self.opaque or opaque_type(batch)
+        self._taken, self.at_end, self._whole = 1, False, False
+        self._tally = Tally(record.first_batch_ns, self.batch_samples)
         self.children = child_pids()
         if not self._works_aside and not self.rebuildable:
             # What a loader started before it was given cannot be seen.
@@ -136,11 +155,11 @@ class Side:
         return batch, record
 
     def _first_batch(self) -> tuple[Any, StartRecord]:
-        if self._started and self.rebuildable and isinstance(self.loader, Iterator):
+        if self.started and self.rebuildable and isinstance(self.loader, Iterator):
             self.build()  # a generator has no second epoch
-        self._started = True
+        self.started = True
         stage = self._watchdog.stage(f"{self.name}: waiting for the first batch")
-        with stage, collector_kept(), untraced(starting=True), self._noticing_helpers():
+        with stage, collector_kept(), untraced(starting=True), self._noticing_helpers(always=True):
             began_ns = _clock()
             self._iterator = iter(self.loader)
             batch = next(self._iterator, _NOTHING)
@@ -148,33 +167,35 @@ class Side:
                 batch = self._deliver(batch)
             return batch, StartRecord(_clock() - began_ns)
 
-    def _checked_count(self, batch: Any) -> int:
-        samples = self._count(batch)
-        if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-            raise LoaderError(
-                f"{self.called}: a batch must hold a whole number of samples from 1 up, but {samples!r} came. "
-                "Mend count=, or keep empty batches out of the loader."
-            )
-        return samples
-
     @property
     def inline(self) -> bool:
         """Whether batches are made by the asking thread alone, so that nothing of this side runs unasked."""
         return not self._works_aside and not self._prefetched
 
     @contextmanager
-    def _noticing_helpers(self) -> Iterator[None]:
+    def _noticing_helpers(self, *, always: bool = False) -> Iterator[None]:
         """Notice threads and processes that begin meanwhile, some loaders' late in an epoch: they may run ahead."""
-        before = frozenset() if self._works_aside else helpers()
+        looks = always or not self._works_aside
+        before = helpers() if looks else frozenset()
         yield
-        if not self._works_aside and helpers() - before:
+        if looks and (begun := helpers() - before):
             self.note_helpers()
+            processes, threads = self.own_helpers
+            children = len(begun.intersection(self.children))
+            self.own_helpers = max(processes, children), max(threads, len(begun) - children)
 
     def note_helpers(self) -> None:
         """From now on this side counts as one that works on threads or in processes of its own."""
         self._works_aside = True
         self._prefetched = prefetched_batches(self.loader, works_aside=True)
         self.children = child_pids()
+
+    def look_ahead(self, batch_seconds: float) -> None:
+        """Find out whether this side, a batch of which takes so long, works on where nobody asks it; once."""
+        if self.inline and not self._looked_ahead:
+            self._looked_ahead = True
+            if runs_ahead(self, batch_seconds):
+                self.note_helpers()
 
     @property
     def epoch_batches(self) -> int | None:
@@ -231,9 +252,10 @@ class Side:
         taken_before = len(latencies)
         with self._watchdog.stage(self._waiting, latencies):
             wall_ns, samples = self._timed(batches, latencies)
-        taken = len(latencies) - taken_before
-        self._taken += taken
-        if taken < batches:
+        waits_ns = latencies[taken_before:]
+        self._tally.add(waits_ns, samples)
+        self._taken += len(waits_ns)
+        if len(waits_ns) < batches:
             self._end_epoch()
             return None
         return wall_ns, samples
@@ -245,6 +267,7 @@ class Side:
         samples = 0
         batch = None  # as in a for loop, a batch lives until the next one has come
         began_ns = end_ns = clock()
+        call_ns: int | None = began_ns
         try:
             for _ in range(batches):
                 call_ns = clock()
@@ -253,10 +276,15 @@ class Side:
                     batch = deliver(batch)
                 end_ns = clock()
                 append(end_ns - call_ns)
+                call_ns = None  # from here on, the batch is there: what is raised, counting raises
                 samples += count(batch)
-        except StopIteration:
+        except StopIteration as error:
+            if call_ns is None:
+                raise uncounted(self.called, batch, error, own=self.own_count is not None) from error
             self._stop_ns = clock() - call_ns
         except Exception as error:
+            if call_ns is None:
+                raise uncounted(self.called, batch, error, own=self.own_count is not None) from error
             error.add_note(f"raised by {self.called} while it was measured")
             raise
         del batch
@@ -266,30 +294,21 @@ class Side:
         self._epochs.append(self._taken)
         began_ns = _clock()
         self.drop_epoch()
-        self.exits.append(ExitRecord(self._stop_ns + _clock() - began_ns))
+        exit_ns = self._stop_ns + _clock() - began_ns
+        self.release_seconds = exit_ns * 1e-9
+        self.at_end = True
+        self.epochs.append(self._tally.ended(exit_ns, whole=self._whole))
 
-    def finish_epoch(self) -> ExitRecord:
-        """Run the epoch to its end."""
+    def finish_epoch(self) -> EpochRecord:
+        """Run the epoch to its end; a new one, where none runs. Raises LoaderError where there is no end."""
         if self._iterator is None:
             self.start()
-        while self.take(_CHUNK_TO_END) is not None:
-            pass
-        return self.exits[-1]
-
-    def steps(self, batches: int, step_seconds: float) -> tuple[int, int] | None:
-        """Take ``batches`` batches with a step after each that leaves the CPU idle; (waited, total) in nanoseconds.
-
-        None if the epoch ends before.
-        """
-        wait_ns = 0
-        began_ns = _clock()
-        for _ in range(batches):
-            record = self.take(1)
-            if record is None:
-                return None
-            wait_ns += record.wall_ns
-            time.sleep(step_seconds)
-        return wait_ns, _clock() - began_ns
+            self._whole = True
+        patience = Patience(self.called, self.loader, self._watchdog.timeout_s, ends=bool(self._epochs))
+        with self._noticing_helpers():
+            while self.slice(patience.batches, []) is not None:
+                patience.check(self._taken)
+        return self.epochs[-1]
 
     @property
     def iterator(self) -> Iterator[Any] | None:
@@ -305,4 +324,3 @@ class Side:
 
 _NOTHING: Any = object()
 _REMEMBERED_EPOCHS = 8  # lengths may vary: trials are cut to fit the shortest of these
-_CHUNK_TO_END = 16  # batches between two looks at the watchdog's stage

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pace, rhythm_of
 
@@ -17,6 +18,7 @@ REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn
 _SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
 _PROBE_SECONDS = 0.01
 _PROBE_BATCHES = 64
+_OVERHEADS = 9  # the latest, of which a few are those of a new epoch
 _RHYTHM_BATCHES = 4096  # the latest latencies, in which a rhythm shows
 
 
@@ -25,23 +27,26 @@ class Standing:
     """Follows one side. A side that was just probed is ahead of the others: all begin anew as soon as that is cheap."""
 
     batch_seconds: float
-    overhead_seconds: float = 0.0
     rounds_since_build: float = REBUILD_ROUNDS
     seconds_since_build: float = 0.0
+    _overheads: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=_OVERHEADS))
     _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RHYTHM_BATCHES))
 
     @classmethod
     def probed(cls, side: Any) -> Standing:
         """The standing of ``side`` after its first few batches. Raises LoaderError for an epoch of one batch."""
+        clocks = Clocks()
         standing = cls(_probe(side))
         side.slow = standing.batch_seconds > _SLOW_SECONDS
+        if side.inline and clocks.suspicious:
+            side.look_ahead(standing.batch_seconds)
         return standing
 
     def pace(self, side: Any) -> Pace:
         """What decides on the length of the side's next trial."""
         affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
         rhythm = 1 if side.inline else rhythm_of(self._latencies_ns)
-        return Pace(self.batch_seconds, side.warmup_batches, affordable, self.overhead_seconds, rhythm)
+        return Pace(self.batch_seconds, side.warmup_batches, affordable, statistics.median(self._overheads), rhythm)
 
     def note(self, record: SteadyRecord, side: Any) -> None:
         """Follow the pace: caches that were cold when it was probed grow warm."""
@@ -56,7 +61,7 @@ class Standing:
 
     def note_overhead(self, seconds: float) -> None:
         """Follow what lies between two trials."""
-        self.overhead_seconds = (self.overhead_seconds + seconds) / 2
+        self._overheads.append(seconds)
 
     def note_round(self, seconds: float) -> None:
         """A round more since it was built."""

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
 ENDLESS = 1 << 20  # batches that an epoch of unknown length allows
@@ -16,14 +17,16 @@ _SLICED_SECONDS, _LONGEST_SLICED_SECONDS = 0.002, 0.012
 # whose speed changes from trial to trial. Two workers of 3 ms a batch, beside a load: 8 ms between trials.
 _PIECE_SECONDS = 0.02
 _OVERHEADS = 3.0
-_LONGEST_PIECE_SECONDS = 1.0  # for rhythms and overheads; a dozen pairs must fit into a claim's budget
+_AMORTISED_SECONDS = 0.1  # at the most: what lies between trials is long where the machine is busy, too
+_LONGEST_PIECE_SECONDS = 1.0  # for bursts and rhythms; a dozen pairs must fit into a claim's budget
 _FAR_SLOWER = 2.0  # times as long a batch
 _PERIODS = 2  # of a rhythm, in a trial: the number of slow batches varies by one
 _SLOW, _SLOW_SHARE = (
     10.0,
     0.15,
 )  # times the median latency, and the share of the time, that make a batch part of a rhythm
-_FEWEST_LATENCIES = 32  # that show a rhythm
+_FEWEST_LATENCIES, _FEWEST_SLOW = 32, 4  # that show a rhythm
+_REGULAR = 0.2  # of a gap between slow batches, that most others may differ by
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int
     """
     affordable = _affordable(paces, halvings)
     overhead_s = max(pace.overhead_seconds for pace in paces.values())
-    seconds = min(max(_PIECE_SECONDS, _OVERHEADS * overhead_s), _LONGEST_PIECE_SECONDS)
+    seconds = min(max(_PIECE_SECONDS, _OVERHEADS * overhead_s), _AMORTISED_SECONDS)
     wanted = {name: _piece(pace, seconds) for name, pace in paces.items()}
     batch_seconds = [pace.batch_seconds for pace in paces.values()]
     if max(batch_seconds) <= _FAR_SLOWER * min(batch_seconds):
@@ -85,11 +88,17 @@ def _affordable(paces: Mapping[str, Pace], halvings: int) -> int:
 
 
 def rhythm_of(latencies_ns: Sequence[int]) -> int:
-    """Batches from one slow batch to the next, where slow ones take a good share of the time; else 1."""
+    """Batches from one slow batch to the next, where slow ones take much of the time and come regularly; else 1.
+
+    A busy machine makes slow batches, too, but at random.
+    """
     if len(latencies_ns) < _FEWEST_LATENCIES:
         return 1
     limit_ns = _SLOW * max(1, statistics.median(latencies_ns))
-    slow = [ns for ns in latencies_ns if ns > limit_ns]
-    if sum(slow) < _SLOW_SHARE * sum(latencies_ns):
+    slow = [at for at, ns in enumerate(latencies_ns) if ns > limit_ns]
+    if len(slow) < _FEWEST_SLOW or sum(latencies_ns[at] for at in slow) < _SLOW_SHARE * sum(latencies_ns):
         return 1
-    return max(1, round(len(latencies_ns) / len(slow)))
+    gaps = [later - earlier for earlier, later in pairwise(slow)]
+    gap = statistics.median(gaps)
+    irregular = sum(abs(other - gap) > _REGULAR * gap for other in gaps)
+    return 1 if 2 * irregular > len(gaps) else max(1, round(gap))

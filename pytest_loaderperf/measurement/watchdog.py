@@ -75,7 +75,7 @@ class Watchdog:
     """
 
     def __init__(self, timeout_seconds: float, abandon: Callable[[str], None]) -> None:
-        self._timeout_s = timeout_seconds
+        self.timeout_s = timeout_seconds
         self._abandon = abandon
         self.watched: _Stage | None = None
         self._thread: threading.Thread | None = None
@@ -101,14 +101,14 @@ class Watchdog:
             progress = len(stage.progress)
             if progress != stage.seen:
                 stage.seen = progress
-                stage.deadline_s = time.monotonic() + self._timeout_s
+                stage.deadline_s = time.monotonic() + self.timeout_s
             elif time.monotonic() > stage.deadline_s:
                 self._bite(stage)
 
     def _bite(self, stage: _Stage) -> None:
         batches = f" after {stage.seen} batches" if stage.seen else ""
         report = (
-            f"the loader hangs: nothing came for {self._timeout_s:g} s in stage {stage.name!r}{batches}. "
+            f"the loader hangs: nothing came for {self.timeout_s:g} s in stage {stage.name!r}{batches}. "
             "Expected a batch, an end or an error. Mend the loader, or set loaderperf_timeout (seconds) higher.\n"
             + _stacks(stage.thread_id)
         )

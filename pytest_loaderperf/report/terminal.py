@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
         lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]
         lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
-        lines += [TableLine(_fit(f"  note: {note}", width), "yellow") for note in run["notes"]]
+        lines += chain.from_iterable(_note_lines(note, width) for note in run["notes"])
     return lines
 
 
@@ -153,6 +154,11 @@ def _outlook(claim: Document) -> Iterator[str]:
     elif claim["pairs"]:
         close = at_threshold(claim["estimate"], claim["needed"], claim["unit"])
         yield "lies at the threshold" if close else "probably needs over an hour"
+
+
+def _note_lines(note: str, width: int) -> list[TableLine]:
+    texts = textwrap.wrap(note, width, initial_indent="  note: ", subsequent_indent=" " * 8, break_on_hyphens=False)
+    return [TableLine(text, "yellow") for text in texts]
 
 
 def _fit_end(text: str, width: int) -> str:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-from scipy import signal, special
 
-from pytest_loaderperf.judge import claim_alpha, pair_bets
+from pytest_loaderperf.judge import Outcome, claim_alpha, pair_bets
 from pytest_loaderperf.judge.betting import _BETS, _bets
 from pytest_loaderperf.judge.evidence import hits_needed, log_evidence_below
+from tests.judge.noise import FAIR, ONE_SIDED, SEED, SPREAD, Scenario, bursty, gaussian, heavy_tailed
 from tests.judge.oracle import alarm_chance
 
 CLAIMS = 10_000
 PAIRS = 400
 FIRST_SHARE = claim_alpha(0.001, 0)
-SPREAD = 0.03  # standard deviation of a pair's log ratio
 THRESHOLD = 0.97
 ALPHAS = (0.05, 0.01)
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10)
@@ -31,114 +30,9 @@ WIDE_SPREADS = (0.15, 0.3, 0.45, 0.6, 1.0)
 FACTORS = (2, 3, 5, 10, 30)
 OBVIOUS_SPREADS = (0.1, 0.3, 0.5)
 TRIALS, TRIAL_BATCHES = 200, 50
-SEED = 20240607
 _CHUNK = 1000  # claims at a time, so that they stay in the processor's cache
-
-Scenario = Callable[..., np.ndarray]  # (rng, claims, pairs); FAIR ones also how trials become pairs: ``turns``
-
-
-def in_turns(rng: np.random.Generator, log_times: np.ndarray) -> np.ndarray:
-    """Log ratios (claims, pairs) of trials (claims, 2 x pairs) that follow each other; a coin orders each pair."""
-    first, second = log_times[:, 0::2], log_times[:, 1::2]
-    return np.where(rng.random(first.shape) < 0.5, first - second, second - first)
-
-
-class AlwaysFirst:
-    """A generator whose coins all fall on the same side, so that who comes first is always the same."""
-
-    def __init__(self):
-        self._rng = np.random.default_rng(SEED)
-
-    def random(self, shape):
-        return np.zeros(shape)
-
-    def __getattr__(self, name):
-        return getattr(self._rng, name)
-
-
-def _white(rng, claims, pairs):
-    return rng.normal(0, SPREAD / math.sqrt(2), (claims, 2 * pairs))
-
-
-def gaussian(rng, claims, pairs, turns=in_turns):
-    """Every trial by itself."""
-    return turns(rng, _white(rng, claims, pairs))
-
-
-def heavy_tailed(rng, claims, pairs, turns=in_turns):
-    """Times whose logarithm has no variance: Student's t with 1.5 degrees of freedom."""
-    return turns(rng, 0.02 * rng.standard_t(1.5, (claims, 2 * pairs)))
-
-
-def drifting(rng, claims, pairs, turns=in_turns):
-    """A machine that becomes up to ten times as slow, or as fast."""
-    drift = rng.uniform(-1, 1, (claims, 1)) * np.linspace(0, math.log(10), 2 * pairs)
-    return turns(rng, drift + _white(rng, claims, pairs))
-
-
-def bursty(rng, claims, pairs, turns=in_turns):
-    """Stretches of 25 trials, one in five of them half as slow again and ten times as noisy."""
-    loud = np.repeat(rng.random((claims, math.ceil(2 * pairs / 25))) < 0.2, 25, axis=1)[:, : 2 * pairs]
-    return turns(rng, 0.4 * loud + _white(rng, claims, pairs) * np.where(loud, 10, 1))
-
-
-def periodic(rng, claims, pairs, turns=in_turns):
-    """A neighbour with a period of 2 to 50 trials: at 2 it always strikes the same place in a pair."""
-    periods, phases = 2 + rng.integers(0, 49, (claims, 1)), rng.uniform(0, 2 * math.pi, (claims, 1))
-    wave = 0.1 * np.sin(2 * math.pi * np.arange(2 * pairs) / periods + phases)
-    return turns(rng, wave + _white(rng, claims, pairs))
-
-
-def autocorrelated(rng, claims, pairs, turns=in_turns):
-    """Each trial takes over 95 % of what disturbed the one before."""
-    return turns(rng, signal.lfilter([1.0], [1.0, -0.95], _white(rng, claims, pairs), axis=1))
-
-
-def coarse_timer(rng, claims, pairs, turns=in_turns):
-    """A clock with ticks of 5 % of a trial: three pairs in five are tied."""
-    ticks = np.round(20 * np.exp(_white(rng, claims, pairs)))
-    return turns(rng, np.log(ticks))
-
-
-def one_sided_stalls(rng, claims, pairs):
-    """One trial in twenty of the loader, never of the other, takes twice to four times as long; the median is even."""
-    share, noise = 0.05, gaussian(rng, claims, pairs)
-    stalls = (rng.random((claims, pairs)) < share) * rng.uniform(math.log(2), math.log(4), (claims, pairs))
-    return noise - stalls - SPREAD * special.ndtri((0.5 - share) / (1 - share))
-
-
-def layout_shifts(rng, claims, pairs):
-    """Each side is up to a few percent off (2 %, standard deviation), drawn anew when it is rebuilt: every 8 pairs."""
-    offsets = rng.normal(0, 0.02 * math.sqrt(2), (claims, math.ceil(pairs / 8)))
-    return gaussian(rng, claims, pairs) + np.repeat(offsets, 8, axis=1)[:, :pairs]
-
-
-def layout_for_good(rng, claims, pairs):
-    """The like, but drawn once, for loaders that cannot be rebuilt."""
-    return gaussian(rng, claims, pairs) + rng.normal(0, 0.02 * math.sqrt(2), (claims, 1))
-
-
-def one_sided_stretches(rng, claims, pairs):
-    """For 16 pairs at a time, one stretch in twenty, the loader alone is slower by half; the median is even."""
-    share, noise = 0.05, gaussian(rng, claims, pairs)
-    slow = np.repeat(rng.random((claims, math.ceil(pairs / 16))) < share, 16, axis=1)[:, :pairs]
-    return noise - 0.4 * slow - SPREAD * special.ndtri((0.5 - share) / (1 - share))
-
-
-# Whatever came before, a pair at the threshold falls on either side with the same chance: the promise holds.
-FAIR: list[Scenario] = [
-    gaussian,
-    heavy_tailed,
-    drifting,
-    bursty,
-    periodic,
-    autocorrelated,
-    coarse_timer,
-]
-# What strikes one side alone makes ratios that are not symmetric, or that stay off: nothing is promised at the
-# threshold, only some way above it.
-ONE_SIDED: list[Scenario] = [one_sided_stalls, layout_shifts, layout_for_good, one_sided_stretches]
-
+UNLIKELY = 1e-6  # the chance at which another seed would break a bound
+NAMED = {"ids": lambda scenario: scenario.__name__}
 POWER_NOISE = [(gaussian, 0.03), (gaussian, 0.08), (heavy_tailed, SPREAD), (bursty, SPREAD)]
 
 
@@ -162,7 +56,10 @@ def sign_looks(values, needed, alpha):
 
 
 def evidence(log_ratios, needed, *, obvious=True):
-    """E-values (2, claims, pairs) of a PairTest for ratios above ``needed``, and for those below, after each pair."""
+    """E-values (2, claims, pairs) of a PairTest for ratios above ``needed``, and for those below, after each pair.
+
+    ``obvious``: of pairs whose trials are long.
+    """
     chunks = np.array_split(log_ratios, math.ceil(len(log_ratios) / _CHUNK))
     return np.concatenate([_evidence(chunk, math.log(needed), obvious) for chunk in chunks], axis=1)
 
@@ -170,8 +67,8 @@ def evidence(log_ratios, needed, *, obvious=True):
 def _evidence(log_ratios, limit, obvious):
     claims, pairs = log_ratios.shape
     log_factor, hit, miss = pair_bets.OBVIOUS_LOG, np.exp(pair_bets.OBVIOUS_HIT), np.exp(pair_bets.OBVIOUS_MISS)
-    shares = np.concatenate([pair_bets.SHARE, obvious * pair_bets.OBVIOUS_SHARE])
-    wealth = np.tile(shares / shares.sum(), (2, claims, 1))
+    shares = np.concatenate([pair_bets.SHARE, pair_bets.OBVIOUS_SHARE])
+    wealth = np.tile(shares, (2, claims, 1))
     by_size, by_obvious = np.split(wealth, [len(pair_bets.SHARE)], axis=2)
     scales, seen, rescale_at = scales_of(log_ratios[:, :0]), np.empty((2, claims, pairs)), 1
     for n in range(pairs):
@@ -181,8 +78,9 @@ def _evidence(log_ratios, limit, obvious):
         won = pair_bets.BET * np.tanh(pair_bets.STEEPNESS * (x / scales))
         by_size[0] *= 1 + won
         by_size[1] *= 1 - won
-        by_obvious *= miss
-        if np.abs(x).max() >= log_factor.min():
+        if obvious:
+            by_obvious *= miss
+        if obvious and np.abs(x).max() >= log_factor.min():
             far = np.maximum(log_factor, pair_bets.OBVIOUS_SCALES * scales)
             by_obvious *= np.where([x >= far, -x >= far], hit / miss, 1)
         seen[:, :, n] = wealth @ np.ones(len(shares))
@@ -212,6 +110,13 @@ def first_looks(log_ratios, needed, alpha, *, at_least=True):
 
 def first_settled(settled):
     return np.where(settled.any(axis=1), settled.argmax(axis=1) + 1, settled.shape[1] + 1)
+
+
+def outcome_at(passes, failed, n):
+    """What a claim has come to at ``n`` looks, from the first looks that settle it."""
+    if min(passes, failed) > n:
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASS if passes < failed else Outcome.FAIL
 
 
 def alarms(seen, alpha):

@@ -16,13 +16,12 @@ from scipy import special
 
 from pytest_loaderperf.judge import CONFIRM_ALPHA
 from pytest_loaderperf.judge.ratio import AGREE_ALPHA
-from tests.judge import simulation
+from tests.judge import noise, simulation
+from tests.judge.noise import SEED, SPREAD
 from tests.judge.simulation import (
     ALPHAS,
     EFFECTS,
     FIRST_SHARE,
-    SEED,
-    SPREAD,
     THRESHOLD,
     first_settled,
     name_of,
@@ -91,7 +90,7 @@ def one_sided_stalls(rng, claims, pairs, turns=None):
     return rounds_of(loader, other) - SPREAD / math.sqrt(SLICES) * special.ndtri((0.5 - share) / (1 - share))
 
 
-FAIR = [*simulation.FAIR, unsteady]
+FAIR = [*noise.FAIR, unsteady]
 
 
 def fair_rounds(scenario, *, claims=CLAIMS, rounds=ROUNDS, seed=SEED):
@@ -133,7 +132,7 @@ def layout_shifts(every, *, claims=CLAIMS, rounds=2 * ROUNDS):
     """The same loader twice, each up to a few percent off (2 %, standard deviation), drawn anew ``every`` rounds."""
     rng = np.random.default_rng(SEED)
     offsets = rng.normal(0, LAYOUT, (claims, math.ceil(rounds / every))).repeat(every, axis=1)[:, :rounds]
-    return simulation.gaussian(rng, claims, rounds * SLICES, in_slices) + offsets
+    return noise.gaussian(rng, claims, rounds * SLICES, in_slices) + offsets
 
 
 def fails_of_slower(effects, *, claims=2000, alpha=FIRST_SHARE):

@@ -17,18 +17,18 @@ FIRST_SHARE = claim_alpha(0.001, 0)
 BOTH = (Outcome.PASS, Outcome.FAIL)
 
 
-def filled(ratios, needed=1.0, *, at_least=True, obvious=True):
-    test = PairTest(needed, at_least, obvious)
+def filled(ratios, needed=1.0, *, at_least=True, seconds=1.0):
+    test = PairTest(needed, at_least)
     for ratio in ratios:
-        test.add(float(ratio))
+        test.add(float(ratio), seconds)
     return test
 
 
-def judged(ratios, needed, alpha=FIRST_SHARE, *, at_least=True, obvious=True):
+def judged(ratios, needed, alpha=FIRST_SHARE, *, at_least=True, seconds=1.0):
     """What a claim comes to that looks after every pair, and the number of pairs it took."""
-    test = PairTest(needed, at_least, obvious)
+    test = PairTest(needed, at_least)
     for ratio in ratios:
-        test.add(float(ratio))
+        test.add(float(ratio), seconds)
         if test.outcome(alpha) is not Outcome.INCONCLUSIVE:
             break
     return test.outcome(alpha), test.n
@@ -36,7 +36,7 @@ def judged(ratios, needed, alpha=FIRST_SHARE, *, at_least=True, obvious=True):
 
 def test_ratios_equal_to_what_is_needed_are_evidence_for_neither_side():
     assert judged([1.0] * 500, 1.0) == (Outcome.INCONCLUSIVE, 500)
-    test = filled([1.0] * 500, obvious=False)
+    test = filled([1.0] * 500, seconds=0.4)
     assert [test.log_evidence(outcome) for outcome in BOTH] == pytest.approx([0, 0])
     assert test.leaning is Outcome.INCONCLUSIVE
 
@@ -51,7 +51,7 @@ def test_twelve_pairs_far_on_one_side_settle_the_first_claim(at_least, ratio, ou
 def test_what_is_obvious_takes_four_pairs_or_two(ratio, pairs, at_least):
     word = Outcome.PASS if (ratio > 1) is at_least else Outcome.FAIL
     assert judged([ratio] * 50, 1.0, at_least=at_least) == (word, pairs)
-    assert judged([ratio] * 50, 1.0, at_least=at_least, obvious=False)[1] > 10
+    assert judged([ratio] * 50, 1.0, at_least=at_least, seconds=0.4)[1] > 10
 
 
 def test_a_single_pair_settles_nothing_however_far_it_lies():
@@ -65,6 +65,18 @@ def test_pairs_that_scatter_widely_are_not_obvious():
     wide, narrow = (filled([*before, 0.3, 0.3]) for before in (quiet, [1.01, 0.99] * 8))
     gained = [test.log_evidence(Outcome.FAIL) - test.log_evidence(Outcome.PASS) for test in (wide, narrow)]
     assert gained[0] < 2 < gained[1]
+
+
+def test_only_pairs_with_a_long_trial_are_obvious():
+    """On a busy machine a trial of milliseconds waits for a core as long as it lasts, or ten times as long."""
+    assert filled([0.1] * 4, seconds=0.5).outcome(FIRST_SHARE) is Outcome.FAIL
+    assert filled([0.1] * 4, seconds=0.49).outcome(0.05) is Outcome.INCONCLUSIVE
+    mixed = filled([0.1] * 4, seconds=0.1)
+    mixed.add(0.1, seconds=1.0)
+    assert mixed.outcome(FIRST_SHARE) is Outcome.INCONCLUSIVE
+    mixed.add(0.1, seconds=1.0)
+    assert mixed.outcome(FIRST_SHARE) is Outcome.FAIL
+    assert mixed.against(0.9).log_evidence(Outcome.FAIL) == pytest.approx(mixed.log_evidence(Outcome.FAIL), abs=0.2)
 
 
 def test_the_size_of_a_difference_counts():
@@ -147,7 +159,7 @@ def test_few_pairs_have_an_interval_of_a_factor_of_two_around_them(ratios):
     ruling = filled(ratios).ruling(FIRST_SHARE, 0)
     assert min(ratios) / 2.001 <= ruling.low <= min(ratios)
     assert max(ratios) <= ruling.high <= max(ratios) * 2.001
-    unknown = filled(ratios, obvious=False).ruling(FIRST_SHARE, 0)
+    unknown = filled(ratios, seconds=0.4).ruling(FIRST_SHARE, 0)
     assert (unknown.low, unknown.high) == (0.0, math.inf)
 
 

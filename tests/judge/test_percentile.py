@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge import ExactTest, Outcome, PercentileTest, claim_alpha
+from pytest_loaderperf.judge.betting import Betting, _bets
 from pytest_loaderperf.judge.evidence import hits_needed
+from tests.judge import oracle
+from tests.judge.noise import SEED
+from tests.judge.simulation import ALPHAS, CLAIMS, TRIAL_BATCHES, TRIALS, outcome_at, percentile_looks, slow_batches
 
 FIRST_SHARE = claim_alpha(0.001, 0)
 
@@ -137,3 +143,56 @@ def test_the_ruling_of_an_exact_claim_is_a_point():
 def test_an_exact_claim_refuses_what_is_no_number():
     with pytest.raises(MeasureError, match="a measured value of nan came; expected a"):
         ExactTest(10, at_least=False).add(math.nan)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("burst", [1, 10])
+def test_a_percentile_at_its_limit_fails_less_often_than_alpha(alpha, burst):
+    """Exactly the allowed share is slow; bursts reach across trials."""
+    slow = slow_batches(np.random.default_rng(SEED), CLAIMS, TRIALS // 2, burst=burst)
+    assert slow.mean() / TRIAL_BATCHES == pytest.approx(0.01, rel=0.02)
+    passes, failed = percentile_looks(slow, TRIAL_BATCHES, 0.01, alpha)
+    assert alpha / 20 < (failed <= TRIALS // 2).mean() <= alpha
+    # PASS counts batches, so it is promised only where they do not come in bursts.
+    assert ((passes <= TRIALS // 2).mean() <= alpha) is np.bool_(burst == 1)
+
+
+def test_a_percentile_that_counted_each_batch_would_cry_wolf_in_bursts():
+    """What counting by trials is for."""
+    slow = slow_batches(np.random.default_rng(SEED), 2000, TRIALS // 2)
+    batches = TRIAL_BATCHES * np.arange(1, TRIALS // 2 + 1)
+    needed = [hits_needed(int(n), 0.01, -math.log(0.05)) for n in batches]
+    assert (slow.cumsum(axis=1) >= needed).any(axis=1).mean() > 0.1
+
+
+def test_the_percentile_class_says_the_same_after_every_trial():
+    size, trials = 10, 60
+    slow = np.concatenate(
+        [slow_batches(np.random.default_rng(2), 6, trials, size=size, share=s) for s in (0.002, 0.05, 0.1, 0.3)]
+    )
+    passes, failed = percentile_looks(slow, size, 0.05, FIRST_SHARE)
+    seen = set()
+    for row, settled in zip(slow, zip(passes, failed, strict=True), strict=True):
+        test = PercentileTest(1.0, 0.95, at_least=False)
+        for n, count in enumerate(row, start=1):
+            test.add_all([2.0] * count + [0.5] * (size - count))
+            assert test.outcome(FIRST_SHARE) is outcome_at(*settled, n)
+            seen.add(test.outcome(FIRST_SHARE))
+            if n >= min(settled):
+                break
+    assert seen == set(Outcome)
+
+
+def test_betting_is_the_average_of_exact_products_and_wins_nothing_on_average():
+    """Over all sequences of four trials whose shares have the mean that is allowed."""
+    mean, values = Fraction(1, 100), {Fraction(0): Fraction(19, 20), Fraction(1, 5): Fraction(1, 20)}
+    bets = [Fraction(float(bet)) for bet in _bets(float(mean))]
+    expected = Fraction(0)
+    for sequence in itertools.product(values, repeat=4):
+        exact = oracle.betting_e_value(sequence, mean, bets)
+        expected += math.prod(values[value] for value in sequence) * exact
+        betting = Betting(float(mean))
+        for value in sequence:
+            betting.add(float(value))
+        assert betting.log_evidence == pytest.approx(math.log(exact), abs=1e-12)
+    assert expected == 1

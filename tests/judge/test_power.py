@@ -74,7 +74,7 @@ def test_a_shift_of_the_mde_of_pairs_is_caught_and_a_third_of_it_is_not(kind, at
     rng, draw = np.random.default_rng(5), KINDS[kind]
     seen = PairTest(0.97, at_least)
     for value in np.exp(draw(rng, 400)):
-        seen.add(float(value))
+        seen.add(float(value), seconds=1.0)
     mde = seen.ruling(FIRST_SHARE, 0).mde
     toward = 1 if at_least else -1
     shift = pair_bets.detectable_shift(seen._logs, pairs, FIRST_SHARE, obvious=True)
@@ -92,10 +92,10 @@ def test_a_shift_of_the_mde_of_pairs_is_caught_and_a_third_of_it_is_not(kind, at
 def test_few_quiet_pairs_catch_what_is_obvious(pairs, most):
     test = PairTest(0.97, at_least=True)
     for value in np.exp(np.random.default_rng(1).normal(0, 0.04, pairs)):
-        test.add(float(value))
+        test.add(float(value), seconds=1.0)
     mde = test.ruling(FIRST_SHARE, 0).mde
     assert mde is most or mde < most
-    unassuming = PairTest(0.97, at_least=True, obvious=False)
+    unassuming = PairTest(0.97, at_least=True)
     unassuming.add(1.0)
     assert unassuming.ruling(FIRST_SHARE, 11).mde is None
 

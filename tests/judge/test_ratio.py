@@ -98,6 +98,17 @@ def with_work(rounds, work, *, at_least=True):
     return test
 
 
+def test_work_that_is_expected_has_its_share_before_it_is_there():
+    alpha = np.exp(-evidence_for(0.9, 8))
+    test = RatioTest(0.97, at_least=True, expects_work=True)
+    assert test.ruling(0.05, 0).by == "sums"
+    for _ in range(8):
+        test.add(0.9)
+    assert test.outcome(alpha * 1.99) is Outcome.INCONCLUSIVE
+    assert test.outcome(alpha * 2.02) is Outcome.FAIL
+    assert test.ruling(alpha * 1.99, 10).by == "sums"
+
+
 EVEN = [(ratio, None) for ratio in (1.02, 0.97, 0.93, 1.06, 1.0, 0.98, 1.08, 0.94, 1.03, 0.99)] * 4
 SLOWER = [(0.965 * ratio, None) for ratio, _ in EVEN]
 

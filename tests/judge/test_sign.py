@@ -1,14 +1,21 @@
-"""Verdicts on single series of pairs; test_simulation.py holds those on thousands."""
+"""Verdicts on series of single figures, by their signs; and the fast test against exact oracles."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge import Outcome, SignTest, claim_alpha
+from pytest_loaderperf.judge.evidence import hits_needed
+from tests.judge import oracle
+from tests.judge.noise import SEED, coarse_timer, gaussian
+from tests.judge.simulation import ALPHAS, CLAIMS, PAIRS, UNLIKELY, fair_rate, hits_that_settle, outcome_at, sign_looks
 
 FIRST_SHARE = claim_alpha(0.001, 0)
 
@@ -67,3 +74,52 @@ def test_without_observations_nothing_is_known():
     assert (ruling.outcome, ruling.n, ruling.mde) == (Outcome.INCONCLUSIVE, 0, None)
     assert math.isnan(ruling.estimate)
     assert (ruling.low, ruling.high) == (0.0, math.inf)
+
+
+def test_signs_alone_alarm_as_often_as_a_fair_coin():
+    series = gaussian(np.random.default_rng(SEED), CLAIMS, PAIRS)
+    for alpha in ALPHAS:
+        above, below = sign_looks(series, 1.0, alpha)
+        exact = fair_rate(PAIRS, alpha)
+        low, high = (stats.binom.ppf(chance, CLAIMS, exact) for chance in (UNLIKELY, 1 - UNLIKELY))
+        assert low <= (below < above).sum() <= high
+
+
+@pytest.mark.parametrize("at_least", [True, False])
+def test_the_class_for_single_figures_says_the_same_at_every_value(at_least):
+    series = coarse_timer(np.random.default_rng(1), 9, 60) + np.linspace(-0.06, 0.06, 9)[:, None]
+    above, below = sign_looks(series, 1.0, FIRST_SHARE)
+    looks = zip(above, below, strict=True) if at_least else zip(below, above, strict=True)
+    for row, (passes, failed) in zip(np.exp(series), looks, strict=True):
+        test = SignTest(1.0, at_least)
+        for n, value in enumerate(row, start=1):
+            test.add(float(value))
+            assert test.outcome(FIRST_SHARE) is outcome_at(passes, failed, n)
+            if n >= min(passes, failed):
+                break
+
+
+@pytest.mark.parametrize("p0", [Fraction(1, 2), Fraction(1, 100)], ids=str)
+@pytest.mark.parametrize("alpha", [Fraction(1, 20), Fraction(1, 100), Fraction(1, 2000)], ids=str)
+def test_the_fast_boundary_is_the_exact_one(p0, alpha):
+    for n in (*range(1, 40), 60, 90):
+        assert hits_needed(n, float(p0), -math.log(alpha)) == oracle.enough(n, p0, alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01, FIRST_SHARE, FIRST_SHARE / 100])
+def test_the_exact_chance_of_a_false_alarm_keeps_to_alpha_and_wastes_little_of_it(alpha):
+    assert alpha / 20 < fair_rate(PAIRS, alpha) < alpha
+    assert fair_rate(PAIRS // 4, alpha) < fair_rate(PAIRS, alpha)
+
+
+def test_the_exact_chance_is_that_of_all_sequences_fed_to_the_class():
+    pairs, alpha, failed = 10, 0.05, 0
+    for ratios in itertools.product([0.5, 2.0], repeat=pairs):
+        test = SignTest(1.0, at_least=True)
+        for ratio in ratios:
+            test.add(ratio)
+            if test.outcome(alpha) is not Outcome.INCONCLUSIVE:
+                break
+        failed += test.outcome(alpha) is Outcome.FAIL
+    assert failed > 0
+    assert oracle.alarm_chance(hits_that_settle(pairs, alpha)) == Fraction(failed, 2**pairs)

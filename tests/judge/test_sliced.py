@@ -7,16 +7,8 @@ import pytest
 from scipy import stats
 
 from pytest_loaderperf.judge import Outcome, RatioTest
-from tests.judge.simulation import (
-    ALPHAS,
-    EFFECTS,
-    FIRST_SHARE,
-    SEED,
-    THRESHOLD,
-    AlwaysFirst,
-    drifting,
-    first_looks,
-)
+from tests.judge.noise import SEED, AlwaysFirst, drifting
+from tests.judge.simulation import ALPHAS, EFFECTS, FIRST_SHARE, NAMED, THRESHOLD, UNLIKELY, first_looks, outcome_at
 from tests.judge.sliced import (
     CLAIMS,
     FAIR,
@@ -36,7 +28,6 @@ from tests.judge.sliced import (
     slow_part_slower,
     typical_slower,
 )
-from tests.judge.test_simulation import NAMED, UNLIKELY, outcome_at
 
 
 def looks_once(rounds, needed, alpha, **side):
@@ -79,7 +70,7 @@ def test_the_class_that_users_meet_says_the_same_after_every_round(at_least):
         for claim, settled in zip(np.exp(rounds).swapaxes(0, 1), looks, strict=True):
             test = RatioTest(1.0, at_least)
             for n, (of_sums, of_slices) in enumerate(claim.T, start=1):
-                test.add(float(of_sums), float(of_slices))
+                test.add(float(of_sums), float(of_slices), seconds=1.0)
                 assert test.outcome(FIRST_SHARE) is outcome_at(*settled, n)
                 seen.add(test.outcome(FIRST_SHARE))
                 if n >= min(settled):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.judge import Outcome, RatioTest
-from tests.judge.simulation import FIRST_SHARE, THRESHOLD
-from tests.judge.test_simulation import outcome_at
+from tests.judge.simulation import FIRST_SHARE, THRESHOLD, outcome_at
 from tests.judge.worked import CLAIMS, ROUNDS, Loader, both, passes, slower, worked_looks
 
 ALPHA = 0.05
@@ -69,7 +68,7 @@ def test_the_class_that_users_meet_says_the_same_after_every_round():
         for claim, settled in zip(np.exp(rounds).swapaxes(0, 1), looks, strict=True):
             test = RatioTest(THRESHOLD, at_least=True)
             for n, (of_sums, of_work) in enumerate(claim.T, start=1):
-                test.add(float(of_sums))
+                test.add(float(of_sums), seconds=1.0)
                 test.add_work(float(of_work))
                 assert test.outcome(FIRST_SHARE) is outcome_at(*settled, n)
                 seen.add((test.outcome(FIRST_SHARE), test.ruling(FIRST_SHARE, 0).by if n >= min(settled) else ""))

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_loaderperf.judge.ratio import AGREE_ALPHA, FAVOUR, FEWEST_SUMS, HIDDEN
+from tests.judge.noise import SEED
 from tests.judge.simulation import (
     FIRST_SHARE,
-    SEED,
     THRESHOLD,
     evidence,
     fails,
@@ -33,6 +33,7 @@ ROUNDS = 150
 PASS_WITHIN = (30, 60, 100, 150)
 WORK_SPREADS = (0.02, 0.05)
 WALL_SPREADS = (0.1, 0.2, 0.3)
+HAND_OVER_SPREADS = (0.1, 0.15, 0.2, 0.3)
 HAND_OVERS = (0.96, 0.95, 0.93, 0.9, 0.87, 0.85, 0.8, 0.7, 0.6)
 EFFECTS = (0.02, 0.05, 0.1, 0.5)  # slower than allowed
 
@@ -58,14 +59,20 @@ def both(ratio: float, wall_spread: float, work_spread: float = WORK_SPREADS[1])
     return Loader(ratio, ratio, wall_spread, work_spread)
 
 
-def worked_looks(rounds, needed, alpha):
-    """As ``first_looks`` of an at-least claim, by a RatioTest at each of ``rounds`` (2, claims, rounds)."""
+def worked_looks(rounds, needed, alpha, *, strict=False):
+    """As ``first_looks`` of an at-least claim, by a RatioTest at each of ``rounds`` (2, claims, rounds).
+
+    ``strict`` is a rule that was not taken: work passes after 30 rounds whose sums make PASS twice as likely as noise.
+    """
     enough = 2 / alpha
-    (sums_pass, sums_fail), (work_pass, work_fail) = (evidence(of, needed) for of in rounds)
+    sums_pass, sums_fail = evidence(rounds[0], needed)
+    work_pass, work_fail = evidence(rounds[1], needed, obvious=False)  # work is measured in short pieces
     hidden, _ = evidence(rounds[0], needed * HIDDEN)
     n = np.arange(1, rounds.shape[2] + 1)
     over = (rounds[0] > math.log(needed)).cumsum(axis=1) - (rounds[0] < math.log(needed)).cumsum(axis=1)
     agreed = (hidden >= enough) & (sums_pass >= FAVOUR * sums_fail) & (over > 0)
+    if strict:
+        agreed = (sums_pass >= 1 / AGREE_ALPHA) & (over > 0) & (n >= 30)
     opposed = (sums_pass >= 1 / AGREE_ALPHA) | (n < FEWEST_SUMS)
     return (
         first_settled((sums_pass >= enough) | ((work_pass >= enough) & agreed)),
@@ -73,9 +80,9 @@ def worked_looks(rounds, needed, alpha):
     )
 
 
-def passes(loader: Loader, needed: float = THRESHOLD, claims: int = CLAIMS) -> np.ndarray:
+def passes(loader: Loader, claims: int = CLAIMS, *, strict: bool = False) -> np.ndarray:
     """The number of rounds at which each claim passes; ROUNDS + 1: it does not."""
-    passed, failed = worked_looks(loader.rounds(claims), needed, FIRST_SHARE)
+    passed, failed = worked_looks(loader.rounds(claims), THRESHOLD, FIRST_SHARE, strict=strict)
     return np.where(passed < failed, passed, ROUNDS + 1)
 
 
@@ -93,13 +100,15 @@ def _same_rows() -> Iterator[str]:
             passed, failed = worked_looks(loader.rounds(), THRESHOLD, FIRST_SHARE)
             at_once = [percent(((passed < failed) & (passed <= most)).mean()) for most in PASS_WITHIN]
             by_sums, _ = first_looks(loader.rounds()[0], THRESHOLD, FIRST_SHARE)
-            cells = [percent((failed < passed).mean()), *at_once, percent((by_sums <= ROUNDS).mean())]
+            others = [percent((looks <= ROUNDS).mean()) for looks in (passes(loader, strict=True), by_sums)]
+            cells = [percent((failed < passed).mean()), *at_once, *others]
             yield f"| {work_spread:g} | {wall_spread:g} | {' | '.join(cells)} |"
 
 
 def _hand_over_rows() -> Iterator[str]:
     for ratio in HAND_OVERS:
-        rates = [(passes(Loader(ratio, 1.0, spread)) <= ROUNDS).mean() for spread in (0.1, 0.15, 0.2, 0.3)]
+        loaders = [Loader(ratio, 1.0, spread) for spread in HAND_OVER_SPREADS]
+        rates = [(passes(loader, strict=strict) <= ROUNDS).mean() for strict in (False, True) for loader in loaders]
         yield f"| {ratio:g} | {' | '.join(map(percent, rates))} |"
 
 
@@ -116,13 +125,13 @@ def _slower_rows() -> Iterator[str]:
 def main() -> None:
     """Print all tables."""
     within = " | ".join(f"PASS in {most}" for most in PASS_WITHIN)
-    spreads = " | ".join(f"spread {spread:g}" for spread in (0.1, 0.15, 0.2, 0.3))
+    spreads = " | ".join(f"{by}: {spread:g}" for by in ("spread", "strict") for spread in HAND_OVER_SPREADS)
     columns = " | ".join(
         f"work {work}, rounds {wall}: caught | rounds (by sums)"
         for work, wall in [(0.02, 0.1), (0.05, 0.1), (0.05, 0.3)]
     )
     tables = [
-        table(f"| spread of work | of rounds | FAIL | {within} | by sums alone |", _same_rows()),
+        table(f"| spread of work | of rounds | FAIL | {within} | strict, in {ROUNDS} | by sums alone |", _same_rows()),
         table(f"| true ratio of rounds | {spreads} |", _hand_over_rows()),
         table(f"| slower than allowed by | {columns} |", _slower_rows()),
     ]

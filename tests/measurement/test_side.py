@@ -129,7 +129,7 @@ def test_the_first_batch_and_the_end_of_an_epoch_are_timed(make_side):
     assert side.start().first_batch_ns == 1
     assert side.finish_epoch().exit_ns >= 0
     assert side.epoch_batches == 8
-    assert len(side.starts) == len(side.exits) == 1
+    assert len(side.starts) == len(side.epochs) == 1
 
 
 def test_delivery_is_part_of_a_batchs_latency(make_side):
@@ -360,3 +360,33 @@ def test_no_timed_batch_was_made_before_its_trial_with_eight_workers_that_prefet
         untimed, timed = taken[:-batches], taken[-batches:]
         assert len(untimed) == workers * factor
         assert max(untimed) < began_ns < min(timed)
+
+
+@pytest.mark.parametrize(
+    "late, count, words",
+    [
+        (
+            [],
+            None,
+            "list inside an epoch: IndexError: list index out of range. Expected what the first batch's structure",
+        ),
+        (None, None, "NoneType inside an epoch: TypeError: 'NoneType' object is not subscriptable. Expected what the"),
+        (
+            [],
+            lambda batch: next(iter(batch)).shape[0],
+            "list inside an epoch: StopIteration. Expected what count= takes",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_counted_is_told_from_an_end_and_from_a_fault_of_the_loader(
+    make_side, late, count, words
+):
+    side = make_side(lambda: [[X, 3]] * 6 + [late] + [[X, 3]] * 6, count=count)
+    with pytest.raises(LoaderError) as caught:
+        side.steady(8)
+    assert str(caught.value).startswith(f"the loader: cannot count the samples of a {words}")
+
+
+def test_an_empty_batch_inside_an_epoch_counts_as_none(make_side):
+    side = make_side(lambda: [X] * 4 + [X[:0]] + [X] * 4)
+    assert side.finish_epoch().samples == 32

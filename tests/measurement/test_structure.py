@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes, count_samples, counter, leaves
+from pytest_loaderperf.measurement.counting import count_samples, counter
+from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes, leaves
 
 X, Y = torch.zeros(4, 8), torch.zeros(4, dtype=torch.int64)
 Pair = namedtuple("Pair", "x y")  # noqa: PYI024 as users write it

@@ -87,6 +87,35 @@ def test_uncommitted_changes_are_held_against_the_commit(project, head_s, base_s
     assert nothing_is_left(pytester)
 
 
+def test_whole_epochs_are_held_against_the_commit_and_touch_reads_batches_there_too(project):
+    loader = """
+import time
+
+class Batch:
+    shape = (2, 8)
+
+    @property
+    def rows(self):
+        time.sleep({pause_s})
+
+class Loader:
+    def __iter__(self):
+        yield from [Batch() for _ in range(40)]
+"""
+    test = """
+from mydata import Loader
+
+def test_epoch(loaderperf):
+    run = loaderperf(Loader, touch=lambda batch: batch.rows)
+    assert run.base.epoch.value >= 40 * 0.004
+    assert run.epoch_throughput >= 1.5 * run.base.epoch_throughput
+"""
+    base = {"mydata.py": loader.format(pause_s=SLOW), "test_mydata.py": test}
+    result = run(project(base, {"mydata.py": loader.format(pause_s=FAST)}))
+    result.stdout.fnmatch_lines(["*PASS  epoch_throughput >= 1.5 * base.epoch_throughput*"])
+    result.assert_outcomes(passed=1)
+
+
 def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
     result = run(project(files(FAST), {}), base=None)
     result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-base=REF"])

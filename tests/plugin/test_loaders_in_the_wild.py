@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from pytest_loaderperf import ReferenceLoader, measure
+from pytest_loaderperf import Collate, ReferenceLoader, measure
 from pytest_loaderperf.errors import LoaderError
 
 X, Y = torch.zeros(4, 8), torch.zeros(4, dtype=torch.int64)
@@ -133,6 +133,14 @@ def test_the_end_of_an_epoch_is_measured_where_there_is_one(source):
     with measure(source, budget=0.3) as run:
         assert run.epoch_exit.value > 0
         assert run.rounds.sides["loader"].epoch_batches == 30
+
+
+@pytest.mark.parametrize("collate", [list, lambda samples: samples, Collate(ragged="list")])
+def test_a_list_of_images_is_as_many_samples_and_its_channels_are_none(collate):
+    images = torch.zeros(96, 3, 8, 8)
+    with measure(lambda: DataLoader(images, 8, collate_fn=collate), budget=0.3) as run:
+        assert run.rounds.sides["loader"].batch_samples == 8
+        assert run.epoch_throughput.value == pytest.approx(96 / run.epoch.value)
 
 
 def test_samples_are_counted_batch_by_batch_where_they_vary():

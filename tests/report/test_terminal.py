@@ -160,9 +160,16 @@ def test_what_a_claim_measured_goes_to_a_line_of_its_own_where_the_room_ends():
     ]
 
 
-def test_a_long_text_is_cut_with_dots():
-    [*_, note] = table_lines([run("t", [side("loader", "K")], notes=["n" * 100])], 80)
-    assert note == TableLine("  note: " + "n" * 69 + "...", "yellow")
+def test_a_long_label_is_cut_with_dots():
+    *_, row = table_lines([run("t", [side("loader", "K" * 100)])], 80)
+    assert row.text.startswith("loader: KKK")
+    assert "K..." in row.text
+
+
+def test_a_long_note_goes_on_in_the_next_line():
+    *_, first, second = table_lines([run("t", [side("loader", "K")], notes=["an epoch takes " * 6])], 80)
+    assert first == TableLine("  note: an epoch takes an epoch takes an epoch takes an epoch takes an epoch", "yellow")
+    assert second == TableLine("        takes an epoch takes", "yellow")
 
 
 def test_without_runs_the_table_is_its_heading():

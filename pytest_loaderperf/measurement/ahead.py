@@ -1,0 +1,102 @@
+"""Whether a loader works on although nobody asks it: on a pool that was there before it, or on another machine.
+
+New threads and processes are noticed when they begin. What existed before is known by who burns CPU while the consumer
+sleeps, thread by thread, and by batches that are ready after a pause, and are not without one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import cache
+from typing import Any
+
+import torch
+
+from pytest_loaderperf.measurement.activity import thread_cpu_ns
+
+_OTHERS_SHARE = 0.1  # of the time in which other threads of this process may run, and be the interpreter's own
+_OWN_SHARE = 0.5  # of the time in which the consumer runs: one that makes its batches itself runs, or waits for a disk
+_PAUSES = 3
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.15
+_PAUSE_BATCHES = 3.0  # in a pause a loader that works on has made some
+_BURNED = 0.02  # of a pause, by other threads
+_READY = 0.3  # of the time that a batch takes without a pause, at the most, where it was ready
+_SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
+_PARALLEL_ELEMENTS, _PARALLEL_SECONDS = 1 << 17, 0.002  # so that each of torch's own threads runs
+_TORCHS_SHARE = 0.1  # of that time
+
+
+class Clocks:
+    """The CPU time of the asking thread, and of the others of this process, since it was made."""
+
+    __slots__ = ("_own_ns", "_process_ns", "_wall_ns")
+
+    def __init__(self) -> None:
+        self._wall_ns, self._process_ns, self._own_ns = (
+            time.perf_counter_ns(),
+            time.process_time_ns(),
+            time.thread_time_ns(),
+        )
+
+    def shares(self) -> tuple[float, float]:
+        """Of the time that went by: in which the asking thread ran, and in which others did."""
+        own_ns = time.thread_time_ns() - self._own_ns
+        others_ns = time.process_time_ns() - self._process_ns - own_ns
+        wall_ns = max(1, time.perf_counter_ns() - self._wall_ns)
+        return own_ns / wall_ns, others_ns / wall_ns
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether somebody else may have made the batches that were asked for meanwhile."""
+        own, others = self.shares()
+        return others > _OTHERS_SHARE or own < _OWN_SHARE
+
+    @property
+    def others_run(self) -> bool:
+        """Whether other threads of this process did much meanwhile."""
+        return self.shares()[1] > _OTHERS_SHARE
+
+
+def runs_ahead(side: Any, batch_seconds: float) -> bool:
+    """Whether ``side``, a batch of which takes so long, lets others work for it, also in pauses.
+
+    Threads of torch's own do not count: they work when they are asked to. False where its epoch ends meanwhile.
+    """
+    if batch_seconds * _PAUSE_BATCHES > _LONGEST_PAUSE_SECONDS:
+        return False  # to find out would take seconds
+    torchs = torch_threads()
+    before, began_s = thread_cpu_ns(), time.perf_counter()
+    more = True
+    while more and time.perf_counter() - began_s < _SHORTEST_PAUSE_SECONDS:
+        more = side.take(1) is not None
+    if _burned_ns(before, torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
+        return True
+    pause_s = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_BATCHES * batch_seconds)
+    burned = ready = 0
+    for _ in range(_PAUSES):
+        before = thread_cpu_ns()
+        time.sleep(pause_s)
+        burned += _burned_ns(before, torchs) > _BURNED * pause_s * 1e9
+        record = side.take(1) if more else None
+        if record is None:
+            return burned > 1
+        ready += batch_seconds > _SHORTEST_BATCH_SECONDS and record.wall_ns < _READY * batch_seconds * 1e9
+    return burned > 1 or ready == _PAUSES
+
+
+def _burned_ns(before: dict[int, int], torchs: frozenset[int]) -> int:
+    """CPU time since ``before`` of other threads than the asking one and torch's."""
+    mine = {threading.get_native_id(), *torchs}
+    return sum(ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items() if thread not in mine)
+
+
+@cache
+def torch_threads() -> frozenset[int]:
+    """The threads on which torch does one operation in parallel, which start now: called before a loader's do."""
+    numbers = torch.ones(_PARALLEL_ELEMENTS)
+    before, began_s = thread_cpu_ns(), time.perf_counter()
+    while time.perf_counter() - began_s < _PARALLEL_SECONDS:
+        numbers.sum()
+    least_ns = _TORCHS_SHARE * _PARALLEL_SECONDS * 1e9
+    return frozenset(thread for thread, ns in thread_cpu_ns().items() if ns - before.get(thread, 0) > least_ns)

@@ -1,0 +1,83 @@
+"""The running epoch: what it has given so far, and how long to wait for its end."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.measurement.record import EpochRecord
+from pytest_loaderperf.measurement.roofline import Roofline
+
+_ENDLESS_BATCHES, _ENDLESS_SECONDS = 10_000, 10.0  # beyond both, a loader without a length hardly has an end
+_CHUNK_BATCHES = 16  # at first, between two looks at the clock
+_CHUNK_SECONDS = 0.25  # a chunk grows up to this: looking more often would let workers run ahead
+
+
+_WAY_OUT = (
+    "A loader without an end has no epoch, epoch_throughput or epoch_exit: compare throughput and first_batch, or "
+    "measure a part of it, such as itertools.islice(loader, 1000)."
+)
+
+
+class Tally:
+    """What the running epoch has given since it began, ``first_batch_ns`` and ``samples`` being those of its start."""
+
+    __slots__ = ("_first_batch_ns", "_longest_ns", "_samples", "_waits_ns", "batches")
+
+    def __init__(self, first_batch_ns: int, samples: int) -> None:
+        self._first_batch_ns, self._samples = first_batch_ns, samples
+        self._waits_ns = self._longest_ns = 0
+        self.batches = 1
+
+    def add(self, waits_ns: Sequence[int], samples: int) -> None:
+        """Count batches, each with the time that its ``next()`` took."""
+        if waits_ns:
+            self._waits_ns += sum(waits_ns)
+            self._longest_ns = max(self._longest_ns, *waits_ns)
+            self._samples += samples
+            self.batches += len(waits_ns)
+
+    def ended(self, exit_ns: int, *, whole: bool) -> EpochRecord:
+        """The epoch, now that it has ended."""
+        return EpochRecord(
+            self._first_batch_ns, self._waits_ns, self._longest_ns, exit_ns, self.batches, self._samples, whole
+        )
+
+
+def length(loader: Any) -> int | None:
+    """Batches of an epoch as the loader says; None where it does not."""
+    try:
+        return max(0, len(loader))
+    except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
+        return None
+
+
+class Patience:
+    """Waits for the end of an epoch of ``loader``, for ``timeout_seconds`` at most where its end cannot be foreseen."""
+
+    def __init__(self, called: str, loader: Any, timeout_seconds: float, *, ends: bool) -> None:
+        self._called, self._timeout_s, self._ends = called, timeout_seconds, ends
+        self._length = length(loader)
+        if isinstance(loader, (itertools.count, itertools.cycle, Roofline)):
+            raise LoaderError(f"{called}: expected an epoch that ends, got a {type(loader).__name__}. {_WAY_OUT}")
+        self._began_s = self._asked_s = time.monotonic()
+        self.batches = _CHUNK_BATCHES
+
+    def check(self, taken: int) -> None:
+        """After ``taken`` batches: set how many to take before the next look. Raises LoaderError for an endless one."""
+        now_s = time.monotonic()
+        took_s, self._asked_s = now_s - self._asked_s, now_s
+        if took_s < _CHUNK_SECONDS:
+            self.batches *= 2
+        seconds = now_s - self._began_s
+        if self._ends or (self._length is not None and taken <= self._length):
+            return
+        if seconds > self._timeout_s or (seconds > _ENDLESS_SECONDS and taken > _ENDLESS_BATCHES):
+            raise LoaderError(
+                f"{self._called}: expected an epoch that ends, got {taken:,} batches in {seconds:.1f} s and no end. "
+                f"{_WAY_OUT} If the epoch is only long, give the loader a length (__len__), or set loaderperf_timeout "
+                "(seconds) higher."
+            )
