@@ -27,7 +27,7 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
 
     session = session_of(request.config)
     keywords = marker_keywords(request.node)
-    against_ref = keywords.pop("against", None)
+    base_ref = keywords.pop("base", None)
     runs: list[Run] = []
 
     def start(
@@ -38,7 +38,7 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         touch: Callable[[Any], object] | None = None,
         dataset_nbytes: int | None = None,
     ) -> Run:
-        make_base = partial(session.base_side, request.config, request.node.nodeid, len(runs), against_ref)
+        make_base = partial(session.base_side, request.node, len(runs), base_ref)
         options = session.options(**keywords, make_base=make_base)
         reading = Reading(count, touch)
         if session.serve is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_loaderperf.session import session_of
+from pytest_loaderperf.session import Unpaired, session_of
 from pytest_loaderperf.settings import measures
 
 if TYPE_CHECKING:
@@ -30,14 +31,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    session_of(session.config).files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
-    if not session.config.option.collectonly and not any(map(measures, session.items)):
+    own = session_of(session.config)
+    own.files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
+    own.other_files = list(dict.fromkeys(item.path for item in session.items if not measures(item)))
+    if not session.config.option.collectonly and not any(map(_may_measure, session.items)):
         if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
             return  # under xdist the controller collects nothing; what was measured is checked at the end
         raise pytest.UsageError(
             "--loaderperf was given, but no collected test uses the loaderperf fixture: nothing would be measured. "
             "Name the folder or file with such tests, or leave --loaderperf out."
         )
+
+
+def _may_measure(item: pytest.Item) -> bool:
+    """Whether a test measures, or has a fixture that could ask for ours by ``request.getfixturevalue``."""
+    found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})  # pytest has no public name for it
+    functions = [definition.func for definitions in found.values() for definition in definitions]
+    return measures(item) or any("getfixturevalue" in _names_used(function) for function in functions)
+
+
+def _names_used(function: object) -> tuple[str, ...]:
+    return getattr(getattr(function, "__code__", None), "co_names", ())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_KEY] = own.documents
-        output[_UNPAIRED_KEY] = own.unpaired
+        output[_UNPAIRED_KEY] = [tuple(test) for test in own.unpaired]
         return
     if own.documents:
         own.write_json(partial=exitstatus == pytest.ExitCode.INTERRUPTED)
@@ -102,11 +116,28 @@ def _collects_only(session: pytest.Session) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: tell its one worker how pytest was called, so that the base's child is called alike."""
+    from pytest_loaderperf.base_invocation import ARGUMENTS_KEY
+
+    node.workerinput[ARGUMENTS_KEY] = [os.fspath(argument) for argument in node.config.invocation_params.args]
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """xdist: take over what its one worker measured."""
     own, output = session_of(node.config), getattr(node, "workeroutput", {})
     own.documents.extend(output.get(_WORKER_KEY, []))
-    own.unpaired.extend(output.get(_UNPAIRED_KEY, []))
+    own.unpaired.extend(Unpaired(*test) for test in output.get(_UNPAIRED_KEY, []))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """A base that cannot be had is told in its own words: where in this package that was found helps nobody."""
+    remote = sys.modules.get("pytest_loaderperf.remote")
+    if remote is not None and call.excinfo is not None and isinstance(call.excinfo.value, remote.RemoteError):
+        failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
+        call.excinfo = pytest.ExceptionInfo.from_exc_info((type(failed), failed, call.excinfo.tb))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -130,6 +161,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     summary = summary_lines(own.documents, own.settings.alpha, own.unpaired)
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
+    if new := sum(is_new for _, _, is_new in own.unpaired):
+        write(f"{new} {'tests have' if new > 1 else 'test has'} no base: new at the head")
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:

@@ -21,7 +21,7 @@ from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS
 def no_base() -> NoReturn:
     """There is no base outside pytest."""
     raise ClaimError(
-        "run.base is the same test at another commit: run it by pytest --loaderperf --loaderperf-against=REF. "
+        "run.base is the same test at another commit: run it by pytest --loaderperf --loaderperf-base=REF. "
         "In a script, measure(a, against=b) and compare with run.against."
     )
 

@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "loaderperf(against=ref, budget=seconds, device=name, inconclusive=pass|fail|leaning, max_budget=seconds, "
+        "loaderperf(base=ref, budget=seconds, device=name, inconclusive=pass|fail|leaning, max_budget=seconds, "
         "timeout=seconds): how the test's loaders are measured",
     )
     config.stash[settings.SETTINGS] = own = settings.read_settings(config)

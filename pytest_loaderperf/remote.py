@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Pipe
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, ClassVar
 
 from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError, ShortEpochError
 from pytest_loaderperf.measurement import Kind, Record
@@ -42,16 +42,27 @@ class RemoteError(LoaderPerfError):
 class Child:
     """A process that answers messages; ``called`` names it in errors.
 
+    Each message has a number, which its answer bears, too: one that is late is never taken for another's. An interrupt
+    that strikes while it is asked ends the process: half a message may be left in the pipe, and nobody knows how long
+    it would go on with what nobody waits for.
+
     ``told`` reaches it as JSON in its environment, behind the pipe's descriptor and our process id; ``popen`` are other
     arguments of subprocess.Popen.
     """
 
     error: type[RemoteError] = RemoteError
+    kinds: ClassVar[Mapping[str, type[LoaderPerfError]]] = {
+        "hang": LoaderHangError,
+        "short": ShortEpochError,
+        "loader": LoaderError,
+    }
 
     def __init__(
         self, called: str, command: Sequence[str], told: Sequence[str], timeout_seconds: float, **popen: Any
     ) -> None:
         self.called = called
+        self._number = 0  # of the message that it is to answer; it begins by answering the one that started it
+        self._interrupted_by = ""
         self._patience_s = timeout_seconds + GRACE_SECONDS
         self._output = TemporaryFile()  # noqa: SIM115 closed with this object
         self._connection, theirs = Pipe()
@@ -83,21 +94,37 @@ class Child:
 
     def ask(self, verb: str, *arguments: Any) -> Any:
         """What it answers. Raises what it raised, and ``error`` where it is dead, silent or answers nonsense."""
+        self._number += 1
         try:
-            self._connection.send((verb, *arguments))
+            with self._uninterrupted():
+                self._connection.send((self._number, verb, *arguments))
         except OSError:
             raise self._died() from None
         return self.answer()
 
     def answer(self) -> Any:
         """What it says next; as ``ask``."""
-        kind, content = self._receive()
+        with self._uninterrupted():
+            number, kind, content = self._receive()
+            while number != self._number:
+                number, kind, content = self._receive()
         if kind == "ok":
             return content
-        text = f"{content}\n(at {self.called}, in its own process)"
-        raise {"hang": LoaderHangError, "short": ShortEpochError, "loader": LoaderError}.get(kind, self.error)(text)
+        raise self.kinds.get(kind, self.error)(f"{content}\n(at {self.called}, in its own process)")
 
-    def _receive(self) -> tuple[str, Any]:
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        """End the process where an interrupt, or a time-out of some plugin, strikes in this block."""
+        try:
+            yield
+        except (LoaderPerfError, OSError):
+            raise
+        except BaseException as error:
+            self._interrupted_by = type(error).__name__
+            self._end()
+            raise
+
+    def _receive(self) -> tuple[int, str, Any]:
         deadline_s = time.monotonic() + self._patience_s
         while not self._connection.poll(_POLL_SECONDS):
             if self._process.poll() is not None and not self._connection.poll():
@@ -109,16 +136,21 @@ class Child:
                     f"Set loaderperf_timeout (seconds) higher if it needs longer.{self._last_words()}"
                 )
         try:
-            kind, content = self._connection.recv()
+            number, kind, content = self._connection.recv()
         except EOFError:
             raise self._died() from None
         except Exception as error:
             died = self._died()
             raise died from error
-        return kind, content
+        return number, kind, content
 
     def _died(self) -> RemoteError:
         self._end()
+        if self._interrupted_by:
+            return self.error(
+                f"{self.called}: its process was ended when {self._interrupted_by} struck while it measured. "
+                "Make the claims that come after it in a new test, or on a new run."
+            )
         return self.error(
             f"{self.called}: its process ended (status {self._process.returncode}) before it answered. "
             f"Run it there by itself to see why.{self._last_words()}"
@@ -144,7 +176,7 @@ class Child:
         if self._connection.closed:
             return
         with suppress(OSError):
-            self._connection.send(("leave",))
+            self._connection.send((self._number + 1, "leave"))
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         self._end()

@@ -22,6 +22,7 @@ from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.processes import sent
 from pytest_loaderperf.measurement import Side, Watchdog
 from pytest_loaderperf.measurement.counting import Declared
+from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.player import Recipe, play
 from pytest_loaderperf.remote import RemoteError, RemoteSide
 
@@ -69,7 +70,7 @@ class Player:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=play, args=(theirs, recipe, os.getpid()), daemon=True)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), untraced(starting=True):
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: as torch forks workers
                 self._process.start()
         except Exception as error:

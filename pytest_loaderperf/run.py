@@ -156,7 +156,7 @@ class Run(Measured):
 
     @property
     def base(self) -> Measured:
-        """The same test's loader at the commit of ``--loaderperf-against``. Raises ClaimError where none was named."""
+        """The same test's loader at the commit of ``--loaderperf-base``. Raises ClaimError where none was named."""
         if BASE not in self.rounds.sides:
             self.options.progress("building base")
             self.rounds.add(self.options.make_base())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from pytest_loaderperf.errors import LoaderError, LoaderHangError, ShortEpochError
 from pytest_loaderperf.measurement import Reading, Side, Watchdog, delivery, resolve_device
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.remote import DESCRIPTOR, STATE, RemoteError
 from pytest_loaderperf.replay import Relayed
@@ -26,16 +28,26 @@ _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loade
 
 
 class Parent:
-    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone."""
+    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone.
 
-    def __init__(self) -> None:
+    ``answered`` is whether the last message has its answer; ``leftover`` is the place in ``told`` of a folder that we
+    remove then.
+    """
+
+    def __init__(self, leftover: int | None = None) -> None:
+        self.answered = False
+        self._number = 0  # of the message that is answered
+        self._lock = Lock()
         descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
         self._connection = Connection(descriptor)
+        self._leftover = None if leftover is None else self.told[leftover]
         Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
 
     def _outlive_not(self) -> None:
         while os.getppid() == self._pid:
             time.sleep(_POLL_SECONDS)
+        if self._leftover is not None:
+            shutil.rmtree(self._leftover, ignore_errors=True)
         os._exit(1)
 
     def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
@@ -51,15 +63,19 @@ class Parent:
         return True
 
     def send(self, kind: str, content: Any) -> None:
-        """Send an answer."""
-        self._connection.send((kind, content))
+        """Send an answer to the last message."""
+        with self._lock:  # the watchdog answers, too
+            self._connection.send((self._number, kind, content))
+            self.answered = True
 
     def receive(self) -> Any:
         """The next message; ("leave",) once the parent has closed its end."""
         try:
-            return self._connection.recv()
+            self._number, *message = self._connection.recv()
         except EOFError:
             return ("leave",)
+        self.answered = False
+        return tuple(message)
 
     def serve(self, served: Served, check: Callable[[], str]) -> str:
         """Answer until the parent has had enough; the word it left with, or nothing where the loader failed to start.
@@ -67,11 +83,12 @@ class Parent:
         ``check`` says what is wrong with where the loader came from.
         """
         try:
-            if not self.answer(served.begin, check):
-                return ""
-            while (message := self.receive())[0] not in ("end", "leave"):
-                self.answer(served.perform, *message)
-            return str(message[0])
+            with untraced(starting=True):
+                if not self.answer(served.begin, check):
+                    return ""
+                while (message := self.receive())[0] not in ("end", "leave"):
+                    self.answer(served.perform, *message)
+                return str(message[0])
         finally:
             served.close()
 

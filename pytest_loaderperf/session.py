@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import pytest
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
+class Unpaired(NamedTuple):
+    """A test that asked for a base and got none, and why; ``is_new`` where the commit has no such test."""
+
+    nodeid: str
+    reason: str
+    is_new: bool
+
+
 @dataclass
 class LoaderPerfSession:
     """Settings, the runs that are open, and the documents of those that are done."""
@@ -37,10 +45,9 @@ class LoaderPerfSession:
     json_error: str | None = None
     serve: Callable[..., Any] | None = None  # in the child process that another commit's loaders live in
     files: list[Path] = field(default_factory=list)  # of the tests that measure
+    other_files: list[Path] = field(default_factory=list)  # of tests that do not say so
+    unpaired: list[Unpaired] = field(default_factory=list)  # where a base was asked for
     base_commit: str | None = None
-    unpaired: list[tuple[str, str, bool]] = field(
-        default_factory=list
-    )  # node id, why it has no base, whether it is new
     _bases: dict[str, Base] = field(default_factory=dict)
     _no_bases: dict[str, str] = field(default_factory=dict)  # and why
     _next_alpha: Callable[[], float] | None = None
@@ -82,37 +89,41 @@ class LoaderPerfSession:
             **base,
         )
 
-    def base_side(self, config: pytest.Config, nodeid: str, call: int, against: object) -> RemoteSide:
+    def base_side(self, test: pytest.Item, call: int, base: object) -> RemoteSide:
         """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
         from pytest_loaderperf.base import NoBaseError
         from pytest_loaderperf.sources import BASE
+        from pytest_loaderperf.worktree import BaseError
 
-        ref = self.settings.against if against is None else str(against)
+        ref = self.settings.base if base is None else str(base)
         if ref is None:
-            pytest.skip("run.base needs a commit to pair with: --loaderperf-against=REF")
+            pytest.skip("run.base needs a commit to pair with: --loaderperf-base=REF")
         try:
-            return self._base(config, ref).side(nodeid, call, BASE)
+            return self._base(test.config, ref).side(test.nodeid, test.path, call, BASE)
         except NoBaseError as error:
+            self._note_unpaired(test, str(error), is_new=True)
             pytest.skip(str(error))
+        except BaseError as error:
+            self._note_unpaired(test, str(error), is_new=False)
+            raise
+
+    def _note_unpaired(self, test: pytest.Item, reason: str, *, is_new: bool) -> None:
+        self.unpaired = [other for other in self.unpaired if other.nodeid != test.nodeid]
+        self.unpaired.append(Unpaired(test.nodeid, reason, is_new))
 
     def _base(self, config: pytest.Config, ref: str) -> Base:
         from pytest_loaderperf.base import Base
+        from pytest_loaderperf.base_invocation import Invocation
         from pytest_loaderperf.worktree import BaseError
 
         if ref in self._no_bases:
             raise BaseError(self._no_bases[ref])
         if ref not in self._bases:
             self.progress.show(f"checking out {ref}")
-            arguments = [
-                f"--import-mode={config.getoption('importmode')}",
-                f"--loaderperf-device={self.settings.device}",
-            ]
-            arguments += [f"--override-ini=loaderperf_timeout={self.settings.timeout_seconds}"]
-            arguments += [f"--override-ini={entry}" for entry in config.getoption("override_ini") or ()]
-            arguments += [f"-p{plugin}" for plugin in config.getoption("plugins") or ()]
-            arguments += ["-n0"] if config.pluginmanager.has_plugin("xdist") else []
+            timeout_s = self.settings.timeout_seconds
+            invocation = Invocation.of(config, device=self.settings.device, timeout_seconds=timeout_s)
             try:
-                base = Base(ref, config.rootpath, self.files, arguments, self.settings.timeout_seconds)
+                base = Base(ref, invocation, self.files, self.other_files, timeout_s)
             except BaseError as error:
                 self._no_bases[ref] = str(error)
                 raise

@@ -21,7 +21,7 @@ from pytest_loaderperf.defaults import (
 
 DEVICES = ("cpu", "cuda", "auto")
 SKIP_REASON = "measures a loader: run with --loaderperf"
-MARKER_KEYWORDS = ("against", "budget", "device", "inconclusive", "max_budget", "timeout")
+MARKER_KEYWORDS = ("base", "budget", "device", "inconclusive", "max_budget", "timeout")
 _DEFAULTS = {
     "budget": DEFAULT_BUDGET_SECONDS,
     "max_budget": DEFAULT_MAX_BUDGET_SECONDS,
@@ -94,7 +94,7 @@ class Settings(NamedTuple):
     alpha: float
     device: str
     timeout_seconds: float
-    against: str | None
+    base: str | None
     json_path: Path | None
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
@@ -129,7 +129,7 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
     )
     group.addoption(
-        "--loaderperf-against", metavar="REF", default=None, help="the commit, branch or tag to pair with: run.base"
+        "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to pair with: run.base"
     )
     group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
 
@@ -146,7 +146,7 @@ def read_settings(config: pytest.Config) -> Settings:
         alpha=values["alpha"],
         device=values["device"],
         timeout_seconds=values["timeout"],
-        against=config.getoption("--loaderperf-against"),
+        base=config.getoption("--loaderperf-base"),
         json_path=None if json_path is None else config.invocation_params.dir / json_path,
         max_budget_seconds=values["max_budget"],
         inconclusive=values["inconclusive"],

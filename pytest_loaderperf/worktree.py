@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,14 @@ _TIMEOUT_S = 300.0  # for a checkout from a slow disk
 _ANYWAY = ("--force", "--force")  # the second is for one whose making was cut short: git keeps that locked
 _SUBMODULE = "160000"  # mode of a tree's entry
 _CODE = {".py", ".pyc", ".so", ".pyd", ".egg-info", ".dist-info"}
+_NAME = re.compile(r"base-[0-9a-f]{12}-[0-9a-f]{6}-\d+")  # commit, chance, process
+# What a hook sets, and would send git to another repository, index or work tree: `git rev-parse --local-env-vars`,
+# without GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, by which a user gives settings.
+_REDIRECTING = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_IMPLICIT_WORK_TREE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+    *("GIT_CONFIG", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_INTERNAL_SUPER_PREFIX"),
+}
 
 
 class BaseError(RemoteError):
@@ -46,14 +55,7 @@ class Worktree:
         self.ref, self.commit = ref, self._commit(ref)
         folder = self.top / FOLDER
         self.path = folder / f"base-{self.commit[:12]}-{token_hex(3)}-{os.getpid()}"
-        try:
-            folder.mkdir(exist_ok=True)
-            (folder / ".gitignore").write_text("*\n")
-        except OSError as error:
-            raise BaseError(
-                f"comparing with {ref!r} puts a worktree under {folder}, which cannot be written ({error}). "
-                "Run in a checkout that you may write to."
-            ) from None
+        _make_folder(folder, ref)
         self._submodules = [name for _, name in _submodules(self.top) if (self.top / name / ".git").exists()]
         self._remove_leftovers(folder)
         try:
@@ -68,8 +70,7 @@ class Worktree:
             _git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
         except BaseError as error:
             raise BaseError(
-                f"git cannot check out {self.ref!r} beside this checkout: {error}. "
-                "If another git process holds a lock, let it end; if none runs, remove the lock file that git names."
+                f"git cannot check out {self.ref!r} beside this checkout: {error}. {_way_out(str(error), self.commit)}"
             ) from None
         for commit, name in _submodules(self.path):
             if name in self._submodules:
@@ -89,31 +90,46 @@ class Worktree:
         for name in _git(self.top, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0"):
             source, link = self.top / name, self.path / name.rstrip("/")
             hidden = any(part.startswith((".", "__")) for part in Path(name).parts)
-            if name and not hidden and not _is_code(source) and not link.exists() and link.parent.is_dir():
-                link.symlink_to(source, source.is_dir())
+            if not name or hidden or link.exists() or not link.parent.is_dir():
+                continue
+            if (target := self._same_here(source)) is not None:
+                link.symlink_to(target, target.is_dir())
+
+    def _same_here(self, source: Path) -> Path | None:
+        """What ``source``, which git does not track, is in the worktree; None for code."""
+        if source.is_symlink():
+            target = source.resolve()
+            if not target.is_relative_to(self.top):
+                return target  # in no commit of this repository, so the same for both
+            if (there := self.path / target.relative_to(self.top)).exists():
+                return there
+        return None if _is_code(source) else source
 
     def _commit(self, ref: str) -> str:
         try:
             return _git(self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         except BaseError:
             pass
+        if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
+            raise BaseError(
+                f"--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
+                "fetch more of the history, `git fetch --unshallow`, or that commit alone, "
+                "`git fetch --depth=1 origin COMMIT`; in GitHub Actions give actions/checkout `fetch-depth: 0`."
+            )
         way_out = "See `git branch --all` and `git tag` for what there is."
         if not ref.strip():
             way_out = "Is a variable empty that should name it?"
         elif not _git(self.top, "rev-list", "--all", "--max-count=1"):
             way_out = "This repository has no commits yet."
-        elif _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
-            way_out = (
-                "This clone is shallow: fetch more of the history, `git fetch --unshallow`, or that commit alone, "
-                "`git fetch --depth=1 origin COMMIT`; in GitHub Actions give actions/checkout `fetch-depth: 0`."
-            )
         elif ref.startswith("origin/"):
             way_out = f"Fetch it first: `git fetch origin {ref.removeprefix('origin/')}`."
-        raise BaseError(f"--loaderperf-against expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
+        raise BaseError(f"--loaderperf-base expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
 
     def _remove_leftovers(self, folder: Path) -> None:
-        for left in folder.glob("base-*-*"):
-            if not _in_use(left):
+        # Ours are those that git knows as worktrees: whatever else lies in the folder is the user's.
+        listed = _git(self.top, "worktree", "list", "--porcelain").splitlines()
+        for left in (Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")):
+            if left.parent == folder and _NAME.fullmatch(left.name) and not _in_use(left):
                 self._remove(left)
 
     def _remove(self, path: Path) -> None:
@@ -126,6 +142,35 @@ class Worktree:
     def close(self) -> None:
         """Remove it. May be called twice."""
         self._remove(self.path)
+
+
+def _make_folder(folder: Path, ref: str) -> None:
+    wanted = f"comparing with {ref!r} puts a worktree under {folder}"
+    if folder.is_symlink():
+        raise BaseError(f"{wanted}, which is a symbolic link. Expected a folder of this checkout: remove the link.")
+    try:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as ignored:
+            ignored.write("*\n")
+    except OSError as error:
+        raise BaseError(
+            f"{wanted}, which cannot be written ({error}). Run in a checkout that you may write to."
+        ) from None
+
+
+def _way_out(error: str, commit: str) -> str:
+    """What to do about what git said of a checkout that failed."""
+    said = error.lower()
+    if "lfs" in said or "smudge" in said or "filter" in said:
+        return (
+            "A filter of git's could not make a file. With LFS, fetch what it needs, "
+            f"`git lfs fetch origin {commit[:10]}`, or leave the pointers as they are, GIT_LFS_SKIP_SMUDGE=1."
+        )
+    if "lock" in said:
+        return "If another git process holds a lock, let it end; if none runs, remove the lock file that git names."
+    if "space" in said or "quota" in said:
+        return "Free some space on that disk."
+    return "Try `git worktree add` by hand to see more."
 
 
 def installed(path: Path) -> bool:
@@ -156,9 +201,7 @@ def _is_code(source: Path) -> bool:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # A hook's variables would send git to another index or work tree; GIT_CONFIG_… hold what the user set.
-    kept = (name for name in os.environ if not name.startswith("GIT_") or name.startswith("GIT_CONFIG"))
-    inherited = {name: os.environ[name] for name in kept}
+    inherited = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
     try:
         done = subprocess.run(  # noqa: S603 our own command
             ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *arguments],  # noqa: S607 the user's git

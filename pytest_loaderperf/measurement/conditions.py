@@ -14,6 +14,8 @@ from typing import Self
 
 import torch
 
+from pytest_loaderperf.measurement.tracing import untraced
+
 
 def usable_cpus() -> frozenset[int]:
     """Numbers of the CPUs that this thread may run on; none where the system does not say."""
@@ -64,8 +66,8 @@ class Conditions:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Observe within this block."""
-        with collector_kept():
+        """Observe within this block, untraced."""
+        with collector_kept(), untraced():
             self.impose()
             yield
 

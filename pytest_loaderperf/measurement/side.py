@@ -19,6 +19,7 @@ from pytest_loaderperf.measurement.factory import call_factory, check_loader, is
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import batch_nbytes, opaque_type
+from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
@@ -84,7 +85,7 @@ class Side:
             began_s = time.perf_counter()
             self.loader = None
             stage = self._watchdog.stage(f"{self.name}: building the loader")
-            with stage, collector_kept(), self._noticing_helpers(always=True):
+            with stage, collector_kept(), untraced(starting=True), self._noticing_helpers(always=True):
                 self.loader = call_factory(self._source, self.called)
             self.build_seconds = time.perf_counter() - began_s
         self.started = self.at_end = False
@@ -154,7 +155,7 @@ class Side:
             self.build()  # a generator has no second epoch
         self.started = True
         stage = self._watchdog.stage(f"{self.name}: waiting for the first batch")
-        with stage, collector_kept(), self._noticing_helpers(always=True):
+        with stage, collector_kept(), untraced(starting=True), self._noticing_helpers(always=True):
             began_ns = _clock()
             self._iterator = iter(self.loader)
             batch = next(self._iterator, _NOTHING)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-BASE_OPTION = "--loaderperf-against"
+BASE_OPTION = "--loaderperf-base"
 _RESULT = "result.json"
 
 

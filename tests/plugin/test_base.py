@@ -58,8 +58,8 @@ def project(pytester):
     return make
 
 
-def run(pytester, *arguments, against="HEAD"):
-    named = [f"--loaderperf-against={against}"] if against is not None else []
+def run(pytester, *arguments, base="HEAD"):
+    named = [f"--loaderperf-base={base}"] if base is not None else []
     return pytester.runpytest_subprocess(
         "--loaderperf", *named, "--loaderperf-budget=20", "-p", "no:cacheprovider", "-rs", *arguments
     )
@@ -117,8 +117,8 @@ def test_epoch(loaderperf):
 
 
 def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
-    result = run(project(files(FAST), {}), against=None)
-    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-against=REF"])
+    result = run(project(files(FAST), {}), base=None)
+    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-base=REF"])
     result.assert_outcomes(skipped=1)
 
 
@@ -256,26 +256,26 @@ def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
 
 
 @pytest.mark.parametrize(
-    "against, words",
+    "ref, words",
     [
         (
             "no-such",
-            "--loaderperf-against expects a commit, branch or tag, but 'no-such' is none here. See `git branch*",
+            "--loaderperf-base expects a commit, branch or tag, but 'no-such' is none here. See `git branch*",
         ),
         ("origin/main", "*Fetch it first: `git fetch origin main`."),
         ("--upload-pack=x", "*but '--upload-pack=x' is none here*"),
         ("", "*but '' is none here. Is a variable empty that should name it?"),
     ],
 )
-def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, against, words):
+def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, ref, words):
     with pytest.raises(BaseError) as caught:
-        Worktree(against, project(files(FAST), {}).path)
+        Worktree(ref, project(files(FAST), {}).path)
     assert fnmatch(str(caught.value), f"*{words}*")
 
 
 def test_a_commit_that_is_not_there_fails_the_test(project):
-    result = run(project(files(FAST), {}), against="no-such")
-    result.stdout.fnmatch_lines(["*--loaderperf-against expects a commit, branch or tag, but 'no-such' is none here.*"])
+    result = run(project(files(FAST), {}), base="no-such")
+    result.stdout.fnmatch_lines(["*--loaderperf-base expects a commit, branch or tag, but 'no-such' is none here.*"])
     result.assert_outcomes(failed=1)
 
 
@@ -284,10 +284,9 @@ class TestWorktree:
         source = project(files(FAST), files(SLOW)).path
         git(source, "commit", "-am", "more")
         git(tmp_path, "clone", "--depth=1", f"file://{source}", "clone")
-        with pytest.raises(
-            BaseError, match="This clone is shallow: fetch more of the history, `git fetch --unshallow`"
-        ):
-            Worktree("HEAD~1", tmp_path / "clone")
+        for ref in ("HEAD~1", "0123456789abcdef0123456789abcdef01234567", "origin/other"):
+            with pytest.raises(BaseError, match=r"this clone is shallow and has no '.*': fetch .*--unshallow`"):
+                Worktree(ref, tmp_path / "clone")
 
     def test_outside_a_repository_there_is_nothing_to_compare_with(self, tmp_path):
         with pytest.raises(BaseError, match=r"needs the checkout of a git repository, but git finds none"):
@@ -300,7 +299,7 @@ class TestWorktree:
 
     def test_what_killed_runs_left_is_removed_and_what_others_use_stays(self, project):
         path = project(files(FAST), {}).path
-        killed, used = (path / ".loaderperf" / f"base-0123456789ab-{pid}" for pid in (2**22 + 1, os.getppid()))
+        killed, used = (path / ".loaderperf" / f"base-0123456789ab-c0ffee-{pid}" for pid in (2**22 + 1, os.getppid()))
         for folder in (killed, used):
             git(path, "worktree", "add", "--detach", str(folder), "HEAD")
         made = Worktree("HEAD", path)

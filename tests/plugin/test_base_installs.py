@@ -41,7 +41,7 @@ class _EditableFinder:
 def install():
     sys.meta_path.append(_EditableFinder)
 """
-MEASURE = ("-m", "pytest", "--loaderperf", "--loaderperf-against=HEAD", "-p", "no:cacheprovider")
+MEASURE = ("-m", "pytest", "--loaderperf", "--loaderperf-base=HEAD", "-p", "no:cacheprovider")
 
 
 @pytest.fixture
@@ -117,19 +117,29 @@ def test_the_child_of_a_killed_run_ends_and_the_next_run_removes_its_worktree(ch
     (package / "data.py").write_text("import time\ntime.sleep(600)\n")
     git(pytester.path, "commit", "-am", "never imported to its end")
     (package / "data.py").write_text(LOADER.format(pause_s=SLOW))
-    path = {"PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])}
+    own = pytester.path / "temporary"
+    own.mkdir()
+    path = {"PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path]), "TMPDIR": str(own)}
     killed = subprocess.Popen([sys.executable, *MEASURE], env=os.environ | path, stdout=subprocess.DEVNULL)
     run = psutil.Process(killed.pid)
-    (child,) = until(
-        lambda: [child for child in run.children() if any("base_child" in word for word in child.cmdline())]
-    )
+    (child,) = until(lambda: [child for child in run.children() if serves(child)])
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    assert list(own.glob("loaderperf-base-*"))
     assert until(lambda: has_ended(child))
+    assert not list(own.glob("loaderperf-base-*"))
     assert list(Path(".loaderperf").glob("base-*"))
     Worktree("HEAD", pytester.path).close()
     assert not list(Path(".loaderperf").glob("base-*"))
     assert len(git(pytester.path, "worktree", "list").splitlines()) == 1
+
+
+def serves(process: psutil.Process) -> bool:
+    """Whether it is a child that collects tests, and no git of the moment."""
+    try:
+        return any("base_child" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def has_ended(process: psutil.Process) -> bool:

@@ -50,6 +50,22 @@ def test_tests_that_measure_nothing_are_not_green(pytester, body):
     assert not (pytester.path / "result.json").exists()
 
 
+@pytest.mark.parametrize("asks, status", [(True, pytest.ExitCode.OK), (False, pytest.ExitCode.USAGE_ERROR)])
+def test_a_fixture_may_ask_for_ours_by_its_name(pytester, asks, status):
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def wrapped(request):
+            return request.getfixturevalue("loaderperf") if {asks} else print
+
+        def test_it(wrapped): wrapped(lambda: [[0]] * 12)
+        """
+    )
+    assert pytester.runpytest_inprocess("--loaderperf").ret == status
+
+
 def test_a_failing_test_that_measured_nothing_keeps_its_own_exit_status(pytester):
     pytester.makepyfile("def test_it(loaderperf): raise ValueError")
     assert pytester.runpytest_inprocess("--loaderperf").ret == pytest.ExitCode.TESTS_FAILED

@@ -18,7 +18,7 @@ SECONDS = "expected a positive number of seconds such as 10, but {!r} came"
 CHANCE = "expected a chance between 0 and 1 such as 0.001, but {!r} came"
 DEVICE = "expected one of cpu, cuda, auto, but {!r} came"
 POLICY = "expected one of pass, fail, leaning, got {!r}"
-KEYWORDS = "against, budget, device, inconclusive, max_budget, timeout"
+KEYWORDS = "base, budget, device, inconclusive, max_budget, timeout"
 BAD = [
     *(("max-budget", value, SECONDS) for value in ("abc", "0", "inf")),
     *(("inconclusive", value, POLICY) for value in ("maybe", "FAIL", "skip")),
@@ -135,6 +135,7 @@ def test_a_result_file_that_cannot_be_written_is_refused_before_measuring(pytest
     "marker, words",
     [
         ("bugdet=1", f"takes the keywords {KEYWORDS}, but bugdet came."),
+        ("against=1", f"takes the keywords {KEYWORDS}, but against came."),
         ("1, budget=2, x=3", f"takes the keywords {KEYWORDS}, but 1, x came."),
         ("'cpu'", f"takes the keywords {KEYWORDS}, but 'cpu' came."),
         ("budget=-1", "the marker's budget must be a positive time, but -1 came. Write 10 or 10 * s."),

@@ -52,11 +52,11 @@ def test_a_run_that_does_not_measure_imports_no_heavy_library(pytester, argument
 
 def test_help_and_markers_name_every_option(pytester):
     result = pytester.runpytest_inprocess("--help")
-    names = ["", "-budget=SECONDS", "-max-budget=SECONDS", "-alpha=P", "-against=REF", "-json=FILE"]
+    names = ["", "-budget=SECONDS", "-max-budget=SECONDS", "-alpha=P", "-base=REF", "-json=FILE"]
     names.append("-inconclusive=pass|fail|leaning")
     result.stdout.fnmatch_lines_random([f"*--loaderperf{name}*" for name in names])
     result.stdout.fnmatch_lines_random(["*loaderperf_timeout *"])
     markers = pytester.runpytest_inprocess("--markers")
-    keywords = "against=ref, budget=seconds, device=name, inconclusive=pass|fail|leaning, max_budget=seconds, "
+    keywords = "base=ref, budget=seconds, device=name, inconclusive=pass|fail|leaning, max_budget=seconds, "
     keywords += "timeout=seconds"
     markers.stdout.fnmatch_lines(f"@pytest.mark.loaderperf({keywords}): *")

@@ -1,0 +1,306 @@
+"""The base is measured under the head's own conditions, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.test_base import FAST, LOADER, SLOW, TEST, files, git, nothing_is_left, project
+
+__all__ = ["project"]  # a fixture of those tests
+
+FAILED = "FAIL  throughput >= 0.9 * base.throughput"
+CONFTEST = """
+import pytest, sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+def pytest_addoption(parser):
+    parser.addoption("--pause-file", type=Path)
+    parser.addoption("--mode")
+
+@pytest.fixture(autouse=True)
+def seen(request, tmp_path):
+    # Both sides write what they see, each into its own folder: the checkout or the worktree.
+    import json, os
+    config = request.config
+    seen = {
+        "optimize": sys.flags.optimize, "xoptions": sys._xoptions, "warnings": sys.warnoptions,
+        "mode": config.getoption("--mode"), "file": str(config.getoption("--pause-file")), "folder": os.getcwd(),
+        "tmp": str(tmp_path), "xml": config.getoption("xmlpath"), "coverage": os.environ.get("COVERAGE_PROCESS_START"),
+    }
+    (Path(os.environ["SEEN"]) / f"{os.getpid()}-{request.node.name.partition('[')[0]}").write_text(json.dumps(seen))
+
+@pytest.fixture
+def wrapped(request):
+    return request.getfixturevalue("loaderperf")
+"""
+MARKED = TEST.replace("def test_speed", "import pytest\n\n@pytest.mark.perf\ndef test_speed")
+PATHS = MARKED.replace(
+    "def test_speed(loaderperf)",
+    '@pytest.mark.parametrize("path", [str(__import__("pathlib").Path(__file__).parent / "a.txt")])\n'
+    "def test_path(loaderperf, path)",
+)
+WRAPPED = MARKED.replace("def test_speed(loaderperf)", "def test_wrapped(wrapped)").replace(
+    "run = loaderperf", "run = wrapped"
+)
+INI = '[pytest]\naddopts = -m "not perf"\nmarkers = perf: slow\n'
+
+
+def run(pytester, *arguments, python=(), ref="HEAD"):
+    """As the user does it, from a shell."""
+    named = ("--loaderperf", f"--loaderperf-base={ref}", "--loaderperf-budget=20", "-rs")
+    return pytester.run(sys.executable, *python, "-m", "pytest", *named, *arguments)
+
+
+def test_options_of_the_command_line_reach_the_child_and_what_is_the_parents_does_not(project, tmp_path, monkeypatch):
+    base = {
+        **files(FAST, MARKED),
+        "conftest.py": CONFTEST,
+        "pytest.ini": INI,
+        "test_path.py": PATHS,
+        "test_wrapped.py": WRAPPED,
+        "real/test_linked.py": MARKED.replace("test_speed", "test_linked"),
+    }
+    pytester = project(base, {})
+    (pytester.path / "tests").symlink_to("real")
+    git(pytester.path, "add", "tests")
+    git(pytester.path, "commit", "-m", "a linked folder")
+    (pytester.path / "mydata.py").write_text(LOADER.format(pause_s=SLOW))
+    seen, kept = tmp_path / "seen", tmp_path / "kept"
+    seen.mkdir()
+    for name, value in {
+        "SEEN": str(seen),
+        "PYTEST_ADDOPTS": f"--basetemp={kept}",
+        "COVERAGE_PROCESS_START": "no.cfg",
+    }.items():
+        monkeypatch.setenv(name, value)
+    result = run(
+        pytester,
+        *("-m", "perf", "--mode=fast", f"--pause-file={pytester.path / 'mydata.py'}", "--junitxml=report.xml"),
+        *("--durations=3", "-x", "--maxfail=9", "--lf", "test_mydata.py", "test_path.py", "test_wrapped.py", "tests"),
+        python=("-O", "-Xno_debug_ranges", "-Wignore::ImportWarning"),
+    )
+    text = result.stdout.str()
+    assert text.count(FAILED) >= 4, text
+    result.assert_outcomes(failed=4)
+    assert nothing_is_left(pytester)
+    pages = {}
+    for path in seen.iterdir():
+        process, _, test = path.name.partition("-")
+        pages.setdefault(test, []).append(json.loads(path.read_text()) | {"process": process})
+    assert sorted(pages) == ["test_linked", "test_path", "test_speed", "test_wrapped"]
+    for both in pages.values():
+        here, there = sorted(both, key=lambda page: ".loaderperf" in page["folder"])
+        for name in ("optimize", "xoptions", "warnings", "mode"):
+            assert here[name] == there[name], name
+        assert here["optimize"] == 1
+        assert (here["folder"], here["file"]) == (str(pytester.path), str(pytester.path / "mydata.py"))
+        assert Path(there["file"]).parent == Path(there["folder"])
+        assert here["tmp"].startswith(str(kept))
+        assert not there["tmp"].startswith(str(kept))
+        assert not Path(there["tmp"]).exists()
+        assert (here["xml"], there["xml"]) == ("report.xml", None)
+        assert there["coverage"] is None
+    assert len({page["process"] for both in pages.values() for page in both}) == 3  # a new child for the wrapped one
+    assert kept.exists()
+    assert 'failures="4"' in (pytester.path / "report.xml").read_text()
+
+
+def test_an_ini_file_of_the_command_line_holds_for_the_child(project):
+    test = TEST.replace("test_speed", "perf_speed")
+    pytester = project(
+        files(FAST, test), {**files(SLOW, test), "bench/bench.ini": "[pytest]\npython_functions = perf_*\n"}
+    )
+    (pytester.path / "bench" / "here").mkdir()
+    result = run(pytester, "-c", "bench/bench.ini", "--rootdir=.", "test_mydata.py")
+    result.stdout.fnmatch_lines([f"*{FAILED}*"])
+    result.assert_outcomes(failed=1)
+
+
+def test_pytest_may_be_called_from_outside_of_the_checkout(project, monkeypatch):
+    pytester = project({**files(FAST), "pytest.ini": "[pytest]\n"}, files(SLOW))
+    monkeypatch.chdir(pytester.path.parent)
+    result = run(pytester, f"{pytester.path.name}/test_mydata.py")
+    result.stdout.fnmatch_lines([f"*{FAILED}*"])
+    result.assert_outcomes(failed=1)
+
+
+LEAVES_OUT = """
+def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if "ignored" not in item.nodeid]
+"""
+
+
+def test_what_exists_there_and_was_not_collected_is_an_error_and_only_what_does_not_exist_is_new(project):
+    cases = TEST.replace(
+        "def test_speed(loaderperf)", '@pytest.mark.parametrize("n", {cases})\ndef test_speed(loaderperf, n)'
+    ).replace("from mydata", "import pytest\nfrom mydata")
+    skipped = 'import pytest\npytest.importorskip("no_such_module")\n'
+    base = {
+        "mydata.py": LOADER.format(pause_s=FAST),
+        "pytest.ini": "[pytest]\npython_functions = test_*\n",
+        "test_cases.py": cases.format(cases=["old"]),
+        "test_ignored.py": TEST,
+        "conftest.py": LEAVES_OUT,
+        "test_renamed.py": TEST.replace("def test_speed", "def check_speed"),
+        "test_skipped.py": skipped + TEST,
+        "test_new.py": "",
+    }
+    head = {
+        "pytest.ini": "[pytest]\npython_functions = test_* check_*\n",
+        "test_cases.py": cases.format(cases=["new"]),
+        "conftest.py": "",
+        "test_skipped.py": TEST,
+        "test_new.py": TEST,
+    }
+    result = run(project(base, head))
+    text = result.stdout.str()
+    for words in (
+        "*test_cases.py::test_speed[[]new] exists there but was not collected: it has other*there, test_speed[[]old]*",
+        "*test_ignored.py::test_speed exists there but was not collected: its file there defines it*",
+        "*test_renamed.py::check_speed exists there but was not collected: its file there defines it*",
+        "*test_skipped.py cannot be collected there.",
+        "*It was skipped there: *could not import 'no_such_module'*",
+        "*SKIPPED*new: no base: HEAD (*) has no test test_new.py::test_speed",
+        "1 test has no base: new at the head",
+        "4 tests have no base to compare with: nothing protects them*",
+    ):
+        result.stdout.fnmatch_lines([words])
+    assert "pytest_loaderperf/base" not in text, "no traceback of ours"
+    result.assert_outcomes(failed=4, skipped=1)
+
+
+def test_a_tracer_of_this_process_alone_strikes_neither_side(project):
+    tracer = """
+import sys, threading
+
+def trace(frame, event, arg):
+    for _ in range(2_000 * ("mywork" in frame.f_code.co_filename)):
+        pass
+    return trace
+
+def pytest_runtest_call(item):
+    if ".loaderperf" not in __file__:
+        sys.settrace(trace)
+        threading.settrace(trace)
+
+def pytest_runtest_teardown(item):
+    assert sys.gettrace() is (None if ".loaderperf" in __file__ else trace)
+    sys.settrace(None)
+    threading.settrace(None)
+"""
+    work = """
+class Loader:
+    def __iter__(self):
+        for _ in range(200):
+            yield [self.make() for _ in range(8)]
+
+    def make(self):
+        total = 0
+        for number in range(100):
+            total += number
+        return total
+"""
+    test = TEST.replace("mydata", "mywork").replace("0.9", "0.5")
+    result = run(project({"mywork.py": work, "conftest.py": tracer, "test_it.py": test}, {}))
+    result.stdout.fnmatch_lines(["*PASS  throughput >= 0.5 [*] base.throughput*"])
+    result.assert_outcomes(passed=1)
+
+
+def test_values_of_earlier_calls_can_be_used_as_numbers(project):
+    test = """
+    import json, math
+    from mydata import Loader
+
+    def test_speed(loaderperf):
+        first = loaderperf(Loader)
+        limit = 0.5 * float(first.throughput)
+        print(f"{first.throughput.value:.3f} {first.throughput} {round(first.throughput.value, 2)}")
+        assert int(float(first.throughput)) > 0 and math.isfinite(limit) and first.throughput.value + 1 > limit
+        assert not first.verdicts
+        json.dumps({"n": first.throughput.value})
+        second = loaderperf(Loader)
+        assert second.throughput <= 0.9 * second.base.throughput
+    """
+    result = run(project(files(FAST, textwrap.dedent(test)), {"mydata.py": LOADER.format(pause_s=SLOW)}))
+    result.assert_outcomes(passed=1)
+
+
+CLAIM = "while True: base.first_batch <= 1e-9 * s"
+INTERRUPTED = """
+import signal
+import pytest
+from mydata import Loader
+
+class Timeout(BaseException):
+    pass
+
+def strike(*_):
+    raise {error}
+
+def test_interrupted(loaderperf):
+    signal.signal(signal.SIGALRM, strike)
+    run = loaderperf(Loader)
+    base = run.base
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    {claim}
+
+def test_next(loaderperf):
+    run = loaderperf(Loader)
+    assert run.throughput >= 0.5 * run.base.throughput
+    assert run.throughput <= 2 * run.base.throughput
+
+def test_slower(loaderperf, slow):
+    run = loaderperf(slow)
+    assert run.throughput >= 0.5 * run.base.throughput
+"""
+
+
+@pytest.mark.parametrize(
+    "error, claim",
+    [
+        ("pytest.fail.Exception('Timeout >1s')", CLAIM),
+        ("KeyboardInterrupt", f"with pytest.raises(KeyboardInterrupt):\n        {CLAIM}"),
+    ],
+    ids=["time_out", "interrupt"],
+)
+def test_an_interrupt_in_mid_claim_leaves_the_next_test_sound(project, error, claim):
+    fixture = """
+import pytest
+from mydata import Loader
+
+@pytest.fixture
+def slow():
+    import mydata
+    mydata.PAUSE_S = {pause_s}
+    yield Loader
+    mydata.PAUSE_S = 0.001
+"""
+    test = INTERRUPTED.format(error=error, claim=claim).replace(
+        "import pytest\n", "import pytest\nfrom pytest_loaderperf import s\n", 1
+    )
+    base = {**files(FAST, test), "conftest.py": fixture.format(pause_s=FAST)}
+    result = run(project(base, {"conftest.py": fixture.format(pause_s=10 * FAST)}), "-v")
+    result.stdout.fnmatch_lines(["*test_next PASSED*", "*test_slower FAILED*"])
+    interrupted = {"failed": 2, "passed": 1} if "fail" in error else {"failed": 1, "passed": 2}
+    result.assert_outcomes(**interrupted)
+
+
+def test_the_error_of_a_shallow_clone_is_one_sentence(project, tmp_path):
+    pytester = project(files(FAST), files(SLOW))
+    git(pytester.path, "commit", "-am", "more")
+    git(pytester.path, "clone", "--depth=1", f"file://{pytester.path}", str(tmp_path / "clone"))
+    result = run(pytester, str(tmp_path / "clone"), f"--rootdir={tmp_path / 'clone'}", ref="HEAD~1")
+    error = result.stdout.get_lines_after("*_ test_speed _*")[0]
+    assert error.startswith(
+        "--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no 'HEAD~1'"
+    )
+    assert "Traceback" not in result.stdout.str()
+    assert "worktree.py" not in result.stdout.str()
+    result.assert_outcomes(failed=1)

@@ -1,0 +1,106 @@
+"""What the worktree of the base leaves alone, and the user's git settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_loaderperf.worktree import BaseError, Worktree
+from tests.plugin.test_base import FAST, files, git, project
+
+__all__ = ["project"]  # a fixture of those tests
+
+NEVER = 2**22 + 1  # no process has this number
+FILTER = 'test "$GIT_LFS_SKIP_SMUDGE" = 1 && cat'
+
+
+@pytest.fixture
+def checkout(project):
+    return project(files(FAST), {}).path
+
+
+@pytest.fixture
+def filtered(project):
+    """A checkout in which making ``data.bin`` fails, as LFS does without a server, unless it is told to skip that."""
+    path = project({**files(FAST), "data.bin": "pointer"}, {}).path
+    (path / ".gitattributes").write_text("*.bin filter=lfs\n")
+    git(path, "add", ".")
+    git(path, "commit", "-m", "filtered")
+    git(path, "config", "filter.lfs.smudge", FILTER)
+    git(path, "config", "filter.lfs.required", "true")
+    return path
+
+
+def test_folders_and_files_of_the_user_stay(checkout):
+    folder = checkout / ".loaderperf"
+    theirs = ["base-v1-results", "base-0123456789ab-c0ffee", f"base-0123456789ab-c0ffee-{NEVER}"]
+    for name in theirs:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "results.csv").write_text("1,2,3")
+    (folder / ".gitignore").write_text("base-*\n!results\n")
+    Worktree("HEAD", checkout).close()
+    assert [(folder / name / "results.csv").read_text() for name in theirs] == ["1,2,3"] * 3
+    assert (folder / ".gitignore").read_text() == "base-*\n!results\n"
+
+
+def test_worktrees_of_the_user_in_that_folder_stay(checkout):
+    theirs = checkout / ".loaderperf" / "base-v1-results"
+    git(checkout, "worktree", "add", "--detach", str(theirs), "HEAD")
+    Worktree("HEAD", checkout).close()
+    assert (theirs / "mydata.py").exists()
+
+
+def test_a_worktree_that_git_knows_and_that_is_gone_is_forgotten(checkout):
+    left = checkout / ".loaderperf" / f"base-0123456789ab-c0ffee-{NEVER}"
+    git(checkout, "worktree", "add", "--detach", str(left), "HEAD")
+    left.rename(checkout / "moved")
+    Worktree("HEAD", checkout).close()
+    assert len(git(checkout, "worktree", "list").splitlines()) == 1
+
+
+def test_a_symbolic_link_is_not_followed(checkout, tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "base-v1-results").mkdir(parents=True)
+    (outside / ".gitignore").write_text("theirs")
+    (checkout / ".loaderperf").symlink_to(outside)
+    with pytest.raises(BaseError, match=r"\.loaderperf, which is a symbolic link\. Expected a folder of this checkout"):
+        Worktree("HEAD", checkout)
+    assert sorted(path.name for path in outside.iterdir()) == [".gitignore", "base-v1-results"]
+    assert (outside / ".gitignore").read_text() == "theirs"
+
+
+def test_settings_of_the_users_git_hold(filtered, monkeypatch):
+    monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
+    monkeypatch.setenv("GIT_DIR", str(filtered / "elsewhere"))  # a hook's
+    made = Worktree("HEAD", filtered)
+    assert (made.path / "data.bin").read_text() == "pointer"
+    made.close()
+
+
+def test_settings_that_the_environment_gives_hold(filtered, monkeypatch):
+    for name, value in {"COUNT": "1", "KEY_0": "filter.lfs.smudge", "VALUE_0": "cat"}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    Worktree("HEAD", filtered).close()
+
+
+def test_a_filter_that_fails_gets_advice_about_filters(filtered):
+    with pytest.raises(BaseError) as caught:
+        Worktree("HEAD", filtered)
+    assert "`git lfs fetch origin " in str(caught.value)
+    assert "lock" not in str(caught.value)
+    assert not list((filtered / ".loaderperf").glob("base-*"))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_linked_folder_that_git_does_not_track_is_found(checkout, tmp_path, inside):
+    place = checkout / "real" if inside else tmp_path / "real"
+    place.mkdir()
+    (place / "test_it.py").write_text("old")
+    if inside:
+        git(checkout, "add", "real")
+        git(checkout, "commit", "-m", "real")
+        (place / "test_it.py").write_text("new")
+    (checkout / "linked").symlink_to(place)
+    made = Worktree("HEAD", checkout)
+    assert (made.path / "linked" / "test_it.py").read_text() == "old"
+    made.close()
+    assert [path.name for path in place.iterdir()] == ["test_it.py"]
