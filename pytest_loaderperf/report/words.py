@@ -43,12 +43,17 @@ _UNCONFIRMED = "by the first batches, but not farther into the epoch"
 _ONE_OF = {"pairs": "pair", "trials": "trial", "batches": "batch", "epochs": "epoch"}
 
 
+# What the pairs are of that tell most, by ``Ruling.by``: of the loaders' time by the clock where nothing is said.
+_OF = {"work": " of the workers' work, in turns", "cpu": " of CPU time"}
+
+
 def _evidence(verdict: Verdict) -> list[str]:
     ruling = verdict.ruling
     seen = observations(ruling.n, verdict.counted)
     if ruling.exact:
         return [f"  evidence  {seen}, exact"]
-    lines = [f"  evidence  {seen} in {time_text(verdict.seconds)}, false-alarm share {verdict.alpha:.2g}"]
+    of = _OF.get(ruling.by, "")
+    lines = [f"  evidence  {seen}{of} in {time_text(verdict.seconds)}, false-alarm share {verdict.alpha:.2g}"]
     beyond = " of batches beyond the limit" if verdict.counted == "batches" else ""
     power = "too few to have caught anything" if ruling.mde is None else f"would have caught {ruling.mde:.1%}{beyond}"
     if verdict.unconfirmed is not None:
