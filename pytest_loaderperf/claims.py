@@ -116,8 +116,10 @@ def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None
     seconds = max(left.wall_ns, right.wall_ns) * NS
     if min(len(left.slices_ns), len(right.slices_ns)) < _FEWEST_SLICES:
         return of_sums, None, seconds
-    pairs = zip(left.slices_ns, right.slices_ns, strict=True)
-    return of_sums, statistics.median(theirs / mine for mine, theirs in pairs), seconds
+    # A slice of empty batches alone, which is not a number, says nothing.
+    ratios = [theirs / mine for mine, theirs in zip(left.slices_ns, right.slices_ns, strict=True)]
+    ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return of_sums, statistics.median(ratios) if len(ratios) >= _FEWEST_SLICES else None, seconds
 
 
 def _cpu_ratio(left: Record, right: Record) -> float | None:

@@ -188,9 +188,10 @@ class RemoteSide:
     """A side whose loader lives in ``child``; it is asked for records, and tells how it stands after each."""
 
     rebuildable = elsewhere = True
-    iterator = None
+    iterator: Iterator[Any] | None = None
     conditions: Conditions  # of the trial to come
     epoch_batches: int | None
+    warmup_batches: int
     batch_samples: int
     batch_nbytes: int
     inline: bool

@@ -119,6 +119,9 @@ class Replay(RemoteSide):
         super().__init__(player, name, state)  # type: ignore[arg-type]  # asked as a Child is
         self._player, self.workers = player, int(state["workers"])
 
+    def look_ahead(self, batch_seconds: float) -> None:
+        """It works when it is asked to, as a worker does; threads of its dataset's own are noticed."""
+
     def close(self) -> None:
         """End the process. May be called twice."""
         self._open = False
@@ -183,10 +186,10 @@ class Relayed:
         self._player = None
 
 
-def replayed_by(watchdog: Watchdog) -> Callable[[Any, int], RemoteSide | None]:
+def replayed_by(watchdog: Watchdog) -> Callable[[Any, int], Replay | None]:
     """A function that makes the replay of a side, here or in the process of its loader; None where there is none."""
 
-    def make(side: Any, seed: int) -> RemoteSide | None:
+    def make(side: Any, seed: int) -> Replay | None:
         player: Player | Relay
         try:
             if isinstance(side, RemoteSide):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_loaderperf.data.columns import as_columns
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement import Side
+from pytest_loaderperf.measurement import AnySide, Side
 
 LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
 _SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
@@ -45,7 +45,7 @@ def check_separate(sides: Mapping[str, Side]) -> None:
         )
 
 
-def dataset_nbytes(side: Side) -> int:
+def dataset_nbytes(side: AnySide) -> int:
     """Bytes of all samples of a side's dataset, as they are delivered. Raises LoaderError where it has no length."""
     dataset = getattr(side.loader, "dataset", None)
     columns = as_columns(dataset)

@@ -239,7 +239,7 @@ def test_a_replay_that_fails_in_the_middle_of_a_claim_leaves_it_to_the_loaders()
         return DataLoader(FailsInAReplay(), 4, num_workers=2)
 
     keys = [Key(name, Work()) for name in SIDES]
-    with measure(make, make, budget=1) as run:
+    with measure(make, make, budget=20) as run:
         assert run.rounds.replayed(SIDES)
         assert set(run.rounds.observe(keys).records) == set(keys)
         broken.value = 1

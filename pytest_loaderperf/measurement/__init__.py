@@ -1,5 +1,6 @@
 """The measure layer: sides, rounds and raw records."""
 
+from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.disturbance import Disturbance
 from pytest_loaderperf.measurement.kinds import Epoch, Exit, Kind, Resources, Start, Steady, Step, Work
@@ -14,6 +15,7 @@ from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watc
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
+    "AnySide",
     "Disturbance",
     "Epoch",
     "Exit",

@@ -6,25 +6,28 @@ sleeps, thread by thread, and by batches that are ready after a pause, and are n
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
-from functools import cache
 from typing import Any
 
 import torch
 
 from pytest_loaderperf.measurement.activity import thread_cpu_ns
+from pytest_loaderperf.measurement.record import SteadyRecord
 
 _OTHERS_SHARE = 0.1  # of the time in which other threads of this process may run, and be the interpreter's own
 _OWN_SHARE = 0.5  # of the time in which the consumer runs: one that makes its batches itself runs, or waits for a disk
+_BATCHES = 8  # without a pause, of which the later ones are not ready
 _PAUSES = 3
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.15
 _PAUSE_BATCHES = 3.0  # in a pause a loader that works on has made some
 _BURNED = 0.02  # of a pause, by other threads
 _READY = 0.3  # of the time that a batch takes without a pause, at the most, where it was ready
 _SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
-_PARALLEL_ELEMENTS, _PARALLEL_SECONDS = 1 << 17, 0.002  # so that each of torch's own threads runs
-_TORCHS_SHARE = 0.1  # of that time
+_PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
+_PARALLEL_NS = 200_000  # by which a thread has shown that it works for torch
+_LONGEST_PARALLEL_SECONDS = 0.2  # on a busy machine a thread waits for a core
 
 
 class Clocks:
@@ -61,29 +64,37 @@ class Clocks:
 def runs_ahead(side: Any, batch_seconds: float) -> bool:
     """Whether ``side``, a batch of which takes so long, lets others work for it, also in pauses.
 
-    Threads of torch's own do not count: they work when they are asked to. False where its epoch ends meanwhile.
+    Threads of torch's own do not count: they work when they are asked to.
     """
     if batch_seconds * _PAUSE_BATCHES > _LONGEST_PAUSE_SECONDS:
         return False  # to find out would take seconds
+    time.sleep(_SHORTEST_PAUSE_SECONDS)  # in which others fill up what they may have ready
     torchs = torch_threads()
     before, began_s = thread_cpu_ns(), time.perf_counter()
-    more = side.more_in_epoch(1)
-    while more and time.perf_counter() - began_s < _SHORTEST_PAUSE_SECONDS:
-        more = side.take(1) is not None and side.more_in_epoch(1)
+    waits_ns: list[int] = []
+    while time.perf_counter() - began_s < _SHORTEST_PAUSE_SECONDS or len(waits_ns) < _BATCHES:
+        if (record := _next(side)) is None:
+            break
+        waits_ns.append(record.wall_ns)
     if _burned_ns(before, torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
         return True
+    usual_ns = statistics.median(waits_ns[len(waits_ns) // 2 :]) if waits_ns else 0  # the first ones may be ready
+    ready_ns = _READY * usual_ns if usual_ns > _SHORTEST_BATCH_SECONDS * 1e9 else 0.0
     pause_s = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_BATCHES * batch_seconds)
     burned = ready = 0
     for _ in range(_PAUSES):
         before = thread_cpu_ns()
         time.sleep(pause_s)
         burned += _burned_ns(before, torchs) > _BURNED * pause_s * 1e9
-        record = side.take(1) if more else None
-        more = side.more_in_epoch(1)
-        if record is None:
-            return burned > 1
-        ready += batch_seconds > _SHORTEST_BATCH_SECONDS and record.wall_ns < _READY * batch_seconds * 1e9
+        record = _next(side)
+        ready += record is not None and record.wall_ns < ready_ns
     return burned > 1 or ready == _PAUSES
+
+
+def _next(side: Any) -> SteadyRecord | None:
+    """The next batch, while the epoch lasts."""
+    taken: SteadyRecord | None = side.take(1) if side.more_in_epoch(1) else None
+    return taken
 
 
 def _burned_ns(before: dict[int, int], torchs: frozenset[int]) -> int:
@@ -92,12 +103,13 @@ def _burned_ns(before: dict[int, int], torchs: frozenset[int]) -> int:
     return sum(ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items() if thread not in mine)
 
 
-@cache
 def torch_threads() -> frozenset[int]:
-    """The threads on which torch does one operation in parallel, which start now: called before a loader's do."""
+    """The threads on which torch does one operation in parallel; the first call starts them."""
     numbers = torch.ones(_PARALLEL_ELEMENTS)
     before, began_s = thread_cpu_ns(), time.perf_counter()
-    while time.perf_counter() - began_s < _PARALLEL_SECONDS:
+    found: frozenset[int] = frozenset()
+    while len(found) < torch.get_num_threads() and time.perf_counter() - began_s < _LONGEST_PARALLEL_SECONDS:
         numbers.sum()
-    least_ns = _TORCHS_SHARE * _PARALLEL_SECONDS * 1e9
-    return frozenset(thread for thread, ns in thread_cpu_ns().items() if ns - before.get(thread, 0) > least_ns)
+        ran_ns = {thread: ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items()}
+        found = frozenset(thread for thread, ns in ran_ns.items() if ns > _PARALLEL_NS)
+    return found

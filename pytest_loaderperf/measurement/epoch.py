@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.errors import LoaderError, ShortEpochError
 from pytest_loaderperf.measurement.record import EpochRecord
 from pytest_loaderperf.measurement.roofline import Roofline
+from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 
 _ENDLESS_BATCHES, _ENDLESS_SECONDS = 10_000, 10.0  # beyond both, a loader without a length hardly has an end
 _CHUNK_BATCHES = 16  # at first, between two looks at the clock
@@ -81,3 +82,23 @@ class Patience:
                 f"{_WAY_OUT} If the epoch is only long, give the loader a length (__len__), or set loaderperf_timeout "
                 "(seconds) higher."
             )
+
+
+def empty_epoch_error(called: str, ended: int | None) -> LoaderError:
+    """That an epoch gave no batch; ``ended``: how many an epoch before it gave."""
+    again = "" if ended is None else f" after an epoch of {ended}"
+    return LoaderError(
+        f"{called} gave no batch{again}. Expected at least one: is the dataset empty, is drop_last dropping "
+        "everything, or does it give one epoch only? Then give a factory."
+    )
+
+
+def short_epoch_error(called: str, lengths: Collection[int], untimed: int) -> ShortEpochError:
+    """That the epochs, of which the latest had these ``lengths``, hold too few batches for a trial."""
+    shortest, longest = min(lengths, default=0), max(lengths, default=0)
+    text = f"{shortest} to {longest}" if shortest < longest else str(shortest)
+    return ShortEpochError(
+        f"{called} gives {text} batches an epoch, but a trial needs at least {untimed + MIN_TRIAL_BATCHES}: {untimed} "
+        f"untimed, as many as it may prefetch, and {MIN_TRIAL_BATCHES} timed. Use more samples, a smaller batch_size, "
+        "or fewer workers."
+    )

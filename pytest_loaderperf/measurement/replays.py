@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_loaderperf.errors import LoaderHangError, LoaderPerfError
+from pytest_loaderperf.measurement.any_side import AnyReplay, AnySide
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.measurement.standing import Standing
 
-MakeReplay = Callable[[Any, int], Any]
+MakeReplay = Callable[[AnySide, int], AnyReplay | None]
 _WORK_SHARE = 0.5  # of the workers' CPU time, of which serializing and neighbours on the same core take a part
 _OWN_SHARE = 1.0  # of a batch's time, that the consumer may work itself: beyond that, the workers wait for it
 
@@ -21,11 +22,11 @@ class Replays:
 
     def __init__(self, make: MakeReplay, order: random.Random) -> None:
         self._make, self._order = make, order
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, AnyReplay | None] = {}
         self.standings: dict[str, Standing] = {}
         self.renew([])
 
-    def playing(self, sides: Mapping[str, Any]) -> dict[str, Any]:
+    def playing(self, sides: Mapping[str, AnySide]) -> dict[str, AnyReplay]:
         """The replay of each of ``sides``, made now where there is none; empty where one of them cannot be replayed."""
         for name, side in sides.items():
             if name in self._made:
@@ -35,11 +36,11 @@ class Replays:
                 self.standings[name] = Standing.probed(replay)
             elif replay is not None:
                 replay.slow = False
-        found = {name: self._made[name] for name in sides}
-        return found if all(replay is not None and replay.inline for replay in found.values()) else {}
+        found = {name: replay for name in sides if (replay := self._made[name]) is not None and replay.inline}
+        return found if len(found) == len(sides) else {}
 
     def attempt(
-        self, sides: Mapping[str, Any], observe: Callable[[dict[str, Any]], dict[Any, Record]]
+        self, sides: Mapping[str, AnySide], observe: Callable[[dict[str, AnyReplay]], dict[Any, Record]]
     ) -> dict[Any, Record]:
         """What ``observe`` makes of the replays; nothing from the first failure on, which the loaders may not have."""
         try:
@@ -52,12 +53,14 @@ class Replays:
             self._made |= dict.fromkeys(sides)
             return {}
 
-    def renew(self, names: Sequence[str] | Mapping[str, Any]) -> None:
+    def renew(self, names: Sequence[str] | Mapping[str, object]) -> None:
         """End the replays of these sides, of which new ones are made when they are asked for, with a new seed."""
         self._seed = self._order.getrandbits(31)
         for name in names:
-            if self._made.get(name) is not None:  # one that cannot be replayed once never can
-                self._made.pop(name).close()
+            replay = self._made.get(name)
+            if replay is not None:  # one that cannot be replayed once never can
+                del self._made[name]
+                replay.close()
 
     def close(self) -> None:
         """End all. May be called twice."""
@@ -69,10 +72,11 @@ class Replays:
         It must be a good part of the workers' CPU time, and more than what the consumer does itself. False where
         nothing is known of that.
         """
+        replay = self._made[name]
         efforts = [(trial.effort, len(trial.latencies_ns)) for trial in trials if trial.effort is not None]
-        if not efforts:
+        if not efforts or replay is None:
             return False
-        work_ns, workers = self.standings[name].batch_seconds * 1e9, self._made[name].workers
+        work_ns, workers = self.standings[name].batch_seconds * 1e9, replay.workers
         in_workers_ns = statistics.median(effort.children_ns / batches for effort, batches in efforts)
         own_ns = statistics.median(effort.own_ns / batches for effort, batches in efforts)
         return bool(work_ns >= _WORK_SHARE * in_workers_ns and own_ns <= _OWN_SHARE * work_ns / workers)

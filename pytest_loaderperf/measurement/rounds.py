@@ -8,18 +8,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_loaderperf.errors import ShortEpochError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
 from pytest_loaderperf.measurement.ahead import Clocks
+from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
 from pytest_loaderperf.measurement.kinds import Kind, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.measurement.replays import MakeReplay, Replays
-from pytest_loaderperf.measurement.side import Side
 from pytest_loaderperf.measurement.slices import in_slices
 from pytest_loaderperf.measurement.standing import REBUILD_ROUNDS, Standing
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, sliced_batches
@@ -56,11 +55,11 @@ class Rounds:
 
     def __init__(
         self,
-        sides: Mapping[str, Side],
+        sides: Mapping[str, AnySide],
         conditions: Conditions,
         replay: MakeReplay = lambda side, seed: None,
     ) -> None:
-        self.sides: dict[str, Any] = {}
+        self.sides: dict[str, AnySide] = {}
         self.done: list[Round] = []
         self.seconds = 0.0
         self.never_idle: set[str] = set()
@@ -74,7 +73,7 @@ class Rounds:
         self._helpers: frozenset[int] = frozenset()  # when slices ended; none: not looked since
         self._log = Log(Machine(conditions.cpus))
 
-    def add(self, side: Any) -> None:
+    def add(self, side: AnySide) -> None:
         """Measure one side more from now on: or what has the same methods."""
         try:
             with self._conditions.hold():
@@ -119,7 +118,7 @@ class Rounds:
         return self.done[-1]
 
     def _noted(
-        self, keys: Sequence[Key], sides: Mapping[str, Any], standings: _Standings, longer: int
+        self, keys: Sequence[Key], sides: Mapping[str, AnySide], standings: _Standings, longer: int
     ) -> dict[Key, Record]:
         records = self._tried(keys, sides, standings, longer)
         for key, record in records.items():
@@ -128,7 +127,7 @@ class Rounds:
         return records
 
     def _tried(
-        self, keys: Sequence[Key], sides: Mapping[str, Any], standings: _Standings, longer: int
+        self, keys: Sequence[Key], sides: Mapping[str, AnySide], standings: _Standings, longer: int
     ) -> dict[Key, Record]:
         """One round, anew where an epoch turns out shorter than a trial, or a side begins to run ahead."""
         halvings = 0
@@ -152,7 +151,7 @@ class Rounds:
     def replayed(self, names: Sequence[str]) -> bool:
         """Whether the work of all these sides' workers can be done again, in turns; tries it."""
         sides = {name: self.sides[name] for name in names}
-        playing: dict[str, Any] = {}
+        playing: dict[str, AnySide] = {}
         if len(names) > 1:
             self._replays.attempt(sides, lambda found: playing.update(found) or {})
         return bool(playing)
@@ -169,7 +168,7 @@ class Rounds:
     def _one_round(
         self,
         keys: Sequence[Key],
-        sides: Mapping[str, Any],
+        sides: Mapping[str, AnySide],
         standings: _Standings,
         halvings: int,
         longer: int,
@@ -197,7 +196,7 @@ class Rounds:
         return record
 
     def _in_slices(
-        self, sides: list[Any], batches: Mapping[str, int], paces: Mapping[str, Pace]
+        self, sides: list[AnySide], batches: Mapping[str, int], paces: Mapping[str, Pace]
     ) -> dict[str, SteadyRecord]:
         self._quieten()
         self._last = None
@@ -232,7 +231,7 @@ class Rounds:
             self.never_idle.add(last)
 
     @staticmethod
-    def _check_affordable(keys: Sequence[Key], sides: Mapping[str, Any], paces: Mapping[str, Pace]) -> None:
+    def _check_affordable(keys: Sequence[Key], sides: Mapping[str, AnySide], paces: Mapping[str, Pace]) -> None:
         shortest = min(paces, key=lambda name: paces[name].affordable)
         if paces[shortest].affordable < MIN_TRIAL_BATCHES and any(isinstance(key.kind, Steady) for key in keys):
             raise sides[shortest].short_epoch_error()

@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError, ShortEpochError
+from pytest_loaderperf.errors import ShortEpochError
 from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
 from pytest_loaderperf.measurement.ahead import runs_ahead
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
-from pytest_loaderperf.measurement.epoch import Patience, Tally
+from pytest_loaderperf.measurement.epoch import Patience, Tally, empty_epoch_error, short_epoch_error
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
 from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import batch_nbytes, opaque_type
 from pytest_loaderperf.measurement.tracing import untraced
-from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 _clock = time.perf_counter_ns
@@ -131,11 +130,7 @@ class Side:
             self.build()  # some loaders give one epoch in their life
             batch, record = self._first_batch()
         if batch is _NOTHING:
-            again = "" if self.epoch_batches is None else f" after an epoch of {self.epoch_batches}"
-            raise LoaderError(
-                f"{self.called} gave no batch{again}. Expected at least one: is the dataset empty, is "
-                "drop_last dropping everything, or does it give one epoch only? Then give a factory."
-            )
+            raise empty_epoch_error(self.called, self.epoch_batches)
         self._count = self.own_count or counter(batch, self._declared or Declared.by(self.loader))
         self.batch_samples = checked_samples(self.called, self._count(batch))
         self.batch_nbytes = batch_nbytes(batch)
@@ -220,21 +215,21 @@ class Side:
         if not self.more_in_epoch(self.warmup_batches * warm + batches):
             self.start()
             fresh = 1
-        untimed = self.warmup_batches * warm - fresh
-        return untimed <= 0 or self.slice(untimed, []) is not None
+        return self._past(self.warmup_batches * warm - fresh)
+
+    def _past(self, untimed: int) -> bool:
+        """Take so many batches; of a slow side no more once one was not ready. False if the epoch ends meanwhile."""
+        if not self.slow:
+            return untimed <= 0 or self.slice(untimed, []) is not None
+        for _ in range(untimed):
+            taken = self.slice(1, [])
+            if taken is None or taken[0] > _READY_NS:
+                return taken is not None
+        return True
 
     def short_epoch_error(self) -> ShortEpochError:
         """The error for a side whose epochs hold too few batches for a trial."""
-        return ShortEpochError(
-            f"{self.called} gives {self._epochs_text} batches an epoch, but a trial needs at least "
-            f"{self.warmup_batches + MIN_TRIAL_BATCHES}: {self.warmup_batches} untimed, as many as it may prefetch, "
-            f"and {MIN_TRIAL_BATCHES} timed. Use more samples, a smaller batch_size, or fewer workers."
-        )
-
-    @property
-    def _epochs_text(self) -> str:
-        shortest, longest = min(self._epochs, default=0), max(self._epochs, default=0)
-        return f"{shortest} to {longest}" if shortest < longest else str(shortest)
+        return short_epoch_error(self.called, self._epochs, self.warmup_batches)
 
     def take(self, batches: int) -> SteadyRecord | None:
         """Time the next ``batches`` batches; None if the epoch ends before."""
@@ -319,4 +314,5 @@ class Side:
 
 
 _NOTHING: Any = object()
+_READY_NS = 5_000_000  # in which a batch that is ready comes, even if it is large
 _REMEMBERED_EPOCHS = 8  # lengths may vary: trials are cut to fit the shortest of these

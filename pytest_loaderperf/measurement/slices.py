@@ -6,18 +6,19 @@ their sums still average over as many batches as a trial in one piece.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 
+from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import SteadyRecord
-from pytest_loaderperf.measurement.side import Side
 
 _SLICE_SECONDS = 0.0002
 
 
 def in_slices(
-    sides: Sequence[Side],
+    sides: Sequence[AnySide],
     batches: Mapping[str, int],
     batch_seconds: Mapping[str, float],
     order: random.Random,
@@ -52,7 +53,7 @@ def in_slices(
                     raise side.short_epoch_error()
                 wall_ns[turn] += taken[0]
                 samples[turn] += taken[1]
-                slices_ns[turn].append(taken[0] / taken[1])
+                slices_ns[turn].append(taken[0] / taken[1] if taken[1] else math.nan)
     return {
         side.name: SteadyRecord(
             tuple(latencies[turn]),

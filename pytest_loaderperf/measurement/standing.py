@@ -7,10 +7,10 @@ import statistics
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.ahead import Clocks
+from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pace, rhythm_of
 
@@ -33,7 +33,7 @@ class Standing:
     _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RHYTHM_BATCHES))
 
     @classmethod
-    def probed(cls, side: Any) -> Standing:
+    def probed(cls, side: AnySide) -> Standing:
         """The standing of ``side`` after its first few batches. Raises LoaderError for an epoch of one batch."""
         clocks = Clocks()
         standing = cls(_probe(side))
@@ -42,13 +42,13 @@ class Standing:
             side.look_ahead(standing.batch_seconds)
         return standing
 
-    def pace(self, side: Any) -> Pace:
+    def pace(self, side: AnySide) -> Pace:
         """What decides on the length of the side's next trial."""
         affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
         rhythm = 1 if side.inline else rhythm_of(self._latencies_ns)
         return Pace(self.batch_seconds, side.warmup_batches, affordable, statistics.median(self._overheads), rhythm)
 
-    def note(self, record: SteadyRecord, side: Any) -> None:
+    def note(self, record: SteadyRecord, side: AnySide) -> None:
         """Follow the pace: caches that were cold when it was probed grow warm."""
         if side.inline:
             seconds = statistics.median(record.latencies_ns[:_PROBE_BATCHES]) / 1e9
@@ -74,7 +74,7 @@ class Standing:
         self.seconds_since_build = 0.0
 
 
-def _probe(side: Any) -> float:
+def _probe(side: AnySide) -> float:
     """Median seconds a batch takes, from the first few."""
     if side.iterator is None:
         side.start()

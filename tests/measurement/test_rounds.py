@@ -332,11 +332,11 @@ def test_what_one_side_changes_does_not_strike_the_next_slice_of_another(make_ro
 def test_a_side_that_begins_to_run_ahead_within_a_round_is_measured_anew_in_one_piece(make_rounds, taken_in):
     stop = threading.Event()
     threads = []
-    left = iter(range(10**9))
+    left, armed = iter(range(10**9)), []
 
     def late():
         while True:
-            if next(left) == 200:
+            if armed and next(left) == 50:
                 threads.append(threading.Thread(target=stop.wait))
                 threads[-1].start()
             yield X
@@ -344,6 +344,7 @@ def test_a_side_that_begins_to_run_ahead_within_a_round_is_measured_anew_in_one_
     try:
         measured = make_rounds(a=late, b=lambda: [X] * 4000)
         keys = [Key("a", Steady()), Key("b", Steady())]
+        armed.append(True)
         while measured.sides["a"].inline:
             taken_in.clear()
             records = measured.observe(keys).records

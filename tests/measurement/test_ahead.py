@@ -1,0 +1,133 @@
+"""Who works for a loader that does not say so, and is no new thread or process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from pytest_loaderperf.measurement import Side, Watchdog
+from pytest_loaderperf.measurement.ahead import Clocks, runs_ahead, torch_threads
+from pytest_loaderperf.measurement.standing import Standing
+
+X = torch.zeros(4, 8)
+BATCH_S = 0.004
+
+
+def spin(seconds=BATCH_S):
+    end_s = time.perf_counter() + seconds
+    while time.perf_counter() < end_s:
+        pass
+    return X
+
+
+def sleep(seconds=BATCH_S):
+    time.sleep(seconds)
+    return X
+
+
+def parallel():
+    torch.ones(1 << 22).sum()
+    return X
+
+
+@pytest.fixture
+def side():
+    torch_threads()
+    watchdog = Watchdog(60, pytest.fail)
+    made = []
+
+    def make(source):
+        made.append(Side("loader", source, watchdog, count=None, deliver=None))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+    watchdog.close()
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(2) as made:
+        list(made.map(sleep, [0.01] * 4))  # its threads are there before any loader
+        yield made
+
+
+@pytest.fixture
+def feed():
+    """Batches from a process that was there before any loader, which makes one in 20 ms, and up to eight ahead."""
+    queue = multiprocessing.Queue(8)
+    process = multiprocessing.Process(target=feeding, args=(queue,), daemon=True)
+    process.start()
+    queue.get()
+    yield queue
+    process.kill()
+    process.join()
+    queue.cancel_join_thread()
+
+
+def feeding(queue):
+    while True:
+        queue.put(0)
+        time.sleep(0.02)
+
+
+def test_a_pool_that_was_there_before_is_noticed(side, pool):
+    def reads_ahead():
+        ahead = deque(pool.submit(spin) for _ in range(4))
+        for _ in range(2000):
+            ahead.append(pool.submit(spin))
+            yield ahead.popleft().result()
+
+    measured = side(reads_ahead)
+    assert measured.inline
+    Standing.probed(measured)
+    assert not measured.inline
+    assert measured.warmup_batches == 16
+
+
+def test_a_process_that_was_there_before_is_noticed_by_what_is_ready_after_a_pause(side, feed):
+    def fed():
+        for _ in range(2000):
+            feed.get()
+            yield X
+
+    measured = side(fed)
+    assert measured.inline
+    measured.take(10)  # what was ready
+    assert runs_ahead(measured, 0.02)
+
+
+@pytest.mark.parametrize("work", [spin, sleep, parallel])
+def test_a_loader_that_makes_its_batches_itself_is_inline(side, work):
+    def itself():
+        for _ in range(2000):
+            yield work()
+
+    measured = side(itself)
+    assert not runs_ahead(measured, BATCH_S)
+    Standing.probed(measured)
+    assert measured.inline
+
+
+def test_an_epoch_that_ends_meanwhile_tells_nothing(side):
+    measured = side(lambda: [X] * 3)
+    assert not runs_ahead(measured, 1e-5)
+
+
+def test_a_batch_of_a_second_is_not_waited_for(side):
+    assert not runs_ahead(side(lambda: [X] * 3), 1.0)
+
+
+@pytest.mark.parametrize("work, own", [(spin, True), (sleep, False)])
+def test_who_runs_is_told_from_who_waits(work, own):
+    clocks = Clocks()
+    work(0.05)
+    assert (clocks.shares()[0] > 0.05) is own
+    assert clocks.suspicious or own
