@@ -241,7 +241,7 @@ def test_epochs_that_the_budget_cannot_pay_for_are_refused_with_what_a_round_cos
         r"in; a verdict needs many rounds\. Give a part of the dataset, such as torch\.utils\.data\.Subset, or a "
         r"larger budget \(loaderperf_budget\), or compare throughput and first_batch\.$"
     )
-    with measure(Long, against=Long, budget=0.3, timeout=5) as run:
+    with measure(Long, against=Long, budget=0.3, max_budget=0.3, timeout=5) as run:
         with pytest.raises(ClaimError, match=words):
             _ = run.epoch <= run.against.epoch
         with pytest.raises(ClaimError, match=r"^loader: epoch_exit needs whole epochs, .* Expected at most 5\.00 s"):
