@@ -206,7 +206,7 @@ class Side:
             record = self.take(batches)
             if record is not None:
                 effort = None if self.inline else Usage.of(pids).since(before, record.wall_ns)
-                return replace(record.checked(self.called), effort=effort)
+                return replace(record.checked(self.called), effort=effort, untimed_ns=tuple(self._untimed_ns))
         raise self.short_epoch_error()
 
     def ready(self, batches: int, *, warm: bool = True) -> bool:
@@ -215,14 +215,15 @@ class Side:
         if not self.more_in_epoch(self.warmup_batches * warm + batches):
             self.start()
             fresh = 1
+        self._untimed_ns: list[int] = []
         return self._past(self.warmup_batches * warm - fresh)
 
     def _past(self, untimed: int) -> bool:
         """Take so many batches; of a slow side no more once one was not ready. False if the epoch ends meanwhile."""
         if not self.slow:
-            return untimed <= 0 or self.slice(untimed, []) is not None
+            return untimed <= 0 or self.slice(untimed, self._untimed_ns) is not None
         for _ in range(untimed):
-            taken = self.slice(1, [])
+            taken = self.slice(1, self._untimed_ns)
             if taken is None or taken[0] > _READY_NS:
                 return taken is not None
         return True

@@ -12,14 +12,14 @@ from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.record import SteadyRecord
-from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pace, rhythm_of
+from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pace
 
 REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
 _SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
 _PROBE_SECONDS = 0.01
 _PROBE_BATCHES = 64
 _OVERHEADS = 9  # the latest, of which a few are those of a new epoch
-_RHYTHM_BATCHES = 4096  # the latest latencies, in which a rhythm shows
+_LATEST_BATCHES = 4096  # in which bursts and rhythms show
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Standing:
     rounds_since_build: float = REBUILD_ROUNDS
     seconds_since_build: float = 0.0
     _overheads: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=_OVERHEADS))
-    _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RHYTHM_BATCHES))
+    _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_LATEST_BATCHES))
 
     @classmethod
     def probed(cls, side: AnySide) -> Standing:
@@ -45,8 +45,8 @@ class Standing:
     def pace(self, side: AnySide) -> Pace:
         """What decides on the length of the side's next trial."""
         affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
-        rhythm = 1 if side.inline else rhythm_of(self._latencies_ns)
-        return Pace(self.batch_seconds, side.warmup_batches, affordable, statistics.median(self._overheads), rhythm)
+        overhead_s = statistics.median(self._overheads)
+        return Pace(self.batch_seconds, side.warmup_batches, affordable, overhead_s, list(self._latencies_ns))
 
     def note(self, record: SteadyRecord, side: AnySide) -> None:
         """Follow the pace: caches that were cold when it was probed grow warm."""
@@ -54,7 +54,7 @@ class Standing:
             seconds = statistics.median(record.latencies_ns[:_PROBE_BATCHES]) / 1e9
         else:  # batches come in bursts, and the median batch may have been ready
             seconds = record.wall_ns / len(record.latencies_ns) / 1e9
-            self._latencies_ns.extend(record.latencies_ns)
+            self._latencies_ns.extend(record.untimed_ns + record.latencies_ns)
         self.batch_seconds = (self.batch_seconds + max(1e-9, seconds)) / 2
         if side.slow != (self.batch_seconds > _SLOW_SECONDS):
             side.slow = not side.slow
