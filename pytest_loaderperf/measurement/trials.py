@@ -18,11 +18,12 @@ _SLICED_SECONDS, _LONGEST_SLICED_SECONDS = 0.002, 0.012
 _PIECE_SECONDS = 0.02
 _OVERHEADS = 3.0
 _AMORTISED_SECONDS = 0.1  # at the most: what lies between trials is long where the machine is busy, too
+_FIRST_BATCHES = 32  # of a side that may have batches ready, before a trial has shown its pace
 _LONGEST_PIECE_SECONDS = 1.0  # for bursts and rhythms; a dozen pairs must fit into a claim's budget
 _FAR_SLOWER = 2.0  # times as long a batch
 _FEWEST_BLOCKS = 10  # that show how much they vary
 _STEP = 1.1  # from one length to the next that is tried: a rhythm wants whole periods
-_WORTH = 0.3  # of the cost, that a longer trial must come to: in plain noise it saves a quarter, and chance as much
+_WORTH = 0.4  # of the cost, that a longer trial must come to: in plain noise it saves a quarter, and chance as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def _piece(pace: Pace, seconds: float) -> int:
     most = _LONGEST_PIECE_SECONDS / pace.batch_seconds
     burst = pace.ready if pace.ready <= most else max(MIN_TRIAL_BATCHES, pace.ready // 2)
     least = max(1, min(MIN_TRIAL_BATCHES, math.ceil(most)), burst)
+    if pace.ready > 1 and not pace.latencies_ns:  # what was seen of it may have been ready, so quick
+        return max(least, min(_FIRST_BATCHES, round(seconds / pace.batch_seconds)))
     return _even(pace, max(least, round(seconds / pace.batch_seconds)), _LONGEST_PIECE_SECONDS)
 
 
