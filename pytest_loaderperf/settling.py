@@ -123,6 +123,9 @@ class Settling:
 
         keys = fresh.work_keys if by_work else fresh.keys
         outcome = self._measure([fresh, found], lambda: keys, self._more(most_s), repeated)
+        seems = beyond(fresh.ruling(self.alpha, 0), at_least=self.at_least)
+        if outcome is Outcome.INCONCLUSIVE and seems is Outcome.FAIL:
+            outcome = self._measure([fresh, found], lambda: keys, self._more(self.max_budget_seconds), repeated)
         if by_work:  # there are no rounds of the loaders themselves to pass on
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh

@@ -35,7 +35,21 @@ class Stream(IterableDataset):
         return iter(torch.zeros(40, 8))
 
 
-class Subclassed(DataLoader):
+class Named(DataLoader):
+    name = "mine"
+
+
+class Iterates(DataLoader):
+    def __iter__(self):
+        yield from super().__iter__()
+
+
+class MakesIterators(DataLoader):
+    def _get_iterator(self):
+        return super()._get_iterator()
+
+
+class ReferenceIterates(ReferenceLoader):
     def __iter__(self):
         yield from super().__iter__()
 
@@ -77,7 +91,8 @@ LOADERS = {
     "batches of a sampler": lambda: DataLoader(Rows(), batch_sampler=[[0, 1, 2, 3]] * 10, num_workers=2),
     "its own collate": lambda: DataLoader(Rows(), 4, num_workers=2, collate_fn=torch.stack),
     "workers that persist": lambda: DataLoader(Rows(), 4, num_workers=2, persistent_workers=True),
-    "a subclass": lambda: Subclassed(Rows(), 4, num_workers=2),
+    "a subclass": lambda: Named(Rows(), 4, num_workers=2),
+    "a context of the user's own": lambda: DataLoader(Rows(), 4, num_workers=2, multiprocessing_context="fork"),
     "__getitems__": lambda: DataLoader(TensorDataset(torch.zeros(40, 8)), 4, num_workers=2),
     "the reference loader": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="processes"),
 }
@@ -95,6 +110,9 @@ NOT_REPLAYED = {
     "no workers": lambda: DataLoader(Rows(), 4),
     "no DataLoader": lambda: [torch.zeros(4, 8)] * 30,
     "the reference loader's threads": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="threads"),
+    "its own __iter__": lambda: Iterates(Rows(), 4, num_workers=2),
+    "its own _get_iterator": lambda: MakesIterators(Rows(), 4, num_workers=2),
+    "the reference loader's, too": lambda: ReferenceIterates(Rows(), 4, num_workers=2, worker_kind="processes"),
 }
 
 

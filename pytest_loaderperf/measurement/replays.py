@@ -36,7 +36,20 @@ class Replays:
             elif replay is not None:
                 replay.slow = False
         found = {name: self._made[name] for name in sides}
-        return found if all(replay is not None and replay.inline for replay in found.values()) else {}
+        workers = {None if replay is None or not replay.inline else replay.workers for replay in found.values()}
+        if len(workers) == 1 and None not in workers:  # where one side has more of them, equal work is no equal pace
+            return found
+        self._give_up(sides)
+        return {}
+
+    def made(self, names: Sequence[str]) -> bool:
+        """Whether it is known of these sides whether they can be replayed."""
+        return all(name in self._made for name in names)
+
+    def _give_up(self, names: Sequence[str] | Mapping[str, Any]) -> None:
+        """Replay these sides no more: what one of them does cannot be compared with another's."""
+        self.renew(names)
+        self._made |= dict.fromkeys(names)
 
     def attempt(
         self, sides: Mapping[str, Any], observe: Callable[[dict[str, Any]], dict[Any, Record]]
@@ -48,8 +61,7 @@ class Replays:
         except LoaderHangError:
             raise
         except LoaderPerfError:
-            self.renew(sides)
-            self._made |= dict.fromkeys(sides)
+            self._give_up(sides)
             return {}
 
     def renew(self, names: Sequence[str] | Mapping[str, Any]) -> None:
