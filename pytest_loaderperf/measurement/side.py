@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_loaderperf.errors import LoaderError, ShortEpochError
-from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
+from pytest_loaderperf.measurement.activity import Usage, child_pids, continue_stopped, descendants
 from pytest_loaderperf.measurement.ahead import runs_ahead
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
@@ -60,8 +60,7 @@ class Side:
         self.own_count = count
         self._deliver, self._declared = deliver, declared
         self._iterator: Iterator[Any] | None = None
-        self._taken = 0
-        self._prefetched = 0
+        self._taken = self._prefetched = 0
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
@@ -111,6 +110,7 @@ class Side:
 
     def close(self) -> None:
         """Release iterator and loader. May be called twice."""
+        continue_stopped(self.children)
         self.drop_epoch()
         self.loader = None
 
