@@ -91,10 +91,9 @@ def test_workers_that_die_stop_or_refuse_fail_their_test_alone(pytester, monkeyp
     result.assert_outcomes(passed=2, failed=5)
     for said in (
         r"*_ test_killed _*",
-        "*RuntimeError: DataLoader worker (pid *) is killed by signal: Killed.*",
-        "*raised by the loader while it was measured*",
+        "*RuntimeError: DataLoader worker (pid*) *",
         r"*_ test_killed_on_the_other_side _*",
-        "*raised by the against loader while it was measured*",
+        "*RuntimeError: DataLoader worker (pid*) *",
         r"*_ test_stopped _*",
         "*the loader hangs: nothing came for 1 s in stage 'loader: waiting for a batch'*",
         r"*_ test_refuses_to_start _*",
