@@ -92,8 +92,8 @@ class Usage:
 def continue_stopped(pids: Iterable[int]) -> None:
     """Let those of ``pids`` go on that were started by Python here and then stopped: else nothing can end them."""
     stopped = [pid for pid in pids if _is_stopped(pid)]
-    ours = {process.pid for process in multiprocessing.active_children()} if stopped else set()
-    for pid in ours.intersection(stopped):
+    ours = [process.pid or 0 for process in multiprocessing.active_children()] if stopped else []
+    for pid in set(stopped).intersection(ours):
         with suppress(OSError):  # it has ended meanwhile
             os.kill(pid, signal.SIGCONT)
 

@@ -68,8 +68,7 @@ class Side:
         self.build_seconds = self.release_seconds = 0.0
         self.started = False  # since it was built
         self.at_end = False  # of an epoch that has ended, and none begun since
-        self.slow = False
-        self._works_aside = self._looked_ahead = False
+        self.slow = self._works_aside = self._looked_ahead = False
         self.own_helpers = 0, 0  # most processes and threads that it began at once
         self.opaque = ""  # type of its batches, where no arrays are seen in them
         self.loader: Any = None
@@ -274,15 +273,13 @@ class Side:
                 append(end_ns - call_ns)
                 call_ns = None  # from here on, the batch is there: what is raised, counting raises
                 samples += count(batch)
-        except StopIteration as error:
-            if call_ns is None:
-                raise uncounted(self.called, batch, error, own=self.own_count is not None) from error
-            self._stop_ns = clock() - call_ns
         except Exception as error:
             if call_ns is None:
                 raise uncounted(self.called, batch, error, own=self.own_count is not None) from error
-            error.add_note(f"raised by {self.called} while it was measured")
-            raise
+            if not isinstance(error, StopIteration):
+                error.add_note(f"raised by {self.called} while it was measured")
+                raise
+            self._stop_ns = clock() - call_ns
         del batch
         return end_ns - began_ns, samples
 

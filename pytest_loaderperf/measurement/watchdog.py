@@ -67,7 +67,9 @@ class _Stage:
         if interrupted:
             raise KeyboardInterrupt
         if isinstance(error, (ConnectionError, EOFError)):
-            time.sleep(_DEATH_SECONDS)  # torch raises when it is told of a dead worker: here, and not in pytest's report
+            time.sleep(
+                _DEATH_SECONDS
+            )  # torch raises when it is told of a dead worker: here, and not in pytest's report
 
 
 class Watchdog:

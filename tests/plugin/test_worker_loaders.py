@@ -310,7 +310,9 @@ def test_a_file_that_one_worker_shares_with_us_is_not_read_by_another(tmp_path):
     path.write_text("".join(f"{number:07}\n" for number in range(4000)))
     with path.open("rb") as one, path.open("rb") as other:
         with measure(
-            lambda: DataLoader(Lines(one), 4, num_workers=1), lambda: DataLoader(Lines(other), 4, num_workers=1), budget=1
+            lambda: DataLoader(Lines(one), 4, num_workers=1),
+            lambda: DataLoader(Lines(other), 4, num_workers=1),
+            budget=1,
         ) as run:
             assert str((run.throughput >= 0.5 * run.against.throughput).ruling.outcome) != "FAIL"
             assert not run.rounds.replayed(["loader", "against"])
