@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -20,7 +21,9 @@ from pytest_loaderperf.measurement import Side
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
 
+LEAVE = "leave"  # the message that ends it
 _SEEDS = 1 << 32  # NumPy's
+_LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +42,27 @@ class Recipe:
     count: Callable[[Any], int] | None
     declared: Declared
     seed: int
+    worker: int = 0
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its dataset is a stream, of which each worker may read another part."""
+        return self.kind == DatasetKind.Iterable
 
     def begin(self) -> None:
-        """Become the first worker, as torch makes one; its seed is that of every side's."""
+        """Become this worker, as torch makes one; its seed is that of every side's."""
+        seed = self.seed + self.worker
         torch.set_num_threads(1)
-        random.seed(self.seed)
-        torch.manual_seed(self.seed)
+        random.seed(seed)
+        torch.manual_seed(seed)
         with suppress(ImportError):
             import numpy as np
 
-            np.random.seed(self.seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
-        info = torch_worker.WorkerInfo(id=0, num_workers=self.workers, seed=self.seed, dataset=self.dataset)
+            np.random.seed(seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
+        info = torch_worker.WorkerInfo(id=self.worker, num_workers=self.workers, seed=seed, dataset=self.dataset)
         torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
         if self.init_worker is not None:
-            self.init_worker(0)
+            self.init_worker(self.worker)
 
 
 class _Work:
@@ -89,16 +99,30 @@ class _Unwatched:
         pass
 
 
-def play(connection: Connection, recipe: Recipe, parent: int) -> None:
-    """Answer until the other end is closed, or the process there is gone."""
+def _received(connection: Connection) -> list[Any]:
+    """What the other end asks next; LEAVE where it is closed, or the process there is gone.
+
+    A closed end is not enough: a process forked from there may hold that end open, and this one does.
+    """
+    parent, started_by = multiprocessing.parent_process(), os.getppid()
+    try:
+        while not connection.poll(_LOOK_SECONDS):
+            if os.getppid() != started_by or parent is None or not parent.is_alive():
+                return [LEAVE]
+        return list(connection.recv())
+    except (EOFError, OSError):
+        return [LEAVE]
+
+
+def play(connection: Connection, recipe: Recipe) -> None:
+    """Answer until it is told to leave, or nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     side: Any = None
     told = 0
-    while os.getppid() == parent:
-        try:
-            verb, *arguments = connection.recv()
-        except (EOFError, OSError):
+    while True:
+        verb, *arguments = _received(connection)
+        if verb == LEAVE:
             return
         try:
             if verb == "begin":

@@ -7,10 +7,12 @@ side in strict turns, differ by a few percent. What lies between the workers and
 
 from __future__ import annotations
 
-import os
+import random
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +25,15 @@ from pytest_loaderperf.loader.processes import sent
 from pytest_loaderperf.measurement import Side, Watchdog
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.measurement.tracing import untraced
-from pytest_loaderperf.player import Recipe, play
+from pytest_loaderperf.player import LEAVE, Recipe, play
 from pytest_loaderperf.remote import RemoteError, RemoteSide
+from pytest_loaderperf.shared_files import Offsets
 
 _JOIN_SECONDS = 1.0  # a process that was told to end
+_LOOK_SECONDS = 0.2  # so often it is seen that a process has ended before it answered
+_PATIENCE_SHARE = 0.5  # of the time after which a loader hangs: a replay that does is left out, and no fault of it
+_MOST_PLAYERS = 4  # of a stream: each holds what a worker holds
+_HANDS_ON = ("torch.", "torchdata.")  # modules whose DataLoaders give what their workers make, once each
 
 
 class ReplayError(RemoteError):
@@ -35,8 +42,12 @@ class ReplayError(RemoteError):
 
 def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
     """What a worker of the side's loader is given, and the context that starts it; None if it has no such workers."""
-    loader = side.loader.loader if isinstance(side.loader, ReferenceLoader) else side.loader
+    loader = side.loader
+    if isinstance(loader, ReferenceLoader):
+        loader = loader.loader if type(loader).__iter__ is ReferenceLoader.__iter__ else None
     if not isinstance(loader, DataLoader) or loader.num_workers == 0 or isinstance(loader.dataset, IterDataPipe):
+        return None
+    if not _hands_on(type(loader)):
         return None
     collate: Any = loader.collate_fn
     if isinstance(collate, partial) and collate.func is sent:
@@ -58,6 +69,11 @@ def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
     return recipe, loader.multiprocessing_context or torch.multiprocessing
 
 
+def _hands_on(kind: type[DataLoader[Any]]) -> bool:
+    """Whether its batches are those of its workers: a user's own ``__iter__`` may drop, repeat or make some."""
+    return all(method.__module__.startswith(_HANDS_ON) for method in (kind.__iter__, kind._get_iterator))  # noqa: SLF001
+
+
 class Player:
     """A process that does the work of ``recipe`` when it is asked to; answers as ``remote.Child`` does."""
 
@@ -68,7 +84,7 @@ class Player:
         self._stage = f"{recipe.name}: replaying its workers"
         self._watchdog = watchdog
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=play, args=(theirs, recipe, os.getpid()), daemon=True)
+        self._process = context.Process(target=play, args=(theirs, recipe), daemon=True)
         try:
             with warnings.catch_warnings(), untraced(starting=True):
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: as torch forks workers
@@ -85,11 +101,11 @@ class Player:
         return int(self._process.pid)
 
     def ask(self, verb: str, *arguments: Any) -> Any:
-        """What it answers. Raises ReplayError where it raised, or is gone, and is closed by whatever is raised."""
+        """What it answers. Raises ReplayError where it raised, hangs or is gone; whatever is raised closes it."""
         try:
             with self._watchdog.stage(self._stage):
                 self._connection.send((verb, *arguments))
-                worked, answer = self._connection.recv()
+                worked, answer = self._answer()
         except (EOFError, OSError) as error:
             self.close()
             raise ReplayError(f"{self._stage}: its process ended.") from error
@@ -101,21 +117,58 @@ class Player:
             raise ReplayError(f"{self._stage}: {answer}")
         return answer
 
+    def _answer(self) -> tuple[bool, Any]:
+        patience_s = _PATIENCE_SHARE * self._watchdog.timeout_s
+        deadline_s = time.monotonic() + patience_s
+        while not self._connection.poll(_LOOK_SECONDS):
+            if not self._process.is_alive() and not self._connection.poll():
+                raise EOFError
+            if time.monotonic() > deadline_s:
+                return False, f"its process gave no answer for {patience_s:g} s."
+        worked, answer = self._connection.recv()
+        return worked, answer
+
     def close(self) -> None:
-        """End it. May be called twice."""
+        """End it: by itself where it is idle, as it may hold a lock of the dataset otherwise. May be called twice."""
+        if self._connection.closed:
+            return
+        with suppress(OSError):
+            self._connection.send((LEAVE,))
         self._connection.close()
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join(_JOIN_SECONDS)
+        self._process.join(_JOIN_SECONDS)
+        for end in (self._process.terminate, self._process.kill):
             if self._process.is_alive():
-                self._process.kill()
+                end()
                 self._process.join(_JOIN_SECONDS)
+
+
+class Crew:
+    """Players that do the work of several workers of one loader, one of them a round; answers as one of them does."""
+
+    error = ReplayError
+
+    def __init__(self, players: Sequence[Player]) -> None:
+        self._players, self._now = players, 0
+        self.called, self.pid = players[0].called, players[0].pid
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        """What the one whose turn it is answers. Raises as that does."""
+        if verb == "slow":
+            return [player.ask(verb, *arguments) for player in self._players][self._now]
+        if verb == "ready":
+            self._now = (self._now + 1) % len(self._players)
+        return self._players[self._now].ask(verb, *arguments)
+
+    def close(self) -> None:
+        """End them. May be called twice."""
+        for player in self._players:
+            player.close()
 
 
 class Replay(RemoteSide):
     """A side whose batches are made by a Player, in the asking process's turn."""
 
-    def __init__(self, player: Player | Relay, name: str, state: dict[str, Any]) -> None:
+    def __init__(self, player: Player | Crew | Relay, name: str, state: dict[str, Any]) -> None:
         super().__init__(player, name, state)  # type: ignore[arg-type]  # asked as a Child is
         self._player, self.workers = player, int(state["workers"])
 
@@ -128,17 +181,34 @@ class Replay(RemoteSide):
         self._player.close()
 
 
-def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player, dict[str, Any]] | None:
-    """A process that does the work of the side's workers, and how it stands; None where there is no such work.
+def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew, dict[str, Any]] | None:
+    """What does the work of the side's workers, and how it stands; None where there is no such work.
 
-    Raises ReplayError where it cannot be done again.
+    Of a stream each worker may read another part, so that several are played, a few of them where there are many.
+    Raises ReplayError where it cannot be done again, or would disturb the loader.
     """
     made = recipe_of(side, seed)
     if made is None:
         return None
-    player = Player(*made, watchdog)
-    _, state = player.ask("begin")
-    return player, state
+    recipe, context = made
+    workers = [0]
+    if recipe.streamed:
+        drawn = random.Random(seed)  # noqa: S311 the same for all sides
+        workers = drawn.sample(range(recipe.workers), min(recipe.workers, _MOST_PLAYERS))
+    players: list[Player] = []
+    offsets = Offsets()
+    try:
+        for worker in workers:
+            players.append(Player(replace(recipe, worker=worker), context, watchdog))
+            _, state = players[-1].ask("begin")
+        if offsets.moved():
+            raise ReplayError(f"{side.name}: its dataset reads files that were opened before its workers began")
+    except BaseException:
+        for player in players:
+            player.close()
+        offsets.restore()
+        raise
+    return (Crew(players) if len(players) > 1 else players[0]), state
 
 
 class Relay:
@@ -163,7 +233,7 @@ class Relayed:
 
     def __init__(self, side: Side, watchdog: Watchdog) -> None:
         self._side, self._watchdog = side, watchdog
-        self._player: Player | None = None
+        self._player: Player | Crew | None = None
 
     def perform(self, verb: str, *arguments: Any) -> Any:
         """Open a player, hand on what it is asked, or close it."""
@@ -190,7 +260,7 @@ def replayed_by(watchdog: Watchdog) -> Callable[[Any, int], Replay | None]:
     """A function that makes the replay of a side, here or in the process of its loader; None where there is none."""
 
     def make(side: Any, seed: int) -> Replay | None:
-        player: Player | Relay
+        player: Player | Crew | Relay
         try:
             if isinstance(side, RemoteSide):
                 player, state = Relay(side), side.relay("open", seed)

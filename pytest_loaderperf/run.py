@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import multiprocessing
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -84,6 +86,8 @@ class Run(Measured):
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()
         self._handlers = SignalHandlers()
+        if multiprocessing.active_children():
+            gc.collect()  # a loader of a test that failed may end its workers now, which takes torch seconds
         torch_threads()  # they start now, and are not taken for a loader's
         sides: dict[str, Side] = {}
         try:

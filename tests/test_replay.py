@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -35,7 +39,21 @@ class Stream(IterableDataset):
         return iter(torch.zeros(40, 8))
 
 
-class Subclassed(DataLoader):
+class Named(DataLoader):
+    name = "mine"
+
+
+class Iterates(DataLoader):
+    def __iter__(self):
+        yield from super().__iter__()
+
+
+class MakesIterators(DataLoader):
+    def _get_iterator(self):
+        return super()._get_iterator()
+
+
+class ReferenceIterates(ReferenceLoader):
     def __iter__(self):
         yield from super().__iter__()
 
@@ -77,7 +95,8 @@ LOADERS = {
     "batches of a sampler": lambda: DataLoader(Rows(), batch_sampler=[[0, 1, 2, 3]] * 10, num_workers=2),
     "its own collate": lambda: DataLoader(Rows(), 4, num_workers=2, collate_fn=torch.stack),
     "workers that persist": lambda: DataLoader(Rows(), 4, num_workers=2, persistent_workers=True),
-    "a subclass": lambda: Subclassed(Rows(), 4, num_workers=2),
+    "a subclass": lambda: Named(Rows(), 4, num_workers=2),
+    "a context of the user's own": lambda: DataLoader(Rows(), 4, num_workers=2, multiprocessing_context="fork"),
     "__getitems__": lambda: DataLoader(TensorDataset(torch.zeros(40, 8)), 4, num_workers=2),
     "the reference loader": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="processes"),
 }
@@ -95,6 +114,9 @@ NOT_REPLAYED = {
     "no workers": lambda: DataLoader(Rows(), 4),
     "no DataLoader": lambda: [torch.zeros(4, 8)] * 30,
     "the reference loader's threads": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="threads"),
+    "its own __iter__": lambda: Iterates(Rows(), 4, num_workers=2),
+    "its own _get_iterator": lambda: MakesIterators(Rows(), 4, num_workers=2),
+    "the reference loader's, too": lambda: ReferenceIterates(Rows(), 4, num_workers=2, worker_kind="processes"),
 }
 
 
@@ -251,3 +273,122 @@ def test_a_replay_that_fails_in_the_middle_of_a_claim_leaves_it_to_the_loaders()
 def works_for_torch():
     """Whether this process is a worker of torch's, which names its main thread."""
     return Path("/proc/self/comm").read_text() == "pt_data_worker\n"
+
+
+@pytest.fixture
+def hasty():
+    """A watchdog that soon takes a loader for hung."""
+    watchdog = Watchdog(1, pytest.fail)
+    yield watchdog
+    watchdog.close()
+
+
+def test_a_replay_that_hangs_is_left_out_and_ended(hasty):
+    side = Side("loader", lambda: DataLoader(Rows(), 4, num_workers=2), hasty, count=None, deliver=None)
+    player, _ = player_of(side, 1, hasty)
+    psutil.Process(player.pid).suspend()
+    with pytest.raises(ReplayError, match=r"its process gave no answer for 0\.5 s"):
+        player.ask("take", 2)
+    side.close()
+    assert not psutil.pid_exists(player.pid)
+
+
+class Locked(Rows):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __getitem__(self, index):
+        with self.lock:
+            return super().__getitem__(index)
+
+
+def test_a_lock_that_is_held_while_the_replay_starts_is_no_hang_of_the_loader(hasty):
+    dataset = Locked()
+    side = Side("loader", lambda: DataLoader(dataset, 4, num_workers=2), hasty, count=None, deliver=None)
+    side.start()
+    with dataset.lock:
+        assert replayed_by(hasty)(side, 1) is None
+    side.close()
+
+
+def test_each_worker_of_a_stream_has_its_turn(tmp_path):
+    file = tmp_path / "workers.txt"
+
+    class Told(IterableDataset):
+        def __iter__(self):
+            with file.open("a") as told:
+                told.write(f"{get_worker_info().id} of {get_worker_info().num_workers}\n")
+            return iter(torch.zeros(40, 8))
+
+    watchdog = Watchdog(60, pytest.fail)
+    side = Side("loader", lambda: DataLoader(Told(), 4, num_workers=2), watchdog, count=None, deliver=None)
+    crew = replayed_by(watchdog)(side, 1)
+    try:
+        assert sorted(file.read_text().splitlines()) == ["0 of 2", "1 of 2"]
+        assert [taken(crew, 3) for _ in range(6)] == [12] * 6
+    finally:
+        crew.close()
+        side.close()
+        watchdog.close()
+
+
+class Shared(Rows):
+    """Its file was opened before its workers began: one place in it for all of them."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __getitem__(self, index):
+        os.read(self.file.fileno(), 4)
+        return super().__getitem__(index)
+
+
+def test_a_replay_that_would_move_the_place_in_a_file_of_ours_is_given_up_and_the_place_restored(replay, tmp_path):
+    path = tmp_path / "rows.bin"
+    path.write_bytes(bytes(1000))
+    with path.open("rb", buffering=0) as file:
+        file.seek(40)
+        loader = DataLoader(Shared(file), 4, num_workers=1)
+        assert replay(loader) is None
+        assert file.tell() == 40
+
+
+def test_sides_with_other_numbers_of_workers_are_not_compared_by_their_work():
+    with measure(
+        lambda: DataLoader(Rows(), 2, num_workers=2), lambda: DataLoader(Rows(), 2, num_workers=1), budget=0.1
+    ) as run:
+        assert not run.rounds.replayed(SIDES)
+
+
+PARENT = """
+import os, signal, sys
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from pytest_loaderperf.measurement import Side, Watchdog
+from pytest_loaderperf.replay import player_of
+
+if __name__ == "__main__":
+    watchdog = Watchdog(60, print)
+    players = []
+    for _ in range(2):
+        loader = DataLoader(TensorDataset(torch.zeros(40, 8)), 4, num_workers=2, multiprocessing_context=sys.argv[1])
+        side = Side("loader", lambda: loader, watchdog, count=None, deliver=None)
+        players.append(player_of(side, 1, watchdog)[0])
+    print(*(player.pid for player in players), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_replay_ends_with_a_parent_that_was_killed(tmp_path, method):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with (tmp_path / "out.txt").open("w+") as out:  # no pipe: its children would hold it open
+        subprocess.run([sys.executable, script, method], stdout=out, check=False, timeout=60)
+        out.seek(0)
+        pids = [int(pid) for pid in out.read().split()]
+    assert len(pids) == 2
+    until = time.monotonic() + 15
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, pids))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -85,6 +87,22 @@ class Usage:
         busiest_ns = max(ns + self.delay_ns[pid] - before.delay_ns[pid] for pid, ns in cpu_ns.items())
         own_ns = cpu_ns.pop(0, 0)
         return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns))
+
+
+def continue_stopped(pids: Iterable[int]) -> None:
+    """Let those of ``pids`` go on that were started by Python here and then stopped: else nothing can end them."""
+    stopped = [pid for pid in pids if _is_stopped(pid)]
+    ours = [process.pid or 0 for process in multiprocessing.active_children()] if stopped else []
+    for pid in set(stopped).intersection(ours):
+        with suppress(OSError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return _read(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
 
 
 def thread_cpu_ns() -> dict[int, int]:

@@ -37,7 +37,20 @@ class Replays:
             elif replay is not None:
                 replay.slow = False
         found = {name: replay for name in sides if (replay := self._made[name]) is not None and replay.inline}
-        return found if len(found) == len(sides) else {}
+        # Where one side has more workers, equal work is no equal pace.
+        if len(found) == len(sides) and len({replay.workers for replay in found.values()}) == 1:
+            return found
+        self._give_up(sides)
+        return {}
+
+    def made(self, names: Sequence[str]) -> bool:
+        """Whether it is known of these sides whether they can be replayed."""
+        return all(name in self._made for name in names)
+
+    def _give_up(self, names: Sequence[str] | Mapping[str, object]) -> None:
+        """Replay these sides no more: what one of them does cannot be compared with another's."""
+        self.renew(names)
+        self._made |= dict.fromkeys(names)
 
     def attempt(
         self, sides: Mapping[str, AnySide], observe: Callable[[dict[str, AnyReplay]], dict[Any, Record]]
@@ -49,8 +62,7 @@ class Replays:
         except LoaderHangError:
             raise
         except LoaderPerfError:
-            self.renew(sides)
-            self._made |= dict.fromkeys(sides)
+            self._give_up(sides)
             return {}
 
     def renew(self, names: Sequence[str] | Mapping[str, object]) -> None:

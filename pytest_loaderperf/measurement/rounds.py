@@ -153,6 +153,8 @@ class Rounds:
         sides = {name: self.sides[name] for name in names}
         playing: dict[str, AnySide] = {}
         if len(names) > 1:
+            if not self._replays.made(names):
+                self._quieten()  # a worker that works meanwhile may share a file with its replay
             self._replays.attempt(sides, lambda found: playing.update(found) or {})
         return bool(playing)
 

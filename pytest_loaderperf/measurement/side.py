@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_loaderperf.errors import ShortEpochError
-from pytest_loaderperf.measurement.activity import Usage, child_pids, descendants
+from pytest_loaderperf.measurement.activity import Usage, child_pids, continue_stopped, descendants
 from pytest_loaderperf.measurement.ahead import runs_ahead
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
@@ -59,8 +59,7 @@ class Side:
         self.own_count = count
         self._deliver, self._declared = deliver, declared
         self._iterator: Iterator[Any] | None = None
-        self._taken = 0
-        self._prefetched = 0
+        self._taken = self._prefetched = 0
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
@@ -68,8 +67,7 @@ class Side:
         self.build_seconds = self.release_seconds = 0.0
         self.started = False  # since it was built
         self.at_end = False  # of an epoch that has ended, and none begun since
-        self.slow = False
-        self._works_aside = self._looked_ahead = False
+        self.slow = self._works_aside = self._looked_ahead = False
         self.own_helpers = 0, 0  # most processes and threads that it began at once
         self.opaque = ""  # type of its batches, where no arrays are seen in them
         self.loader: Any = None
@@ -110,6 +108,7 @@ class Side:
 
     def close(self) -> None:
         """Release iterator and loader. May be called twice."""
+        continue_stopped(self.children)
         self.drop_epoch()
         self.loader = None
 
@@ -270,15 +269,13 @@ class Side:
                 append(end_ns - call_ns)
                 call_ns = None  # from here on, the batch is there: what is raised, counting raises
                 samples += count(batch)
-        except StopIteration as error:
-            if call_ns is None:
-                raise uncounted(self.called, batch, error, own=self.own_count is not None) from error
-            self._stop_ns = clock() - call_ns
         except Exception as error:
             if call_ns is None:
                 raise uncounted(self.called, batch, error, own=self.own_count is not None) from error
-            error.add_note(f"raised by {self.called} while it was measured")
-            raise
+            if not isinstance(error, StopIteration):
+                error.add_note(f"raised by {self.called} while it was measured")
+                raise
+            self._stop_ns = clock() - call_ns
         del batch
         return end_ns - began_ns, samples
 

@@ -18,6 +18,7 @@ DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0  # what stays deaf to the interrupt for this long sits in native code and never returns
 _DELIVERY_SECONDS = 0.05  # a signal reaches a running interpreter within a few instructions
+_DEATH_SECONDS = 0.2  # after a worker's end of a connection is gone, the system tells that it has died
 _FRAMES = 12  # the innermost frames of a thread say where it stands
 _ABANDONED_STATUS = 70
 _NOT_SEEN = -1  # progress, before the first look at it
@@ -65,6 +66,10 @@ class _Stage:
             raise LoaderHangError(self.report) from None
         if interrupted:
             raise KeyboardInterrupt
+        if isinstance(error, (ConnectionError, EOFError)):
+            time.sleep(
+                _DEATH_SECONDS
+            )  # torch raises when it is told of a dead worker: here, and not in pytest's report
 
 
 class Watchdog:

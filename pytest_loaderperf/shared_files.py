@@ -1,0 +1,43 @@
+"""Where this process stands in files that it reads: a forked process that reads on moves that place for both."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+
+
+class Offsets:
+    """The places in the files that this process has open for reading alone, as they were when this was made."""
+
+    def __init__(self) -> None:
+        self._before = _offsets()
+
+    def moved(self) -> bool:
+        """Whether somebody has read on, in one of the files that are still open."""
+        return bool(self._moved())
+
+    def restore(self) -> None:
+        """Put back those that have moved."""
+        for descriptor, offset in self._moved().items():
+            with suppress(OSError):
+                os.lseek(descriptor, offset, os.SEEK_SET)
+
+    def _moved(self) -> dict[int, int]:
+        now = _offsets()
+        return {number: offset for number, offset in self._before.items() if now.get(number, offset) != offset}
+
+
+def _offsets() -> dict[int, int]:
+    found = {}
+    try:
+        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 cheaper
+    except OSError:
+        return {}
+    for descriptor in descriptors:
+        with suppress(OSError):  # that of the listing itself is closed
+            reads = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+            if reads and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found[descriptor] = os.lseek(descriptor, 0, os.SEEK_CUR)
+    return found
