@@ -45,12 +45,19 @@ class Evidence:
     """
 
     def __init__(
-        self, left: Metric, right: Metric | Quantity, *, at_least: bool, worked: bool = False, walks: bool = False
+        self,
+        left: Metric,
+        right: Metric | Quantity,
+        *,
+        at_least: bool,
+        worked: bool = False,
+        work_margin: float = 0.0,
+        walks: bool = False,
     ) -> None:
         self._left, self._right = left, right
         self.keys = list(dict.fromkeys(metric.key for metric in (left, right) if isinstance(metric, Metric)))
         self.names = list(dict.fromkeys(key.side for key in self.keys))
-        self.test = _test_of(left, right, at_least=at_least, worked=worked)
+        self.test = _test_of(left, right, at_least=at_least, worked=worked, work_margin=work_margin)
         self.work_keys = [Key(name, Work()) for name in self.names] if isinstance(self.test, RatioTest) else []
         self.worked, self._walks, self._in_turns = worked, walks, False
 
@@ -94,11 +101,11 @@ class Evidence:
         return replace(ruling, by=CPU) if ruling.by == SLICES and not self._in_turns else ruling
 
 
-def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, worked: bool) -> Test:
+def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, worked: bool, work_margin: float) -> Test:
     if isinstance(right, Metric):
         needed = right.factor / left.factor
         if left.definition.name == right.definition.name == "throughput":
-            return RatioTest(needed, at_least, expects_work=worked)
+            return RatioTest(needed, at_least, expects_work=worked, work_margin=work_margin)
         if left.definition.exact and right.definition.exact:
             return ExactTest(needed, at_least)
         return PairTest(needed, at_least)

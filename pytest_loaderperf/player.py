@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +23,9 @@ from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
 
 LEAVE = "leave"  # the message that ends it
+SETTLE_SECONDS = (
+    0.0005  # until who asks is asleep: on one CPU it would run within the batch, and longer where it is near
+)
 _SEEDS = 1 << 32  # NumPy's
 _LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
 
@@ -147,6 +151,7 @@ def _answer(side: Side, verb: str, *arguments: Any) -> Any:
         return None
     if verb in ("ready", "slice"):
         batches, conditions, *warm = arguments
+        time.sleep(SETTLE_SECONDS)
         with replace(conditions, torch_threads=1).hold():  # as in every worker
             return side.ready(batches, warm=warm[0]) if warm else side.take(batches)
     if verb == "slow":

@@ -17,12 +17,15 @@ from pytest_loaderperf.errors import LoaderError, LoaderHangError, ShortEpochErr
 from pytest_loaderperf.measurement import Reading, Side, Watchdog, delivery, resolve_device
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.options import Options
+from pytest_loaderperf.player import SETTLE_SECONDS
 from pytest_loaderperf.remote import DESCRIPTOR, STATE, RemoteError
 from pytest_loaderperf.replay import Relayed
 from pytest_loaderperf.sources import describe
 
+_LONG_SLICE_SECONDS = 0.001  # in which the kernel may let another process of the same CPU run
 _POLL_SECONDS = 1.0  # between two looks whether the parent is still there
 _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
 
@@ -109,6 +112,7 @@ class Served:
         self._name, self._source, self._device, self._reading = name, make_loader, options.device, reading
         self._side: Side | None = None
         self._replayed: Relayed | None = None
+        self._slice_s = 0.0  # of the latest
         self._told = 0, 0
         self._conditions = Conditions.now()
 
@@ -134,8 +138,11 @@ class Served:
         assert side is not None
         if verb in ("ready", "slice"):
             batches, conditions, *warm = arguments
+            if self._slice_s > _LONG_SLICE_SECONDS:
+                time.sleep(SETTLE_SECONDS)
             with conditions.hold():
                 done = side.ready(batches, warm=warm[0]) if warm else side.take(batches)
+            self._slice_s = done.wall_ns * 1e-9 if isinstance(done, SteadyRecord) else 0.0
             return done, self._state(side)
         if verb == "replay":
             assert self._replayed is not None

@@ -33,24 +33,37 @@ class RatioTest:
       pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
       it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
       point to PASS rather than to FAIL by now. With ``expects_work`` it has its share of alpha before there is any, as
-      it must where the claim is looked at by then.
+      it must where the claim is looked at by then. ``work_margin``: the part of what is needed that the work of equal
+      loaders may fall short by for good, where they live in two processes; an evident FAIL lies beyond that.
     """
 
     needed: float
     at_least: bool
     expects_work: bool = False
+    work_margin: float = 0.0
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
+    _far_work: PairTest | None = None  # the work against less than is needed, where there is a margin
     _sums_seconds: float = 0.0
     _slices: PairTest | None = None  # once there are slices
     _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
         self.sums, self.work = (PairTest(self.needed, self.at_least) for _ in range(2))
+        if self.work_margin:
+            part = 1 - self.work_margin
+            self._far_work = PairTest(self.needed * part if self.at_least else self.needed / part, self.at_least)
 
     @property
     def n(self) -> int:
         return self.sums.n
+
+    def work_outcome(self, alpha: float) -> Outcome:
+        """What the work says by itself, at ``alpha``: FAIL only where it lies beyond the margin."""
+        outcome = self.work.outcome(alpha)
+        if outcome is Outcome.FAIL and self._far_work is not None:
+            return Outcome.FAIL if self._far_work.outcome(alpha) is Outcome.FAIL else Outcome.INCONCLUSIVE
+        return outcome
 
     def add(self, of_sums: float, of_slices: float | None = None, seconds: float = 0.0) -> None:
         """Add one round; ``of_slices`` is None where it was measured in one piece; the longer side took ``seconds``."""
@@ -66,6 +79,8 @@ class RatioTest:
     def add_work(self, ratio: float, seconds: float = 0.0) -> None:
         """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""
         self.work.add(ratio, seconds)
+        if self._far_work is not None:
+            self._far_work.add(ratio, seconds)
         if self._with_hidden is None:
             self._with_hidden = self.sums.against(self.needed * HIDDEN if self.at_least else self.needed / HIDDEN)
 
@@ -89,7 +104,9 @@ class RatioTest:
     def _settled(self, share: float) -> tuple[Outcome, str]:
         """The outcome, and by which evidence; where it is open, the evidence that tells most."""
         tests = self._tests()
-        outcomes = {name: test.outcome(share) for name, test in tests.items()}
+        outcomes = {
+            name: self.work_outcome(share) if name == WORK else test.outcome(share) for name, test in tests.items()
+        }
         for name, outcome in outcomes.items():
             if outcome is not Outcome.INCONCLUSIVE and self._agreed(name, outcome, share):
                 return outcome, name

@@ -211,7 +211,9 @@ class Rounds:
         before, self._helpers = self._helpers or helpers(), frozenset()
         clocks = Clocks()
         try:
-            return in_slices(sides, batches, batch_seconds, self._order, conditions)
+            # Who only asks stays off the CPU on which the others take turns.
+            asker = self._conditions if all(side.elsewhere for side in sides) else conditions
+            return in_slices(sides, batches, batch_seconds, self._order, asker)
         finally:
             self._conditions.restore()
             self._helpers = helpers()

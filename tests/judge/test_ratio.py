@@ -175,3 +175,19 @@ def test_what_is_affordable_is_counted_in_rounds_at_the_pace_of_the_work():
 def test_a_ratio_that_is_none_is_refused(values):
     with pytest.raises(MeasureError, match="expected a positive, finite one"):
         RatioTest(1.0, at_least=True).add(*values)
+
+
+@pytest.mark.parametrize(
+    "work, margin, outcome", [(0.95, 0.0, "FAIL"), (0.95, 0.03, "INCONCLUSIVE"), (0.9, 0.03, "FAIL")]
+)
+@pytest.mark.parametrize("at_least", [True, False])
+def test_with_a_margin_work_fails_only_what_lies_beyond_it(work, margin, outcome, at_least):
+    """Equal loaders in two processes may differ by the margin for good."""
+    test = RatioTest(0.97 if at_least else 1 / 0.97, at_least, expects_work=True, work_margin=margin)
+    for number in range(40):
+        noise = 1.004 if number % 2 else 0.996
+        ratio = work * noise if at_least else 1 / (work * noise)
+        test.add(ratio * (1.2 if number % 4 < 2 else 0.8))
+        test.add_work(ratio)
+    assert str(test.work_outcome(0.0005)) == outcome
+    assert str(test.outcome(0.001)) == outcome
