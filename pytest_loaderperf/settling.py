@@ -179,7 +179,8 @@ class Settling:
         longest_s, rounds = 0.0, 0
         with self.rounds.watched():
             while (outcome := settled()) is Outcome.INCONCLUSIVE and self._spent_s + longest_s < most_s:
-                self.progress(f"{rounds} {'long ' if longer > 1 else ''}rounds, {self._spent_s:.0f} s")
+                more = f" of up to {most_s:.0f} s: a verdict is near" if most_s > self.budget_seconds else ""
+                self.progress(f"{rounds} {'long ' if longer > 1 else ''}rounds, {self._spent_s:.0f} s{more}")
                 seen = self.rounds.observe(next_keys(), longer)
                 for evidence in gathering:
                     evidence.add(seen.records)
