@@ -76,10 +76,12 @@ def test_a_loader_is_made_started_and_timed_untraced(traced):
                 seen.append(tracers())
                 yield [0]
 
-    side = Side("loader", Loader, Watchdog(30, print), count=None, deliver=None)
+    watchdog = Watchdog(30, print)
+    side = Side("loader", Loader, watchdog, count=None, deliver=None)
     side.start()
     side.observe(Steady(), 8, Conditions.now())
     side.close()
+    watchdog.close()
     assert len(seen) > 9
     assert all(found == [None] * 4 for found in seen)
     assert tracers() == [trace] * 4
