@@ -68,13 +68,14 @@ def _epoch_note(name: str, side: Any, run: Run) -> str:
     epochs = whole or [replace(epoch, first_batch_ns=start_ns) for epoch in side.epochs]
     if not paces_ns or not epochs:
         return ""
-    told = epoch_story(epochs, statistics.median(paces_ns), starts_workers=_starts_workers(side.loader))
+    told = epoch_story(epochs, statistics.median(paces_ns), starts_workers=_starts_workers(side))
     return f"{name}: {told}" if told else ""
 
 
-def _starts_workers(loader: Any) -> bool:
-    """Whether the loader says that its workers end with each epoch."""
-    return bool(getattr(loader, "num_workers", 0)) and getattr(loader, "persistent_workers", None) is False
+def _starts_workers(side: Any) -> bool:
+    """Whether the loader has begun processes, and says that its workers end with each epoch; threads may be kept."""
+    processes, _ = side.own_helpers
+    return processes > 0 and getattr(side.loader, "persistent_workers", None) is False
 
 
 def epoch_story(epochs: Sequence[EpochRecord], sample_ns: float, *, starts_workers: bool) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from pytest_loaderperf import measure
+from pytest_loaderperf import ReferenceLoader, measure
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.measurement.record import EpochRecord
 from pytest_loaderperf.notes import epoch_story, notes_of
@@ -247,3 +247,14 @@ def test_epochs_that_the_budget_cannot_pay_for_are_refused_with_what_a_round_cos
         with pytest.raises(ClaimError, match=r"^loader: epoch_exit needs whole epochs, .* Expected at most 5\.00 s"):
             _ = run.epoch_exit.value
         assert run.verdicts == []
+
+
+@pytest.mark.parametrize("kind, named", [("processes", True), ("threads", False)])
+def test_threads_that_are_kept_are_not_said_to_start_anew(kind, named):
+    def make():
+        dataset = [torch.zeros(8)] * 80
+        return ReferenceLoader(dataset, 8, num_workers=2, worker_kind=kind, persistent_workers=False)
+
+    with measure(make, budget=0.3) as run:
+        assert run.epoch.value > 0
+        assert any("workers start anew" in note for note in notes_of(run)) is named
