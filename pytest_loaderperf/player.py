@@ -23,9 +23,7 @@ from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
 
 LEAVE = "leave"  # the message that ends it
-SETTLE_SECONDS = (
-    0.0005  # until who asks is asleep: on one CPU it would run within the batch, and longer where it is near
-)
+SETTLE_SECONDS = 0.0005  # until who asks is asleep: on the same CPU it would run within the batch
 _SEEDS = 1 << 32  # NumPy's
 _LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
 

@@ -392,3 +392,15 @@ def test_a_replay_ends_with_a_parent_that_was_killed(tmp_path, method):
     while any(map(psutil.pid_exists, pids)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, pids))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_a_comparison_without_replays_leaves_those_of_others():
+    def workers(number):
+        return lambda: DataLoader(Rows(), 4, num_workers=number)
+
+    others = {"same": workers(1), "more": workers(2), "none": workers(0)}
+    with measure(workers(1), against=others, budget=0.3) as run:
+        for name in ("roofline", "none", "more"):
+            assert not run.rounds.replayed(["loader", name])
+        assert run.rounds.replayed(["loader", "same"])

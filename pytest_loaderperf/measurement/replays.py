@@ -27,20 +27,24 @@ class Replays:
         self.renew([])
 
     def playing(self, sides: Mapping[str, AnySide]) -> dict[str, AnyReplay]:
-        """The replay of each of ``sides``, made now where there is none; empty where one of them cannot be replayed."""
+        """The replay of each of ``sides``, made now where there is none; empty where that compares nothing."""
+        if any(side.inline for side in sides.values()):
+            return {}  # it has no workers, which says nothing of the others' in other claims
         for name, side in sides.items():
             if name in self._made:
                 continue
-            replay = self._made[name] = None if side.inline else self._make(side, self._seed)
+            replay = self._made[name] = self._make(side, self._seed)
             if replay is not None and name not in self.standings:
                 self.standings[name] = Standing.probed(replay)
             elif replay is not None:
                 replay.slow = False
-        found = {name: replay for name in sides if (replay := self._made[name]) is not None and replay.inline}
-        # Where one side has more workers, equal work is no equal pace.
-        if len(found) == len(sides) and len({replay.workers for replay in found.values()}) == 1:
+        found = {name: replay for name in sides if (replay := self._made[name]) is not None}
+        self._give_up([name for name, replay in found.items() if not replay.inline])
+        # Where one side has more workers, equal work is no equal pace: of another comparison it may be.
+        alike = len({replay.workers for replay in found.values()}) == 1
+        if len(found) == len(sides) and alike and all(replay.inline for replay in found.values()):
             return found
-        self._give_up(sides)
+        self.renew(sides)
         return {}
 
     def made(self, names: Sequence[str]) -> bool:
