@@ -79,7 +79,9 @@ def test_settings_of_the_users_git_hold(filtered, monkeypatch):
 def test_settings_that_the_environment_gives_hold(filtered, monkeypatch):
     for name, value in {"COUNT": "1", "KEY_0": "filter.lfs.smudge", "VALUE_0": "cat"}.items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
-    Worktree("HEAD", filtered).close()
+    made = Worktree("HEAD", filtered)
+    assert (made.path / "data.bin").is_file()
+    made.close()
 
 
 def test_a_filter_that_fails_gets_advice_about_filters(filtered):
