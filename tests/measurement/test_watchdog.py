@@ -112,7 +112,7 @@ def test_closing_ends_its_thread():
     with made.stage("short"):
         [thread] = set(threading.enumerate()) - before
     made.close()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 

@@ -104,7 +104,7 @@ MARKER = "@pytest.mark.loaderperf(timeout=0.5)"
 def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, stage, stands):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytester.makepyfile(test_it=HANGING.replace("{factory}", factory).replace("{marker}", MARKER))
-    result = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=12)
+    result = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=120)
     result.assert_outcomes(passed=2, failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     shown = result.stdout.str()
@@ -119,7 +119,7 @@ def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, s
 def test_the_ini_key_sets_the_timeout_of_every_test(pytester):
     pytester.makeini("[pytest]\nloaderperf_timeout = 1")
     pytester.makepyfile(test_it=HANGING.replace("{factory}", "lambda: build('next', sleeps)").replace("{marker}", ""))
-    result = pytester.runpytest_subprocess("--loaderperf", timeout=25)
+    result = pytester.runpytest_subprocess("--loaderperf", timeout=120)
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines("*nothing came for 1 s in stage 'loader: waiting for a batch'*")
 
@@ -149,7 +149,7 @@ def test_a_loader_stuck_in_native_code_ends_the_process_with_the_report_and_the_
             loaderperf(deaf)
         """
     )
-    result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-json=result.json", timeout=20)
+    result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-json=result.json", timeout=120)
     assert result.ret == 70
     document = json.loads((pytester.path / "result.json").read_text())
     assert document["partial"] is True

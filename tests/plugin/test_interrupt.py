@@ -65,7 +65,7 @@ def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, whole_g
                 assert process.poll() is None
                 time.sleep(0.02)
             (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-            shown, _ = process.communicate(timeout=10)
+            shown, _ = process.communicate(timeout=60)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

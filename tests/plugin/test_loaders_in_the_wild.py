@@ -291,7 +291,7 @@ def test_closing_a_run_ends_its_threads_and_workers_and_restores_the_collector()
         assert len(workers) == 1
     assert gc.isenabled()
     for thread in set(threading.enumerate()) - threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive(), thread.name
     assert not psutil.pid_exists(workers[0])
 

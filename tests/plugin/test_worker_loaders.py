@@ -105,7 +105,7 @@ def test_workers_that_die_stop_or_refuse_fail_their_test_alone(pytester, monkeyp
     for sound in ("stopped", "refused"):
         result.stdout.fnmatch_lines(f"PASSED test_it.py::test_sound_after_{sound}")
     left = [process for process in psutil.process_iter(["cmdline"]) if names(process, pytester.path)]
-    assert psutil.wait_procs(left, timeout=5)[1] == []
+    assert psutil.wait_procs(left, timeout=60)[1] == []
 
 
 class Busy(Dataset):
@@ -287,7 +287,7 @@ class Counts(Busy):
 def test_a_lock_that_workers_share_is_free_afterwards():
     dataset = Counts()
     assert outcome(lambda: of(dataset), lambda: of(dataset), 0.6) != "FAIL"
-    assert dataset.calls.get_lock().acquire(timeout=5)
+    assert dataset.calls.get_lock().acquire(timeout=60)
     dataset.calls.get_lock().release()
     assert dataset.calls.value > 0
 
@@ -338,5 +338,5 @@ def test_other_threads_and_processes_are_gone_afterwards():
     threads, children = threading.active_count(), psutil.Process().children(recursive=True)
     assert outcome(lambda: of(Sharded()), lambda: of(Sharded()), 0.5, budget=0.5) != "FAIL"
     begun = set(psutil.Process().children(recursive=True)) - set(children)
-    assert psutil.wait_procs(begun, timeout=5)[1] == []
+    assert psutil.wait_procs(begun, timeout=60)[1] == []
     assert threading.active_count() <= threads + 1  # the watchdog ends by itself
