@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_loaderperf.measurement.activity import children_of_this_thread, thread_ids
 
+READY_NS = 5_000_000  # in which a batch that is ready comes, even if it is large
 _UNKNOWN_PREFETCH = 16  # batches: for loaders that run ahead without saying how far
+_LONG_TRIES = 3  # to see how far; a loader that is always ahead of its consumer is not drained for ever
+_MOST_UNTIMED, _LONGEST_UNTIMED_NS = 1024, 100_000_000  # then; batches that are ready come within some 0.1 ms
+_REMEMBERED_TRIALS = 4  # one of them may have begun before all was ready, or have been disturbed
+_LATE = 4  # the last quarter shows the pace
+_FAR_QUICKER = 2.0  # than those that had to be waited for
 
 
 def helpers() -> frozenset[int]:
@@ -14,15 +24,53 @@ def helpers() -> frozenset[int]:
     return thread_ids() | children_of_this_thread()
 
 
-def prefetched_batches(loader: Any, *, works_aside: bool) -> int:
-    """How many batches the loader may have ready before they are asked for.
+class Ready:
+    """How many batches a side may have ready before they are asked for: as its loader says, or as was seen.
 
-    One that does not say can have none unless it ``works_aside``, on threads or in processes of its own.
+    ``said``: what the loader says; one that does not say can have none, unless it works on threads or in processes of
+    its own. ``unknown``: it has such, and does not say, or says that it has no workers. Then what comes quickly at the
+    beginning was ready; of its first trials the untimed part is long, to see the end of it.
     """
-    declared = declared_prefetch(loader)
-    if declared is not None:
-        return declared
-    return _UNKNOWN_PREFETCH if works_aside and not isinstance(loader, (list, tuple)) else 0
+
+    __slots__ = ("_seen", "_tries", "said", "unknown")
+
+    def __init__(self) -> None:
+        self.said, self.unknown, self._tries = 0, False, 0
+        self._seen: deque[int] = deque([0], maxlen=_REMEMBERED_TRIALS)
+
+    def ask(self, loader: Any, *, works_aside: bool) -> None:
+        """Ask ``loader`` what it says of itself."""
+        declared = declared_prefetch(loader)
+        aside = works_aside and not isinstance(loader, (list, tuple))
+        self.said = declared if declared is not None else _UNKNOWN_PREFETCH * aside
+        self.unknown = aside and not declared
+
+    def batches(self, epoch_batches: int | None) -> int:
+        """What may be ready; of what was seen no more than leaves half of an epoch to time."""
+        seen = max(self._seen) if self.unknown else 0
+        return max(self.said, seen if epoch_batches is None else min(seen, epoch_batches // 2))
+
+    def more(self, untimed_ns: Sequence[int]) -> bool:
+        """Whether to take still more batches before a trial than those which took ``untimed_ns``."""
+        searches = self.unknown and self._tries < _LONG_TRIES
+        return searches and len(untimed_ns) < _MOST_UNTIMED and sum(untimed_ns) < _LONGEST_UNTIMED_NS
+
+    def note(self, waits_ns: Sequence[int]) -> None:
+        """Remember how many were ready, of the batches before a trial and in it."""
+        if self.unknown:
+            self._tries += 1
+            self._seen.append(ready_at_first(waits_ns))
+
+
+def ready_at_first(waits_ns: Sequence[int]) -> int:
+    """How many of batches in a row were ready when they were asked for, if the first ones came far more quickly."""
+    late = len(waits_ns) // _LATE
+    if late == 0:
+        return 0
+    pace_ns = statistics.fmean(waits_ns[-late:])
+    taken_ns = list(itertools.accumulate(waits_ns[:-late]))
+    ready = min(range(len(taken_ns)), key=lambda n: taken_ns[n] - (n + 1) * pace_ns) + 1  # from then on, they keep the pace
+    return ready if _FAR_QUICKER * taken_ns[ready - 1] <= ready * pace_ns else 0
 
 
 def declared_prefetch(loader: Any) -> int | None:

@@ -16,7 +16,7 @@ from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
 from pytest_loaderperf.measurement.epoch import Patience, Tally, empty_epoch_error, short_epoch_error
 from pytest_loaderperf.measurement.factory import call_factory, check_loader, is_factory
-from pytest_loaderperf.measurement.prefetched import declared_prefetch, helpers, prefetched_batches
+from pytest_loaderperf.measurement.prefetched import READY_NS, Ready, declared_prefetch, helpers
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.structure import batch_nbytes, opaque_type
 from pytest_loaderperf.measurement.tracing import untraced
@@ -59,7 +59,7 @@ class Side:
         self.own_count = count
         self._deliver, self._declared = deliver, declared
         self._iterator: Iterator[Any] | None = None
-        self._taken = self._prefetched = 0
+        self._taken, self._ready = 0, Ready()
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
@@ -95,7 +95,7 @@ class Side:
     @property
     def warmup_batches(self) -> int:
         """Untimed batches before a trial: as many as may be ready, else one for the caches, if it is not slow."""
-        return self._prefetched or (0 if self.slow else 1)
+        return self._ready.batches(self.epoch_batches) or (0 if self.slow else 1)
 
     def drop_epoch(self) -> None:
         """Release the running epoch's iterator, and with it its workers."""
@@ -140,7 +140,7 @@ class Side:
         if not self._works_aside and not self.rebuildable:
             # What a loader started before it was given cannot be seen.
             self._works_aside = not isinstance(self.loader, Sized) and declared_prefetch(self.loader) is None
-        self._prefetched = prefetched_batches(self.loader, works_aside=self._works_aside)
+        self._ready.ask(self.loader, works_aside=self._works_aside)
         self.starts.append(record)
         return batch, record
 
@@ -160,7 +160,7 @@ class Side:
     @property
     def inline(self) -> bool:
         """Whether batches are made by the asking thread alone, so that nothing of this side runs unasked."""
-        return not self._works_aside and not self._prefetched
+        return not self._works_aside and not self._ready.said
 
     @contextmanager
     def _noticing_helpers(self, *, always: bool = False) -> Iterator[None]:
@@ -177,7 +177,7 @@ class Side:
     def note_helpers(self) -> None:
         """From now on this side counts as one that works on threads or in processes of its own."""
         self._works_aside = True
-        self._prefetched = prefetched_batches(self.loader, works_aside=True)
+        self._ready.ask(self.loader, works_aside=True)
         self.children = child_pids()
 
     def look_ahead(self, batch_seconds: float) -> None:
@@ -204,6 +204,7 @@ class Side:
             before = Usage.of(pids)
             record = self.take(batches)
             if record is not None:
+                self._ready.note((*self._untimed_ns, *record.latencies_ns))
                 effort = None if self.inline else Usage.of(pids).since(before, record.wall_ns)
                 return replace(record.checked(self.called), effort=effort, untimed_ns=tuple(self._untimed_ns))
         raise self.short_epoch_error()
@@ -215,16 +216,19 @@ class Side:
             self.start()
             fresh = 1
         self._untimed_ns: list[int] = []
-        return self._past(self.warmup_batches * warm - fresh)
+        return not warm or self._past(self.warmup_batches - fresh, batches)
 
-    def _past(self, untimed: int) -> bool:
-        """Take so many batches; of a slow side no more once one was not ready. False if the epoch ends meanwhile."""
-        if not self.slow:
-            return untimed <= 0 or self.slice(untimed, self._untimed_ns) is not None
-        for _ in range(untimed):
-            taken = self.slice(1, self._untimed_ns)
-            if taken is None or taken[0] > _READY_NS:
-                return taken is not None
+    def _past(self, untimed: int, timed: int) -> bool:
+        """Take so many batches; of a slow side no more once one was not ready; and more, where it is not known how many
+        are ready, while that leaves ``timed``. False if the epoch ends meanwhile."""
+        waits_ns = self._untimed_ns
+        if not self.slow and untimed > 0 and self.slice(untimed, waits_ns) is None:
+            return False
+        while len(waits_ns) < untimed or (self._ready.more(waits_ns) and self.more_in_epoch(1 + timed)):
+            if self.slice(1, waits_ns) is None:
+                return False
+            if self.slow and waits_ns[-1] > READY_NS:
+                break
         return True
 
     def short_epoch_error(self) -> ShortEpochError:
@@ -312,5 +316,4 @@ class Side:
 
 
 _NOTHING: Any = object()
-_READY_NS = 5_000_000  # in which a batch that is ready comes, even if it is large
 _REMEMBERED_EPOCHS = 8  # lengths may vary: trials are cut to fit the shortest of these
