@@ -16,6 +16,8 @@ _LONG_TRIES = 3  # to see how far; a loader that is always ahead of its consumer
 _MOST_UNTIMED, _LONGEST_UNTIMED_NS = 1024, 100_000_000  # then; batches that are ready come within some 0.1 ms
 _REMEMBERED_TRIALS = 4  # one of them may have begun before all was ready, or have been disturbed
 _LATE = 4  # the last quarter shows the pace
+_BLOCKS = 4  # of that quarter
+_NOTABLE_NS = 200_000  # a trial takes 20 ms or more
 _FAR_QUICKER = 2.0  # than those that had to be waited for
 
 
@@ -59,18 +61,23 @@ class Ready:
         """Remember how many were ready, of the batches before a trial and in it."""
         if self.unknown:
             self._tries += 1
-            self._seen.append(ready_at_first(waits_ns))
+            ready = ready_at_first(waits_ns)
+            # Up to a power of two: sides that are alike shall take as many, and go through an epoch in step.
+            self._seen.append(1 << (ready - 1).bit_length() if ready else 0)
 
 
 def ready_at_first(waits_ns: Sequence[int]) -> int:
     """How many of batches in a row were ready when they were asked for, if the first ones came far more quickly."""
-    late = len(waits_ns) // _LATE
-    if late == 0:
+    block = len(waits_ns) // (_LATE * _BLOCKS)
+    if block == 0:
         return 0
-    pace_ns = statistics.fmean(waits_ns[-late:])
-    taken_ns = list(itertools.accumulate(waits_ns[:-late]))
-    ready = min(range(len(taken_ns)), key=lambda n: taken_ns[n] - (n + 1) * pace_ns) + 1  # from then on, they keep the pace
-    return ready if _FAR_QUICKER * taken_ns[ready - 1] <= ready * pace_ns else 0
+    late, first = waits_ns[-block * _BLOCKS :], waits_ns[: -block * _BLOCKS]
+    # Of a loader that is waited for, most blocks hold a wait; of one that is not, a disturbance strikes one of them.
+    pace_ns = statistics.median_low([statistics.fmean(late[n : n + block]) for n in range(0, len(late), block)])
+    quick_ns = pace_ns / _FAR_QUICKER
+    behind_ns = [taken_ns - n * quick_ns for n, taken_ns in enumerate(itertools.accumulate(first), 1)]
+    least_ns = min(behind_ns)  # from then on, batches are no longer quick
+    return behind_ns.index(least_ns) + 1 if least_ns < -_NOTABLE_NS else 0
 
 
 def declared_prefetch(loader: Any) -> int | None:
