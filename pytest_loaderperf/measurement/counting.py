@@ -16,6 +16,7 @@ from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.structure import is_plain_list, leaves
 
 Count = Callable[[Any], int]
+_PAIR = 2  # input and target
 _Readings = dict[int, Count]  # samples of this batch, and how to count those of others like it
 
 
@@ -69,7 +70,7 @@ def counter(batch: object, declared: Declared | None = None) -> Count:
     declared = declared or Declared()
     if declared.listed and isinstance(batch, (list, tuple)):
         return len
-    found = _readings(batch, lists=not declared.stacked)
+    found = _readings(batch, declared)
     if declared.single:
         return _single(batch, found, declared)
     if found is None:
@@ -143,17 +144,14 @@ def _one(_sample: object) -> int:
     return 1
 
 
-def _readings(part: Any, *, lists: bool) -> _Readings | None:
-    """Each number of samples that ``part`` may hold; None where it says nothing of it.
-
-    ``lists``: a list may hold samples, and not fields alone.
-    """
-    inner = partial(_readings, lists=lists)
+def _readings(part: Any, declared: Declared) -> _Readings | None:
+    """Each number of samples that ``part`` of a batch may hold; None where it says nothing of it."""
+    inner = partial(_readings, declared=declared)
     if isinstance(part, Mapping):
         return _shared([(itemgetter(key), inner(value)) for key, value in part.items()])
     if isinstance(part, (tuple, list)) and not is_plain_list(part):
         shared = _shared([(itemgetter(i), inner(value)) for i, value in enumerate(part)])
-        if not lists or shared is None or hasattr(part, "_fields") or not _alike(part):
+        if shared is None or not _may_be_samples(part, declared):
             return shared
         n = len(part)
         # Where both say the same here, a shorter batch tells: a list of samples is shorter, fields have fewer rows.
@@ -173,6 +171,22 @@ def _shared(parts: Sequence[tuple[Callable[[Any], Any], _Readings | None]]) -> _
         return None
     get, first = known[0]
     return {n: _at(get, count) for n, count in first.items() if all(n in found for _, found in known)}
+
+
+def _may_be_samples(items: tuple[Any, ...] | list[Any], declared: Declared) -> bool:
+    """Whether a list or tuple may hold samples, and not fields alone."""
+    if declared.stacked or hasattr(items, "_fields") or not _alike(items):
+        return False
+    return declared.batch_size is not None or not _is_input_and_target(items)
+
+
+def _is_input_and_target(items: tuple[Any, ...] | list[Any]) -> bool:
+    """Whether it is torch's (x, y): a tuple of two tensors or arrays that have as many rows."""
+    arrays = (torch.Tensor, np.ndarray)
+    if not isinstance(items, tuple) or len(items) != _PAIR or not all(isinstance(item, arrays) for item in items):
+        return False
+    rows, others = map(_length, items)
+    return rows is not None and rows == others
 
 
 def _alike(items: Sequence[Any]) -> bool:

@@ -152,6 +152,12 @@ def test_without_automatic_batching_a_count_is_asked_for(loader, words):
             "a dict",
             "a batch_size that tells which",
         ),
+        (
+            (IMAGE,) * 8,
+            None,
+            "a tuple of 8 Tensors of shape (3, 32, 32)",
+            "a batch_size that tells which",
+        ),
     ],
 )
 def test_where_lists_may_be_samples_or_fields_a_count_is_asked_for(batch, batch_size, called, expected):
@@ -162,6 +168,26 @@ def test_where_lists_may_be_samples_or_fields_a_count_is_asked_for(batch, batch_
     )
     with pytest.raises(LoaderError, match=f"^{re.escape(whole)}$"):
         counter(batch, Declared(batch_size))
+
+
+@pytest.mark.parametrize("pair", [[IMAGE] * 2, (IMAGE,) * 2])
+def test_two_images_are_two_samples_where_the_batch_size_says_so(pair):
+    assert count_samples(pair, Declared(batch_size=2)) == 2
+
+
+def test_a_list_of_two_may_be_samples():
+    with pytest.raises(LoaderError, match=r"a list of 2 Tensors .* may be 2 or 3 samples"):
+        count_samples([IMAGE] * 2)
+
+
+@pytest.mark.parametrize("rows", [5, 1])
+def test_the_rows_of_an_input_and_a_target_are_counted_in_shorter_batches_too(rows):
+    count = counter((torch.zeros(8, 4), torch.zeros(8, 4)))
+    assert count((torch.zeros(rows, 4), torch.zeros(rows, 4))) == rows
+
+
+def test_two_images_that_differ_in_their_first_dimension_are_two_samples():
+    assert count_samples((torch.zeros(3, 4), torch.zeros(5, 4))) == 2
 
 
 X = torch.zeros(4, 8)
@@ -175,11 +201,15 @@ X = torch.zeros(4, 8)
         (X, X.double()),
         [X, torch.zeros(4)],
         Pair(X, X),
+        (X, X),
+        (X.numpy(), X.numpy()),
+        {"pair": (X, X)},
+        ((X, X), X),
         {"x": X, "y": [X]},
         {"images": [IMAGE] * 4, "labels": torch.zeros(4)},
         (X, (224, 224)),
     ],
-    ids=range(8),
+    ids=range(12),
 )
 def test_fields_that_cannot_be_samples_are_fields(batch):
     assert count_samples(batch) == 4
