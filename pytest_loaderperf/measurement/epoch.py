@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dis
+import inspect
 import itertools
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from types import CodeType, GeneratorType
 from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_loaderperf.errors import LoaderError, ShortEpochError
 from pytest_loaderperf.measurement.record import EpochRecord
@@ -15,7 +20,7 @@ from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 _ENDLESS_BATCHES, _ENDLESS_SECONDS = 10_000, 10.0  # beyond both, a loader without a length hardly has an end
 _CHUNK_BATCHES = 16  # at first, between two looks at the clock
 _CHUNK_SECONDS = 0.25  # a chunk grows up to this: looking more often would let workers run ahead
-
+_RETURNS = ("RETURN_VALUE", "RETURN_CONST")  # of Python's bytecode
 
 _WAY_OUT = (
     "A loader without an end has no epoch, epoch_throughput or epoch_exit: compare throughput and first_batch, or "
@@ -56,14 +61,59 @@ def length(loader: Any) -> int | None:
         return None
 
 
-class Patience:
-    """Waits for the end of an epoch of ``loader``, for ``timeout_seconds`` at most where its end cannot be foreseen."""
+def endless_part(loader: Any, iterator: Any) -> str:
+    """What in ``loader``, which ``iterator`` goes through, is known to have no end; "" where nothing is."""
+    return next((text for part in _parts(loader, iterator) if (text := _endless(part))), "")
 
-    def __init__(self, called: str, loader: Any, timeout_seconds: float, *, ends: bool) -> None:
+
+def _parts(loader: Any, iterator: Any) -> Iterator[Any]:
+    """What an epoch lasts for as long as: its end is theirs."""
+    yield from (loader, iterator)
+    while isinstance(iterator, GeneratorType) and iterator.gi_yieldfrom is not None:
+        yield (iterator := iterator.gi_yieldfrom)
+    if isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__:
+        if isinstance(loader.dataset, IterableDataset):
+            yield loader.dataset
+        else:
+            yield from (loader.batch_sampler, loader.sampler)
+
+
+def _endless(part: Any) -> str:
+    name = type(part).__name__
+    if isinstance(part, (itertools.count, itertools.cycle, Roofline)):
+        return f"a {name}"
+    if isinstance(part, itertools.repeat):
+        try:
+            part.__length_hint__()
+        except TypeError:
+            return "a repeat without a number of times"
+        return ""
+    function = part if isinstance(part, GeneratorType) else getattr(type(part), "__iter__", None)
+    code = getattr(function, "gi_code", None) or getattr(function, "__code__", None)
+    if not isinstance(code, CodeType) or not _never_returns(code):
+        return ""
+    return f"the generator {code.co_qualname}(), which has no way out of its loop"
+
+
+def _never_returns(code: CodeType) -> bool:
+    """Whether it is a generator's, and holds no ``return``, its own or the one at its end: only an error ends it."""
+    generator = bool(code.co_flags & inspect.CO_GENERATOR)
+    return generator and not any(step.opname in _RETURNS for step in dis.get_instructions(code))
+
+
+class Patience:
+    """Waits for the end of an epoch of ``loader``, for ``timeout_seconds`` at most where its end cannot be foreseen.
+
+    ``ends``: an earlier epoch did. Raises LoaderError where there is no end, by what ``iterator`` shows of itself.
+    """
+
+    def __init__(
+        self, called: str, loader: Any, timeout_seconds: float, iterator: Iterator[Any] | None = None, *, ends: bool
+    ) -> None:
         self._called, self._timeout_s, self._ends = called, timeout_seconds, ends
         self._length = length(loader)
-        if isinstance(loader, (itertools.count, itertools.cycle, Roofline)):
-            raise LoaderError(f"{called}: expected an epoch that ends, got a {type(loader).__name__}. {_WAY_OUT}")
+        if not ends and (part := endless_part(loader, iterator)):
+            raise LoaderError(f"{called}: expected an epoch that ends, got {part}. {_WAY_OUT}")
         self._began_s = self._asked_s = time.monotonic()
         self.batches = _CHUNK_BATCHES
 

@@ -219,8 +219,7 @@ class Side:
         return not warm or self._past(self.warmup_batches - fresh, batches)
 
     def _past(self, untimed: int, timed: int) -> bool:
-        """Take so many batches; of a slow side no more once one was not ready; and more, where it is not known how many
-        are ready, while that leaves ``timed``. False if the epoch ends meanwhile."""
+        """Take so many batches, or what else may be ready, and leave ``timed``. False if the epoch ends meanwhile."""
         waits_ns = self._untimed_ns
         if not self.slow and untimed > 0 and self.slice(untimed, waits_ns) is None:
             return False
@@ -297,7 +296,7 @@ class Side:
         if self._iterator is None:
             self.start()
             self._whole = True
-        patience = Patience(self.called, self.loader, self._watchdog.timeout_s, ends=bool(self._epochs))
+        patience = Patience(self.called, self.loader, self._watchdog.timeout_s, self._iterator, ends=bool(self._epochs))
         with self._noticing_helpers():
             while self.slice(patience.batches, []) is not None:
                 patience.check(self._taken)

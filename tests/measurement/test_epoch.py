@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import re
@@ -9,12 +10,12 @@ import time
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Epoch, Side, epoch
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.measurement.epoch import Patience, Tally
+from pytest_loaderperf.measurement.epoch import Patience, Tally, endless_part
 from pytest_loaderperf.measurement.kinds import Resources
 from pytest_loaderperf.measurement.record import EpochRecord
 from pytest_loaderperf.measurement.watchdog import Watchdog
@@ -194,14 +195,19 @@ def test_leaving_an_epoch_is_timed_before_its_end_and_at_its_end(make_side):
     assert side.release_seconds >= 0.04
 
 
-def endless():
-    while True:
-        yield X
+class Silent:
+    """Nothing tells that it has no end."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return X
 
 
 @pytest.mark.parametrize("kind", ["epoch", "rest"])
 def test_a_loader_without_an_end_is_an_error_within_the_time_out(make_side, kind):
-    side = make_side(endless, timeout_s=0.3)
+    side = make_side(Silent, timeout_s=0.3)
     words = (
         r"^the loader: expected an epoch that ends, got [\d,]+ batches in \d\.\d s and no end\. A loader without an "
         r"end has no epoch, epoch_throughput or epoch_exit: compare throughput and first_batch, or measure a part of "
@@ -212,12 +218,105 @@ def test_a_loader_without_an_end_is_an_error_within_the_time_out(make_side, kind
         side.observe(Epoch(), 4, CONDITIONS) if kind == "epoch" else side.finish_epoch()
 
 
-def test_what_is_known_to_be_endless_is_an_error_at_once(make_side):
-    side = make_side(lambda: itertools.cycle([X]))
-    with pytest.raises(
-        LoaderError, match=re.escape("the loader: expected an epoch that ends, got a cycle. A loader wi")
-    ):
+def around_and_around(items=(X,)):
+    while True:
+        yield from items
+
+
+def by_way_of_another():
+    yield X
+    yield from around_and_around()
+
+
+def until_it_is_told():
+    with contextlib.suppress(KeyError):
+        while True:
+            yield X
+
+
+def until_a_number():
+    number = 0
+    while True:
+        if number == 9:
+            return
+        number += 1
+        yield X
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        while True:
+            try:
+                yield X
+            finally:
+                gc.isenabled()
+
+
+class Indices(Sampler):
+    def __iter__(self):
+        return around_and_around([0, 1])
+
+
+class EndlessIndices(Sampler):
+    def __iter__(self):
+        while True:
+            yield 0
+
+
+class Cut(DataLoader):
+    def __iter__(self):
+        return itertools.islice(super().__iter__(), 9)
+
+
+class Batches:
+    def __iter__(self):
+        return itertools.cycle([X])
+
+
+@pytest.mark.parametrize(
+    "factory, got",
+    [
+        (lambda: itertools.cycle([X]), "a cycle"),
+        (Batches, "a cycle"),
+        (lambda: itertools.repeat(X), "a repeat without a number of times"),
+        (around_and_around, "the generator around_and_around(), which has no way out of its loop"),
+        (by_way_of_another, "the generator around_and_around(), which has no way out of its loop"),
+        (lambda: DataLoader(Stream(), 4), "the generator Stream.__iter__(), which has no way out of its loop"),
+        (
+            lambda: DataLoader(TensorDataset(X), 4, sampler=EndlessIndices()),
+            "the generator EndlessIndices.__iter__(), which has no way out of its loop",
+        ),
+    ],
+)
+def test_what_is_known_to_be_endless_is_an_error_at_once(make_side, factory, got):
+    side = make_side(factory)
+    side.start()
+    side.take(3)
+    words = f"the loader: expected an epoch that ends, got {got}. A loader without an end has no epoch, epoch_through"
+    with pytest.raises(LoaderError, match=f"^{re.escape(words)}"):
         side.finish_epoch()
+    assert side._taken == 4  # no batch was asked for to find out
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        until_a_number,
+        lambda: itertools.repeat(X, 9),
+        lambda: Cut(Stream(), 4),
+        lambda: DataLoader(TensorDataset(X), 4),
+        lambda: (X for _ in range(9)),
+    ],
+)
+def test_what_may_have_an_end_is_run_to_it(make_side, factory):
+    assert make_side(factory).finish_epoch().batches in (1, 9)
+
+
+@pytest.mark.parametrize(
+    "part", [until_it_is_told(), Silent(), object(), DataLoader(TensorDataset(X), sampler=Indices())]
+)
+def test_what_is_not_known_to_be_endless_is_not_called_so(part):
+    assert endless_part(part, None) == ""
 
 
 @pytest.fixture
@@ -239,9 +338,9 @@ class Long:
 @pytest.mark.parametrize(
     "loader, ends, seconds, batches",
     [
-        (endless(), False, 9, 1_000_000),
-        (endless(), False, 11, 10_000),
-        (endless(), True, 10**6, 10**6),
+        (Silent(), False, 9, 1_000_000),
+        (Silent(), False, 11, 10_000),
+        (Silent(), True, 10**6, 10**6),
         (Long(), False, 10**6, 1_000_000),
     ],
 )
@@ -252,7 +351,7 @@ def test_patience_lasts_while_a_length_or_an_earlier_epoch_promises_an_end(clock
 
 
 @pytest.mark.parametrize(
-    "loader, seconds, batches", [(endless(), 11, 10_001), (endless(), 61, 100), (Long(), 61, 1_000_001)]
+    "loader, seconds, batches", [(Silent(), 11, 10_001), (Silent(), 61, 100), (Long(), 61, 1_000_001)]
 )
 def test_patience_ends_where_nothing_promises_an_end(clock, loader, seconds, batches):
     patience = Patience("the loader", loader, 60, ends=False)
