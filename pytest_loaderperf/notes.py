@@ -5,15 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf.measurement import Epoch, Key, Steady
 from pytest_loaderperf.measurement.record import EpochRecord, SteadyRecord
 from pytest_loaderperf.metric import NS
 from pytest_loaderperf.report.figures import figure, time_text
-from pytest_loaderperf.run import Run
 from pytest_loaderperf.sources import ROOFLINE
 from pytest_loaderperf.units import SAMPLES_PER_SECOND
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.run import Run
 
 _NOTABLE = 0.10  # of what batches explain: a plain loop and the table differ by less
 _NOTABLE_NS = 100_000  # less is our own clock, counting and watching
@@ -32,7 +34,7 @@ def notes_of(run: Run) -> list[str]:
     if ROOFLINE not in run.rounds.sides:
         notes.append(run.no_roofline)
     for name, side in sides.items():
-        notes += filter(None, (_helpers_note(name, side), _lazy_note(name, side, run), _epoch_note(name, side, run)))
+        notes += filter(None, (_helpers_note(name, side), lazy_note(name, side, run), _epoch_note(name, side, run)))
     return notes
 
 
@@ -47,7 +49,7 @@ def _helpers_note(name: str, side: Any) -> str:
     return f"{name}: {shown} of its own" + (", though it says num_workers=0" if workers == 0 else "")
 
 
-def _lazy_note(name: str, side: Any, run: Run) -> str:
+def lazy_note(name: str, side: Any, run: Run) -> str:
     """That reading a batch may cost what nobody has measured."""
     if run.reading.touch is not None or not side.opaque:
         return ""

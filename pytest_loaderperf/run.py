@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -35,6 +35,7 @@ from pytest_loaderperf.measurement import (
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
+from pytest_loaderperf.notes import lazy_note
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.replay import replayed_by
 from pytest_loaderperf.report import explain
@@ -247,10 +248,17 @@ class Run(Measured):
         passed = verdict.ruling.outcome is Outcome.PASS
         if not passed and not self.stages:
             self.stages = self._stages()
-        verdict = replace(verdict, words="\n".join(explain(verdict, {} if passed else self.stages)))
+        words = [*explain(verdict, {} if passed else self.stages), *self._lazy((left, right))]
+        verdict = replace(verdict, words="\n".join(words))
         self.verdicts.append(verdict)
         self._last[left.text, op, right_text] = verdict
         return verdict
+
+    def _lazy(self, metrics: Sequence[Metric | Quantity]) -> list[str]:
+        """What a verdict must say of sides whose batches may do their work when they are read."""
+        names = dict.fromkeys(metric.side for metric in metrics if isinstance(metric, Metric))
+        notes = [lazy_note(name, self.rounds.sides[name], self) for name in names]
+        return [f"  note      {note}" for note in notes if note]
 
     def _progress(self, claim: str, text: str) -> None:
         self.options.progress(f"{claim}: {text}")

@@ -186,6 +186,17 @@ def test_batches_that_may_be_lazy_are_told():
         assert LAZY in notes_of(run)
 
 
+def test_a_verdict_on_batches_that_may_be_lazy_says_so_of_each_side():
+    with measure(lazily, against=lazily, budget=0.2, max_budget=0.2) as run:
+        words = str(run.throughput >= 0.5 * run.against.throughput).splitlines()
+    assert words[-2:] == [f"  note      {LAZY}", f"  note      against: {LAZY.partition(': ')[2]}"]
+
+
+def test_a_verdict_on_batches_that_are_read_says_nothing_of_that():
+    with measure(lazily, budget=0.2, max_budget=0.2, touch=read) as run:
+        assert "note " not in str(run.throughput >= 1)
+
+
 def test_a_touch_reads_each_batch_within_its_time_on_every_side_but_the_roofline():
     with measure(lambda: [(X, Lazy())] * 12, against=lazily, count=lambda batch: 4, touch=read, budget=0.3) as run:
         assert not [note for note in notes_of(run) if "lazy" in note]
