@@ -26,6 +26,7 @@ STATE = (
     "children",
     "batch_samples",
     "batch_nbytes",
+    "taken",
     "build_seconds",
     "release_seconds",
     "own_helpers",
@@ -194,6 +195,7 @@ class RemoteSide:
     warmup_batches: int
     batch_samples: int
     batch_nbytes: int
+    taken: int
     inline: bool
     build_seconds: float
     release_seconds: float

@@ -16,7 +16,7 @@ class AnySide(Protocol):
     ``elsewhere``: it lives in a process of its own. ``rebuildable``: it has a factory. ``slow``: a batch takes so long
     that caches need no warming. ``children``: the processes that work for it. ``starts`` and ``epochs``: what was seen.
     ``own_helpers``: most processes and threads that it began at once. ``opaque``: type of its batches, where no arrays
-    are seen in them. ``conditions``: those of the trial to come.
+    are seen in them. ``taken``: batches of the running epoch. ``conditions``: those of the trial to come.
     """
 
     name: str
@@ -32,6 +32,7 @@ class AnySide(Protocol):
     release_seconds: float
     batch_samples: int
     batch_nbytes: int
+    taken: int
     own_helpers: tuple[int, int]
     opaque: str
 

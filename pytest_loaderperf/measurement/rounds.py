@@ -252,16 +252,37 @@ class Rounds:
             self._standings[side.name].note_build(rebuildable=side.rebuildable)
 
     def _rebuild_if_due(self, names: Sequence[str]) -> None:
-        """Rebuild all or none: who is ahead of the other pays alone for what they share, and who is newer is colder."""
+        """Rebuild all or none: who is ahead of the other pays alone for what they share, and who is newer is colder.
+
+        What leaving an epoch costs is not known before one was left: where it is dear, the others are left in theirs.
+        """
         standings = [self._standings[name] for name in names]
         if max(standing.rounds_since_build for standing in standings) < REBUILD_ROUNDS:
             return
-        sides = [self.sides[name] for name in names]
-        cost_s = sum(
-            side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 + side.release_seconds for side in sides
-        )
-        if cost_s <= _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings):
-            self.rebuild(names)
+        cost_s = sum(self._standings[name].build_cost(self.sides[name]) for name in names)
+        share_s = _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings)
+        if cost_s > share_s:
+            return
+        order, left_s = self._order.sample(list(names), len(names)), 0.0
+        for done, name in enumerate(order, 1):
+            self.rebuild([name])
+            left_s += self.sides[name].release_seconds
+            if left_s > share_s and self._catch_up(order[:done], order[done:], left_s):
+                self._replays.renew(names)
+                for other in order[done:]:
+                    self._standings[other].presumed_release_seconds = self.sides[name].release_seconds
+                return
+
+    def _catch_up(self, names: Sequence[str], others: Sequence[str], most_s: float) -> bool:
+        """Take sides as far into their new epochs as the others are; False if that might take more than ``most_s``."""
+        far = min((self.sides[other].taken for other in others), default=0)
+        if not others or far * sum(self._standings[name].batch_seconds for name in names) > most_s:
+            return False
+        with self._conditions.hold():
+            for side in map(self.sides.__getitem__, names):
+                side.start()
+                side.take(max(1, far - 1))
+        return True
 
     def close(self) -> None:
         """Close every side. May be called twice."""

@@ -59,7 +59,7 @@ class Side:
         self.own_count = count
         self._deliver, self._declared = deliver, declared
         self._iterator: Iterator[Any] | None = None
-        self._taken, self._ready = 0, Ready()
+        self.taken, self._ready = 0, Ready()
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []
@@ -104,7 +104,7 @@ class Side:
             with self._watchdog.stage(f"{self.name}: releasing the iterator"):
                 self._iterator = None
             self.release_seconds = (_clock() - began_ns) * 1e-9
-        self._taken = 0
+        self.taken = 0
 
     def close(self) -> None:
         """Release iterator and loader. May be called twice."""
@@ -134,7 +134,7 @@ class Side:
         self.batch_samples = checked_samples(self.called, self._count(batch))
         self.batch_nbytes = batch_nbytes(batch)
         self.opaque = self.opaque or opaque_type(batch)
-        self._taken, self.at_end, self._whole = 1, False, False
+        self.taken, self.at_end, self._whole = 1, False, False
         self._tally = Tally(record.first_batch_ns, self.batch_samples)
         self.children = child_pids()
         if not self._works_aside and not self.rebuildable:
@@ -248,7 +248,7 @@ class Side:
             wall_ns, samples = self._timed(batches, latencies)
         waits_ns = latencies[taken_before:]
         self._tally.add(waits_ns, samples)
-        self._taken += len(waits_ns)
+        self.taken += len(waits_ns)
         if len(waits_ns) < batches:
             self._end_epoch()
             return None
@@ -283,7 +283,7 @@ class Side:
         return end_ns - began_ns, samples
 
     def _end_epoch(self) -> None:
-        self._epochs.append(self._taken)
+        self._epochs.append(self.taken)
         began_ns = _clock()
         self.drop_epoch()
         exit_ns = self._stop_ns + _clock() - began_ns
@@ -299,7 +299,7 @@ class Side:
         patience = Patience(self.called, self.loader, self._watchdog.timeout_s, self._iterator, ends=bool(self._epochs))
         with self._noticing_helpers():
             while self.slice(patience.batches, []) is not None:
-                patience.check(self._taken)
+                patience.check(self.taken)
         return self.epochs[-1]
 
     @property
@@ -309,9 +309,7 @@ class Side:
 
     def more_in_epoch(self, batches: int) -> bool:
         """Whether the running epoch is known to have, or may have, ``batches`` more."""
-        return self._iterator is not None and (
-            self.epoch_batches is None or self._taken + batches <= self.epoch_batches
-        )
+        return self._iterator is not None and (self.epoch_batches is None or self.taken + batches <= self.epoch_batches)
 
 
 _NOTHING: Any = object()

@@ -29,6 +29,7 @@ class Standing:
     batch_seconds: float
     rounds_since_build: float = REBUILD_ROUNDS
     seconds_since_build: float = 0.0
+    presumed_release_seconds: float = 0.0  # before an epoch of its own was left
     _overheads: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=_OVERHEADS))
     _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_LATEST_BATCHES))
 
@@ -67,6 +68,11 @@ class Standing:
         """A round more since it was built."""
         self.rounds_since_build += 1
         self.seconds_since_build += seconds
+
+    def build_cost(self, side: AnySide) -> float:
+        """Seconds that leaving the epoch of ``side``, building it and its first batch will take, as far as is known."""
+        release_s = side.release_seconds or self.presumed_release_seconds
+        return side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 + release_s
 
     def note_build(self, *, rebuildable: bool) -> None:
         """It was built anew; what cannot be is never due by itself."""

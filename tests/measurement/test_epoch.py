@@ -295,7 +295,7 @@ def test_what_is_known_to_be_endless_is_an_error_at_once(make_side, factory, got
     words = f"the loader: expected an epoch that ends, got {got}. A loader without an end has no epoch, epoch_through"
     with pytest.raises(LoaderError, match=f"^{re.escape(words)}"):
         side.finish_epoch()
-    assert side._taken == 4  # no batch was asked for to find out
+    assert side.taken == 4  # no batch was asked for to find out
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,51 @@ def test_sides_are_rebuilt_together_or_not_at_all(make_rounds, monkeypatch):
     assert built == []
 
 
+def test_where_leaving_an_epoch_turns_out_dear_one_side_is_left_and_catches_up_with_the_others(
+    make_rounds, monkeypatch
+):
+    drop, left = Side.drop_epoch, []
+
+    def dear(side):
+        if side.iterator is not None:
+            left.append(side.name)
+            drop(side)
+            side.release_seconds = 1e6
+
+    monkeypatch.setattr(Side, "drop_epoch", dear)
+    monkeypatch.setattr(rounds, "_REBUILD_SHARE", 1e3)
+    measured, keys = make_rounds(a=Positions, b=Positions), [Key("a", Steady()), Key("b", Steady())]
+    measured.sides["a"].take(7)
+    for _ in range(3 * rounds.REBUILD_ROUNDS):
+        pace_of(measured, 1e-4)
+        measured.observe(keys)
+        assert len(left) <= 1
+    assert len(left) == 1
+    for name in "ab":
+        measured.observe([Key(name, Steady())])  # of the other it is presumed
+    assert len(left) == 1
+    measured.observe(keys)
+    taken = {name: side.taken for name, side in measured.sides.items()}
+    assert taken["a"] == taken["b"] == measured.sides["a"].loader.at == measured.sides["b"].loader.at
+
+
+def test_what_lies_farther_than_leaving_costs_is_not_caught_up_with(make_rounds, monkeypatch):
+    monkeypatch.setattr(rounds, "_REBUILD_SHARE", 1e3)
+    measured, keys = make_rounds(a=Positions, b=Positions), [Key("a", Steady()), Key("b", Steady())]
+    loaders = [side.loader for side in measured.sides.values()]
+    measured.observe(keys)
+    pace_of(measured, 1e6)
+    build = Side.build
+
+    def dear(side):
+        build(side)
+        side.release_seconds = 1e5
+
+    monkeypatch.setattr(Side, "build", dear)
+    measured.observe(keys)
+    assert not any(side.loader is loader for side, loader in zip(measured.sides.values(), loaders, strict=True))
+
+
 class Positions:
     """A loader object whose every batch tells how far its epoch is."""
 

@@ -351,7 +351,7 @@ def test_no_timed_batch_was_made_before_its_trial_with_eight_workers_that_prefet
     side.start()
     for batches in (16, 40):
         deadline_s = time.monotonic() + 60
-        while made.value < side._taken + workers * factor:  # all that they may make unasked lies ready
+        while made.value < side.taken + workers * factor:  # all that they may make unasked lies ready
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
         taken.clear()
