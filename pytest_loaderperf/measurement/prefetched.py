@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_loaderperf.measurement.activity import children_of_this_thread, thread_ids
+from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 
 READY_NS = 5_000_000  # in which a batch that is ready comes, even if it is large
 _UNKNOWN_PREFETCH = 16  # batches: for loaders that run ahead without saying how far
@@ -48,9 +49,11 @@ class Ready:
         self.unknown = aside and not declared
 
     def batches(self, epoch_batches: int | None) -> int:
-        """What may be ready; of what was seen no more than leaves half of an epoch to time."""
+        """What may be ready; of what was seen no more than leaves a trial and half of an epoch to time."""
         seen = max(self._seen) if self.unknown else 0
-        return max(self.said, seen if epoch_batches is None else min(seen, epoch_batches // 2))
+        if epoch_batches is not None:
+            seen = min(seen, epoch_batches // 2, max(0, epoch_batches - MIN_TRIAL_BATCHES))
+        return max(self.said, seen)
 
     def more(self, untimed_ns: Sequence[int]) -> bool:
         """Whether to take still more batches before a trial than those which took ``untimed_ns``."""

@@ -79,10 +79,11 @@ def test_what_a_loader_says_is_believed_unless_it_denies_what_is_seen(loader, wo
 
 
 def test_what_was_seen_leaves_half_of_an_epoch_to_time():
-    ready = Ready()
-    ready.ask(Loader(), works_aside=True)
-    ready.note([READY_NS] * 100 + [WAIT_NS] * 120)
-    assert [ready.batches(epoch) for epoch in (None, 1000, 120, 20)] == [128, 128, 60, 16]
+    for loader, expected in ((Loader(), [128, 128, 60, 16, 16]), (Loader(num_workers=0), [128, 128, 60, 10, 2])):
+        ready = Ready()
+        ready.ask(loader, works_aside=True)
+        ready.note([READY_NS] * 100 + [WAIT_NS] * 120)
+        assert [ready.batches(epoch) for epoch in (None, 1000, 120, 20, 6)] == expected
 
 
 def test_a_loader_that_is_always_ahead_is_searched_thrice_and_not_for_ever():
