@@ -6,6 +6,8 @@ sleeps, thread by thread, and by batches that are ready after a pause, and are n
 
 from __future__ import annotations
 
+import functools
+import os
 import statistics
 import threading
 import time
@@ -23,6 +25,7 @@ _PAUSES = 3
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.15
 _PAUSE_BATCHES = 3.0  # in a pause a loader that works on has made some
 _BURNED = 0.02  # of a pause, by other threads
+_BURNED_AT_FIRST = 0.2  # of one: it is looked at once, and an epoch has more to do than that
 _READY = 0.3  # of the time that a batch takes without a pause, at the most, where it was ready
 _SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
 _PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
@@ -61,6 +64,18 @@ class Clocks:
         return self.shares()[1] > _OTHERS_SHARE
 
 
+def works_in_a_pause() -> bool:
+    """Whether other threads of this process, torch's left out, work while the asking one sleeps for a moment.
+
+    After the first batch of an epoch it tells who works ahead also of an epoch so small that all of it is ready soon.
+    """
+    before = thread_cpu_ns()
+    time.sleep(_SHORTEST_PAUSE_SECONDS)
+    least_ns = _BURNED_AT_FIRST * _SHORTEST_PAUSE_SECONDS * 1e9
+    after = thread_cpu_ns()
+    return _burned_ns(before, after) > least_ns and _burned_ns(before, after, torch_threads()) > least_ns
+
+
 def runs_ahead(side: Any, batch_seconds: float) -> bool:
     """Whether ``side``, a batch of which takes so long, lets others work for it, also in pauses.
 
@@ -76,7 +91,7 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
         if (record := _next(side)) is None:
             break
         waits_ns.append(record.wall_ns)
-    if _burned_ns(before, torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
+    if _burned_ns(before, thread_cpu_ns(), torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
         return True
     usual_ns = statistics.median(waits_ns[len(waits_ns) // 2 :]) if waits_ns else 0  # the first ones may be ready
     ready_ns = _READY * usual_ns if usual_ns > _SHORTEST_BATCH_SECONDS * 1e9 else 0.0
@@ -85,7 +100,7 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
     for _ in range(_PAUSES):
         before = thread_cpu_ns()
         time.sleep(pause_s)
-        burned += _burned_ns(before, torchs) > _BURNED * pause_s * 1e9
+        burned += _burned_ns(before, thread_cpu_ns(), torchs) > _BURNED * pause_s * 1e9
         record = _next(side)
         ready += record is not None and record.wall_ns < ready_ns
     return burned > 1 or ready == _PAUSES
@@ -97,18 +112,26 @@ def _next(side: Any) -> SteadyRecord | None:
     return taken
 
 
-def _burned_ns(before: dict[int, int], torchs: frozenset[int]) -> int:
-    """CPU time since ``before`` of other threads than the asking one and torch's."""
+def _burned_ns(before: dict[int, int], after: dict[int, int], torchs: frozenset[int] = frozenset()) -> int:
+    """CPU time from ``before`` to ``after`` of other threads than the asking one and torch's."""
     mine = {threading.get_native_id(), *torchs}
-    return sum(ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items() if thread not in mine)
+    return sum(ns - before.get(thread, 0) for thread, ns in after.items() if thread not in mine)
 
 
 def torch_threads() -> frozenset[int]:
-    """The threads on which torch does one operation in parallel; the first call starts them."""
+    """The threads on which torch does one operation in parallel; the first call in this process starts them.
+
+    It must come before a loader works: who runs then is taken for torch's.
+    """
+    return _torch_threads(os.getpid(), torch.get_num_threads())
+
+
+@functools.cache
+def _torch_threads(_pid: int, threads: int) -> frozenset[int]:
     numbers = torch.ones(_PARALLEL_ELEMENTS)
     before, began_s = thread_cpu_ns(), time.perf_counter()
     found: frozenset[int] = frozenset()
-    while len(found) < torch.get_num_threads() and time.perf_counter() - began_s < _LONGEST_PARALLEL_SECONDS:
+    while len(found) < threads and time.perf_counter() - began_s < _LONGEST_PARALLEL_SECONDS:
         numbers.sum()
         ran_ns = {thread: ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items()}
         found = frozenset(thread for thread, ns in ran_ns.items() if ns > _PARALLEL_NS)

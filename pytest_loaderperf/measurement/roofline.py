@@ -23,7 +23,7 @@ class Roofline:
     can be faster on this machine, one thread copying. Endless. Raises LoaderError where a batch holds no arrays.
     """
 
-    num_workers = 0
+    num_workers = prefetch_depth = 0
 
     def __init__(self, batch: Any, epoch_batches: int | None) -> None:
         leaves = [leaf for leaf in array_leaves(batch) if leaf.numel()]

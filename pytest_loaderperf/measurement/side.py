@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_loaderperf.errors import ShortEpochError
 from pytest_loaderperf.measurement.activity import Usage, child_pids, continue_stopped, descendants
-from pytest_loaderperf.measurement.ahead import runs_ahead
+from pytest_loaderperf.measurement.ahead import runs_ahead, works_in_a_pause
 from pytest_loaderperf.measurement.conditions import Conditions, collector_kept
 from pytest_loaderperf.measurement.counting import Count, Declared, checked_samples, counter, uncounted
 from pytest_loaderperf.measurement.epoch import Patience, Tally, empty_epoch_error, short_epoch_error
@@ -142,6 +142,8 @@ class Side:
             self._works_aside = not isinstance(self.loader, Sized) and declared_prefetch(self.loader) is None
         self._ready.ask(self.loader, works_aside=self._works_aside)
         self.starts.append(record)
+        if len(self.starts) == 1 and self.inline and not hasattr(self.loader, "prefetch_depth") and works_in_a_pause():
+            self.note_helpers()
         return batch, record
 
     def _first_batch(self) -> tuple[Any, StartRecord]:

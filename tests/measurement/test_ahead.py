@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pytest_loaderperf.measurement import Side, Watchdog
-from pytest_loaderperf.measurement.ahead import Clocks, runs_ahead, torch_threads
+from pytest_loaderperf.measurement.ahead import Clocks, runs_ahead, torch_threads, works_in_a_pause
 from pytest_loaderperf.measurement.standing import Standing
 
 X = torch.zeros(4, 8)
@@ -80,6 +80,7 @@ def feeding(queue):
 
 def test_a_pool_that_was_there_before_is_noticed(side, pool):
     def reads_ahead():
+        yield X
         ahead = deque(pool.submit(spin) for _ in range(4))
         for _ in range(2000):
             ahead.append(pool.submit(spin))
@@ -90,6 +91,34 @@ def test_a_pool_that_was_there_before_is_noticed(side, pool):
     Standing.probed(measured)
     assert not measured.inline
     assert measured.warmup_batches == 16
+
+
+def test_a_pool_that_soon_has_all_of_an_epoch_ready_is_noticed_at_its_start(side, pool):
+    def all_at_once():
+        ahead = [pool.submit(spin) for _ in range(8)]
+        return (each.result() for each in ahead)
+
+    assert not side(all_at_once).inline
+
+
+def test_a_pool_that_works_when_it_is_asked_does_not_work_ahead(side, pool):
+    assert side(lambda: (pool.submit(spin).result() for _ in range(2000))).inline
+
+
+def test_who_begins_to_work_later_is_not_taken_for_torchs(side, pool):
+    torchs = torch_threads()
+    working = pool.submit(spin, 0.3)
+    time.sleep(0.01)
+    assert torch_threads() == torchs
+    assert works_in_a_pause()
+    working.result()
+    assert not works_in_a_pause()
+
+
+def test_torchs_own_threads_do_not_work_ahead(side):
+    for _ in range(5):
+        parallel()
+        assert not works_in_a_pause()
 
 
 def test_a_process_that_was_there_before_is_noticed_by_what_is_ready_after_a_pause(side, feed):
