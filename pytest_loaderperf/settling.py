@@ -23,6 +23,7 @@ from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # a short round sees the first milliseconds of an epoch alone
+_FEWEST_LOOKS = 5  # rounds that tell whether loaders wait for work: some see a neighbour on the same core
 _KINDS = 2  # of evidence with work: the sums are the other
 # Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
 _ELSEWHERE_MARGIN = 0.03
@@ -81,11 +82,15 @@ class Settling:
     def _work_counts(self) -> bool:
         """Whether the work of these loaders' workers can be done again, and is what the loaders wait for."""
         evidence = self._evidence()
-        if not evidence.work_keys or not self.rounds.replayed(evidence.names):
-            return False
-        if not any(evidence.holds(seen.records) for seen in self.rounds.done):
-            self.rounds.observe(evidence.keys)  # which tells what the loaders wait for
-        return self.rounds.waits_for_work(evidence.names)
+        looks = sum(evidence.holds(seen.records) for seen in self.rounds.done)
+        while evidence.work_keys and self.rounds.replayed(evidence.names):
+            if self.rounds.waits_for_work(evidence.names):
+                return True
+            if looks >= _FEWEST_LOOKS:
+                break
+            self.rounds.observe(evidence.keys)
+            looks += 1
+        return False
 
     def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
         """The outcome, and the seconds that were allowed: the budget, or more where little seems to be missing."""
@@ -102,12 +107,14 @@ class Settling:
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
         """What to observe next: the loaders, and the work of their workers for as long while that may tell more."""
-        test, share_s = evidence.test, {False: 0.0, True: 0.0}
+        test = evidence.test
+        share_s = {False: sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records)), True: 0.0}
+        looked = len(self.rounds.done)
 
         def choose() -> Sequence[Key]:
             if not evidence.worked or not isinstance(test, RatioTest) or not self.rounds.replayed(evidence.names):
                 return evidence.keys
-            if self.rounds.done:
+            if len(self.rounds.done) > looked:
                 last = self.rounds.done[-1]
                 share_s[evidence.work_keys[0] in last.records] += last.seconds
             settled = test.work_outcome(self.alpha / _KINDS) is not Outcome.INCONCLUSIVE

@@ -16,7 +16,7 @@ AGREE_ALPHA = 0.5
 HIDDEN = 0.9
 FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
 # Without so many sums, or so many seconds of them, nobody knows whether the sums contradict the work.
-FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 2.0
+FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 1.0
 SUMS, SLICES, WORK = "sums", "slices", "work"
 
 
