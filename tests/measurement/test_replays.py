@@ -17,7 +17,7 @@ WORKERS = 2
 
 def waits(work_ms, *efforts_ms):
     """Of a side whose batch takes ``work_ms`` in a replay, after trials of (workers' CPU, own CPU) a batch."""
-    replays = Replays(lambda side, seed: None, random.Random(0))
+    replays = Replays(lambda side, seed: None, random.Random(0))  # noqa: S311 no secret depends on it
     replays._made["it"] = SimpleNamespace(workers=WORKERS)
     replays.standings["it"] = Standing(work_ms * 1e-3)
     trials = [
@@ -44,6 +44,6 @@ def test_the_trial_that_took_the_least_tells_what_a_loader_waits_for(efforts_ms,
 
 
 def test_a_side_without_a_replay_waits_for_nothing_that_is_known():
-    replays = Replays(lambda side, seed: None, random.Random(0))
+    replays = Replays(lambda side, seed: None, random.Random(0))  # noqa: S311 no secret depends on it
     replays._made["it"] = None
     assert replays.waited_for("it", [SteadyRecord((MS,), MS, 1, 0, effort=Effort(0, MS, 1.0))]) is False
