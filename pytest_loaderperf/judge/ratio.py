@@ -58,6 +58,11 @@ class RatioTest:
     def n(self) -> int:
         return self.sums.n
 
+    @property
+    def obvious(self) -> bool:
+        """Whether a few long pairs of some evidence are off by more than noise is assumed to make them."""
+        return any(test.obvious for test in self._tests().values())
+
     def work_outcome(self, alpha: float) -> Outcome:
         """What the work says by itself, at ``alpha``: FAIL only where it lies beyond the margin."""
         outcome = self.work.outcome(alpha)
