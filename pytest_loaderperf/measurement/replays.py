@@ -40,7 +40,7 @@ class Replays:
         found = {name: replay for name in sides if (replay := self._made[name]) is not None}
         self._give_up([name for name, replay in found.items() if not replay.inline])
         # Where one side has more workers, equal work is no equal pace: of another comparison it may be.
-        alike = len({replay.workers for replay in found.values()}) == 1
+        alike = len({(replay.workers, replay.in_threads) for replay in found.values()}) == 1
         if len(found) == len(sides) and alike and all(replay.inline for replay in found.values()):
             return found
         self.renew(sides)
@@ -94,4 +94,6 @@ class Replays:
         work_ns, workers = self.standings[name].batch_seconds * 1e9, replay.workers
         in_workers_ns = min(effort.children_ns / batches for effort, batches in efforts)
         own_ns = min(effort.own_ns / batches for effort, batches in efforts)
+        if replay.in_threads:  # of the consumer's process
+            in_workers_ns, own_ns = own_ns, own_ns - work_ns
         return bool(work_ns >= _WORK_SHARE * in_workers_ns and own_ns <= _OWN_SHARE * work_ns / workers)
