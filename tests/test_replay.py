@@ -23,6 +23,7 @@ from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.replay import ReplayError, player_of, replayed_by
 
 SIDES = ["loader", "against"]
+LARGE = torch.zeros(40, 1 << 20)
 
 
 class Rows(Dataset):
