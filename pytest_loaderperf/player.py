@@ -1,4 +1,4 @@
-"""The process that replays: it is given what a worker of a DataLoader is given, and makes batches when it is asked."""
+"""The process that replays: it is given what a worker of a loader is given, and makes batches when it is asked."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import _DatasetKind as DatasetKind
 from torch.utils.data._utils import worker as torch_worker
 
+from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement import Side
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
@@ -30,7 +31,10 @@ _LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a worker of a DataLoader is given, and the indices that the main process draws for it."""
+    """What a worker of a DataLoader is given, and the indices that the main process draws for it.
+
+    ``threaded``: the loader itself, where threads make its batches; then the rest but the seed is not asked.
+    """
 
     name: str
     dataset: Any
@@ -45,11 +49,12 @@ class Recipe:
     declared: Declared
     seed: int
     worker: int = 0
+    threaded: ReferenceLoader[Any] | None = None
 
     @property
     def streamed(self) -> bool:
         """Whether its dataset is a stream, of which each worker may read another part."""
-        return self.kind == DatasetKind.Iterable
+        return self.kind == DatasetKind.Iterable and self.threaded is None
 
     def begin(self) -> None:
         """Become this worker, as torch makes one; its seed is that of every side's."""
@@ -61,6 +66,8 @@ class Recipe:
             import numpy as np
 
             np.random.seed(seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
+        if self.threaded is not None:
+            return
         info = torch_worker.WorkerInfo(id=self.worker, num_workers=self.workers, seed=seed, dataset=self.dataset)
         torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
         if self.init_worker is not None:
@@ -77,6 +84,9 @@ class _Work:
 
     def __iter__(self) -> Iterator[Any]:
         recipe = self._recipe
+        if recipe.threaded is not None:
+            yield from recipe.threaded.without_threads()
+            return
         fetcher = DatasetKind.create_fetcher(  # type: ignore[no-untyped-call]  # torch's
             recipe.kind, recipe.dataset, recipe.auto_collation, recipe.collate, recipe.drop_last
         )
@@ -139,7 +149,8 @@ def play(connection: Connection, recipe: Recipe) -> None:
             continue
         state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "epochs": []}
         told = len(side.starts)
-        state |= {"kind": "replay", "described": "replay", "declared": {}, "workers": recipe.workers}
+        state |= {"kind": "replay", "described": "replay", "declared": {}}
+        state |= {"workers": recipe.workers, "in_threads": recipe.threaded is not None}
         connection.send((True, (answer, state)))
 
 

@@ -1,4 +1,4 @@
-"""What a worker of a DataLoader does for its batches, done again in a process of ours, so that two sides take turns.
+"""What a worker of a loader does for its batches, done again in a process of ours, so that two sides take turns.
 
 Batches from worker processes come in bursts, and a busy neighbour of one worker is not that of the other: two trials of
 such loaders differ by a tenth to a third. The same indices through the same dataset and collate, one batch of either
@@ -42,12 +42,15 @@ class ReplayError(RemoteError):
 
 def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
     """What a worker of the side's loader is given, and the context that starts it; None if it has no such workers."""
-    loader = side.loader
+    loader, threaded = side.loader, None
     if isinstance(loader, ReferenceLoader):
-        loader = loader.loader if type(loader).__iter__ is ReferenceLoader.__iter__ else None
+        if type(loader).__iter__ is not ReferenceLoader.__iter__:
+            return None
+        threaded = loader if loader.threads else None
+        loader = loader if threaded else loader.loader
     if not isinstance(loader, DataLoader) or loader.num_workers == 0 or isinstance(loader.dataset, IterDataPipe):
         return None
-    if not _hands_on(type(loader)):
+    if not (threaded or _hands_on(type(loader))):
         return None
     collate: Any = loader.collate_fn
     if isinstance(collate, partial) and collate.func is sent:
@@ -62,6 +65,7 @@ def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
         indices=loader._index_sampler,  # noqa: SLF001
         init_worker=loader.worker_init_fn,
         workers=loader.num_workers,
+        threaded=threaded,
         count=side.own_count,
         declared=Declared.by(side.loader),
         seed=seed,
@@ -170,7 +174,7 @@ class Replay(RemoteSide):
 
     def __init__(self, player: Player | Crew | Relay, name: str, state: dict[str, Any]) -> None:
         super().__init__(player, name, state)  # type: ignore[arg-type]  # asked as a Child is
-        self._player, self.workers = player, int(state["workers"])
+        self._player, self.workers, self.in_threads = player, int(state["workers"]), bool(state["in_threads"])
 
     def look_ahead(self, batch_seconds: float) -> None:
         """It works when it is asked to, as a worker does; threads of its dataset's own are noticed."""

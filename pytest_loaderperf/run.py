@@ -53,7 +53,7 @@ from pytest_loaderperf.sources import (
 from pytest_loaderperf.units import Quantity
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
-_FIRST_SHARE = 0.3  # of the budget at most
+_FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # of the budget, and in all, at most
 
 
 class Run(Measured):
@@ -132,7 +132,7 @@ class Run(Measured):
                 side.start()
         check_separate(sides)
         self._rounds = Rounds(sides, self._conditions, replayed_by(self._watchdog))
-        self.look_until(_FIRST_SHARE * self.options.budget_seconds, most=_FIRST_ROUNDS)
+        self.look_until(min(_FIRST_SECONDS, _FIRST_SHARE * self.options.budget_seconds), most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:
         """Measure rounds of all sides until ``seconds`` have gone by measuring, or ``most`` rounds are done."""

@@ -22,7 +22,8 @@ from pytest_loaderperf.measurement import Key, Rounds
 from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
 
-_WALK_ROUNDS = 8  # a short round sees the first milliseconds of an epoch alone
+_WALK_ROUNDS = 8  # times as long, farther into an epoch
+_FEWEST_LOOKS = 5  # rounds that tell whether loaders wait for work: some see a neighbour on the same core
 _KINDS = 2  # of evidence with work: the sums are the other
 # Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
 _ELSEWHERE_MARGIN = 0.03
@@ -64,7 +65,7 @@ class Settling:
         if outcome is Outcome.FAIL and not isinstance(evidence.test, ExactTest):
             outcome, evidence = self._confirm(evidence, most_s)
         near, mde = outcome, None
-        if outcome is not Outcome.INCONCLUSIVE and evidence.by(self.alpha) in (SLICES, WORK):
+        if outcome is not Outcome.INCONCLUSIVE and self._was_short(evidence):
             outcome, mde = self._walk_on(evidence, outcome, most_s)
         ruling = evidence.ruling(self.alpha, self._affordable(evidence))
         if outcome is near:
@@ -81,11 +82,15 @@ class Settling:
     def _work_counts(self) -> bool:
         """Whether the work of these loaders' workers can be done again, and is what the loaders wait for."""
         evidence = self._evidence()
-        if not evidence.work_keys or not self.rounds.replayed(evidence.names):
-            return False
-        if not any(evidence.holds(seen.records) for seen in self.rounds.done):
-            self.rounds.observe(evidence.keys)  # which tells what the loaders wait for
-        return self.rounds.waits_for_work(evidence.names)
+        looks = sum(evidence.holds(seen.records) for seen in self.rounds.done)
+        while evidence.work_keys and self.rounds.replayed(evidence.names):
+            if self.rounds.waits_for_work(evidence.names):
+                return True
+            if looks >= _FEWEST_LOOKS:
+                break
+            self.rounds.observe(evidence.keys)
+            looks += 1
+        return False
 
     def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
         """The outcome, and the seconds that were allowed: the budget, or more where little seems to be missing."""
@@ -95,19 +100,22 @@ class Settling:
 
         outcome = self._measure([evidence], self._next_keys(evidence), self.budget_seconds, settled)
         seems = beyond(evidence.ruling(self.alpha, 0), at_least=self.at_least)
-        if outcome is not Outcome.INCONCLUSIVE or seems is Outcome.INCONCLUSIVE:
+        obvious = isinstance(evidence.test, RatioTest) and evidence.test.obvious  # of too few pairs for an interval
+        if outcome is not Outcome.INCONCLUSIVE or (seems is Outcome.INCONCLUSIVE and not obvious):
             return outcome, self.budget_seconds
         most_s = max(self.budget_seconds, self.max_budget_seconds)
         return self._measure([evidence], self._next_keys(evidence), most_s, settled), most_s
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
         """What to observe next: the loaders, and the work of their workers for as long while that may tell more."""
-        test, share_s = evidence.test, {False: 0.0, True: 0.0}
+        test = evidence.test
+        share_s = {False: sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records)), True: 0.0}
+        looked = len(self.rounds.done)
 
         def choose() -> Sequence[Key]:
             if not evidence.worked or not isinstance(test, RatioTest) or not self.rounds.replayed(evidence.names):
                 return evidence.keys
-            if self.rounds.done:
+            if len(self.rounds.done) > looked:
                 last = self.rounds.done[-1]
                 share_s[evidence.work_keys[0] in last.records] += last.seconds
             settled = test.work_outcome(self.alpha / _KINDS) is not Outcome.INCONCLUSIVE
@@ -119,25 +127,36 @@ class Settling:
         """Whether rounds of sides that were built anew, alone, give a FAIL again; and the evidence to show for it."""
         by, fail_alpha = found.by(self.alpha), max(self.alpha, CONFIRM_ALPHA)
         by_work = by == WORK
-        if by not in (SLICES, WORK):  # in one piece, a side may suffer alone for as long as a slow spell lasts
+        obvious = isinstance(found.test, RatioTest) and found.test.sums.obvious
+        if not (by in (SLICES, WORK) or obvious):  # in one piece, a side may suffer alone as long as a slow spell lasts
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
         self.rounds.rebuild(found.names)
         fresh = self._evidence(worked=by_work)
 
+        test = fresh.test
+        of_work = test if by_work and isinstance(test, RatioTest) else None
+        outcome_at = of_work.work_outcome if of_work else test.outcome
+
         def repeated() -> Outcome:
-            test = fresh.test
-            outcome_at = test.work_outcome if by_work and isinstance(test, RatioTest) else test.outcome
             return Outcome.FAIL if outcome_at(fail_alpha) is Outcome.FAIL else outcome_at(self.alpha)
 
         keys = fresh.work_keys if by_work else fresh.keys
         outcome = self._measure([fresh, found], lambda: keys, self._more(most_s), repeated)
-        seems = beyond(fresh.ruling(self.alpha, 0), at_least=self.at_least)
-        if outcome is Outcome.INCONCLUSIVE and seems is Outcome.FAIL:
+        seen = (of_work.work if of_work else test).ruling(self.alpha, 0)
+        holds = (seen.estimate > seen.needed) if self.at_least else (seen.estimate < seen.needed)
+        if outcome is Outcome.INCONCLUSIVE and not holds:  # or there is no estimate yet
             outcome = self._measure([fresh, found], lambda: keys, self._more(self.max_budget_seconds), repeated)
         if by_work:  # there are no rounds of the loaders themselves to pass on
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh
+
+    def _was_short(self, evidence: Evidence) -> bool:
+        """Whether the rounds that decide saw the first milliseconds of an epoch alone."""
+        by, test = evidence.by(self.alpha), evidence.test
+        if by not in (SLICES, WORK) or not isinstance(test, RatioTest):
+            return False
+        return not (test.work if by == WORK else test.sums).in_long_trials
 
     def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, float | None]:
         """``wanted`` if the sums of rounds farther into an epoch point there, too; INCONCLUSIVE if not in time.

@@ -17,12 +17,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
-from pytest_loaderperf import ReferenceLoader, measure
+from pytest_loaderperf import PersistentExecutor, ReferenceLoader, measure
 from pytest_loaderperf.measurement import Key, Side, Watchdog, Work
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.replay import ReplayError, player_of, replayed_by
 
 SIDES = ["loader", "against"]
+LARGE = torch.zeros(40, 1 << 20)
 
 
 class Rows(Dataset):
@@ -99,6 +100,11 @@ LOADERS = {
     "a context of the user's own": lambda: DataLoader(Rows(), 4, num_workers=2, multiprocessing_context="fork"),
     "__getitems__": lambda: DataLoader(TensorDataset(torch.zeros(40, 8)), 4, num_workers=2),
     "the reference loader": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="processes"),
+    "its threads": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="threads", shuffle=True),
+    "its threads, of arrays": lambda: ReferenceLoader(
+        torch.zeros(40, 1 << 20), 4, num_workers=2, worker_kind="threads"
+    ),
+    "its threads, of a user's executor": lambda: ReferenceLoader(Rows(), 4, executor=PersistentExecutor(2)),
 }
 
 
@@ -113,7 +119,7 @@ def test_loaders_with_workers_are_replayed(replay, make):
 NOT_REPLAYED = {
     "no workers": lambda: DataLoader(Rows(), 4),
     "no DataLoader": lambda: [torch.zeros(4, 8)] * 30,
-    "the reference loader's threads": lambda: ReferenceLoader(Rows(), 4, num_workers=2, worker_kind="threads"),
+    "the reference loader without threads": lambda: ReferenceLoader(Rows(), 4, num_workers=0),
     "its own __iter__": lambda: Iterates(Rows(), 4, num_workers=2),
     "its own _get_iterator": lambda: MakesIterators(Rows(), 4, num_workers=2),
     "the reference loader's, too": lambda: ReferenceIterates(Rows(), 4, num_workers=2, worker_kind="processes"),

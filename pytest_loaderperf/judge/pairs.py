@@ -100,6 +100,18 @@ class PairTest:
         return settled(*((above, below) if self.at_least else (below, above)), alpha)
 
     @property
+    def in_long_trials(self) -> bool:
+        """Whether there are pairs, and each had a trial of half a second or more."""
+        return bool(self._long) and all(self._long)
+
+    @property
+    def obvious(self) -> bool:
+        """Whether all trials are long, and a typical ratio is off by more than noise is assumed to make one of them."""
+        if not self.in_long_trials:
+            return False
+        return abs(statistics.median(self._logs) - self._log_needed) > float(pair_bets.OBVIOUS_LOG[0])
+
+    @property
     def leaning(self) -> Outcome:
         """The side of ``needed`` that the median lies on, be it evident or not; INCONCLUSIVE for neither."""
         if self._above == self._below:

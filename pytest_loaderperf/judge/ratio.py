@@ -16,7 +16,7 @@ AGREE_ALPHA = 0.5
 HIDDEN = 0.9
 FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
 # Without so many sums, or so many seconds of them, nobody knows whether the sums contradict the work.
-FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 2.0
+FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 1.0
 SUMS, SLICES, WORK = "sums", "slices", "work"
 
 
@@ -57,6 +57,11 @@ class RatioTest:
     @property
     def n(self) -> int:
         return self.sums.n
+
+    @property
+    def obvious(self) -> bool:
+        """Whether a few long pairs of some evidence are off by more than noise is assumed to make them."""
+        return any(test.obvious for test in self._tests().values())
 
     def work_outcome(self, alpha: float) -> Outcome:
         """What the work says by itself, at ``alpha``: FAIL only where it lies beyond the margin."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -226,6 +227,17 @@ class ReferenceLoader(Epochs[T_co]):
         """The DataLoader of torch that drives worker processes, where there are any."""
         engine = self._chosen
         return engine.loader if isinstance(engine, Processes) else None
+
+    @property
+    def threads(self) -> int:
+        """Threads that make batches, 0 where none do, or while that is being found out."""
+        return 0 if self._chosen is None or self.loader is not None else self._chosen.buffers.plan.workers
+
+    def without_threads(self) -> Self:
+        """The same loader, whose batches the consumer's thread makes."""
+        other = copy.copy(self)
+        other.num_workers = 0
+        return other
 
     @property
     def prefetch_depth(self) -> int:

@@ -103,6 +103,7 @@ class AnySide(Protocol):
 
 
 class AnyReplay(AnySide, Protocol):
-    """A side that does, when asked, what each of the ``workers`` of a loader does."""
+    """A side that does, when asked, what each of the ``workers`` of a loader does; they may be threads of its own."""
 
     workers: int
+    in_threads: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,7 +40,7 @@ class Replays:
         found = {name: replay for name in sides if (replay := self._made[name]) is not None}
         self._give_up([name for name, replay in found.items() if not replay.inline])
         # Where one side has more workers, equal work is no equal pace: of another comparison it may be.
-        alike = len({replay.workers for replay in found.values()}) == 1
+        alike = len({(replay.workers, replay.in_threads) for replay in found.values()}) == 1
         if len(found) == len(sides) and alike and all(replay.inline for replay in found.values()):
             return found
         self.renew(sides)
@@ -85,14 +84,16 @@ class Replays:
     def waited_for(self, name: str, trials: Sequence[SteadyRecord]) -> bool:
         """Whether in these ``trials`` of its loader the side ``name`` waits for what its workers do, as replayed.
 
-        It must be a good part of the workers' CPU time, and more than what the consumer does itself. False where
-        nothing is known of that.
+        It must be a good part of the workers' CPU time, and more than what the consumer does itself, in the trial that
+        took least of it: all else on the same cores adds to it. False where nothing is known of that.
         """
         replay = self._made[name]
         efforts = [(trial.effort, len(trial.latencies_ns)) for trial in trials if trial.effort is not None]
         if not efforts or replay is None:
             return False
         work_ns, workers = self.standings[name].batch_seconds * 1e9, replay.workers
-        in_workers_ns = statistics.median(effort.children_ns / batches for effort, batches in efforts)
-        own_ns = statistics.median(effort.own_ns / batches for effort, batches in efforts)
+        in_workers_ns = min(effort.children_ns / batches for effort, batches in efforts)
+        own_ns = min(effort.own_ns / batches for effort, batches in efforts)
+        if replay.in_threads:  # of the consumer's process
+            in_workers_ns, own_ns = own_ns, own_ns - work_ns
         return bool(work_ns >= _WORK_SHARE * in_workers_ns and own_ns <= _OWN_SHARE * work_ns / workers)

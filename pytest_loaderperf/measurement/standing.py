@@ -17,6 +17,7 @@ from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pac
 REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
 _SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
 _PROBE_SECONDS = 0.01
+_DEAR_SECONDS = 2.0  # a first batch: another one, only to learn the pace, would cost a claim of such batches a pair
 _PROBE_BATCHES = 64
 _OVERHEADS = 9  # the latest, of which a few are those of a new epoch
 _LATEST_BATCHES = 4096  # in which bursts and rhythms show
@@ -30,6 +31,7 @@ class Standing:
     rounds_since_build: float = REBUILD_ROUNDS
     seconds_since_build: float = 0.0
     presumed_release_seconds: float = 0.0  # before an epoch of its own was left
+    guessed: bool = False  # from the first batch, which may have taken long for other reasons
     _overheads: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=_OVERHEADS))
     _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_LATEST_BATCHES))
 
@@ -37,7 +39,11 @@ class Standing:
     def probed(cls, side: AnySide) -> Standing:
         """The standing of ``side`` after its first few batches. Raises LoaderError for an epoch of one batch."""
         clocks = Clocks()
-        standing = cls(_probe(side))
+        if side.iterator is None:
+            side.start()
+        first_s = side.starts[-1].first_batch_ns * 1e-9
+        dear = first_s > _DEAR_SECONDS
+        standing = cls(first_s if dear else _probe(side), guessed=dear)
         side.slow = standing.batch_seconds > _SLOW_SECONDS
         if side.inline and clocks.suspicious:
             side.look_ahead(standing.batch_seconds)
@@ -56,7 +62,9 @@ class Standing:
         else:  # batches come in bursts, and the median batch may have been ready
             seconds = record.wall_ns / len(record.latencies_ns) / 1e9
             self._latencies_ns.extend(record.untimed_ns + record.latencies_ns)
-        self.batch_seconds = (self.batch_seconds + max(1e-9, seconds)) / 2
+        seconds = max(1e-9, seconds)
+        self.batch_seconds = seconds if self.guessed else (self.batch_seconds + seconds) / 2
+        self.guessed = False
         if side.slow != (self.batch_seconds > _SLOW_SECONDS):
             side.slow = not side.slow
 
@@ -81,9 +89,7 @@ class Standing:
 
 
 def _probe(side: AnySide) -> float:
-    """Median seconds a batch takes, from the first few."""
-    if side.iterator is None:
-        side.start()
+    """Median seconds a batch takes, from the first few after the one that begins an epoch."""
     latencies: list[int] = []
     deadline_s = time.perf_counter() + _PROBE_SECONDS
     while len(latencies) < _PROBE_BATCHES and (time.perf_counter() < deadline_s or not latencies):

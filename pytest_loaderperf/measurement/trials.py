@@ -73,7 +73,7 @@ def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int
 
 def _piece(pace: Pace, seconds: float) -> int:
     most = _LONGEST_PIECE_SECONDS / pace.batch_seconds
-    burst = pace.ready if pace.ready <= most else max(MIN_TRIAL_BATCHES, pace.ready // 2)
+    burst = pace.ready if pace.ready <= most else pace.ready // 2
     least = max(1, min(MIN_TRIAL_BATCHES, math.ceil(most)), burst)
     if pace.ready > 1 and not pace.latencies_ns:  # what was seen of it may have been ready, so quick
         return max(least, min(_FIRST_BATCHES, round(seconds / pace.batch_seconds)))

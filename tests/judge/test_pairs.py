@@ -79,6 +79,25 @@ def test_only_pairs_with_a_long_trial_are_obvious():
     assert mixed.against(0.9).log_evidence(Outcome.FAIL) == pytest.approx(mixed.log_evidence(Outcome.FAIL), abs=0.2)
 
 
+@pytest.mark.parametrize(
+    "ratios, seconds, obvious",
+    [
+        ([0.1], 1.0, True),
+        ([0.1, 0.12], 0.5, True),
+        ([0.1], 0.4, False),
+        ([0.6], 1.0, False),
+        ([12.0], 1.0, True),
+        ([0.1, 1.0, 1.0], 1.0, False),
+        ([], 1.0, False),
+    ],
+)
+def test_long_pairs_that_are_off_by_more_than_a_factor_of_two_are_called_obvious(ratios, seconds, obvious):
+    test = PairTest(1.0, at_least=True)
+    for ratio in ratios:
+        test.add(ratio, seconds)
+    assert test.obvious is obvious
+
+
 def test_the_size_of_a_difference_counts():
     """Six pairs on either side, those above farther away."""
     test = filled([1.1, 0.99] * 6)

@@ -210,12 +210,9 @@ def test_sides_without_helpers_take_turns_within_a_trial_in_an_order_that_is_dra
 
 
 def test_a_slower_side_times_fewer_batches_once_it_is_far_slower(make_rounds):
-    def slowly(pause_s):
-        while True:
-            time.sleep(pause_s)
-            yield X
-
-    measured = make_rounds(a=lambda: slowly(0.0005), b=lambda: slowly(0.02))
+    measured = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X))
+    pace_of(measured, 0.0005, "a")
+    pace_of(measured, 0.02, "b")
     records = measured.observe([Key("a", Steady()), Key("b", Steady())]).records
     assert len(records[Key("a", Steady())].latencies_ns) >= 2
     assert len(records[Key("b", Steady())].latencies_ns) == 1

@@ -12,6 +12,7 @@ from pytest_loaderperf.measurement import stages
 from pytest_loaderperf.measurement.stages import stage_shares
 
 SLOW_SECONDS = 0.002
+X = torch.zeros(2)
 
 
 class Samples(Dataset):
@@ -87,3 +88,12 @@ def test_a_slow_dataset_is_replayed_for_a_while_only(monkeypatch):
     shares = stage_shares(DataLoader(Counted(SLOW_SECONDS), batch_size=1))
     assert 1 <= len(fetched) <= 3
     assert set(shares) == {"sampler", "fetch", "collate"}
+
+
+def test_a_part_of_a_batch_tells_where_a_sample_takes_long(monkeypatch):
+    monkeypatch.setattr(stages, "_ENOUGH_SECONDS", 3 * SLOW_SECONDS)
+    dataset, fetched = Samples(2 * SLOW_SECONDS), []
+    monkeypatch.setattr(Samples, "__getitem__", lambda self, i: fetched.append(i) or time.sleep(self.delay_s) or X)
+    shares = stage_shares(DataLoader(dataset, batch_size=16))
+    assert shares["fetch"] > shares["collate"]
+    assert 2 <= len(fetched) < 16

@@ -27,7 +27,7 @@ def piece(**pace):
         ({"batch_seconds": 1 * MS, "overhead_seconds": 10.0}, 100),  # but not longer than that pays
         ({"batch_seconds": 1 * MS, "ready": 64}, 64),  # a burst of what was ready is no trial
         ({"batch_seconds": 0.3}, 4),
-        ({"batch_seconds": 0.5, "ready": 4}, 4),  # 2 workers of a second a batch
+        ({"batch_seconds": 0.5, "ready": 4}, 2),  # one batch of each of 2 workers, which take a second
         ({"batch_seconds": 2.0}, 1),
         ({"batch_seconds": 1.0, "ready": 16}, 8),
         ({"batch_seconds": 1 * MS, "affordable": 9}, 9),
