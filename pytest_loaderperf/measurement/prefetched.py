@@ -18,8 +18,8 @@ _MOST_UNTIMED, _LONGEST_UNTIMED_NS = 1024, 100_000_000  # then; batches that are
 _REMEMBERED_TRIALS = 4  # one of them may have begun before all was ready, or have been disturbed
 _LATE = 4  # the last quarter shows the pace
 _BLOCKS = 4  # of that quarter
-_NOTABLE_NS = 200_000  # a trial takes 20 ms or more
-_FAR_QUICKER = 2.0  # than those that had to be waited for
+_NOTABLE_NS = 1_000_000  # by which they come sooner: a trial takes 20 ms or more
+_FAR_QUICKER = 3.0  # than those that had to be waited for
 
 
 def helpers() -> frozenset[int]:

@@ -95,7 +95,7 @@ def test_a_pool_that_was_there_before_is_noticed(side, pool):
 
 def test_a_pool_that_soon_has_all_of_an_epoch_ready_is_noticed_at_its_start(side, pool):
     def all_at_once():
-        ahead = [pool.submit(spin) for _ in range(8)]
+        ahead = [pool.submit(spin) for _ in range(40)]
         return (each.result() for each in ahead)
 
     assert not side(all_at_once).inline
