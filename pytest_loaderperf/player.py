@@ -22,6 +22,7 @@ from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement import Side
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
+from pytest_loaderperf.shared_channels import sever
 
 LEAVE = "leave"  # the message that ends it
 SETTLE_SECONDS = 0.0005  # until who asks is asleep: on the same CPU it would run within the batch
@@ -30,10 +31,22 @@ _LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still 
 
 
 @dataclass(frozen=True, slots=True)
+class Anew:
+    """The answer of a process whose epoch is over, where the workers end with theirs: ask another one.
+
+    ``epochs``: how many batches an epoch has, if that is known.
+    """
+
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """What a worker of a DataLoader is given, and the indices that the main process draws for it.
 
     ``threaded``: the loader itself, where threads make its batches; then the rest but the seed is not asked.
+    ``persists``: whether its workers live longer than an epoch. ``number`` and ``epochs``: how many processes have done
+    this work before, and how many batches an epoch had there.
     """
 
     name: str
@@ -47,9 +60,12 @@ class Recipe:
     workers: int
     count: Callable[[Any], int] | None
     declared: Declared
+    persists: bool
     seed: int
     worker: int = 0
     threaded: ReferenceLoader[Any] | None = None
+    number: int = 0
+    epochs: tuple[int, ...] = ()
 
     @property
     def streamed(self) -> bool:
@@ -58,7 +74,7 @@ class Recipe:
 
     def begin(self) -> None:
         """Become this worker, as torch makes one; its seed is that of every side's."""
-        seed = self.seed + self.worker
+        seed = self.seed + self.worker + self.number * self.workers
         torch.set_num_threads(1)
         random.seed(seed)
         torch.manual_seed(seed)
@@ -130,8 +146,10 @@ def play(connection: Connection, recipe: Recipe) -> None:
     """Answer until it is told to leave, or nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sever(kept=connection.fileno())
     side: Any = None
     told = 0
+    used = False  # for more than the first batch
     while True:
         verb, *arguments = _received(connection)
         if verb == LEAVE:
@@ -143,6 +161,11 @@ def play(connection: Connection, recipe: Recipe) -> None:
                 side = Side(
                     recipe.name, _Work(recipe), watchdog, count=recipe.count, deliver=None, declared=recipe.declared
                 )
+                side._epochs.extend(recipe.epochs)  # noqa: SLF001 as if it had seen them itself
+            if used and verb == "ready" and not recipe.persists and not side.more_in_epoch(arguments[0]):
+                connection.send((True, Anew(() if side.epoch_batches is None else (side.epoch_batches,))))
+                continue
+            used = used or verb in ("ready", "take", "slice")
             answer = _answer(side, verb, *arguments)
         except Exception:  # noqa: BLE001 told to who asks
             connection.send((False, traceback.format_exc()))
