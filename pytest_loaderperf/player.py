@@ -8,7 +8,7 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -26,7 +26,7 @@ from pytest_loaderperf.shared_channels import sever
 
 LEAVE = "leave"  # the message that ends it
 SETTLE_SECONDS = 0.0005  # until who asks is asleep: on the same CPU it would run within the batch
-_SEEDS = 1 << 32  # NumPy's
+_SEEDS, _SEED_BITS = 1 << 32, 31  # NumPy's, and those that torch draws
 _LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
 
 
@@ -73,8 +73,9 @@ class Recipe:
         return self.kind == DatasetKind.Iterable and self.threaded is None
 
     def begin(self) -> None:
-        """Become this worker, as torch makes one; its seed is that of every side's."""
-        seed = self.seed + self.worker + self.number * self.workers
+        """Become this worker, as torch makes one; its seed is that of every side's in this epoch."""
+        drawn = random.Random(f"{self.seed} {self.number}").getrandbits(_SEED_BITS)  # noqa: S311 the same for all sides
+        seed = drawn + self.worker
         torch.set_num_threads(1)
         random.seed(seed)
         torch.manual_seed(seed)
@@ -142,11 +143,14 @@ def _received(connection: Connection) -> list[Any]:
         return [LEAVE]
 
 
-def play(connection: Connection, recipe: Recipe) -> None:
-    """Answer until it is told to leave, or nobody is there any more."""
+def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -> None:
+    """Answer until it is told to leave, or nobody is there any more.
+
+    ``inherited``: sockets and pipes of the process that asks, as ``sever`` wants them: this one must leave them alone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sever(kept=connection.fileno())
+    sever(inherited)
     side: Any = None
     told = 0
     used = False  # for more than the first batch

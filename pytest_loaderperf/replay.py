@@ -27,7 +27,7 @@ from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.player import LEAVE, Anew, Recipe, play
 from pytest_loaderperf.remote import RemoteError, RemoteSide
-from pytest_loaderperf.shared_channels import held_channel
+from pytest_loaderperf.shared_channels import held_channel, open_channels
 from pytest_loaderperf.shared_files import Offsets
 
 _JOIN_SECONDS = 1.0  # a process that was told to end
@@ -96,9 +96,10 @@ class Player:
         self._begin()
 
     def _begin(self) -> None:
-        recipe = self._recipe
-        self._connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=play, args=(theirs, recipe), daemon=True)
+        recipe, context = self._recipe, self._context
+        inherited = open_channels() if context.get_start_method() == "fork" else {}
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=play, args=(theirs, recipe, inherited), daemon=True)
         try:
             with warnings.catch_warnings(), untraced(starting=True):
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: as torch forks workers

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import io
-import multiprocessing
 import os
 import socket
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from multiprocessing import connection, queues, resource_tracker, synchronize
@@ -59,25 +58,27 @@ def _leads_elsewhere(mode: int) -> bool:
     return stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
 
 
-def sever(kept: int) -> None:
-    """In a new process: cut off the sockets and pipes that it was given, all but ``kept`` and the interpreter's own.
-
-    Their ends here read as closed from now on, and refuse what is written; those of other processes notice nothing.
-    """
-    spared = {kept, *_STANDARD, *_of_the_interpreter()}
-    for descriptor in descriptors():
-        with suppress(OSError):  # that of the listing itself is closed
-            if descriptor not in spared and _leads_elsewhere(os.fstat(descriptor).st_mode):
-                ours, theirs = socket.socketpair()
-                theirs.close()
-                os.dup2(ours.fileno(), descriptor, inheritable=os.get_inheritable(descriptor))
-                ours.close()
-
-
-def _of_the_interpreter() -> Iterator[int]:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        yield parent.sentinel
+def open_channels() -> dict[int, int]:
+    """The sockets and pipes that this process has open, but for standard input and output: descriptors and inodes."""
     tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]  # noqa: SLF001 getfd() starts one
-    if tracker is not None:
-        yield tracker
+    found = {}
+    for descriptor in set(descriptors()) - {*_STANDARD, tracker}:
+        with suppress(OSError):  # that of the listing itself is closed
+            status = os.fstat(descriptor)
+            if _leads_elsewhere(status.st_mode):
+                found[descriptor] = status.st_ino
+    return found
+
+
+def sever(inherited: Mapping[int, int]) -> None:
+    """In a forked process: cut off these channels, descriptors and inodes, which it shares with who forked it.
+
+    They read as closed from now on, and refuse what is written; other processes notice nothing.
+    """
+    now = open_channels()
+    for descriptor, inode in inherited.items():
+        if now.get(descriptor) == inode:  # else it was closed before the fork, and the number may be another's
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            os.dup2(ours.fileno(), descriptor, inheritable=os.get_inheritable(descriptor))
+            ours.close()

@@ -27,7 +27,6 @@ class Replays:
         self._seeds: dict[str, int] = {}  # of those that were made
         self._seed = order.getrandbits(31)
         self.standings: dict[str, Standing] = {}
-        self.renew([])
 
     def playing(self, sides: Mapping[str, AnySide]) -> dict[str, AnyReplay]:
         """The replay of each of ``sides``, made now where there is none; empty where that compares nothing."""
@@ -79,13 +78,11 @@ class Replays:
 
     def renew(self, names: Sequence[str] | Mapping[str, object]) -> None:
         """End the replays of these sides, of which new ones are made when they are asked for, with the next seed."""
-        self._seed += 1
-        for name in names:
-            self._seeds.pop(name, None)
-            replay = self._made.get(name)
-            if replay is not None:  # one that cannot be replayed once never can
-                del self._made[name]
-                replay.close()
+        ended = [replay for name in names if (replay := self._made.get(name)) is not None]
+        self._seed += bool(ended)
+        for replay in ended:
+            del self._made[replay.name], self._seeds[replay.name]
+            replay.close()
 
     def close(self) -> None:
         """End all. May be called twice."""
