@@ -6,10 +6,13 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import random
 import socket
 import threading
 import time
+from multiprocessing import forkserver, resource_tracker
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -308,6 +311,39 @@ def test_a_connection_that_workers_share_is_theirs_alone():
             end.close()
 
 
+@pytest.mark.parametrize("persists", [False, True])
+def test_the_stages_of_a_loader_whose_workers_share_a_channel_are_not_replayed_here(persists):
+    shared = Busy()
+    shared.queue = multiprocessing.SimpleQueue()
+    with measure(lambda: of(shared, persistent_workers=persists), budget=0.1) as run:
+        assert run._stages() == {}
+    with measure(lambda: of(Busy(), persistent_workers=persists), budget=0.1) as run:
+        assert set(run._stages()) == {"sampler", "fetch", "collate"}
+
+
+class Draws(Busy):
+    """Seeds and draws wherever it is asked."""
+
+    def __getitem__(self, index):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 the state that users' datasets draw from
+        torch.manual_seed(0)
+        return torch.rand(8)
+
+
+def test_replaying_stages_here_draws_nothing():
+    with measure(lambda: of(Draws()), budget=0.1) as run:
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002 as above
+        torch.manual_seed(1)
+        assert run._stages()
+        drawn = random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002, S311 as above
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002 as above
+    torch.manual_seed(1)
+    assert drawn == (random.random(), np.random.rand(), torch.rand(()).item())  # noqa: NPY002, S311 as above
+
+
 class Fed(IterableDataset):
     """Gives the numbers that were put into a queue, each to one worker."""
 
@@ -404,6 +440,9 @@ def of_tensors(method):
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_start_method_of_the_users_own_is_measured(method):
+    resource_tracker.ensure_running()  # it and the server stay for whoever comes next
+    if method == "forkserver":
+        forkserver.ensure_running()
     assert outcome(of_tensors(method), of_tensors(method), 0.1) != "FAIL"
 
 
