@@ -69,7 +69,7 @@ def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
         threaded=threaded,
         count=side.own_count,
         declared=Declared.by(side.loader),
-        persists=loader.persistent_workers,
+        persists=threaded is not None or loader.persistent_workers,
         seed=seed,
     )
     return recipe, loader.multiprocessing_context or torch.multiprocessing

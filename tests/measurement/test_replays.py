@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.record import Effort, SteadyRecord
+from pytest_loaderperf.measurement.record import Effort, StartRecord, SteadyRecord
 from pytest_loaderperf.measurement.replays import Replays
 from pytest_loaderperf.measurement.standing import Standing
 
@@ -58,10 +58,11 @@ def test_a_side_without_a_replay_waits_for_nothing_that_is_known():
 class Fake:
     """A replay that was made with ``seed``."""
 
-    inline, workers, iterator = True, 2, "runs"
+    inline, in_threads, workers, iterator = True, False, 2, "runs"
 
     def __init__(self, side, seed):
         self.name, self.seed, self.closed = side.name, seed, False
+        self.starts = [StartRecord(MS)]
 
     def take(self, batches):
         return SteadyRecord((MS,), MS, 1, 0)
