@@ -8,7 +8,7 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -22,11 +22,22 @@ from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement import Side
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote import STATE
+from pytest_loaderperf.shared_channels import sever
 
 LEAVE = "leave"  # the message that ends it
 SETTLE_SECONDS = 0.0005  # until who asks is asleep: on the same CPU it would run within the batch
-_SEEDS = 1 << 32  # NumPy's
+_SEEDS, _SEED_BITS = 1 << 32, 31  # NumPy's, and those that torch draws
 _LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """The answer of a process whose epoch is over, where the workers end with theirs: ask another one.
+
+    ``epochs``: how many batches an epoch has, if that is known.
+    """
+
+    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,8 @@ class Recipe:
     """What a worker of a DataLoader is given, and the indices that the main process draws for it.
 
     ``threaded``: the loader itself, where threads make its batches; then the rest but the seed is not asked.
+    ``persists``: whether its workers live longer than an epoch. ``number`` and ``epochs``: how many processes have done
+    this work before, and how many batches an epoch had there.
     """
 
     name: str
@@ -47,9 +60,12 @@ class Recipe:
     workers: int
     count: Callable[[Any], int] | None
     declared: Declared
+    persists: bool
     seed: int
     worker: int = 0
     threaded: ReferenceLoader[Any] | None = None
+    number: int = 0
+    epochs: tuple[int, ...] = ()
 
     @property
     def streamed(self) -> bool:
@@ -57,8 +73,9 @@ class Recipe:
         return self.kind == DatasetKind.Iterable and self.threaded is None
 
     def begin(self) -> None:
-        """Become this worker, as torch makes one; its seed is that of every side's."""
-        seed = self.seed + self.worker
+        """Become this worker, as torch makes one; its seed is that of every side's in this epoch."""
+        drawn = random.Random(f"{self.seed} {self.number}").getrandbits(_SEED_BITS)  # noqa: S311 the same for all sides
+        seed = drawn + self.worker
         torch.set_num_threads(1)
         random.seed(seed)
         torch.manual_seed(seed)
@@ -126,12 +143,17 @@ def _received(connection: Connection) -> list[Any]:
         return [LEAVE]
 
 
-def play(connection: Connection, recipe: Recipe) -> None:
-    """Answer until it is told to leave, or nobody is there any more."""
+def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -> None:
+    """Answer until it is told to leave, or nobody is there any more.
+
+    ``inherited``: sockets and pipes of the process that asks, as ``sever`` wants them: this one must leave them alone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sever(inherited)
     side: Any = None
     told = 0
+    used = False  # for more than the first batch
     while True:
         verb, *arguments = _received(connection)
         if verb == LEAVE:
@@ -143,6 +165,11 @@ def play(connection: Connection, recipe: Recipe) -> None:
                 side = Side(
                     recipe.name, _Work(recipe), watchdog, count=recipe.count, deliver=None, declared=recipe.declared
                 )
+                side._epochs.extend(recipe.epochs)  # noqa: SLF001 as if it had seen them itself
+            if used and verb == "ready" and not recipe.persists and not side.more_in_epoch(arguments[0]):
+                connection.send((True, Anew(() if side.epoch_batches is None else (side.epoch_batches,))))
+                continue
+            used = used or verb in ("ready", "take", "slice")
             answer = _answer(side, verb, *arguments)
         except Exception:  # noqa: BLE001 told to who asks
             connection.send((False, traceback.format_exc()))

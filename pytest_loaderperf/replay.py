@@ -25,8 +25,9 @@ from pytest_loaderperf.loader.processes import sent
 from pytest_loaderperf.measurement import Side, Watchdog
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.measurement.tracing import untraced
-from pytest_loaderperf.player import LEAVE, Recipe, play
+from pytest_loaderperf.player import LEAVE, Anew, Recipe, play
 from pytest_loaderperf.remote import RemoteError, RemoteSide
+from pytest_loaderperf.shared_channels import held_channel, open_channels
 from pytest_loaderperf.shared_files import Offsets
 
 _JOIN_SECONDS = 1.0  # a process that was told to end
@@ -68,6 +69,7 @@ def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
         threaded=threaded,
         count=side.own_count,
         declared=Declared.by(side.loader),
+        persists=threaded is not None or loader.persistent_workers,
         seed=seed,
     )
     return recipe, loader.multiprocessing_context or torch.multiprocessing
@@ -79,7 +81,10 @@ def _hands_on(kind: type[DataLoader[Any]]) -> bool:
 
 
 class Player:
-    """A process that does the work of ``recipe`` when it is asked to; answers as ``remote.Child`` does."""
+    """A process that does the work of ``recipe`` when it is asked to; answers as ``remote.Child`` does.
+
+    A new one for each epoch, where workers do not live longer, nor what they keep.
+    """
 
     error = ReplayError
 
@@ -87,8 +92,14 @@ class Player:
         self.called = "its replay"
         self._stage = f"{recipe.name}: replaying its workers"
         self._watchdog = watchdog
+        self._recipe, self._context = recipe, context
+        self._begin()
+
+    def _begin(self) -> None:
+        recipe, context = self._recipe, self._context
+        inherited = open_channels() if context.get_start_method() == "fork" else {}
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=play, args=(theirs, recipe), daemon=True)
+        self._process = context.Process(target=play, args=(theirs, recipe, inherited), daemon=True)
         try:
             with warnings.catch_warnings(), untraced(starting=True):
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: as torch forks workers
@@ -106,6 +117,16 @@ class Player:
 
     def ask(self, verb: str, *arguments: Any) -> Any:
         """What it answers. Raises ReplayError where it raised, hangs or is gone; whatever is raised closes it."""
+        answer = self._asked(verb, *arguments)
+        if not isinstance(answer, Anew):
+            return answer
+        self.close()
+        self._recipe = replace(self._recipe, number=self._recipe.number + 1, epochs=answer.epochs)
+        self._begin()
+        self._asked("begin")
+        return self._asked(verb, *arguments)
+
+    def _asked(self, verb: str, *arguments: Any) -> Any:
         try:
             with self._watchdog.stage(self._stage):
                 self._connection.send((verb, *arguments))
@@ -153,7 +174,12 @@ class Crew:
 
     def __init__(self, players: Sequence[Player]) -> None:
         self._players, self._now = players, 0
-        self.called, self.pid = players[0].called, players[0].pid
+        self.called = players[0].called
+
+    @property
+    def pid(self) -> int:
+        """The process id of one of them."""
+        return self._players[0].pid
 
     def ask(self, verb: str, *arguments: Any) -> Any:
         """What the one whose turn it is answers. Raises as that does."""
@@ -189,13 +215,16 @@ def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew,
     """What does the work of the side's workers, and how it stands; None where there is no such work.
 
     Of a stream each worker may read another part, so that several are played, a few of them where there are many.
+    Otherwise one is, and with the next seed the next one.
     Raises ReplayError where it cannot be done again, or would disturb the loader.
     """
     made = recipe_of(side, seed)
     if made is None:
         return None
     recipe, context = made
-    workers = [0]
+    if channel := held_channel(recipe.dataset, recipe.collate, recipe.init_worker, recipe.indices):
+        raise ReplayError(f"{side.name}: its dataset holds a {channel}, of which its own workers would miss messages")
+    workers = [seed % recipe.workers]
     if recipe.streamed:
         drawn = random.Random(seed)  # noqa: S311 the same for all sides
         workers = drawn.sample(range(recipe.workers), min(recipe.workers, _MOST_PLAYERS))

@@ -33,13 +33,14 @@ from pytest_loaderperf.measurement import (
     stage_shares,
 )
 from pytest_loaderperf.measurement.ahead import torch_threads
-from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
+from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers, draws_kept
 from pytest_loaderperf.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.notes import lazy_note
 from pytest_loaderperf.options import Options
 from pytest_loaderperf.replay import replayed_by
 from pytest_loaderperf.report import explain
 from pytest_loaderperf.settling import Settling
+from pytest_loaderperf.shared_channels import held_channel
 from pytest_loaderperf.sources import (
     AGAINST,
     BASE,
@@ -264,9 +265,13 @@ class Run(Measured):
         self.options.progress(f"{claim}: {text}")
 
     def _stages(self) -> dict[str, float]:
+        loader = self.rounds.sides[LOADER].loader
+        read = [getattr(loader, name, None) for name in ("dataset", "batch_sampler", "collate_fn")]
+        if getattr(loader, "num_workers", 0) and held_channel(*read):
+            return {}  # its workers would miss what is read here
         try:
-            with self._watchdog.stage("loader: replaying its stages"):
-                return stage_shares(self.rounds.sides[LOADER].loader)
+            with self._watchdog.stage("loader: replaying its stages"), draws_kept():
+                return stage_shares(loader)
         except Exception:  # noqa: BLE001 the dataset works in its workers only; the verdict stands without shares
             return {}
 

@@ -146,7 +146,7 @@ class Settling:
         seen = (of_work.work if of_work else test).ruling(self.alpha, 0)
         holds = (seen.estimate > seen.needed) if self.at_least else (seen.estimate < seen.needed)
         if outcome is Outcome.INCONCLUSIVE and not holds:  # or there is no estimate yet
-            outcome = self._measure([fresh, found], lambda: keys, self._more(self.max_budget_seconds), repeated)
+            outcome = self._measure([fresh, found], lambda: keys, self.max_budget_seconds, repeated)
         if by_work:  # there are no rounds of the loaders themselves to pass on
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh

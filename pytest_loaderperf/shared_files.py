@@ -31,13 +31,17 @@ class Offsets:
 
 def _offsets() -> dict[int, int]:
     found = {}
-    try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 cheaper
-    except OSError:
-        return {}
-    for descriptor in descriptors:
+    for descriptor in descriptors():
         with suppress(OSError):  # that of the listing itself is closed
             reads = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
             if reads and stat.S_ISREG(os.fstat(descriptor).st_mode):
                 found[descriptor] = os.lseek(descriptor, 0, os.SEEK_CUR)
     return found
+
+
+def descriptors() -> list[int]:
+    """Those that this process has open, and that of the listing itself; none where the system does not tell."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 cheaper
+    except OSError:
+        return []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -180,9 +182,10 @@ def noted(seed, tmp_path):
         file.unlink()
 
 
-def test_a_replay_is_the_first_worker_and_the_order_and_the_draws_are_those_of_its_seed(tmp_path):
+def test_a_replay_is_one_worker_the_next_seed_another_and_order_and_draws_are_those_of_its_seed(tmp_path):
     first, again, other = (noted(seed, tmp_path) for seed in (7, 7, 8))
-    assert first[:, :4].unique(dim=0).tolist() == [[0, 2, 1, 1]]
+    assert first[:, :4].unique(dim=0).tolist() == [[1, 2, 1, 2]]
+    assert other[:, :4].unique(dim=0).tolist() == [[0, 2, 1, 1]]
     assert torch.equal(first, again)
     assert not torch.equal(first[:, 4], other[:, 4])
 
@@ -338,6 +341,94 @@ def test_each_worker_of_a_stream_has_its_turn(tmp_path):
         watchdog.close()
 
 
+class Remembers(Rows):
+    """Tells which process saw an index, whether it had seen it before, and what it drew."""
+
+    def __init__(self, path):
+        self.path, self.seen = path, set()
+
+    def __getitem__(self, index):
+        with self.path.open("a") as told:
+            told.write(f"{os.getpid()} {index in self.seen} {random.random()}\n")  # noqa: S311 what a worker draws
+        self.seen.add(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("persists", [False, True])
+def test_a_replay_remembers_an_epoch_as_long_as_workers_do(replay, tmp_path, persists):
+    path = tmp_path / "seen.txt"
+    replayed = replay(DataLoader(Remembers(path), 4, num_workers=2, persistent_workers=persists))
+    replayed.conditions = Conditions.now()
+    assert replayed.slice(11, []) is None
+    assert replayed.epoch_batches == 10
+    assert [taken(replayed, 6) for _ in range(3)] == [24] * 3
+    assert replayed.epoch_batches == 10
+    told = [line.split() for line in path.read_text().splitlines()]
+    pids = list(dict.fromkeys(pid for pid, _, _ in told))
+    assert len(pids) == (1 if persists else 4)
+    assert pids[-1] == str(replayed.children[0])
+    assert not any(psutil.pid_exists(int(pid)) for pid in pids[:-1])
+    assert {seen for _, seen, _ in told} == ({"False", "True"} if persists else {"False"})
+    assert len({drawn for _, _, drawn in told}) == len(told)  # epochs are not drawn alike
+
+
+class Caches(Rows):
+    """Keeps what it made, if it ``keeps`` anything."""
+
+    def __init__(self, *, keeps):
+        self.keeps, self.kept = keeps, {}
+
+    def __getitem__(self, index):
+        if index not in self.kept:
+            time.sleep(0.002)
+            if not self.keeps:
+                return super().__getitem__(index)
+            self.kept[index] = super().__getitem__(index)
+        return self.kept[index]
+
+
+@pytest.mark.parametrize("persists", [False, True])
+def test_a_cache_speeds_up_the_work_where_workers_live_to_use_it(persists):
+    def make(*, keeps):
+        return DataLoader(Caches(keeps=keeps), 4, num_workers=2, persistent_workers=persists)
+
+    keys, ratios = [Key(name, Work()) for name in SIDES], []
+    with measure(make(keeps=False), make(keeps=True), budget=0.1) as run:
+        assert run.rounds.replayed(SIDES)
+        for _ in range(40):
+            records = run.rounds.observe(keys).records
+            without, kept = (records[key].wall_ns / records[key].samples for key in keys)
+            ratios.append(without / kept)
+    assert statistics.median(ratios[-20:]) > 5 if persists else statistics.median(ratios) < 2
+
+
+def test_a_new_replay_does_another_workers_work(tmp_path):
+    path = tmp_path / "workers.txt"
+
+    class Told(Rows):
+        def __getitem__(self, index):
+            if not works_for_torch():
+                with path.open("a") as told:
+                    told.write(f"{get_worker_info().id}\n")
+            return super().__getitem__(index)
+
+    def workers():
+        told = path.read_text().split()
+        path.write_text("")
+        return set(told)
+
+    def make():
+        return DataLoader(Told(), 4, num_workers=2)
+
+    with measure(make, make, budget=0.1) as run:
+        seen = []
+        for _ in range(3):
+            assert run.rounds.replayed(SIDES)
+            seen.append(workers())
+            run.rounds.rebuild(SIDES)
+    assert seen in ([{"0"}, {"1"}, {"0"}], [{"1"}, {"0"}, {"1"}])
+
+
 class Shared(Rows):
     """Its file was opened before its workers began: one place in it for all of them."""
 
@@ -357,6 +448,60 @@ def test_a_replay_that_would_move_the_place_in_a_file_of_ours_is_given_up_and_th
         loader = DataLoader(Shared(file), 4, num_workers=1)
         assert replay(loader) is None
         assert file.tell() == 40
+
+
+class Holds(Rows):
+    def __init__(self, held):
+        self.held = held
+
+
+@pytest.mark.parametrize("where", ["dataset", "collate_fn", "worker_init_fn"])
+def test_a_loader_whose_workers_share_a_channel_is_not_replayed(where):
+    queue = multiprocessing.SimpleQueue()
+    named = {} if where == "dataset" else {where: lambda given, queue=queue: torch.stack(given)}
+    loader = DataLoader(Holds(queue if where == "dataset" else None), 4, num_workers=2, **named)
+    watchdog = Watchdog(60, pytest.fail)
+    side = Side("loader", lambda: [torch.zeros(4, 8)] * 9, watchdog, count=None, deliver=None)
+    side.loader = loader
+    with pytest.raises(ReplayError, match=r"loader: .* multiprocessing\.queues\.SimpleQueue, of which"):
+        player_of(side, 1, watchdog)
+    side.close()
+    watchdog.close()
+
+
+class Takes(Rows):
+    """Reads from, or writes to, a descriptor that nothing tells it has."""
+
+    def __init__(self, take):
+        self.take = take
+
+    def __getitem__(self, index):
+        if not works_for_torch():
+            assert self.take()
+        return super().__getitem__(index)
+
+
+def test_a_replay_reads_and_writes_no_pipe_or_socket_that_it_was_not_told_of(replay):
+    (reads, writes), (ours, theirs) = os.pipe(), socket.socketpair()
+    os.write(writes, b"a message")
+    ours.send(b"a message")
+    number = theirs.fileno()
+    for take in (
+        lambda: os.read(reads, 9),
+        lambda: os.write(writes, b"another"),
+        lambda: os.read(number, 9),
+        lambda: os.write(number, b"another"),
+    ):
+        assert replay(DataLoader(Takes(take), 4, num_workers=2)) is None
+    assert os.read(reads, 99) == b"a message"
+    assert theirs.recv(99) == b"a message"
+    ours.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        ours.recv(99)
+    for end in (ours, theirs):
+        end.close()
+    for descriptor in (reads, writes):
+        os.close(descriptor)
 
 
 def test_sides_with_other_numbers_of_workers_are_not_compared_by_their_work():

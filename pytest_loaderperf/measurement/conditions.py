@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,20 @@ def collector_kept() -> Iterator[None]:
         yield
     finally:
         (gc.enable if was_on else gc.disable)()
+
+
+@contextmanager
+def draws_kept() -> Iterator[None]:
+    """After this block random, NumPy and torch go on drawing as if nobody had drawn, or seeded them, within it."""
+    python, numpy = random.getstate(), sys.modules.get("numpy")
+    of_numpy = None if numpy is None else numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(of_numpy)
 
 
 @dataclass(frozen=True, slots=True)

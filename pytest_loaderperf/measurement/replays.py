@@ -15,6 +15,8 @@ MakeReplay = Callable[[AnySide, int], AnyReplay | None]
 _WORK_SHARE = 0.5  # of the workers' CPU time, of which serializing and neighbours on the same core take a part
 _OWN_SHARE = 1.0  # of a batch's time, that the consumer may work itself: beyond that, the workers wait for it
 
+_NOT_MADE: Any = object()
+
 
 class Replays:
     """Made by ``make`` of a side and a seed that all sides share, when they are asked for; None where it cannot."""
@@ -22,17 +24,23 @@ class Replays:
     def __init__(self, make: MakeReplay, order: random.Random) -> None:
         self._make, self._order = make, order
         self._made: dict[str, AnyReplay | None] = {}
+        self._seeds: dict[str, int] = {}  # of those that were made
+        self._seed = order.getrandbits(31)
         self.standings: dict[str, Standing] = {}
-        self.renew([])
 
     def playing(self, sides: Mapping[str, AnySide]) -> dict[str, AnyReplay]:
         """The replay of each of ``sides``, made now where there is none; empty where that compares nothing."""
         if any(side.inline for side in sides.values()):
             return {}  # it has no workers, which says nothing of the others' in other claims
+        if any(self._made.get(name, _NOT_MADE) is None for name in sides):
+            return {}
+        if len({self._seeds.get(name) for name in sides}) > 1:
+            self.renew(sides)  # an older one has warmer caches, and may do another worker's work
         for name, side in sides.items():
             if name in self._made:
                 continue
             replay = self._made[name] = self._make(side, self._seed)
+            self._seeds[name] = self._seed
             if replay is not None and name not in self.standings:
                 self.standings[name] = Standing.probed(replay)
             elif replay is not None:
@@ -69,13 +77,12 @@ class Replays:
             return {}
 
     def renew(self, names: Sequence[str] | Mapping[str, object]) -> None:
-        """End the replays of these sides, of which new ones are made when they are asked for, with a new seed."""
-        self._seed = self._order.getrandbits(31)
-        for name in names:
-            replay = self._made.get(name)
-            if replay is not None:  # one that cannot be replayed once never can
-                del self._made[name]
-                replay.close()
+        """End the replays of these sides, of which new ones are made when they are asked for, with the next seed."""
+        ended = [replay for name in names if (replay := self._made.get(name)) is not None]
+        self._seed += bool(ended)
+        for replay in ended:
+            del self._made[replay.name], self._seeds[replay.name]
+            replay.close()
 
     def close(self) -> None:
         """End all. May be called twice."""

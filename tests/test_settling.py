@@ -1,0 +1,167 @@
+"""How long a claim is measured, and what its FAIL must be confirmed by: rounds and a clock that a test writes."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_loaderperf import settling
+from pytest_loaderperf.judge import Outcome
+from pytest_loaderperf.measurement import Round, Steady, Work
+from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.metric import Measured
+from pytest_loaderperf.settling import Settling
+
+ALPHA, NEEDED, BUDGET_S = 0.001, 0.97, 10.0
+EVEN = (1.0,)
+SLOWER = (0.70, 0.72, 0.68)
+ANYHOW = (0.5, 2.0)
+FASTER = (1.5, 1.52, 1.48)
+
+
+class Rounds:
+    """Gives, one build after the other, rounds with these ratios in turn.
+
+    Those of the first build take ``first_s`` each, those of the others ``then_s``, and each trial ``trials_s``.
+
+    ``work``: the ratios of the workers' work, one build after the other, where it can be replayed.
+    """
+
+    def __init__(self, *builds, work=(), first_s=0.1, then_s=0.1, trials_s=0.1):
+        self.sides = {name: SimpleNamespace(elsewhere=False) for name in ("loader", "against")}
+        self.done, self.now_s, self.pauses_s = [], 0.0, []
+        self._builds, self._work, self._seconds = list(builds), list(work), [first_s, then_s]
+        self._trials_ns = trials_s * 1e9
+        self.built = 0
+        self._begin()
+
+    def _begin(self):
+        scripts = {Steady(): self._builds, Work(): self._work}
+        self._ratios = {
+            kind: itertools.cycle(builds[min(self.built, len(builds) - 1)])
+            for kind, builds in scripts.items()
+            if builds
+        }
+
+    def watched(self):
+        return nullcontext()
+
+    def replayed(self, names):
+        return bool(self._work)
+
+    waits_for_work = replayed
+
+    def rebuild(self, names):
+        self.built += 1
+        self._begin()
+
+    def observe(self, keys, longer=1):
+        seconds = self._seconds[self.built > 0]
+        ratio = next(self._ratios[keys[0].kind])
+        walls_ns = {"loader": self._trials_ns / ratio, "against": self._trials_ns}
+        records = {key: SteadyRecord((1,) * 10, round(walls_ns[key.side]), 10, 0) for key in keys}
+        self.now_s += seconds
+        self.done.append(Round(records, seconds))
+        return self.done[-1]
+
+    def sleep(self, seconds):
+        self.pauses_s.append(seconds)
+
+    def kinds(self, build_rounds):
+        return {key.kind for seen in build_rounds for key in seen.records}
+
+
+@pytest.fixture
+def settle(monkeypatch):
+    def settled(rounds, max_budget_s=60.0):
+        clock = SimpleNamespace(perf_counter=lambda: rounds.now_s, sleep=rounds.sleep)
+        monkeypatch.setattr(settling, "time", clock)
+        said = []
+        left, right = Measured(None, "loader", "").throughput, NEEDED * Measured(None, "against", "").throughput
+        claim = Settling(rounds, left, right, True, ALPHA, BUDGET_S, max_budget_s, said.append)
+        return claim.settle(), said
+
+    return settled
+
+
+def near(said):
+    return [text for text in said if "a verdict is near" in text]
+
+
+def test_a_fail_is_confirmed_by_rounds_of_sides_that_were_built_anew(settle):
+    rounds = Rounds(SLOWER)
+    settled, said = settle(rounds)
+    assert settled.ruling.outcome is Outcome.FAIL
+    assert settled.ruling.estimate == pytest.approx(0.70)
+    assert rounds.built == 1
+    assert rounds.pauses_s == [settling._PAUSE_SECONDS]
+    assert settled.seconds < BUDGET_S
+    assert near(said) == []
+
+
+def test_rounds_that_tell_the_opposite_are_the_verdict(settle):
+    settled, _ = settle(Rounds(SLOWER, FASTER))
+    assert settled.ruling.outcome is Outcome.PASS
+    assert settled.ruling.estimate == pytest.approx(1.5)
+
+
+def test_a_confirmation_that_leans_to_fail_when_the_budget_is_spent_goes_on(settle):
+    rounds = Rounds(SLOWER, then_s=0.9)
+    settled, said = settle(rounds)
+    assert settled.ruling.outcome is Outcome.FAIL
+    assert BUDGET_S < settled.seconds < 60
+    assert near(said)
+    assert "of up to 60 s" in near(said)[0]
+
+
+def test_it_goes_on_to_the_maximum_at_most(settle):
+    rounds = Rounds(SLOWER, then_s=0.98)
+    settled, said = settle(rounds, max_budget_s=BUDGET_S + 1)
+    assert settled.ruling.outcome is Outcome.INCONCLUSIVE
+    assert BUDGET_S < settled.seconds <= BUDGET_S + 1
+    assert near(said)
+
+
+@pytest.mark.parametrize("after", [(2.0, 0.5, 2.0), EVEN])
+def test_a_confirmation_that_does_not_lean_to_fail_ends_with_the_budget(settle, after):
+    rounds = Rounds(SLOWER, after, then_s=0.9)
+    settled, said = settle(rounds)
+    assert settled.ruling.outcome is Outcome.INCONCLUSIVE
+    assert settled.seconds <= BUDGET_S
+    assert near(said) == []
+
+
+def test_a_claim_that_leans_to_fail_when_its_budget_is_spent_goes_on_before_it_is_confirmed(settle):
+    rounds = Rounds(SLOWER, first_s=0.9, then_s=0.9)
+    settled, said = settle(rounds)
+    assert settled.ruling.outcome is Outcome.FAIL
+    assert settled.seconds > BUDGET_S
+    assert near(said)
+
+
+def test_evident_work_is_confirmed_by_work_alone_at_once(settle):
+    rounds = Rounds(ANYHOW, work=[SLOWER])
+    settled, _ = settle(rounds)
+    assert settled.ruling.outcome is Outcome.FAIL
+    assert settled.ruling.by == "work"
+    assert rounds.built == 1
+    assert rounds.pauses_s == []
+    assert rounds.kinds(rounds.done[-3:]) == {Work()}
+
+
+def test_work_that_was_slower_in_one_process_alone_settles_nothing(settle):
+    settled, said = settle(Rounds(ANYHOW, work=[SLOWER, FASTER]))
+    assert settled.ruling.outcome is Outcome.INCONCLUSIVE
+    assert settled.seconds <= BUDGET_S
+    assert near(said) == []
+
+
+def test_a_confirmation_by_work_goes_on_as_well(settle):
+    rounds = Rounds(ANYHOW, work=[SLOWER, (0.3,)], then_s=6.0, trials_s=1.0)
+    settled, said = settle(rounds)
+    assert settled.ruling.outcome is Outcome.FAIL
+    assert settled.seconds > BUDGET_S
+    assert near(said)
