@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from pytest_loaderperf.measurement import machine_facts
 from suites.calibration.wild import BATCH_SIZE, KINDS, Setting, samples_of
 
 THRESHOLD = 0.90
-SLOWER = 1.15  # times the busy wait
+SLOWER = 1.15  # times as long a batch takes
+LOOPED_BATCHES, LOOPS = 200, 5  # of a plain loop, and how often each of two loaders is looped over, by turns
 SAME, SLOW = "same code", "15 % slower"
 RIGHT = {SAME: "PASS", SLOW: "FAIL"}
 NOT_INSTALLED = "not installed"
@@ -38,20 +41,41 @@ Claims = dict[str, list[tuple[str, float]]]  # by what is true: the outcomes and
 
 def judged(name: str, factor: float, options: argparse.Namespace, folder: Path) -> tuple[str, float]:
     """The outcome of one claim on a loader whose samples take ``factor`` times as long, and the seconds it took."""
-    sample_s = options.batch_ms * 1e-3 / BATCH_SIZE
-    make, other = (partial(KINDS[name], Setting(sample_s * times, folder)) for times in (factor, 1.0))
+    make, other = (_maker(name, times, options, folder) for times in (factor, 1.0))
     began_s = time.perf_counter()
     with measure(make, other, budget=options.budget, count=samples_of(name)) as run:
         claim: Any = run.throughput >= THRESHOLD * run.against.throughput
         return str(claim.ruling.outcome), time.perf_counter() - began_s
 
 
+def factor_slower(name: str, options: argparse.Namespace, folder: Path) -> float:
+    """How many times as long samples must take for batches to take ``SLOWER`` times as long, from plain loops.
+
+    A worker does more for a batch than to wait busily, and others wait beside it.
+    """
+    seconds: dict[float, list[float]] = {1.0: [], 2.0: []}
+    for _ in range(LOOPS):
+        for factor, found in seconds.items():
+            batches = iter(_maker(name, factor, options, folder)())
+            deque(islice(batches, LOOPED_BATCHES // 4), maxlen=0)  # what starts, and what is ready by then
+            began_s = time.perf_counter()
+            deque(islice(batches, LOOPED_BATCHES), maxlen=0)
+            found.append(time.perf_counter() - began_s)
+    once_s, twice_s = map(statistics.median, seconds.values())
+    return 1 + (SLOWER - 1) * once_s / max(twice_s - once_s, once_s / 10)
+
+
+def _maker(name: str, factor: float, options: argparse.Namespace, folder: Path) -> Callable[[], Any]:
+    return partial(KINDS[name], Setting(options.batch_ms * 1e-3 / BATCH_SIZE * factor, folder))
+
+
 def claims_on(name: str, options: argparse.Namespace) -> Claims:
     """All claims on one kind, in this process."""
     found: Claims = {SAME: [], SLOW: []}
     with tempfile.TemporaryDirectory() as folder:
+        slower = factor_slower(name, options, Path(folder))
         for _ in range(options.times):
-            for what, factor in ((SAME, 1.0), (SLOW, SLOWER)):
+            for what, factor in ((SAME, 1.0), (SLOW, slower)):
                 found[what].append(judged(name, factor, options, Path(folder)))
     return found
 

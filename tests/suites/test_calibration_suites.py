@@ -107,10 +107,26 @@ def test_a_sample_takes_its_time(tmp_path, monkeypatch):
 
 def test_claims_on_a_kind_are_made_for_both_truths(monkeypatch):
     asked = []
+    monkeypatch.setattr(kinds, "factor_slower", lambda name, *more: 1.3)
     monkeypatch.setattr(kinds, "judged", lambda name, factor, *more: asked.append((name, factor)) or ("PASS", 1.0))
     found = kinds.claims_on("Arrow scanner", argparse.Namespace(times=2))
     assert found == {kinds.SAME: [("PASS", 1.0)] * 2, kinds.SLOW: [("PASS", 1.0)] * 2}
-    assert asked == [("Arrow scanner", 1.0), ("Arrow scanner", 1.15)] * 2
+    assert asked == [("Arrow scanner", 1.0), ("Arrow scanner", 1.3)] * 2
+
+
+@pytest.mark.parametrize("overhead_s, factor", [(0.0, 1.15), (0.004, 1.3)])
+def test_batches_become_slower_by_so_much_whatever_they_take_besides(tmp_path, monkeypatch, overhead_s, factor):
+    clock_s = [0.0]
+
+    def make(setting):
+        while True:
+            clock_s[0] += overhead_s + setting.sample_s * wild.BATCH_SIZE
+            yield None
+
+    monkeypatch.setitem(kinds.KINDS, "Arrow scanner", make)
+    monkeypatch.setattr(kinds.time, "perf_counter", lambda: clock_s[0])
+    options = argparse.Namespace(batch_ms=4.0)
+    assert kinds.factor_slower("Arrow scanner", options, tmp_path) == pytest.approx(factor)
 
 
 def test_a_kind_is_judged_in_earnest(tmp_path):
