@@ -85,10 +85,18 @@ class Recipe:
             np.random.seed(seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
         if self.threaded is not None:
             return
-        info = torch_worker.WorkerInfo(id=self.worker, num_workers=self.workers, seed=seed, dataset=self.dataset)
-        torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
+        self._be(self.worker, seed)
         if self.init_worker is not None:
             self.init_worker(self.worker)
+
+    def take_turn(self, rounds: int) -> None:
+        """Be the next worker in the next round, where a worker is nothing but a number: each may have other work."""
+        if self.init_worker is None and self.threaded is None and not self.streamed:
+            self._be((self.worker + self.number + rounds) % self.workers, self.seed + rounds)
+
+    def _be(self, worker: int, seed: int) -> None:
+        info = torch_worker.WorkerInfo(id=worker, num_workers=self.workers, seed=seed, dataset=self.dataset)
+        torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
 
 
 class _Work:
@@ -152,7 +160,7 @@ def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sever(inherited)
     side: Any = None
-    told = 0
+    told = rounds = 0
     used = False  # for more than the first batch
     while True:
         verb, *arguments = _received(connection)
@@ -170,6 +178,9 @@ def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -
                 connection.send((True, Anew(() if side.epoch_batches is None else (side.epoch_batches,))))
                 continue
             used = used or verb in ("ready", "take", "slice")
+            if verb == "ready":
+                recipe.take_turn(rounds)
+                rounds += 1
             answer = _answer(side, verb, *arguments)
         except Exception:  # noqa: BLE001 told to who asks
             connection.send((False, traceback.format_exc()))

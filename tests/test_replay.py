@@ -190,6 +190,21 @@ def test_a_replay_is_one_worker_the_next_seed_another_and_order_and_draws_are_th
     assert not torch.equal(first[:, 4], other[:, 4])
 
 
+class SaysWho(Rows):
+    def __getitem__(self, index):
+        return [0] * (1 + get_worker_info().id)
+
+
+@pytest.mark.parametrize(
+    "init, samples", [(None, [(1, 2), (2, 1)]), (lambda worker: None, [(1, 1), (2, 2)])], ids=["none", "its own"]
+)
+def test_a_replay_is_each_worker_in_turn_unless_workers_are_initialised(replay, init, samples):
+    """A loader's samples are counted by the length of what its first worker's stand-in gives."""
+    loader = DataLoader(SaysWho(), batch_size=None, num_workers=2, worker_init_fn=init)
+    replayed = replay(loader, count=len)
+    assert (taken(replayed, 1), taken(replayed, 1)) in samples
+
+
 class Raises(Rows):
     def __init__(self, at):
         self.at = at

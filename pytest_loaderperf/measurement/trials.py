@@ -64,7 +64,7 @@ def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int
     affordable = _affordable(paces, halvings)
     overhead_s = max(pace.overhead_seconds for pace in paces.values())
     seconds = min(max(_PIECE_SECONDS, _OVERHEADS * overhead_s), _AMORTISED_SECONDS)
-    wanted = {name: _piece(pace, seconds) for name, pace in paces.items()}
+    wanted = {name: _whole(_piece(pace, seconds), pace.ready) for name, pace in paces.items()}
     batch_seconds = [pace.batch_seconds for pace in paces.values()]
     if max(batch_seconds) <= _FAR_SLOWER * min(batch_seconds):
         wanted = dict.fromkeys(paces, max(wanted.values()))
@@ -78,6 +78,12 @@ def _piece(pace: Pace, seconds: float) -> int:
     if pace.ready > 1 and not pace.latencies_ns:  # what was seen of it may have been ready, so quick
         return max(least, min(_FIRST_BATCHES, round(seconds / pace.batch_seconds)))
     return _even(pace, max(least, round(seconds / pace.batch_seconds)), _LONGEST_PIECE_SECONDS)
+
+
+def _whole(batches: int, ready: int) -> int:
+    """As many or more, so that workers, each of which has as many ready, make as many each: one may be slower."""
+    unit = max(1, ready if batches >= ready else ready // 2)
+    return -(-batches // unit) * unit
 
 
 def _affordable(paces: Mapping[str, Pace], halvings: int) -> int:

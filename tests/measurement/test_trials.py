@@ -29,6 +29,9 @@ def piece(**pace):
         ({"batch_seconds": 0.3}, 4),
         ({"batch_seconds": 0.5, "ready": 4}, 2),  # one batch of each of 2 workers, which take a second
         ({"batch_seconds": 2.0}, 1),
+        ({"batch_seconds": 1 * MS, "ready": 16}, 32),  # as many of each worker
+        ({"batch_seconds": 2 * MS, "ready": 4}, 12),
+        ({"batch_seconds": 0.4, "ready": 6}, 3),
         ({"batch_seconds": 1.0, "ready": 16}, 8),
         ({"batch_seconds": 1 * MS, "affordable": 9}, 9),
     ],
