@@ -6,7 +6,6 @@ sleeps, thread by thread, and by batches that are ready after a pause, and are n
 
 from __future__ import annotations
 
-import functools
 import os
 import statistics
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pytest_loaderperf.measurement.activity import thread_cpu_ns
+from pytest_loaderperf.measurement.activity import thread_cpu_ns, thread_ids
 from pytest_loaderperf.measurement.record import SteadyRecord
 
 _OTHERS_SHARE = 0.1  # of the time in which other threads of this process may run, and be the interpreter's own
@@ -30,7 +29,7 @@ _READY = 0.3  # of the time that a batch takes without a pause, at the most, whe
 _SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
 _PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
 _PARALLEL_NS = 200_000  # by which a thread has shown that it works for torch
-_LONGEST_PARALLEL_SECONDS = 0.2  # on a busy machine a thread waits for a core
+_LONGEST_PARALLEL_SECONDS = 2.0  # on a busy machine a thread waits for a core; once in a process
 
 
 class Clocks:
@@ -121,13 +120,20 @@ def _burned_ns(before: dict[int, int], after: dict[int, int], torchs: frozenset[
 def torch_threads() -> frozenset[int]:
     """The threads on which torch does one operation in parallel; the first call in this process starts them.
 
-    It must come before a loader works: who runs then is taken for torch's.
+    It must come before a loader works: who runs then is taken for torch's. So they are looked for once, and again only
+    where one of them has ended, as they do where torch is given fewer for a while.
     """
-    return _torch_threads(os.getpid(), torch.get_num_threads())
+    key = os.getpid(), torch.get_num_threads()
+    found = _torchs.get(key)
+    if found is None or not found <= thread_ids():
+        found = _torchs[key] = _look_for_torchs(key[1])
+    return found
 
 
-@functools.cache
-def _torch_threads(_pid: int, threads: int) -> frozenset[int]:
+_torchs: dict[tuple[int, int], frozenset[int]] = {}  # by process, as a fork has its parent's dict, and their number
+
+
+def _look_for_torchs(threads: int) -> frozenset[int]:
     numbers = torch.ones(_PARALLEL_ELEMENTS)
     before, began_s = thread_cpu_ns(), time.perf_counter()
     found: frozenset[int] = frozenset()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pytest_loaderperf.measurement import Side, Watchdog
+from pytest_loaderperf.measurement import Side, Watchdog, ahead
 from pytest_loaderperf.measurement.ahead import Clocks, runs_ahead, torch_threads, works_in_a_pause
 from pytest_loaderperf.measurement.standing import Standing
 
@@ -119,6 +119,15 @@ def test_torchs_own_threads_do_not_work_ahead(side):
     for _ in range(5):
         parallel()
         assert not works_in_a_pause()
+
+
+def test_torchs_threads_are_looked_for_again_only_where_one_has_ended(monkeypatch):
+    found = torch_threads()
+    monkeypatch.setattr(ahead, "_look_for_torchs", lambda threads: frozenset({-1}))
+    assert torch_threads() == found
+    monkeypatch.setattr(ahead, "thread_ids", frozenset)
+    assert torch_threads() == {-1}
+    ahead._torchs.clear()
 
 
 def test_a_process_that_was_there_before_is_noticed_by_what_is_ready_after_a_pause(side, feed):
