@@ -6,6 +6,7 @@ sleeps, thread by thread, and by batches that are ready after a pause, and are n
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import threading
@@ -21,9 +22,10 @@ _OTHERS_SHARE = 0.1  # of the time in which other threads of this process may ru
 _OWN_SHARE = 0.5  # of the time in which the consumer runs: one that makes its batches itself runs, or waits for a disk
 _BATCHES = 8  # without a pause, of which the later ones are not ready
 _PAUSES = 3
+_MOMENTS, _MOMENT_SECONDS, _MOMENT_SHARE = 5, 0.001, 0.1
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.15
 _PAUSE_BATCHES = 3.0  # in a pause a loader that works on has made some
-_BURNED = 0.02  # of a pause, by other threads
+_BURNED = 0.05  # of a pause, by other threads: looking at them, and the watchdog, take some 0.3 ms of one
 _BURNED_AT_FIRST = 0.2  # of one: it is looked at once, and an epoch has more to do than that
 _READY = 0.3  # of the time that a batch takes without a pause, at the most, where it was ready
 _SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
@@ -93,6 +95,7 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
     if _burned_ns(before, thread_cpu_ns(), torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
         return True
     usual_ns = statistics.median(waits_ns[len(waits_ns) // 2 :]) if waits_ns else 0  # the first ones may be ready
+    usual_ns = min(usual_ns, _after_moments_ns(side, usual_ns))
     ready_ns = _READY * usual_ns if usual_ns > _SHORTEST_BATCH_SECONDS * 1e9 else 0.0
     pause_s = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_BATCHES * batch_seconds)
     burned = ready = 0
@@ -103,6 +106,20 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
         record = _next(side)
         ready += record is not None and record.wall_ns < ready_ns
     return burned > 1 or ready == _PAUSES
+
+
+def _after_moments_ns(side: Any, usual_ns: float) -> float:
+    """The like after pauses in which nothing can have been made.
+
+    On a busy machine a thread that has slept, however shortly, is given a core at once, and works many times as fast as
+    one that has used up its share.
+    """
+    waits_ns: list[int] = []
+    for _ in range(_MOMENTS):
+        time.sleep(min(_MOMENT_SECONDS, _MOMENT_SHARE * usual_ns * 1e-9))
+        if (record := _next(side)) is not None:
+            waits_ns.append(record.wall_ns)
+    return sorted(waits_ns)[-2] if len(waits_ns) == _MOMENTS else math.inf  # batches may come in bursts
 
 
 def _next(side: Any) -> SteadyRecord | None:

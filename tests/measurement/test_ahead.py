@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,8 +95,8 @@ def test_a_pool_that_was_there_before_is_noticed(side, pool):
 
 
 def test_a_pool_that_soon_has_all_of_an_epoch_ready_is_noticed_at_its_start(side, pool):
-    def all_at_once():
-        ahead = [pool.submit(spin) for _ in range(40)]
+    def all_at_once():  # for a second or more, as they take turns at the interpreter
+        ahead = [pool.submit(spin) for _ in range(400)]
         return (each.result() for each in ahead)
 
     assert not side(all_at_once).inline
@@ -152,6 +153,27 @@ def test_a_loader_that_makes_its_batches_itself_is_inline(side, work):
     assert not runs_ahead(measured, BATCH_S)
     Standing.probed(measured)
     assert measured.inline
+
+
+@pytest.mark.parametrize("quick_from_s, ahead_of_it", [(0.0005, False), (0.01, True)])
+def test_a_loader_that_is_quick_after_any_pause_only_has_a_core_at_once(monkeypatch, quick_from_s, ahead_of_it):
+    """On a busy machine; one that works ahead is quick only after a pause in which it can have made something."""
+    now_s, slept_s = [0.0], [0.0]
+
+    def pause(seconds):
+        now_s[0] += seconds
+        slept_s[0] = seconds
+
+    def take(batches):
+        taken_s, slept_s[0] = (0.0001 if slept_s[0] >= quick_from_s else 0.02), 0.0
+        now_s[0] += taken_s
+        return SimpleNamespace(wall_ns=int(taken_s * 1e9))
+
+    clock = SimpleNamespace(sleep=pause, perf_counter=lambda: now_s[0])
+    monkeypatch.setattr(ahead, "time", clock)
+    monkeypatch.setattr(ahead, "thread_cpu_ns", dict)
+    side = SimpleNamespace(take=take, more_in_epoch=lambda batches: True)
+    assert runs_ahead(side, 0.02) is ahead_of_it
 
 
 def test_an_epoch_that_ends_meanwhile_tells_nothing(side):
