@@ -74,8 +74,7 @@ class Recipe:
 
     def begin(self) -> None:
         """Become this worker, as torch makes one; its seed is that of every side's in this epoch."""
-        drawn = random.Random(f"{self.seed} {self.number}").getrandbits(_SEED_BITS)  # noqa: S311 the same for all sides
-        seed = drawn + self.worker
+        seed = self._base_seed + self.worker
         torch.set_num_threads(1)
         random.seed(seed)
         torch.manual_seed(seed)
@@ -85,16 +84,22 @@ class Recipe:
             np.random.seed(seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
         if self.threaded is not None:
             return
-        self._be(self.worker, seed)
+        self._be(self.worker)
         if self.init_worker is not None:
             self.init_worker(self.worker)
 
     def take_turn(self, rounds: int) -> None:
         """Be the next worker in the next round, where a worker is nothing but a number: each may have other work."""
         if self.init_worker is None and self.threaded is None and not self.streamed:
-            self._be((self.worker + self.number + rounds) % self.workers, self.seed + rounds)
+            self._be((self.worker + self.number + rounds) % self.workers)
 
-    def _be(self, worker: int, seed: int) -> None:
+    @property
+    def _base_seed(self) -> int:
+        """What torch draws for an epoch, and adds a worker's number to."""
+        return random.Random(f"{self.seed} {self.number}").getrandbits(_SEED_BITS)  # noqa: S311 the same for all sides
+
+    def _be(self, worker: int) -> None:
+        seed = self._base_seed + worker
         info = torch_worker.WorkerInfo(id=worker, num_workers=self.workers, seed=seed, dataset=self.dataset)
         torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
 

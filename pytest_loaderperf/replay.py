@@ -7,7 +7,6 @@ side in strict turns, differ by a few percent. What lies between the workers and
 
 from __future__ import annotations
 
-import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ from pytest_loaderperf.shared_files import Offsets
 _JOIN_SECONDS = 1.0  # a process that was told to end
 _LOOK_SECONDS = 0.2  # so often it is seen that a process has ended before it answered
 _PATIENCE_SHARE = 0.5  # of the time after which a loader hangs: a replay that does is left out, and no fault of it
-_MOST_PLAYERS = 4  # of a stream: each holds what a worker holds
+_MOST_PLAYERS, _MOST_INITIALISED = 4, 2  # of a stream, and where workers initialise: each holds what a worker holds
 _HANDS_ON = ("torch.", "torchdata.")  # modules whose DataLoaders give what their workers make, once each
 
 
@@ -214,9 +213,9 @@ class Replay(RemoteSide):
 def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew, dict[str, Any]] | None:
     """What does the work of the side's workers, and how it stands; None where there is no such work.
 
-    Of a stream each worker may read another part, so that several are played, a few of them where there are many.
-    Otherwise one is, and with the next seed the next one.
-    Raises ReplayError where it cannot be done again, or would disturb the loader.
+    Each worker may have other work: of a stream it reads another part, else its number may decide. So several are
+    played, one a round, and another one first with the next seed; where a worker is nothing but its number, by one
+    process. Raises ReplayError where it cannot be done again, or would disturb the loader.
     """
     made = recipe_of(side, seed)
     if made is None:
@@ -224,10 +223,8 @@ def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew,
     recipe, context = made
     if channel := held_channel(recipe.dataset, recipe.collate, recipe.init_worker, recipe.indices):
         raise ReplayError(f"{side.name}: its dataset holds a {channel}, of which its own workers would miss messages")
-    workers = [seed % recipe.workers]
-    if recipe.streamed:
-        drawn = random.Random(seed)  # noqa: S311 the same for all sides
-        workers = drawn.sample(range(recipe.workers), min(recipe.workers, _MOST_PLAYERS))
+    most = _MOST_PLAYERS if recipe.streamed else 1 if recipe.init_worker is None else _MOST_INITIALISED
+    workers = [(seed + number) % recipe.workers for number in range(min(recipe.workers, most))]
     players: list[Player] = []
     offsets = Offsets()
     try:

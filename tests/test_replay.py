@@ -174,7 +174,7 @@ def noted(seed, tmp_path):
     player, _ = player_of(side, seed, watchdog)
     try:
         player.ask("take", 2)
-        return torch.stack(torch.load(file))
+        return torch.stack(torch.load(file))[-8:]  # without the first batch of each
     finally:
         player.close()
         side.close()
@@ -195,14 +195,12 @@ class SaysWho(Rows):
         return [0] * (1 + get_worker_info().id)
 
 
-@pytest.mark.parametrize(
-    "init, samples", [(None, [(1, 2), (2, 1)]), (lambda worker: None, [(1, 1), (2, 2)])], ids=["none", "its own"]
-)
-def test_a_replay_is_each_worker_in_turn_unless_workers_are_initialised(replay, init, samples):
-    """A loader's samples are counted by the length of what its first worker's stand-in gives."""
-    loader = DataLoader(SaysWho(), batch_size=None, num_workers=2, worker_init_fn=init)
-    replayed = replay(loader, count=len)
-    assert (taken(replayed, 1), taken(replayed, 1)) in samples
+@pytest.mark.parametrize("init", [None, lambda worker: None], ids=["none", "its own"])
+def test_a_replay_is_each_worker_in_turn(replay, init):
+    """Worker 0 gives batches of one sample, worker 1 of two."""
+    replayed = replay(DataLoader(SaysWho(), batch_size=None, num_workers=2, worker_init_fn=init), count=len)
+    numbers = [taken(replayed, 1) for _ in range(4)]
+    assert numbers in ([1, 2, 1, 2], [2, 1, 2, 1])
 
 
 class Raises(Rows):

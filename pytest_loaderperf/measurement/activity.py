@@ -77,7 +77,8 @@ class Usage:
         cpu_ns, delay_ns = {}, {}
         for pid in (0, *children):
             with suppress(OSError, ValueError):
-                cpu_ns[pid], delay_ns[pid] = _schedule(f"/proc/{pid or 'self'}/task")
+                delay = _delay_ns(f"/proc/{pid or 'self'}/task")
+                cpu_ns[pid], delay_ns[pid] = _child_cpu_ns(pid) if pid else time.process_time_ns(), delay
         return cls(cpu_ns, delay_ns)
 
     def since(self, before: Usage, wall_ns: int) -> Effort | None:
@@ -109,7 +110,7 @@ def _is_stopped(pid: int) -> bool:
 def thread_cpu_ns() -> dict[int, int]:
     """CPU time so far of each thread of this process, by its number; empty where the system does not tell.
 
-    By its clock, up to now: what the kernel lists under /proc is as old as its last tick, up to 10 ms.
+    By its clock, up to now: what the kernel lists under /proc is as old as its last tick: up to 4 ms, or 10.
     """
     found = {}
     with suppress(OSError):
@@ -119,14 +120,16 @@ def thread_cpu_ns() -> dict[int, int]:
     return found
 
 
-def _schedule(tasks: str) -> tuple[int, int]:
-    """Nanoseconds that the threads under ``tasks`` ran, and waited for a CPU, see proc(5), schedstat."""
-    ran = waited = 0
+def _delay_ns(tasks: str) -> int:
+    """Nanoseconds that the threads under ``tasks`` waited for a CPU, see proc(5), schedstat.
+
+    The time they ran stands there, too, but as it was at the kernel's last tick.
+    """
+    waited_ns = 0
     for thread in os.listdir(tasks):  # noqa: PTH208 cheaper
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            fields = _read(f"{tasks}/{thread}/schedstat").split()
-            ran, waited = ran + int(fields[0]), waited + int(fields[1])
-    return ran, waited
+            waited_ns += int(_read(f"{tasks}/{thread}/schedstat").split()[1])
+    return waited_ns
 
 
 def descendants(pids: Iterable[int]) -> list[int]:

@@ -22,7 +22,7 @@ _OTHERS_SHARE = 0.1  # of the time in which other threads of this process may ru
 _OWN_SHARE = 0.5  # of the time in which the consumer runs: one that makes its batches itself runs, or waits for a disk
 _BATCHES = 8  # without a pause, of which the later ones are not ready
 _PAUSES = 3
-_MOMENTS, _MOMENT_SECONDS, _MOMENT_SHARE = 5, 0.001, 0.1
+_MOMENTS, _MOMENT_SECONDS, _MOMENT_SHARE = 5, 0.001, 0.1  # pauses, and of a batch's time, that suffice for none
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.15
 _PAUSE_BATCHES = 3.0  # in a pause a loader that works on has made some
 _BURNED = 0.05  # of a pause, by other threads: looking at them, and the watchdog, take some 0.3 ms of one
@@ -95,8 +95,9 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
     if _burned_ns(before, thread_cpu_ns(), torchs) > _OTHERS_SHARE * (time.perf_counter() - began_s) * 1e9:
         return True
     usual_ns = statistics.median(waits_ns[len(waits_ns) // 2 :]) if waits_ns else 0  # the first ones may be ready
-    usual_ns = min(usual_ns, _after_moments_ns(side, usual_ns))
-    ready_ns = _READY * usual_ns if usual_ns > _SHORTEST_BATCH_SECONDS * 1e9 else 0.0
+    ready_ns = 0.0
+    if usual_ns > _SHORTEST_BATCH_SECONDS * 1e9:
+        ready_ns = _READY * min(usual_ns, _after_moments_ns(side, usual_ns))
     pause_s = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_BATCHES * batch_seconds)
     burned = ready = 0
     for _ in range(_PAUSES):
@@ -109,7 +110,7 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
 
 
 def _after_moments_ns(side: Any, usual_ns: float) -> float:
-    """The like after pauses in which nothing can have been made.
+    """What a batch, which takes ``usual_ns`` otherwise, takes after pauses in which none can have been made.
 
     On a busy machine a thread that has slept, however shortly, is given a core at once, and works many times as fast as
     one that has used up its share.

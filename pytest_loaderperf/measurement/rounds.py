@@ -263,12 +263,12 @@ class Rounds:
         share_s = _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings)
         if cost_s > share_s:
             return
+        self._replays.renew(names)
         order, left_s = self._order.sample(list(names), len(names)), 0.0
         for done, name in enumerate(order, 1):
             self.rebuild([name])
             left_s += self.sides[name].release_seconds
             if left_s > share_s and self._catch_up(order[:done], order[done:], left_s):
-                self._replays.renew(names)
                 for other in order[done:]:
                     self._standings[other].presumed_release_seconds = self.sides[name].release_seconds
                 return
