@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -26,10 +27,23 @@ NOISE_PROCESSES = 2
 BATCH_MS = 0.12  # of an inline loader: a few batches are a slice
 ASIDE_BATCH_MS = 3.0  # of workers and threads: the hand-over of a batch is small beside it
 LEAST_ASIDE_BATCH_MS = 1.0  # below, the hand-over hides more than a tenth of a slowdown
-_BURNER = """
-import os, random, time
-parent = os.getppid()
-while os.getppid() == parent:
+_BURNERS = """
+import os, random, sys, time
+measuring, burners = map(int, sys.argv[1:])
+for _ in range(burners):
+    pid = os.fork()
+    if not pid:
+        break
+    print(pid, flush=True)
+else:
+    os._exit(0)
+os.close(1)
+random.seed()
+while True:
+    try:
+        os.kill(measuring, 0)
+    except OSError:
+        break
     end_s = time.perf_counter() + random.expovariate(1 / 0.5)
     while time.perf_counter() < end_s:
         pass
@@ -128,11 +142,15 @@ def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *
 
 @contextmanager
 def noise_load() -> Iterator[None]:
-    """Processes that burn a core for some 0.5 s and rest for some 1 s, by turns."""
-    burners = [subprocess.Popen([sys.executable, "-c", _BURNER]) for _ in range(NOISE_PROCESSES)]  # noqa: S603 our own
+    """Processes that burn a core for some 0.5 s and rest for some 1 s, by turns.
+
+    They are nobody's children: those of this process are taken for a loader's.
+    """
+    command = [sys.executable, "-c", _BURNERS, str(os.getpid()), str(NOISE_PROCESSES)]
+    started = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 our own
     try:
         yield
     finally:
-        for burner in burners:
-            burner.kill()
-            burner.wait()
+        for pid in map(int, started.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ from pytest_loaderperf.judge import (
     Verdict,
     seconds_to_settle,
 )
-from pytest_loaderperf.measurement import Key, Round, Work
+from pytest_loaderperf.measurement import Key, Kind, Refilled, Round, Work
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.metric import NS, Metric
 from pytest_loaderperf.units import ONE, Quantity
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 Records = Mapping[Key, Record]
 _FEWEST_SLICES = 3  # of which a median says more than their sum
 _BUSY = 0.75  # of the time one process must run, or wait for a CPU, for CPU time to be what the loader waits for
-CPU = "cpu"
+CPU, REFILLS = "cpu", "refills"
 
 
 class Evidence:
     """What rounds add to the test of a claim.
 
-    ``keys``: what a round of the loaders observes. ``work_keys``: what a round of their workers' work does, of a claim
-    on throughputs; it counts if ``worked``. Otherwise, where the loaders do not take turns, the CPU time of a sample
-    counts beside the time by the clock, if some process is busy all the time. Of rounds that ``walks`` far into an
-    epoch the sums count, as what is slow now and then is in no typical slice.
+    ``keys``: what a round of the loaders observes. ``aside``: what else counts, of a claim on throughputs: their
+    workers' work, done again, or refills; ``aside_keys`` is what a round of that observes. Where there is none,
+    and the loaders do not take turns, the CPU time of a sample counts beside the time by the clock, if some process is
+    busy all the time. Of rounds that ``walks`` far into an epoch the sums count, as what is slow now and then is in no
+    typical slice.
     """
 
     def __init__(
@@ -50,29 +51,33 @@ class Evidence:
         right: Metric | Quantity,
         *,
         at_least: bool,
-        worked: bool = False,
-        work_margin: float = 0.0,
+        aside: Kind | None = None,
+        margin: float = 0.0,
         walks: bool = False,
     ) -> None:
         self._left, self._right = left, right
         self.keys = list(dict.fromkeys(metric.key for metric in (left, right) if isinstance(metric, Metric)))
         self.names = list(dict.fromkeys(key.side for key in self.keys))
-        self.test = _test_of(left, right, at_least=at_least, worked=worked, work_margin=work_margin)
-        self.work_keys = [Key(name, Work()) for name in self.names] if isinstance(self.test, RatioTest) else []
-        self.worked, self._walks, self._in_turns = worked, walks, False
+        self.test = _test_of(left, right, at_least=at_least, aside=aside, margin=margin)
+        self.aside, self._walks, self._in_turns = aside, walks, False
+        self.aside_keys = [] if aside is None else [Key(name, aside) for name in self.names]
 
     def add(self, records: Records) -> None:
         """Add a round, if it holds what counts here."""
         test = self.test
-        if self.worked and isinstance(test, RatioTest) and all(key in records for key in self.work_keys):
-            of_sums, of_slices, seconds = _throughput_ratios(*(records[key] for key in self.work_keys))
+        if self.aside_keys and isinstance(test, RatioTest) and all(key in records for key in self.aside_keys):
+            observed = [records[key] for key in self.aside_keys]
+            if isinstance(self.aside, Refilled):
+                test.add_refilled(*refill_ratios(*observed))
+                return
+            of_sums, of_slices, seconds = _throughput_ratios(*observed)
             test.add_work(of_sums if of_slices is None or self._walks else of_slices, seconds)
         if not self.holds(records):
             return
         if isinstance(test, RatioTest):
             of_sums, of_slices, seconds = _throughput_ratios(*(records[key] for key in self.keys))
             self._in_turns = self._in_turns or of_slices is not None
-            if not (self._in_turns or self.worked):
+            if not (self._in_turns or self.aside):
                 of_slices = _cpu_ratio(*(records[key] for key in self.keys))
             test.add(of_sums, of_slices, seconds)
         elif isinstance(test, PercentileTest):
@@ -92,20 +97,24 @@ class Evidence:
         return all(key in records for key in self.keys)
 
     def by(self, alpha: float) -> str:
-        """Which evidence decides, or tells most: sums, slices, work or CPU time; "" for claims on other metrics."""
+        """Which evidence decides, or tells most: sums, slices, work, refills, CPU; "" for claims on other metrics."""
         return self.ruling(alpha, 0).by
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         """That of the test."""
         ruling = self.test.ruling(alpha, n_affordable)
-        return replace(ruling, by=CPU) if ruling.by == SLICES and not self._in_turns else ruling
+        if ruling.by == SLICES and not self._in_turns:
+            return replace(ruling, by=REFILLS if isinstance(self.aside, Refilled) else CPU)
+        return ruling
 
 
-def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, worked: bool, work_margin: float) -> Test:
+def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, aside: Kind | None, margin: float) -> Test:
     if isinstance(right, Metric):
         needed = right.factor / left.factor
         if left.definition.name == right.definition.name == "throughput":
-            return RatioTest(needed, at_least, expects_work=worked, work_margin=work_margin)
+            refilled = isinstance(aside, Refilled)
+            worked = aside is not None and not refilled
+            return RatioTest(needed, at_least, refilled=refilled, expects_work=worked, work_margin=margin)
         if left.definition.exact and right.definition.exact:
             return ExactTest(needed, at_least)
         return PairTest(needed, at_least)
@@ -137,6 +146,19 @@ def _cpu_ratio(left: Record, right: Record) -> float | None:
         return None
     mine, theirs = known
     return (theirs.cpu_ns / right.samples) / (mine.cpu_ns / left.samples)  # type: ignore[union-attr]
+
+
+def refill_ratios(left: Record, right: Record) -> tuple[float, float | None]:
+    """Of a typical turn, by the clock, and of CPU time; None for that where it is not what the loaders wait for."""
+    assert isinstance(left, SteadyRecord)
+    assert isinstance(right, SteadyRecord)
+    of_clock = _typical(left.slices_ns, right.slices_ns)
+    busy = all(record.effort is not None and record.effort.busiest >= _BUSY for record in (left, right))
+    return of_clock, _typical(left.cpu_slices_ns, right.cpu_slices_ns) if busy else None
+
+
+def _typical(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(other / one for one, other in zip(mine, theirs, strict=True))
 
 
 def _divided(value: float, by: float) -> float:
@@ -180,7 +202,7 @@ def verdict_of(
 def _seconds_each(left: Metric, right: Metric | Quantity, n: int, by: str, rounds: Sequence[Round]) -> float:
     """Seconds that one of a claim's ``n`` observations took, on average over all rounds that hold its metrics."""
     keys = [metric.key for metric in (left, right) if isinstance(metric, Metric)]
-    if by == WORK:
-        keys = [Key(key.side, Work()) for key in keys]
+    if by in (WORK, REFILLS):
+        keys = [Key(key.side, Work() if by == WORK else Refilled()) for key in keys]
     seconds = [seen.seconds for seen in rounds if all(key in seen.records for key in keys)]
     return sum(seconds) / max(n, len(seconds), 1)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_loaderperf.claims import Evidence
+from pytest_loaderperf.claims import REFILLS, Evidence, refill_ratios
 from pytest_loaderperf.judge import (
     AGREE_ALPHA,
     CONFIRM_ALPHA,
@@ -18,12 +18,13 @@ from pytest_loaderperf.judge import (
     Ruling,
     beyond,
 )
-from pytest_loaderperf.measurement import Key, Rounds
+from pytest_loaderperf.measurement import Key, Kind, Refilled, Rounds, Work
 from pytest_loaderperf.metric import Metric
 from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # times as long, farther into an epoch
 _FEWEST_LOOKS = 5  # rounds that tell whether loaders wait for work: some see a neighbour on the same core
+_REFILLS_LOOKS = 3  # rounds that tell whether CPU time is what they wait for
 _KINDS = 2  # of evidence with work: the sums are the other
 # Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
 _ELSEWHERE_MARGIN = 0.03
@@ -58,7 +59,7 @@ class Settling:
 
     def settle(self) -> Settled:
         """Measure until the claim is settled, a FAIL confirmed by new evidence, or the budget is spent."""
-        evidence = self._evidence(worked=self._work_counts())
+        evidence = self._evidence(aside=self._aside())
         for seen in self.rounds.done:
             evidence.add(seen.records)
         outcome, most_s = self._within_budget(evidence)
@@ -72,24 +73,36 @@ class Settling:
             return Settled(replace(ruling, outcome=outcome), self._spent_s)
         return Settled(replace(ruling, outcome=outcome, mde=mde), self._spent_s, unconfirmed=near)
 
-    def _evidence(self, *, worked: bool = False, walks: bool = False) -> Evidence:
+    def _evidence(self, *, aside: Kind | None = None, walks: bool = False) -> Evidence:
         names = [metric.side for metric in (self.left, self.right) if isinstance(metric, Metric)]
         margin = _ELSEWHERE_MARGIN if any(self.rounds.sides[name].elsewhere for name in names) else 0.0
-        return Evidence(
-            self.left, self.right, at_least=self.at_least, worked=worked, work_margin=margin * worked, walks=walks
-        )
+        return Evidence(self.left, self.right, at_least=self.at_least, aside=aside, margin=margin, walks=walks)
 
-    def _work_counts(self) -> bool:
-        """Whether the work of these loaders' workers can be done again, and is what the loaders wait for."""
+    def _aside(self) -> Kind | None:
+        """What to observe beside trials: workers' work, done again, if it is waited for; else refills, or None."""
         evidence = self._evidence()
+        names = evidence.names
+        if not isinstance(evidence.test, RatioTest):
+            return None
         looks = sum(evidence.holds(seen.records) for seen in self.rounds.done)
-        while evidence.work_keys and self.rounds.replayed(evidence.names):
-            if self.rounds.waits_for_work(evidence.names):
-                return True
+        while self.rounds.replayed(names):
+            if self.rounds.waits_for_work(names):
+                return Work()
             if looks >= _FEWEST_LOOKS:
                 break
             self.rounds.observe(evidence.keys)
             looks += 1
+        return Refilled() if self._refills_count(names) else None
+
+    def _refills_count(self, names: Sequence[str]) -> bool:
+        """Whether these loaders come to rest, and wait for CPU time rather than for anything else."""
+        keys = [Key(name, Refilled()) for name in names]
+        for _ in range(_REFILLS_LOOKS):
+            if not self.rounds.refillable(names):
+                break
+            records = self.rounds.observe(keys).records
+            if records and refill_ratios(*(records[key] for key in keys))[1] is not None:
+                return True
         return False
 
     def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
@@ -107,32 +120,38 @@ class Settling:
         return self._measure([evidence], self._next_keys(evidence), most_s, settled), most_s
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
-        """What to observe next: the loaders, and the work of their workers for as long while that may tell more."""
+        """What to observe next: trials, and the other thing for as long while that may tell more."""
         test = evidence.test
         share_s = {False: sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records)), True: 0.0}
         looked = len(self.rounds.done)
 
         def choose() -> Sequence[Key]:
-            if not evidence.worked or not isinstance(test, RatioTest) or not self.rounds.replayed(evidence.names):
+            if not isinstance(test, RatioTest) or not self._aside_goes_on(evidence):
                 return evidence.keys
             if len(self.rounds.done) > looked:
                 last = self.rounds.done[-1]
-                share_s[evidence.work_keys[0] in last.records] += last.seconds
+                share_s[evidence.aside_keys[0] in last.records] += last.seconds
             settled = test.work_outcome(self.alpha / _KINDS) is not Outcome.INCONCLUSIVE
-            return evidence.keys if settled or share_s[True] > share_s[False] else evidence.work_keys
+            return evidence.keys if settled or share_s[True] > share_s[False] else evidence.aside_keys
 
         return choose
+
+    def _aside_goes_on(self, evidence: Evidence) -> bool:
+        """Whether that can still be observed: it may have failed meanwhile."""
+        if isinstance(evidence.aside, Work):
+            return self.rounds.replayed(evidence.names)
+        return evidence.aside is not None and self.rounds.refillable(evidence.names)
 
     def _confirm(self, found: Evidence, most_s: float) -> tuple[Outcome, Evidence]:
         """Whether rounds of sides that were built anew, alone, give a FAIL again; and the evidence to show for it."""
         by, fail_alpha = found.by(self.alpha), max(self.alpha, CONFIRM_ALPHA)
-        by_work = by == WORK
+        by_work, aside = by == WORK, by in (WORK, REFILLS)
         obvious = isinstance(found.test, RatioTest) and found.test.sums.obvious
-        if not (by in (SLICES, WORK) or obvious):  # in one piece, a side may suffer alone as long as a slow spell lasts
+        if not (by == SLICES or aside or obvious):  # in one piece, a side may suffer alone while a slow spell lasts
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
         self.rounds.rebuild(found.names)
-        fresh = self._evidence(worked=by_work)
+        fresh = self._evidence(aside=found.aside if aside else None)
 
         test = fresh.test
         of_work = test if by_work and isinstance(test, RatioTest) else None
@@ -141,13 +160,13 @@ class Settling:
         def repeated() -> Outcome:
             return Outcome.FAIL if outcome_at(fail_alpha) is Outcome.FAIL else outcome_at(self.alpha)
 
-        keys = fresh.work_keys if by_work else fresh.keys
+        keys = fresh.aside_keys if aside else fresh.keys
         outcome = self._measure([fresh, found], lambda: keys, self._more(most_s), repeated)
         seen = (of_work.work if of_work else test).ruling(self.alpha, 0)
         holds = (seen.estimate > seen.needed) if self.at_least else (seen.estimate < seen.needed)
         if outcome is Outcome.INCONCLUSIVE and not holds:  # or there is no estimate yet
             outcome = self._measure([fresh, found], lambda: keys, self.max_budget_seconds, repeated)
-        if by_work:  # there are no rounds of the loaders themselves to pass on
+        if aside:  # there are no rounds of the loaders themselves to pass on
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh
 
@@ -164,8 +183,8 @@ class Settling:
         Then the MDE there. What is slow there, or now and then, is in no short round.
         """
         by_work = evidence.by(self.alpha) == WORK
-        farther = self._evidence(worked=by_work, walks=True)
-        keys = farther.work_keys if by_work else farther.keys
+        farther = self._evidence(aside=evidence.aside if by_work else None, walks=True)
+        keys = farther.aside_keys if by_work else farther.keys
         assert isinstance(farther.test, RatioTest)
         test = farther.test.work if by_work else farther.test.sums
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
+import psutil
 import pytest
 
 from pytest_loaderperf import calibration, cli, known_work
@@ -55,30 +57,28 @@ def test_each_kind_of_claim_is_judged_as_often_and_in_random_order(judged):
     assert all(r.seconds == [0.5] * 20 for r in rows)
 
 
-def test_the_noise_is_there_while_claims_are_judged_and_gone_afterwards(monkeypatch):
+def test_the_noise_is_there_while_claims_are_judged_is_nobodys_child_and_gone_afterwards(monkeypatch):
     started = []
+    run = subprocess.run
 
-    class Burner:
-        def __init__(self, command):
-            assert command[:2] == [sys.executable, "-c"]
-            self.alive = True
-            started.append(self)
-
-        def kill(self):
-            self.alive = False
-
-        def wait(self):
-            assert not self.alive
+    def launch(command, **how):
+        launched = run(command, **how)
+        started.extend(map(psutil.Process, map(int, launched.stdout.split())))
+        return launched
 
     def judge(work, other_work, alpha, budget_seconds, *, base):
-        assert [burner.alive for burner in started] == [True] * calibration.NOISE_PROCESSES
+        assert len(started) == calibration.NOISE_PROCESSES
+        assert all(burner.is_running() for burner in started)
+        assert not set(started) & set(psutil.Process().children(recursive=True))
         raise LoaderPerfError("broken")
 
-    monkeypatch.setattr(calibration.subprocess, "Popen", Burner)
+    monkeypatch.setattr(calibration.subprocess, "run", launch)
     monkeypatch.setattr(calibration, "_judged", judge)
     with pytest.raises(LoaderPerfError, match="broken"):
         calibrate(1, EFFECTS, work=WORK, alpha=0.01, budget_seconds=3, noise=True)
-    assert not any(burner.alive for burner in started)
+    assert started
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not [burner for burner in alive if burner.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_shares_and_seconds_are_counted():

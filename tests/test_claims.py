@@ -159,7 +159,7 @@ def worked_round(mine_ns, theirs_ns):
 
 @pytest.mark.parametrize("worked, outcome", [(True, "FAIL"), (False, "INCONCLUSIVE")])
 def test_the_work_of_workers_settles_a_claim_where_it_counts(worked, outcome):
-    evidence = throughputs(worked=worked)
+    evidence = throughputs(aside=Work() if worked else None)
     for number in range(40):
         evidence.add(worked_round(1.2, 1.0 + number % 2 / 100))
         mine, theirs = noisy(number)
@@ -170,7 +170,7 @@ def test_the_work_of_workers_settles_a_claim_where_it_counts(worked, outcome):
 def test_of_rounds_that_walk_far_the_sums_count_for_the_work():
     record = replace(trial(3, wall_ns=30), slices_ns=(1.0, 1.0, 28.0))
     rounds = {Key("loader", Work()): record, Key("against", Work()): replace(trial(3, wall_ns=3), slices_ns=(1.0,) * 3)}
-    typical, walking = throughputs(worked=True), throughputs(worked=True, walks=True)
+    typical, walking = throughputs(aside=Work()), throughputs(aside=Work(), walks=True)
     for evidence in (typical, walking):
         evidence.add(rounds)
     assert typical.test.work.ruling(0.05, 0).estimate == pytest.approx(1.0)
@@ -178,7 +178,7 @@ def test_of_rounds_that_walk_far_the_sums_count_for_the_work():
 
 
 def test_a_round_that_holds_nothing_of_a_claim_adds_nothing():
-    evidence = throughputs(worked=True)
+    evidence = throughputs(aside=Work())
     evidence.add({})
     evidence.add({THROUGHPUT.key: trial(900)})
     assert (evidence.test.n, evidence.test.work.n) == (0, 0)

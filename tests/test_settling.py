@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from pytest_loaderperf import settling
+from pytest_loaderperf.claims import REFILLS
 from pytest_loaderperf.judge import Outcome
-from pytest_loaderperf.measurement import Round, Steady, Work
-from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.measurement import Refilled, Round, Steady, Work
+from pytest_loaderperf.measurement.record import Effort, SteadyRecord
 from pytest_loaderperf.metric import Measured
 from pytest_loaderperf.settling import Settling
 
@@ -27,19 +29,21 @@ class Rounds:
 
     Those of the first build take ``first_s`` each, those of the others ``then_s``, and each trial ``trials_s``.
 
-    ``work``: the ratios of the workers' work, one build after the other, where it can be replayed.
+    ``work``: the ratios of the workers' work, one build after the other, where it can be replayed; ``refills``: those
+    of CPU time in turns of refills, by which the clock says the same unless it is ``by_clock``.
     """
 
-    def __init__(self, *builds, work=(), first_s=0.1, then_s=0.1, trials_s=0.1):
+    def __init__(self, *builds, work=(), refills=(), by_clock=None, first_s=0.1, then_s=0.1, trials_s=0.1):
         self.sides = {name: SimpleNamespace(elsewhere=False) for name in ("loader", "against")}
         self.done, self.now_s, self.pauses_s = [], 0.0, []
-        self._builds, self._work, self._seconds = list(builds), list(work), [first_s, then_s]
+        self._builds, self._work, self._refills = list(builds), list(work), list(refills)
+        self._by_clock, self._seconds = by_clock, [first_s, then_s]
         self._trials_ns = trials_s * 1e9
         self.built = 0
         self._begin()
 
     def _begin(self):
-        scripts = {Steady(): self._builds, Work(): self._work}
+        scripts = {Steady(): self._builds, Work(): self._work, Refilled(): self._refills}
         self._ratios = {
             kind: itertools.cycle(builds[min(self.built, len(builds) - 1)])
             for kind, builds in scripts.items()
@@ -54,6 +58,9 @@ class Rounds:
 
     waits_for_work = replayed
 
+    def refillable(self, names):
+        return bool(self._refills)
+
     def rebuild(self, names):
         self.built += 1
         self._begin()
@@ -63,9 +70,16 @@ class Rounds:
         ratio = next(self._ratios[keys[0].kind])
         walls_ns = {"loader": self._trials_ns / ratio, "against": self._trials_ns}
         records = {key: SteadyRecord((1,) * 10, round(walls_ns[key.side]), 10, 0) for key in keys}
+        if isinstance(keys[0].kind, Refilled):
+            records = {key: self._refilled(record, ratio, key.side) for key, record in records.items()}
         self.now_s += seconds
         self.done.append(Round(records, seconds))
         return self.done[-1]
+
+    def _refilled(self, record, ratio, side):
+        of_cpu, of_clock = (1.0, 1.0) if side == "against" else (1 / ratio, 1 / (self._by_clock or ratio))
+        effort = Effort(0, record.wall_ns, 1.0)
+        return replace(record, slices_ns=(of_clock,) * 3, cpu_slices_ns=(of_cpu,) * 3, effort=effort)
 
     def sleep(self, seconds):
         self.pauses_s.append(seconds)
@@ -165,3 +179,33 @@ def test_a_confirmation_by_work_goes_on_as_well(settle):
     assert settled.ruling.outcome is Outcome.FAIL
     assert settled.seconds > BUDGET_S
     assert near(said)
+
+
+def test_refills_settle_what_trials_are_too_noisy_for_and_are_confirmed_by_refills(settle):
+    rounds = Rounds(ANYHOW, refills=[SLOWER])
+    settled, _ = settle(rounds)
+    assert (settled.ruling.outcome, settled.ruling.by) == (Outcome.FAIL, REFILLS)
+    assert settled.ruling.estimate == pytest.approx(0.70)
+    assert rounds.built == 1
+    assert rounds.pauses_s == []
+    assert rounds.kinds(rounds.done[-5:]) == {Refilled()}
+
+
+def test_a_fail_by_refills_that_new_ones_do_not_repeat_is_none(settle):
+    settled, _ = settle(Rounds(ANYHOW, refills=[SLOWER, ANYHOW]))
+    assert settled.ruling.outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("trials, by_clock", [(ANYHOW, 1.2), (FASTER, None)], ids=["refills", "trials"])
+def test_cpu_time_gives_no_fail_that_the_clock_contradicts(settle, trials, by_clock):
+    settled, _ = settle(Rounds(trials, refills=[SLOWER], by_clock=by_clock))
+    assert settled.ruling.outcome is not Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    "trials, outcome", [(FASTER, Outcome.PASS), (ANYHOW, Outcome.INCONCLUSIVE), (SLOWER, Outcome.FAIL)], ids=str
+)
+def test_refills_give_a_pass_only_where_trials_make_it_likely(settle, trials, outcome):
+    """A slow batch now and then is in no typical turn."""
+    settled, _ = settle(Rounds(trials, refills=[FASTER]))
+    assert settled.ruling.outcome is outcome

@@ -29,6 +29,10 @@ class RatioTest:
 
     - ``add`` takes the median ratio of a round's slices, which a machine that changes its speed from slice to slice
       disturbs far less. Evident slices settle a claim where there is some evidence in the sums for the same.
+    - ``add_refilled`` takes, in their place, a ratio of the CPU time that a sample takes in turns of refills, if
+      ``refilled``; and the ratio by the clock there. Evident CPU time settles FAIL where neither that nor the sums
+      contradict it and both together make it the likelier, and PASS where there is some evidence in the sums for the
+      same, and none by the clock of refills against it.
     - ``add_work`` takes a ratio of the work that is done for a batch, measured apart from the rounds and at its own
       pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
       it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
@@ -39,17 +43,21 @@ class RatioTest:
 
     needed: float
     at_least: bool
+    refilled: bool = False
     expects_work: bool = False
     work_margin: float = 0.0
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
     _far_work: PairTest | None = None  # the work against less than is needed, where there is a margin
     _sums_seconds: float = 0.0
-    _slices: PairTest | None = None  # once there are slices
+    _slices: PairTest | None = None  # once there are slices; from the beginning where there are refills
+    _by_clock: PairTest | None = None  # refills by the clock, where there are such
     _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
         self.sums, self.work = (PairTest(self.needed, self.at_least) for _ in range(2))
+        if self.refilled:
+            self._slices, self._by_clock = (PairTest(self.needed, self.at_least) for _ in range(2))
         if self.work_margin:
             part = 1 - self.work_margin
             self._far_work = PairTest(self.needed * part if self.at_least else self.needed / part, self.at_least)
@@ -76,10 +84,18 @@ class RatioTest:
             self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
         self.sums.add(of_sums, seconds)
         self._sums_seconds += seconds
-        if self._slices is not None:
+        if self._slices is not None and self._by_clock is None:
             self._slices.add(of_sums if of_slices is None else of_slices, seconds)
         if self._with_hidden is not None:
             self._with_hidden.add(of_sums, seconds)
+
+    def add_refilled(self, of_clock: float, of_cpu: float | None) -> None:
+        """Add one round of refills; ``of_cpu`` is None where CPU time is not what the loaders wait for."""
+        assert self._slices is not None
+        assert self._by_clock is not None
+        self._by_clock.add(of_clock)
+        if of_cpu is not None:
+            self._slices.add(of_cpu)
 
     def add_work(self, ratio: float, seconds: float = 0.0) -> None:
         """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""
@@ -116,10 +132,11 @@ class RatioTest:
             if outcome is not Outcome.INCONCLUSIVE and self._agreed(name, outcome, share):
                 return outcome, name
         # Evident, but not agreed to: what is missing is in the sums.
+        leaning = (self._by_clock if self._by_clock and self._by_clock.n else self.sums).leaning
         same = [
             name
             for name, test in tests.items()
-            if test.n and outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is self.sums.leaning
+            if test.n and outcomes[name] is Outcome.INCONCLUSIVE and test.leaning is leaning
         ]
         return Outcome.INCONCLUSIVE, (same or [SUMS])[0]
 
@@ -128,6 +145,12 @@ class RatioTest:
         if name == SUMS:
             return True
         agreed = self.sums.outcome(AGREE_ALPHA)
+        if name == SLICES and self._by_clock is not None:
+            by_clock = self._by_clock.outcome(AGREE_ALPHA)
+            if outcome is Outcome.FAIL:
+                favour = sum(_favour(test) for test in (self.sums, self._by_clock))
+                return favour < 0 and Outcome.PASS not in (by_clock, agreed)
+            return agreed is Outcome.PASS and by_clock is not Outcome.FAIL
         if name == SLICES:
             return agreed is outcome
         if outcome is Outcome.FAIL:
@@ -137,9 +160,13 @@ class RatioTest:
 
     def _whole_loader_passes(self, share: float) -> bool:
         assert self._with_hidden is not None
-        favour = self.sums.log_evidence(Outcome.PASS) - self.sums.log_evidence(Outcome.FAIL)
         return (
             self._with_hidden.outcome(share) is Outcome.PASS
-            and favour >= math.log(FAVOUR)
+            and _favour(self.sums) >= math.log(FAVOUR)
             and self.sums.leaning is Outcome.PASS
         )
+
+
+def _favour(test: PairTest) -> float:
+    """The natural log of how many times as likely as FAIL the test makes PASS."""
+    return test.log_evidence(Outcome.PASS) - test.log_evidence(Outcome.FAIL)

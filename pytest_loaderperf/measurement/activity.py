@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -20,6 +20,7 @@ from pytest_loaderperf.measurement.record import Effort
 IDLE_SHARE = 0.05  # of one core: less than this is the interpreter's own housekeeping
 _INTERVAL_SECONDS = 0.001
 _QUIET_INTERVALS = 2  # in a row: one may fall between two bursts of a worker
+_RUNNABLE = (b"R", b"D")  # states of a process, see proc(5)
 _READING_NS = 60_000  # what reading one process's CPU time itself costs this process
 _CPUCLOCK_SCHED = 2  # of the kernel's posix-timers.h: time spent running, in nanoseconds
 _CPUCLOCK_THREAD = 4  # there, too: of a thread, and no process
@@ -93,18 +94,25 @@ class Usage:
 
 def continue_stopped(pids: Iterable[int]) -> None:
     """Let those of ``pids`` go on that were started by Python here and then stopped: else nothing can end them."""
-    stopped = [pid for pid in pids if _is_stopped(pid)]
+    stopped = [pid for pid in pids if _state(str(pid)) == b"T"]
     ours = [process.pid or 0 for process in multiprocessing.active_children()] if stopped else []
     for pid in set(stopped).intersection(ours):
         with suppress(OSError):  # it has ended meanwhile
             os.kill(pid, signal.SIGCONT)
 
 
-def _is_stopped(pid: int) -> bool:
+def _others(children: Iterable[int]) -> list[str]:
+    """This process's threads but the calling one, and ``children``, as /proc names them."""
+    own = thread_ids() - {threading.get_native_id()}
+    return [*(f"self/task/{thread}" for thread in own), *map(str, children)]
+
+
+def _state(task: str) -> bytes:
+    """One letter, see proc(5); none where the system does not tell."""
     try:
-        return _read(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()[0] == b"T"
+        return _read(f"/proc/{task}/stat").rsplit(b")", 1)[1].split()[0]
     except (OSError, IndexError):
-        return False
+        return b""
 
 
 def thread_cpu_ns() -> dict[int, int]:
@@ -168,22 +176,32 @@ def tree_cpu_ns() -> int:
     return cpu_ns(pids) + ended_ns + sum(map(_ended_cpu_ns, pids))
 
 
-def cpu_ns(children: list[int]) -> int:
+def cpu_ns(children: Sequence[int]) -> int:
     """CPU time so far of this process and of ``children``, in nanoseconds."""
     return time.process_time_ns() + sum(map(_child_cpu_ns, children))
 
 
 def wait_until_idle(children: list[int], patience_seconds: float = PATIENCE_SECONDS) -> bool:
     """Sleep until the CPU time of this process and ``children`` stands still; False if it never did."""
+    return active_until(children, patience_seconds) is not None
+
+
+def active_until(children: Sequence[int], patience_seconds: float = PATIENCE_SECONDS) -> int | None:
+    """The same; the last moment when it did not yet, by ``time.perf_counter_ns``, to a millisecond; None for False."""
     deadline = time.monotonic() + patience_seconds
     quiet = 0
     before_ns, before_at_ns = cpu_ns(children), time.perf_counter_ns()
+    ended_ns = before_at_ns
     while quiet < _QUIET_INTERVALS:
         time.sleep(_INTERVAL_SECONDS)
         now_ns, now_at_ns = cpu_ns(children), time.perf_counter_ns()
         still = now_ns - before_ns <= IDLE_SHARE * (now_at_ns - before_at_ns) + _READING_NS * (1 + len(children))
         quiet = quiet + 1 if still else 0
+        if quiet == _QUIET_INTERVALS and any(_state(task) in _RUNNABLE for task in _others(children)):
+            quiet = 0  # it only waits for a CPU, or for a disk
+        if not quiet:  # it may have come to rest within this interval
+            ended_ns = min(now_at_ns, before_at_ns + max(0, now_ns - before_ns - _READING_NS // 2))
         before_ns, before_at_ns = now_ns, now_at_ns
         if time.monotonic() > deadline:
-            return False
-    return True
+            return None
+    return ended_ns

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.activity import tree_cpu_ns, wait_until_idle
+from pytest_loaderperf.errors import LoaderError, MeasureError
+from pytest_loaderperf.measurement.activity import (
+    PATIENCE_SECONDS,
+    Usage,
+    active_until,
+    descendants,
+    tree_cpu_ns,
+    wait_until_idle,
+)
 from pytest_loaderperf.measurement.memory import PeakMemory
 from pytest_loaderperf.measurement.record import (
     EpochRecord,
@@ -27,6 +34,8 @@ _STEP_TRIAL_SECONDS = 0.1  # the timed steps of one trial together
 _SETTLING_STEPS = 8  # after which a loader that keeps up has batches ready again, and one that does not has none
 _RESOURCE_SECONDS = 2.0  # a peak is reached long before, once all buffers are full
 _SAMPLE_EVERY_SECONDS = 0.02  # reading other processes' memory takes milliseconds
+
+_PATIENCE = 10.0  # times as long as batches took, for as many to be ready again
 
 
 class Kind(Protocol):
@@ -51,6 +60,27 @@ class Work:
 
     def observe(self, side: Side, batches: int) -> SteadyRecord:
         return side.steady(batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Refilled:
+    """Batches taken of a side that has all it may have ready, until it has that again: see ``refills``.
+
+    ``wall_ns`` of the record is the time until then.
+    """
+
+    def observe(self, side: Side, batches: int) -> SteadyRecord:
+        pids = descendants(side.children)
+        before, began_ns = Usage.of(pids), time.perf_counter_ns()
+        record = side.take(batches)
+        if record is None:
+            raise side.short_epoch_error()
+        patience_s = max(PATIENCE_SECONDS, _PATIENCE * record.wall_ns * 1e-9)
+        ended_ns = active_until(pids, patience_s)
+        if ended_ns is None:
+            raise MeasureError(f"{side.called} works on for {patience_s:.1f} s where nobody asks it")
+        wall_ns = ended_ns - began_ns
+        return replace(record, wall_ns=wall_ns, effort=Usage.of(pids).since(before, wall_ns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ class Effort:
 class SteadyRecord:
     """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return.
 
-    ``slices_ns``: time a sample in each slice, where it was taken in slices. ``untimed_ns``: latencies of the batches
-    that came just before it. ``effort``: where it was in one piece and the system tells it.
+    ``slices_ns``, ``cpu_slices_ns``: time, and CPU time, of a sample in each slice, where it was taken in slices.
+    ``untimed_ns``: latencies of the batches that came just before it. ``effort``: where the system tells it.
     """
 
     latencies_ns: tuple[int, ...]
@@ -39,6 +39,7 @@ class SteadyRecord:
     slices_ns: tuple[float, ...] = ()
     untimed_ns: tuple[int, ...] = ()
     effort: Effort | None = None
+    cpu_slices_ns: tuple[float, ...] = ()
 
     def checked(self, called: str) -> SteadyRecord:
         """Itself. Raises MeasureError where the clock under it cannot be trusted."""

@@ -9,19 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_loaderperf.errors import ShortEpochError
+from pytest_loaderperf.errors import LoaderHangError, LoaderPerfError, ShortEpochError
 from pytest_loaderperf.measurement.activity import PATIENCE_SECONDS, wait_until_idle
 from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
-from pytest_loaderperf.measurement.kinds import Kind, Steady, Work
+from pytest_loaderperf.measurement.kinds import Kind, Refilled, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
+from pytest_loaderperf.measurement.refills import in_refills
 from pytest_loaderperf.measurement.replays import MakeReplay, Replays
 from pytest_loaderperf.measurement.slices import in_slices
 from pytest_loaderperf.measurement.standing import REBUILD_ROUNDS, Standing
-from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, sliced_batches
+from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, refill_batches, sliced_batches
 
 _REBUILD_SHARE = 0.25  # of the measuring time at most
 _TRIES = 4  # epochs whose lengths vary may each turn out shorter than the one before
@@ -49,8 +50,7 @@ class Round:
 class Rounds:
     """Measures ``sides`` in rounds, each under ``conditions``; keeps every record; ``close()`` closes the sides.
 
-    ``replay`` makes of a side, and a seed that all sides share, one that does the work of its workers in turns; None
-    where it cannot.
+    ``replay`` makes of a side, and a seed that all share, one that does its workers' work in turns; None if it cannot.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Rounds:
         self.done: list[Round] = []
         self.seconds = 0.0
         self.never_idle: set[str] = set()
+        self._restless: set[str] = set()  # that take no turns of refills
         self._standings: dict[str, Standing] = {}
         self._conditions = conditions
         self._order = random.Random()  # noqa: S311 no secret depends on it
@@ -108,14 +109,25 @@ class Rounds:
             self._quieten()
             standings = self._replays.standings
             records = self._replays.attempt(sides, lambda playing: self._noted(keys, playing, standings, longer))
+        elif all(isinstance(key.kind, Refilled) for key in keys):
+            records = self._refilled(keys, sides)
         else:
             records = self._noted(keys, sides, self._standings, longer)
-        took_s = time.perf_counter() - began_s
-        self.done.append(Round(records, took_s))
-        self.seconds += took_s
+        self.done.append(seen := Round(records, time.perf_counter() - began_s))
+        self.seconds += seen.seconds
         for name in names:
-            self._standings[name].note_round(took_s)
-        return self.done[-1]
+            self._standings[name].note_round(seen.seconds)
+        return seen
+
+    def _refilled(self, keys: Sequence[Key], sides: Mapping[str, AnySide]) -> dict[Key, Record]:
+        """A round of refills; nothing from the first failure on."""
+        try:
+            return self._tried(keys, sides, self._standings, 1)
+        except LoaderHangError:
+            raise
+        except LoaderPerfError:
+            self._restless.update(sides)
+            return {}
 
     def _noted(
         self, keys: Sequence[Key], sides: Mapping[str, AnySide], standings: _Standings, longer: int
@@ -167,6 +179,13 @@ class Rounds:
 
         return all(self._replays.waited_for(name, trials(name)) for name in names)
 
+    def refillable(self, names: Sequence[str]) -> bool:
+        """Whether these sides can take turns of refills: several, which work ahead and have come to rest so far."""
+        sides = {name: self.sides[name] for name in names if name not in self._restless}
+        if not len(sides) == len(names) > 1 or any(side.inline for side in sides.values()):
+            return False
+        return refill_batches({name: self._standings[name].pace(side) for name, side in sides.items()})[1] > 0
+
     def _one_round(
         self,
         keys: Sequence[Key],
@@ -182,6 +201,11 @@ class Rounds:
             taken = self._in_slices(list(sides.values()), sliced_batches(paces, longer, halvings), paces)
             return {key: taken[key.side] for key in keys}
         self._helpers = frozenset()  # others may begin meanwhile
+        if all(isinstance(key.kind, Refilled) for key in keys):
+            self._quieten()
+            self._last = None  # they are at rest after it, too
+            refilled = in_refills(list(sides.values()), paces, self._order, self._conditions)
+            return {key: refilled[key.side] for key in keys}
         batches = piece_batches(paces, halvings)
         records: dict[Key, Record] = {}
         for key in self._order.sample(list(keys), len(keys)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -72,7 +71,20 @@ def test_a_process_that_has_ended_uses_no_cpu_time():
 def test_idle_means_that_cpu_time_stands_still(monkeypatch, share, idle):
     monkeypatch.setattr(activity, "_READING_NS", 0)
     monkeypatch.setattr(activity, "cpu_ns", lambda children: int(share * time.perf_counter_ns()))
-    assert activity.wait_until_idle([os.getpid()], patience_seconds=0.1) is idle
+    assert activity.wait_until_idle([], patience_seconds=0.1) is idle
+
+
+@pytest.mark.parametrize("state, idle", [(b"R", False), (b"D", False), (b"S", True), (b"T", True), (b"", True)])
+def test_who_only_waits_for_a_cpu_or_a_disk_is_not_idle(monkeypatch, state, idle):
+    monkeypatch.setattr(activity, "cpu_ns", lambda children: 0)
+    monkeypatch.setattr(activity, "_state", lambda task: state if task == "7" else b"S")
+    assert activity.wait_until_idle([7], patience_seconds=0.1) is idle
+
+
+def test_the_moment_at_which_work_ended_is_told(monkeypatch):
+    worked_until_ns = time.perf_counter_ns() + 20_000_000
+    monkeypatch.setattr(activity, "cpu_ns", lambda children: min(time.perf_counter_ns(), worked_until_ns))
+    assert activity.active_until([]) == pytest.approx(worked_until_ns, abs=5_000_000)
 
 
 def test_it_waits_as_long_as_work_goes_on(monkeypatch):

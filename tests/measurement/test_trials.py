@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, sliced_batches
+from pytest_loaderperf.measurement.trials import (
+    MIN_TRIAL_BATCHES,
+    REFILLS,
+    Pace,
+    piece_batches,
+    refill_batches,
+    sliced_batches,
+)
 
 MS = 1e-3
 
@@ -114,3 +121,35 @@ def test_a_rhythm_of_many_seconds_is_not_waited_for():
 def test_the_first_trial_of_a_side_that_may_have_batches_ready_is_short():
     assert piece(batch_seconds=1e-6, ready=4) == 32
     assert piece(batch_seconds=1e-6, ready=4, latencies_ns=[1_000] * 100) == 20_000
+
+
+@pytest.mark.parametrize(
+    "pace, batches",
+    [
+        ({"batch_seconds": 1 * MS, "ready": 4}, 8),
+        ({"batch_seconds": 3 * MS, "ready": 4}, 4),
+        ({"batch_seconds": 5 * MS, "ready": 4}, 2),  # one of each of 2 workers
+        ({"batch_seconds": 5 * MS, "ready": 16}, 4),  # of which nobody knows how many workers make them
+        ({"batch_seconds": 0.1, "ready": 0}, 1),
+    ],
+)
+def test_a_turn_of_refills_is_short_and_as_long_for_each_worker(pace, batches):
+    assert refill_batches({"a": Pace(**pace), "b": Pace(**pace)}) == (dict.fromkeys("ab", batches), REFILLS)
+
+
+def test_a_far_slower_side_takes_turns_as_long():
+    batches, turns = refill_batches({"fast": Pace(1 * MS, 4), "slow": Pace(30 * MS, 4)})
+    assert (batches, turns) == ({"fast": 8, "slow": 2}, REFILLS)
+
+
+@pytest.mark.parametrize(
+    "pace, turns",
+    [
+        ({"batch_seconds": 4 * MS, "affordable": 30}, REFILLS),
+        ({"batch_seconds": 4 * MS, "affordable": 8}, 3),
+        ({"batch_seconds": 4 * MS, "affordable": 7}, 0),
+        ({"batch_seconds": 0.2}, 0),
+    ],
+)
+def test_there_are_no_refills_of_short_epochs_and_slow_batches(pace, turns):
+    assert refill_batches({"a": Pace(4 * MS), "b": Pace(**pace)})[1] == turns

@@ -1,0 +1,60 @@
+"""A round of refills: loaders that run ahead take turns, each until it has ready again what it may have ready.
+
+Such a loader works on after it was asked, but only until it is as far ahead as it may be. From there to there it has
+done all the work of the batches that were taken, and no other, so that two loaders can take turns of a few batches, in
+which they meet the same machine.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Mapping, Sequence
+
+from pytest_loaderperf.measurement.any_side import AnySide
+from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.kinds import Refilled
+from pytest_loaderperf.measurement.record import Effort, SteadyRecord
+from pytest_loaderperf.measurement.trials import Pace, refill_batches
+
+
+def in_refills(
+    sides: Sequence[AnySide], paces: Mapping[str, Pace], order: random.Random, conditions: Conditions
+) -> dict[str, SteadyRecord]:
+    """One round, by name. Raises ShortEpochError where an epoch is too short, MeasureError where a side never rests."""
+    batches, turns = refill_batches(paces)
+    if not turns:
+        raise sides[0].short_epoch_error()
+    for side in sides:
+        side.conditions = conditions
+        if not side.ready((turns + 1) * batches[side.name] + side.warmup_batches, warm=False):
+            raise side.short_epoch_error()
+    for side in sides:
+        side.observe(Refilled(), batches[side.name], conditions)  # from now on, it has all it may have ready
+    taken: dict[str, list[SteadyRecord]] = {side.name: [] for side in sides}
+    in_turn = order.sample(list(sides), len(sides))
+    for _ in range(turns):
+        for side in in_turn:
+            taken[side.name].append(side.observe(Refilled(), batches[side.name], conditions))
+        in_turn.reverse()  # who has rested longer is another one each time
+    return {name: _together(records) for name, records in taken.items()}
+
+
+def _together(records: Sequence[SteadyRecord]) -> SteadyRecord:
+    efforts = [record.effort for record in records if record.effort is not None]
+    effort = None
+    if len(efforts) == len(records):
+        effort = Effort(
+            sum(effort.own_ns for effort in efforts),
+            sum(effort.children_ns for effort in efforts),
+            statistics.median(effort.busiest for effort in efforts),
+        )
+    return SteadyRecord(
+        tuple(ns for record in records for ns in record.latencies_ns),
+        sum(record.wall_ns for record in records),
+        sum(record.samples for record in records),
+        sum(record.nbytes for record in records),
+        tuple(record.wall_ns / record.samples for record in records),
+        effort=effort,
+        cpu_slices_ns=tuple(effort.cpu_ns / record.samples for effort, record in zip(efforts, records, strict=False)),
+    )
