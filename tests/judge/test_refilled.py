@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from pytest_loaderperf.judge import AGREE_ALPHA, Outcome, RatioTest
-from tests.judge.noise import SEED
-from tests.judge.simulation import FIRST_SHARE, THRESHOLD, evidence, first_settled, outcome_at
+from pytest_loaderperf.judge import Outcome, RatioTest
+from tests.judge.refilled import CLAIMS, ROUNDS, looks, series
+from tests.judge.simulation import FIRST_SHARE, THRESHOLD, outcome_at
 
-ALPHA, CLAIMS, ROUNDS = 0.05, 10_000, 100
-CPU_SPREAD = 0.02
-
-
-def series(sums, by_clock, of_cpu, spreads, claims=2000):
-    """Log ratios (3, claims, rounds) of trials' sums, and of refills by the clock and in CPU time."""
-    rng = np.random.default_rng(SEED)
-    ratios = zip((sums, by_clock, of_cpu), spreads, strict=True)
-    return np.stack([rng.normal(math.log(ratio), spread, (claims, ROUNDS)) for ratio, spread in ratios])
-
-
-def looks(rounds, needed, alpha):
-    """Rounds at which a RatioTest of an at-least claim says PASS, and FAIL, one of each evidence a round."""
-    enough, some = 2 / alpha, 1 / AGREE_ALPHA
-    sums_pass, sums_fail = evidence(rounds[0], needed, obvious=False)
-    clock_pass, clock_fail = evidence(rounds[1], needed, obvious=False)
-    cpu_pass, cpu_fail = evidence(rounds[2], needed, obvious=False)
-    passes = (cpu_pass >= enough) & (sums_pass >= some) & (clock_fail < some)
-    likelier = sums_fail * clock_fail > sums_pass * clock_pass
-    fails = (cpu_fail >= enough) & (sums_pass < some) & (clock_pass < some) & likelier
-    return first_settled((sums_pass >= enough) | passes), first_settled((sums_fail >= enough) | fails)
+ALPHA = 0.05
 
 
 @pytest.mark.parametrize("spreads", [(0.1, 0.02), (0.3, 0.15)], ids=str)
 def test_false_alarms_at_the_threshold_are_fewer_than_alpha(spreads):
-    passed, failed = looks(series(1.0, 1.0, 1.0, (*spreads, CPU_SPREAD), CLAIMS), 1.0, ALPHA)
+    passed, failed = looks(series(1.0, 1.0, 1.0, spreads, CLAIMS), 1.0, ALPHA)
     assert ALPHA / 20 < (failed < passed).mean() <= ALPHA
     assert (passed < failed).mean() <= ALPHA
 
@@ -44,27 +22,27 @@ def test_false_alarms_at_the_threshold_are_fewer_than_alpha(spreads):
 @pytest.mark.parametrize("spreads", [(0.1, 0.02), (0.3, 0.15)], ids=str)
 def test_slower_loaders_fail_soon_however_noisy_their_trials_are(spreads):
     ratio = THRESHOLD * 0.93
-    passed, failed = looks(series(ratio, ratio, ratio, (*spreads, CPU_SPREAD)), THRESHOLD, FIRST_SHARE)
+    passed, failed = looks(series(ratio, ratio, ratio, spreads), THRESHOLD, FIRST_SHARE)
     assert np.quantile(failed, 0.99) <= 30
     assert (passed == ROUNDS + 1).all()
 
 
 @pytest.mark.parametrize("clock_spread, most", [(0.02, 0.0005), (0.15, 0.005)])
 def test_cpu_time_that_nobody_waits_for_seldom_fails_as_the_clock_speaks_against_it(clock_spread, most):
-    rounds = series(1.1, 1.1, 0.9, (0.2, clock_spread, CPU_SPREAD))
+    rounds = series(1.1, 1.1, 0.9, (0.2, clock_spread))
     passed, failed = looks(rounds, THRESHOLD, FIRST_SHARE)
     assert (failed < passed).mean() <= most
 
 
 def test_what_is_slow_now_and_then_and_in_no_typical_turn_does_not_pass():
-    passed, _ = looks(series(0.85, 1.0, 1.0, (0.2, 0.02, CPU_SPREAD)), THRESHOLD, FIRST_SHARE)
+    passed, _ = looks(series(0.85, 1.0, 1.0, (0.2, 0.02)), THRESHOLD, FIRST_SHARE)
     assert (passed <= ROUNDS).mean() < 0.02
 
 
 def test_the_class_that_users_meet_says_the_same_after_every_round():
     seen = set()
     for truth in [(0.8, 0.8, 0.8), (1.0, 1.0, 1.0), (1.2, 1.2, 0.8), (0.8, 1.1, 1.1)]:
-        rounds = series(*truth, (0.1, 0.05, CPU_SPREAD), claims=10)
+        rounds = series(*truth, (0.1, 0.05), claims=10)
         settled = zip(*looks(rounds, THRESHOLD, FIRST_SHARE), strict=True)
         for claim, (passed, failed) in zip(np.exp(rounds).swapaxes(0, 1), settled, strict=True):
             test, mirrored = RatioTest(THRESHOLD, True, refilled=True), RatioTest(1 / THRESHOLD, False, refilled=True)
