@@ -148,8 +148,11 @@ def _cpu_ratio(left: Record, right: Record) -> float | None:
     return (theirs.cpu_ns / right.samples) / (mine.cpu_ns / left.samples)  # type: ignore[union-attr]
 
 
-def refill_ratios(left: Record, right: Record) -> tuple[float, float | None]:
-    """Of a typical turn, by the clock, and of CPU time; None for that where it is not what the loaders wait for."""
+def refill_ratios(left: Record, right: Record) -> tuple[float | None, float | None]:
+    """Of a typical turn, by the clock, and of CPU time; None for that where it is not what the loaders wait for.
+
+    None for both where batches are empty.
+    """
     assert isinstance(left, SteadyRecord)
     assert isinstance(right, SteadyRecord)
     of_clock = _typical(left.slices_ns, right.slices_ns)
@@ -157,8 +160,9 @@ def refill_ratios(left: Record, right: Record) -> tuple[float, float | None]:
     return of_clock, _typical(left.cpu_slices_ns, right.cpu_slices_ns) if busy else None
 
 
-def _typical(mine: Sequence[float], theirs: Sequence[float]) -> float:
-    return statistics.median(other / one for one, other in zip(mine, theirs, strict=True))
+def _typical(mine: Sequence[float], theirs: Sequence[float]) -> float | None:
+    ratios = [other / one for one, other in zip(mine, theirs, strict=True) if one > 0 and other > 0]
+    return statistics.median(ratios) if ratios else None
 
 
 def _divided(value: float, by: float) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from pytest_loaderperf import ms, s
-from pytest_loaderperf.claims import CPU, Evidence
+from pytest_loaderperf.claims import CPU, Evidence, refill_ratios
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge import ExactTest, Outcome, PairTest, PercentileTest, RatioTest, SignTest
-from pytest_loaderperf.measurement import Key, Work
+from pytest_loaderperf.measurement import Key, Refilled, Work
 from pytest_loaderperf.measurement.record import Effort, ResourceRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.metric import Measured
 
@@ -175,6 +176,24 @@ def test_of_rounds_that_walk_far_the_sums_count_for_the_work():
         evidence.add(rounds)
     assert typical.test.work.ruling(0.05, 0).estimate == pytest.approx(1.0)
     assert walking.test.work.ruling(0.05, 0).estimate == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "mine, theirs, busiest, ratios",
+    [
+        ((10.0, 20.0, 40.0), (20.0, 20.0, 20.0), 1.0, (1.0, 1.0)),
+        ((10.0, 20.0, 40.0), (20.0, 20.0, 20.0), 0.5, (1.0, None)),  # it waits for something else
+        ((math.nan, 10.0, 0.0), (20.0, 30.0, 20.0), 1.0, (3.0, 3.0)),
+        ((math.nan,) * 3, (20.0, 20.0, 20.0), 1.0, (None, None)),
+    ],
+)
+def test_a_typical_turn_of_refills_counts_and_empty_batches_do_not(mine, theirs, busiest, ratios):
+    effort = Effort(0, 1, busiest)
+    records = [replace(trial(9), slices_ns=ns, cpu_slices_ns=ns, effort=effort) for ns in (mine, theirs)]
+    assert refill_ratios(*records) == ratios
+    evidence = throughputs(aside=Refilled())
+    evidence.add(dict(zip(evidence.aside_keys, records, strict=True)))
+    assert str(evidence.ruling(0.001, 0).outcome) == "INCONCLUSIVE"
 
 
 def test_a_round_that_holds_nothing_of_a_claim_adds_nothing():

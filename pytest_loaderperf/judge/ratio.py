@@ -89,11 +89,12 @@ class RatioTest:
         if self._with_hidden is not None:
             self._with_hidden.add(of_sums, seconds)
 
-    def add_refilled(self, of_clock: float, of_cpu: float | None) -> None:
-        """Add one round of refills; ``of_cpu`` is None where CPU time is not what the loaders wait for."""
+    def add_refilled(self, of_clock: float | None, of_cpu: float | None) -> None:
+        """Add one round of refills. None: all batches were empty; CPU time is not what the loaders wait for."""
         assert self._slices is not None
         assert self._by_clock is not None
-        self._by_clock.add(of_clock)
+        if of_clock is not None:
+            self._by_clock.add(of_clock)
         if of_cpu is not None:
             self._slices.add(of_cpu)
 

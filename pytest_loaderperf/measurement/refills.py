@@ -7,6 +7,7 @@ which they meet the same machine.
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,13 @@ def _together(records: Sequence[SteadyRecord]) -> SteadyRecord:
         sum(record.wall_ns for record in records),
         sum(record.samples for record in records),
         sum(record.nbytes for record in records),
-        tuple(record.wall_ns / record.samples for record in records),
+        tuple(_of_a_sample(record.wall_ns, record) for record in records),
         effort=effort,
-        cpu_slices_ns=tuple(effort.cpu_ns / record.samples for effort, record in zip(efforts, records, strict=False)),
+        cpu_slices_ns=tuple(
+            _of_a_sample(effort.cpu_ns, record) for effort, record in zip(efforts, records, strict=False)
+        ),
     )
+
+
+def _of_a_sample(ns: int, record: SteadyRecord) -> float:
+    return ns / record.samples if record.samples else math.nan
