@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Records = Mapping[Key, Record]
 _FEWEST_SLICES = 3  # of which a median says more than their sum
 _BUSY = 0.75  # of the time one process must run, or wait for a CPU, for CPU time to be what the loader waits for
+_HOLDS = 0.5  # of the CPU time of trials at least: one batch in 50 may take as long as 25
 CPU, REFILLS = "cpu", "refills"
 
 
@@ -60,6 +62,8 @@ class Evidence:
         self.names = list(dict.fromkeys(key.side for key in self.keys))
         self.test = _test_of(left, right, at_least=at_least, aside=aside, margin=margin)
         self.aside, self._walks, self._in_turns = aside, walks, False
+        self._efforts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # of trials, by side
+        self.refills = 0  # rounds of them that counted
         self.aside_keys = [] if aside is None else [Key(name, aside) for name in self.names]
 
     def add(self, records: Records) -> None:
@@ -68,13 +72,18 @@ class Evidence:
         if self.aside_keys and isinstance(test, RatioTest) and all(key in records for key in self.aside_keys):
             observed = [records[key] for key in self.aside_keys]
             if isinstance(self.aside, Refilled):
-                test.add_refilled(*refill_ratios(*observed))
+                if not all(self._holds_the_work(key.side, records[key]) for key in self.aside_keys):
+                    return
+                self.refills += 1
+                test.add_refilled(*_refill_ratios(*observed))
                 return
             of_sums, of_slices, seconds = _throughput_ratios(*observed)
             test.add_work(of_sums if of_slices is None or self._walks else of_slices, seconds)
         if not self.holds(records):
             return
         if isinstance(test, RatioTest):
+            for key in self.keys:
+                self._note_effort(key.side, records[key])
             of_sums, of_slices, seconds = _throughput_ratios(*(records[key] for key in self.keys))
             self._in_turns = self._in_turns or of_slices is not None
             if not (self._in_turns or self.aside):
@@ -85,6 +94,28 @@ class Evidence:
         else:
             assert isinstance(test, (SignTest, PairTest, ExactTest))
             test.add(self._value(records))
+
+    def _note_effort(self, side: str, record: Record) -> None:
+        assert isinstance(record, SteadyRecord)
+        if record.effort is not None and record.samples:
+            self._efforts[side].append((record.effort.cpu_ns / record.samples, record.effort.busiest))
+
+    def _holds_the_work(self, side: str, record: Record) -> bool:
+        """Whether a loader waits for CPU time in its trials, and uses about as much of it in a typical turn of refills.
+
+        A turn that ends while it waits, or lies between two bursts of work, holds next to none.
+        """
+        assert isinstance(record, SteadyRecord)
+        of_turns = [ns for ns in record.cpu_slices_ns if ns > 0]
+        if not of_turns or not self._efforts[side]:
+            return False
+        of_trials, busiest = map(statistics.median, zip(*self._efforts[side], strict=True))
+        part = float(statistics.median(of_turns) / max(of_trials, 1))
+        return bool(busiest >= _BUSY and _HOLDS <= part <= 1 / _HOLDS)
+
+    def follow(self, other: Evidence) -> None:
+        """Know of the CPU time of trials what ``other`` does."""
+        self._efforts = other._efforts
 
     def _value(self, records: Records) -> float:
         mine = self._left.definition.of(records[self._left.key])
@@ -148,16 +179,12 @@ def _cpu_ratio(left: Record, right: Record) -> float | None:
     return (theirs.cpu_ns / right.samples) / (mine.cpu_ns / left.samples)  # type: ignore[union-attr]
 
 
-def refill_ratios(left: Record, right: Record) -> tuple[float | None, float | None]:
-    """Of a typical turn, by the clock, and of CPU time; None for that where it is not what the loaders wait for.
-
-    None for both where batches are empty.
-    """
+def _refill_ratios(left: Record, right: Record) -> tuple[float | None, float | None]:
+    """Of a typical turn, by the clock, and of CPU time; None where batches are empty."""
     assert isinstance(left, SteadyRecord)
     assert isinstance(right, SteadyRecord)
     of_clock = _typical(left.slices_ns, right.slices_ns)
-    busy = all(record.effort is not None and record.effort.busiest >= _BUSY for record in (left, right))
-    return of_clock, _typical(left.cpu_slices_ns, right.cpu_slices_ns) if busy else None
+    return of_clock, _typical(left.cpu_slices_ns, right.cpu_slices_ns)
 
 
 def _typical(mine: Sequence[float], theirs: Sequence[float]) -> float | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_loaderperf.claims import REFILLS, Evidence, refill_ratios
+from pytest_loaderperf.claims import REFILLS, Evidence
 from pytest_loaderperf.judge import (
     AGREE_ALPHA,
     CONFIRM_ALPHA,
@@ -24,7 +24,7 @@ from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # times as long, farther into an epoch
 _FEWEST_LOOKS = 5  # rounds that tell whether loaders wait for work: some see a neighbour on the same core
-_REFILLS_LOOKS = 3  # rounds that tell whether CPU time is what they wait for
+_REFILLS_LOOKS = 3  # rounds that tell how long a batch takes, and whether CPU time is what loaders wait for
 _KINDS = 2  # of evidence with work: the sums are the other
 # Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
 _ELSEWHERE_MARGIN = 0.03
@@ -59,7 +59,9 @@ class Settling:
 
     def settle(self) -> Settled:
         """Measure until the claim is settled, a FAIL confirmed by new evidence, or the budget is spent."""
+        began_s = time.perf_counter()
         evidence = self._evidence(aside=self._aside())
+        self._spent_s = time.perf_counter() - began_s
         for seen in self.rounds.done:
             evidence.add(seen.records)
         outcome, most_s = self._within_budget(evidence)
@@ -92,18 +94,25 @@ class Settling:
                 break
             self.rounds.observe(evidence.keys)
             looks += 1
-        return Refilled() if self._refills_count(names) else None
+        return Refilled() if self._refills_count(evidence.keys, looks) else None
 
-    def _refills_count(self, names: Sequence[str]) -> bool:
-        """Whether these loaders come to rest, and wait for CPU time rather than for anything else."""
-        keys = [Key(name, Refilled()) for name in names]
+    def _refills_count(self, keys: Sequence[Key], looks: int) -> bool:
+        """Whether these loaders come to rest with all their work done, and wait for CPU time rather than anything else.
+
+        ``looks``: rounds of trials so far. Before there are a few, nobody knows how long a batch takes.
+        """
+        evidence = self._evidence(aside=Refilled())
+        if any(self.rounds.sides[name].inline for name in evidence.names):
+            return False
+        for _ in range(looks, _REFILLS_LOOKS):
+            self.rounds.observe(keys)
+        for seen in self.rounds.done:
+            evidence.add(seen.records)
         for _ in range(_REFILLS_LOOKS):
-            if not self.rounds.refillable(names):
+            if evidence.refills or not self.rounds.refillable(evidence.names):
                 break
-            records = self.rounds.observe(keys).records
-            if records and refill_ratios(*(records[key] for key in keys))[1] is not None:
-                return True
-        return False
+            evidence.add(self.rounds.observe(evidence.aside_keys).records)
+        return evidence.refills > 0
 
     def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
         """The outcome, and the seconds that were allowed: the budget, or more where little seems to be missing."""
@@ -152,20 +161,24 @@ class Settling:
             fail_alpha = self.alpha
         self.rounds.rebuild(found.names)
         fresh = self._evidence(aside=found.aside if aside else None)
+        fresh.follow(found)
 
         test = fresh.test
         of_work = test if by_work and isinstance(test, RatioTest) else None
         outcome_at = of_work.work_outcome if of_work else test.outcome
 
         def repeated() -> Outcome:
-            return Outcome.FAIL if outcome_at(fail_alpha) is Outcome.FAIL else outcome_at(self.alpha)
+            lenient = fail_alpha if not aside or self._aside_goes_on(fresh) else self.alpha
+            return Outcome.FAIL if outcome_at(lenient) is Outcome.FAIL else outcome_at(self.alpha)
 
-        keys = fresh.aside_keys if aside else fresh.keys
-        outcome = self._measure([fresh, found], lambda: keys, self._more(most_s), repeated)
+        def keys() -> Sequence[Key]:
+            return fresh.aside_keys if aside and self._aside_goes_on(fresh) else fresh.keys
+
+        outcome = self._measure([fresh, found], keys, self._more(most_s), repeated)
         seen = (of_work.work if of_work else test).ruling(self.alpha, 0)
         holds = (seen.estimate > seen.needed) if self.at_least else (seen.estimate < seen.needed)
         if outcome is Outcome.INCONCLUSIVE and not holds:  # or there is no estimate yet
-            outcome = self._measure([fresh, found], lambda: keys, self.max_budget_seconds, repeated)
+            outcome = self._measure([fresh, found], keys, self.max_budget_seconds, repeated)
         if aside:  # there are no rounds of the loaders themselves to pass on
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_loaderperf import ms, s
-from pytest_loaderperf.claims import CPU, Evidence, refill_ratios
+from pytest_loaderperf.claims import CPU, Evidence
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge import ExactTest, Outcome, PairTest, PercentileTest, RatioTest, SignTest
 from pytest_loaderperf.measurement import Key, Refilled, Work
@@ -178,22 +178,42 @@ def test_of_rounds_that_walk_far_the_sums_count_for_the_work():
     assert walking.test.work.ruling(0.05, 0).estimate == pytest.approx(0.1)
 
 
+def refilled(mine, theirs, busiest=1.0, trials_ns=10):
+    """Evidence of three trials and a round of refills."""
+    evidence = throughputs(aside=Refilled())
+    effort = Effort(0, 100 * trials_ns, busiest)
+    for _ in range(3):
+        evidence.add({key: replace(trial(100), effort=effort) for key in evidence.keys})
+    records = [replace(trial(9), slices_ns=ns, cpu_slices_ns=ns) for ns in (mine, theirs)]
+    evidence.add(dict(zip(evidence.aside_keys, records, strict=True)))
+    return evidence
+
+
 @pytest.mark.parametrize(
-    "mine, theirs, busiest, ratios",
+    "mine, theirs, ratio",
     [
-        ((10.0, 20.0, 40.0), (20.0, 20.0, 20.0), 1.0, (1.0, 1.0)),
-        ((10.0, 20.0, 40.0), (20.0, 20.0, 20.0), 0.5, (1.0, None)),  # it waits for something else
-        ((math.nan, 10.0, 0.0), (20.0, 30.0, 20.0), 1.0, (3.0, 3.0)),
-        ((math.nan,) * 3, (20.0, 20.0, 20.0), 1.0, (None, None)),
+        ((5.0, 10.0, 20.0), (10.0, 10.0, 10.0), 1.0),
+        ((math.nan, 10.0, 0.0), (20.0, 15.0, 20.0), 1.5),  # the first batches were empty
     ],
 )
-def test_a_typical_turn_of_refills_counts_and_empty_batches_do_not(mine, theirs, busiest, ratios):
-    effort = Effort(0, 1, busiest)
-    records = [replace(trial(9), slices_ns=ns, cpu_slices_ns=ns, effort=effort) for ns in (mine, theirs)]
-    assert refill_ratios(*records) == ratios
-    evidence = throughputs(aside=Refilled())
-    evidence.add(dict(zip(evidence.aside_keys, records, strict=True)))
-    assert str(evidence.ruling(0.001, 0).outcome) == "INCONCLUSIVE"
+def test_a_typical_turn_of_refills_counts_and_empty_batches_do_not(mine, theirs, ratio):
+    evidence = refilled(mine, theirs)
+    assert evidence.refills == 1
+    assert evidence.test._slices.ruling(0.05, 0).estimate == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    "mine, busiest, trials_ns",
+    [
+        ((10.0,) * 3, 0.5, 10),  # it waits for something else
+        ((math.nan,) * 3, 1.0, 10),
+        ((10.0,) * 3, 1.0, 25),  # most of the work is in other turns
+        ((10.0,) * 3, 1.0, 4),
+    ],
+)
+def test_turns_that_do_not_hold_the_work_of_their_batches_do_not_count(mine, busiest, trials_ns):
+    evidence = refilled(mine, (10.0,) * 3, busiest, trials_ns)
+    assert (evidence.refills, evidence.test._slices.n) == (0, 0)
 
 
 def test_a_round_that_holds_nothing_of_a_claim_adds_nothing():

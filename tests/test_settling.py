@@ -30,13 +30,15 @@ class Rounds:
     Those of the first build take ``first_s`` each, those of the others ``then_s``, and each trial ``trials_s``.
 
     ``work``: the ratios of the workers' work, one build after the other, where it can be replayed; ``refills``: those
-    of CPU time in turns of refills, by which the clock says the same unless it is ``by_clock``.
+    of CPU time in turns of refills, by which the clock says the same unless it is ``by_clock``;
+    ``part``: how much of the work a turn holds.
     """
 
-    def __init__(self, *builds, work=(), refills=(), by_clock=None, first_s=0.1, then_s=0.1, trials_s=0.1):
-        self.sides = {name: SimpleNamespace(elsewhere=False) for name in ("loader", "against")}
+    def __init__(self, *builds, work=(), refills=(), by_clock=None, part=1.0, first_s=0.1, then_s=0.1, trials_s=0.1):
+        self.sides = {name: SimpleNamespace(elsewhere=False, inline=False) for name in ("loader", "against")}
         self.done, self.now_s, self.pauses_s = [], 0.0, []
         self._builds, self._work, self._refills = list(builds), list(work), list(refills)
+        self.part = part
         self._by_clock, self._seconds = by_clock, [first_s, then_s]
         self._trials_ns = trials_s * 1e9
         self.built = 0
@@ -69,7 +71,11 @@ class Rounds:
         seconds = self._seconds[self.built > 0]
         ratio = next(self._ratios[keys[0].kind])
         walls_ns = {"loader": self._trials_ns / ratio, "against": self._trials_ns}
-        records = {key: SteadyRecord((1,) * 10, round(walls_ns[key.side]), 10, 0) for key in keys}
+        effort = Effort(0, 10, 1.0)
+        records = {
+            key: SteadyRecord((1,) * 10, round(walls_ns[key.side]), 10, 0, effort=(self._refills and effort) or None)
+            for key in keys
+        }
         if isinstance(keys[0].kind, Refilled):
             records = {key: self._refilled(record, ratio, key.side) for key, record in records.items()}
         self.now_s += seconds
@@ -78,8 +84,7 @@ class Rounds:
 
     def _refilled(self, record, ratio, side):
         of_cpu, of_clock = (1.0, 1.0) if side == "against" else (1 / ratio, 1 / (self._by_clock or ratio))
-        effort = Effort(0, record.wall_ns, 1.0)
-        return replace(record, slices_ns=(of_clock,) * 3, cpu_slices_ns=(of_cpu,) * 3, effort=effort)
+        return replace(record, slices_ns=(of_clock,) * 3, cpu_slices_ns=(of_cpu * self.part,) * 3)
 
     def sleep(self, seconds):
         self.pauses_s.append(seconds)
@@ -209,3 +214,24 @@ def test_refills_give_a_pass_only_where_trials_make_it_likely(settle, trials, ou
     """A slow batch now and then is in no typical turn."""
     settled, _ = settle(Rounds(trials, refills=[FASTER]))
     assert settled.ruling.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "part, outcome", [(1.0, Outcome.FAIL), (0.1, Outcome.INCONCLUSIVE), (3.0, Outcome.INCONCLUSIVE)]
+)
+def test_turns_that_do_not_hold_the_work_of_their_batches_are_no_evidence(settle, part, outcome):
+    """They end while a loader waits, or lie between two bursts of its work."""
+    rounds = Rounds(ANYHOW, refills=[SLOWER], part=part)
+    settled, _ = settle(rounds)
+    assert settled.ruling.outcome is outcome
+    if outcome is Outcome.INCONCLUSIVE:
+        looks = [seen for seen in rounds.done if rounds.kinds([seen]) == {Refilled()}]
+        assert len(looks) == settling._REFILLS_LOOKS
+
+
+def test_a_fail_by_refills_is_confirmed_by_trials_where_sides_no_longer_rest(settle):
+    rounds = Rounds(SLOWER, refills=[SLOWER], then_s=0.2)
+    rounds.refillable = lambda names: rounds.built == 0
+    settled, _ = settle(rounds)
+    assert settled.ruling.outcome is Outcome.FAIL
+    assert rounds.kinds(rounds.done[-3:]) == {Steady()}

@@ -28,15 +28,15 @@ def in_refills(
         raise sides[0].short_epoch_error()
     for side in sides:
         side.conditions = conditions
-        if not side.ready((turns + 1) * batches[side.name] + side.warmup_batches, warm=False):
+        if not side.ready((turns + 1) * batches + side.warmup_batches, warm=False):
             raise side.short_epoch_error()
     for side in sides:
-        side.observe(Refilled(), batches[side.name], conditions)  # from now on, it has all it may have ready
+        side.observe(Refilled(), batches, conditions)  # from now on, it has all it may have ready
     taken: dict[str, list[SteadyRecord]] = {side.name: [] for side in sides}
     in_turn = order.sample(list(sides), len(sides))
     for _ in range(turns):
         for side in in_turn:
-            taken[side.name].append(side.observe(Refilled(), batches[side.name], conditions))
+            taken[side.name].append(side.observe(Refilled(), batches, conditions))
         in_turn.reverse()  # who has rested longer is another one each time
     return {name: _together(records) for name, records in taken.items()}
 

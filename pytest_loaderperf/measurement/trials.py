@@ -22,8 +22,9 @@ _FIRST_BATCHES = 32  # of a side that may have batches ready, before a trial has
 _LONGEST_PIECE_SECONDS = 1.0  # for bursts and rhythms; a dozen pairs must fit into a claim's budget
 _MOST_IN_STEP = 8  # batches: more are not known to be in workers that make as many each
 _REFILL_SECONDS = 0.008  # a turn, beside some 3 ms until it is seen to have ended
-REFILLS, _FEWEST_REFILLS = 5, 3  # turns of which the median is taken
-_SLOWEST_REFILLED = 0.1  # a batch: a dozen rounds would take a claim's budget
+REFILLS, LEAST_REFILLS = 5, 4  # turns of which the median is taken; and that an epoch must hold, with that before them
+_SHORTEST_REFILL_SECONDS = 0.002  # when it has ended is seen to a millisecond
+_LONGEST_REFILL_SECONDS = 0.1  # a dozen rounds would take a claim's budget
 _FAR_SLOWER = 2.0  # times as long a batch
 _FEWEST_BLOCKS = 10  # that show how much they vary
 _STEP = 1.1  # from one length to the next that is tried: a rhythm wants whole periods
@@ -75,20 +76,23 @@ def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int
     return {name: min(batches, affordable) for name, batches in wanted.items()}
 
 
-def refill_batches(paces: Mapping[str, Pace]) -> tuple[dict[str, int], int]:
-    """Batches of each side in a turn of refills, as many of each unless one is far slower, and how many turns.
+def refill_batches(paces: Mapping[str, Pace]) -> tuple[int, int]:
+    """Batches of every side in a turn of refills, and how many turns; fewer, where epochs are short.
 
-    None, where batches take too long, or epochs are too short.
+    As many of each, as every turn ends with a wait, whose CPU time must weigh as much on either side. No turns, where
+    batches take too long, or epochs are too short.
     """
-    wanted = {
-        name: _whole(max(1, round(_REFILL_SECONDS / pace.batch_seconds)), min(pace.ready, _MOST_IN_STEP))
-        for name, pace in paces.items()
-    }
+    wanted = [
+        _whole(max(1, round(_REFILL_SECONDS / pace.batch_seconds)), min(pace.ready, _MOST_IN_STEP))
+        for pace in paces.values()
+    ]
     batch_seconds = [pace.batch_seconds for pace in paces.values()]
-    if max(batch_seconds) <= _FAR_SLOWER * min(batch_seconds):
-        wanted = dict.fromkeys(paces, max(wanted.values()))
-    turns = min(REFILLS, *(pace.affordable // wanted[name] - 1 for name, pace in paces.items()))
-    return wanted, turns if max(batch_seconds) <= _SLOWEST_REFILLED and turns >= _FEWEST_REFILLS else 0
+    shortest_s, longest_s = min(batch_seconds), max(batch_seconds)
+    affordable = min(pace.affordable for pace in paces.values())
+    batches = min(max(wanted) if longest_s <= _FAR_SLOWER * shortest_s else min(wanted), affordable // LEAST_REFILLS)
+    if batches * longest_s > _LONGEST_REFILL_SECONDS or batches * shortest_s < _SHORTEST_REFILL_SECONDS:
+        return batches, 0
+    return batches, min(REFILLS, affordable // batches - 1)
 
 
 def _piece(pace: Pace, seconds: float) -> int:

@@ -69,7 +69,7 @@ def test_sides_take_strict_turns_after_one_that_fills_them():
 def test_epochs_that_are_too_short_are_said_to_be():
     for sides, paces in [
         ([Scripted("a", [], ready=False), Scripted("b", [])], PACES),
-        ([Scripted("a", []), Scripted("b", [])], {name: Pace(0.004, 4, affordable=6) for name in "ab"}),
+        ([Scripted("a", []), Scripted("b", [])], {name: Pace(0.004, 4, affordable=3) for name in "ab"}),
     ]:
         with pytest.raises(ShortEpochError):
             in_refills(sides, paces, random.Random(0), CONDITIONS)  # noqa: S311 no secret depends on it

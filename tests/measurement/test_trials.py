@@ -130,16 +130,21 @@ def test_the_first_trial_of_a_side_that_may_have_batches_ready_is_short():
         ({"batch_seconds": 3 * MS, "ready": 4}, 4),
         ({"batch_seconds": 5 * MS, "ready": 4}, 2),  # one of each of 2 workers
         ({"batch_seconds": 5 * MS, "ready": 16}, 4),  # of which nobody knows how many workers make them
+        ({"batch_seconds": 0.02, "ready": 8}, 4),
         ({"batch_seconds": 0.1, "ready": 0}, 1),
     ],
 )
 def test_a_turn_of_refills_is_short_and_as_long_for_each_worker(pace, batches):
-    assert refill_batches({"a": Pace(**pace), "b": Pace(**pace)}) == (dict.fromkeys("ab", batches), REFILLS)
+    assert refill_batches({"a": Pace(**pace), "b": Pace(**pace)}) == (batches, REFILLS)
 
 
-def test_a_far_slower_side_takes_turns_as_long():
-    batches, turns = refill_batches({"fast": Pace(1 * MS, 4), "slow": Pace(30 * MS, 4)})
-    assert (batches, turns) == ({"fast": 8, "slow": 2}, REFILLS)
+@pytest.mark.parametrize(
+    "slow_ms, fast_ms, batches, turns",
+    [(8, 4, 2, REFILLS), (30, 4, 2, REFILLS), (30, 0.5, 2, 0), (1, 0.6, 16, REFILLS)],
+)
+def test_a_slower_side_takes_as_many_batches_a_turn(slow_ms, fast_ms, batches, turns):
+    paces = {"fast": Pace(fast_ms * MS, 4), "slow": Pace(slow_ms * MS, 4)}
+    assert refill_batches(paces) == (batches, turns)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +152,18 @@ def test_a_far_slower_side_takes_turns_as_long():
     [
         ({"batch_seconds": 4 * MS, "affordable": 30}, REFILLS),
         ({"batch_seconds": 4 * MS, "affordable": 8}, 3),
-        ({"batch_seconds": 4 * MS, "affordable": 7}, 0),
+        ({"batch_seconds": 4 * MS, "affordable": 7}, REFILLS),  # of a batch each
+        ({"batch_seconds": 4 * MS, "affordable": 3}, 0),
+        ({"batch_seconds": 4 * MS, "affordable": 9, "ready": 0}, 3),
         ({"batch_seconds": 0.2}, 0),
+        ({"batch_seconds": 0.08, "ready": 8}, 0),  # four batches take too long
     ],
 )
 def test_there_are_no_refills_of_short_epochs_and_slow_batches(pace, turns):
     assert refill_batches({"a": Pace(4 * MS), "b": Pace(**pace)})[1] == turns
+
+
+@pytest.mark.parametrize("affordable, found", [(400, (80, 4)), (240, (60, 3)), (60, (15, 0))])
+def test_turns_of_quick_batches_are_shorter_in_short_epochs_to_two_milliseconds(affordable, found):
+    pace = Pace(0.1 * MS, affordable=affordable)
+    assert refill_batches({"a": pace, "b": pace}) == found
