@@ -44,7 +44,7 @@ _ONE_OF = {"pairs": "pair", "trials": "trial", "batches": "batch", "epochs": "ep
 
 
 # What the pairs are of that tell most, by ``Ruling.by``: of the loaders' time by the clock where nothing is said.
-_OF = {"work": " of the workers' work, in turns", "refills": " of CPU time, in turns", "cpu": " of CPU time"}
+_OF = {"work": " of the workers' work, in turns,", "refills": " of CPU time, in turns,", "cpu": " of CPU time"}
 
 
 def _evidence(verdict: Verdict) -> list[str]:
