@@ -109,16 +109,17 @@ class Ahead:
 
 @pytest.fixture
 def side():
-    made = []
+    made, watchdog = [], Watchdog(60, pytest.fail)
 
     def make(loader, count=len):
-        made.append(Side("loader", lambda: loader, Watchdog(60, pytest.fail), count=count, deliver=None))
+        made.append(Side("loader", lambda: loader, watchdog, count=count, deliver=None))
         made[-1].start()
         return made[-1]
 
     yield make
     for one in made:
         one.close()
+    watchdog.close()
 
 
 def test_a_turn_holds_all_the_work_of_its_batches_and_no_other(side):
