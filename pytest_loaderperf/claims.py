@@ -72,10 +72,7 @@ class Evidence:
         if self.aside_keys and isinstance(test, RatioTest) and all(key in records for key in self.aside_keys):
             observed = [records[key] for key in self.aside_keys]
             if isinstance(self.aside, Refilled):
-                if not all(self._holds_the_work(key.side, records[key]) for key in self.aside_keys):
-                    return
-                self.refills += 1
-                test.add_refilled(*_refill_ratios(*observed))
+                self._add_refilled(test, *observed)
                 return
             of_sums, of_slices, seconds = _throughput_ratios(*observed)
             test.add_work(of_sums if of_slices is None or self._walks else of_slices, seconds)
@@ -95,17 +92,26 @@ class Evidence:
             assert isinstance(test, (SignTest, PairTest, ExactTest))
             test.add(self._value(records))
 
+    def _add_refilled(self, test: RatioTest, left: Record, right: Record) -> None:
+        assert isinstance(left, SteadyRecord)
+        assert isinstance(right, SteadyRecord)
+        by_clock = _typical(left.slices_ns, right.slices_ns)
+        of_cpu = _typical(left.cpu_slices_ns, right.cpu_slices_ns)
+        hold = all(self._holds_the_work(name, record) for name, record in zip(self.names, (left, right), strict=True))
+        if hold and by_clock and of_cpu:
+            self.refills += 1
+            test.add_refilled(by_clock, of_cpu)
+
     def _note_effort(self, side: str, record: Record) -> None:
         assert isinstance(record, SteadyRecord)
         if record.effort is not None and record.samples:
             self._efforts[side].append((record.effort.cpu_ns / record.samples, record.effort.busiest))
 
-    def _holds_the_work(self, side: str, record: Record) -> bool:
+    def _holds_the_work(self, side: str, record: SteadyRecord) -> bool:
         """Whether a loader waits for CPU time in its trials, and uses about as much of it in a typical turn of refills.
 
         A turn that ends while it waits, or lies between two bursts of work, holds next to none.
         """
-        assert isinstance(record, SteadyRecord)
         of_turns = [ns for ns in record.cpu_slices_ns if ns > 0]
         if not of_turns or not self._efforts[side]:
             return False
@@ -179,15 +185,8 @@ def _cpu_ratio(left: Record, right: Record) -> float | None:
     return (theirs.cpu_ns / right.samples) / (mine.cpu_ns / left.samples)  # type: ignore[union-attr]
 
 
-def _refill_ratios(left: Record, right: Record) -> tuple[float | None, float | None]:
-    """Of a typical turn, by the clock, and of CPU time; None where batches are empty."""
-    assert isinstance(left, SteadyRecord)
-    assert isinstance(right, SteadyRecord)
-    of_clock = _typical(left.slices_ns, right.slices_ns)
-    return of_clock, _typical(left.cpu_slices_ns, right.cpu_slices_ns)
-
-
 def _typical(mine: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """The median ratio of a turn; None where all batches were empty."""
     ratios = [other / one for one, other in zip(mine, theirs, strict=True) if one > 0 and other > 0]
     return statistics.median(ratios) if ratios else None
 

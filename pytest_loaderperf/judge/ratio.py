@@ -89,14 +89,12 @@ class RatioTest:
         if self._with_hidden is not None:
             self._with_hidden.add(of_sums, seconds)
 
-    def add_refilled(self, of_clock: float | None, of_cpu: float | None) -> None:
-        """Add one round of refills. None: all batches were empty; CPU time is not what the loaders wait for."""
+    def add_refilled(self, of_clock: float, of_cpu: float) -> None:
+        """Add one round of refills."""
         assert self._slices is not None
         assert self._by_clock is not None
-        if of_clock is not None:
-            self._by_clock.add(of_clock)
-        if of_cpu is not None:
-            self._slices.add(of_cpu)
+        self._by_clock.add(of_clock)
+        self._slices.add(of_cpu)
 
     def add_work(self, ratio: float, seconds: float = 0.0) -> None:
         """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""

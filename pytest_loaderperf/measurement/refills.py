@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections.abc import Mapping, Sequence
 
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.kinds import Refilled
-from pytest_loaderperf.measurement.record import Effort, SteadyRecord
+from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.trials import Pace, refill_batches
 
 
@@ -42,24 +41,13 @@ def in_refills(
 
 
 def _together(records: Sequence[SteadyRecord]) -> SteadyRecord:
-    efforts = [record.effort for record in records if record.effort is not None]
-    effort = None
-    if len(efforts) == len(records):
-        effort = Effort(
-            sum(effort.own_ns for effort in efforts),
-            sum(effort.children_ns for effort in efforts),
-            statistics.median(effort.busiest for effort in efforts),
-        )
     return SteadyRecord(
         tuple(ns for record in records for ns in record.latencies_ns),
         sum(record.wall_ns for record in records),
         sum(record.samples for record in records),
         sum(record.nbytes for record in records),
         tuple(_of_a_sample(record.wall_ns, record) for record in records),
-        effort=effort,
-        cpu_slices_ns=tuple(
-            _of_a_sample(effort.cpu_ns, record) for effort, record in zip(efforts, records, strict=False)
-        ),
+        cpu_slices_ns=tuple(_of_a_sample(record.effort.cpu_ns if record.effort else 0, record) for record in records),
     )
 
 

@@ -57,10 +57,3 @@ def test_the_class_that_users_meet_says_the_same_after_every_round():
                     seen.add((outcome, test.ruling(FIRST_SHARE, 0).by))
                     break
     assert {(Outcome.PASS, "slices"), (Outcome.FAIL, "slices"), (Outcome.PASS, "sums"), (Outcome.FAIL, "sums")} == seen
-
-
-def test_rounds_in_which_nobody_waits_for_cpu_time_are_no_evidence_of_it():
-    test = RatioTest(THRESHOLD, True, refilled=True)
-    for _ in range(100):
-        test.add_refilled(0.5, None)
-    assert test.outcome(FIRST_SHARE) is Outcome.INCONCLUSIVE

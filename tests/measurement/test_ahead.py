@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pytest_loaderperf.measurement import Side, Watchdog, ahead
+from pytest_loaderperf.measurement import ahead
 from pytest_loaderperf.measurement.ahead import Clocks, runs_ahead, torch_threads, works_in_a_pause
 from pytest_loaderperf.measurement.standing import Standing
 
@@ -34,23 +34,6 @@ def sleep(seconds=BATCH_S):
 def parallel():
     torch.ones(1 << 22).sum()
     return X
-
-
-@pytest.fixture
-def side():
-    torch_threads()
-    watchdog = Watchdog(60, pytest.fail)
-    made = []
-
-    def make(source):
-        made.append(Side("loader", source, watchdog, count=None, deliver=None))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-    watchdog.close()
 
 
 @pytest.fixture
