@@ -28,6 +28,9 @@ _REFILLS_LOOKS = 3  # rounds that tell how long a batch takes, and whether CPU t
 _KINDS = 2  # of evidence with work: the sums are the other
 # Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
 _ELSEWHERE_MARGIN = 0.03
+_OBVIOUS_ROUNDS = 4  # settle what is obvious, where each is beyond a factor of two
+_DEAR_SECONDS = 4.0  # a round: first batches of new loaders cost another one
+_ONE_ROUND = 1e-6  # seconds to begin one in
 _PAUSE_SECONDS = 1.0  # most of what slows a machine down for a while is over by then
 
 
@@ -126,7 +129,12 @@ class Settling:
         if outcome is not Outcome.INCONCLUSIVE or (seems is Outcome.INCONCLUSIVE and not obvious):
             return outcome, self.budget_seconds
         most_s = max(self.budget_seconds, self.max_budget_seconds)
-        return self._measure([evidence], self._next_keys(evidence), most_s, settled), most_s
+        keys = self._next_keys(evidence)
+        outcome = self._measure([evidence], keys, most_s, settled)
+        for _ in range(_OBVIOUS_ROUNDS):  # a commit shall not go through because it is so slow that these take minutes
+            if outcome is Outcome.INCONCLUSIVE and isinstance(evidence.test, RatioTest) and evidence.test.obvious:
+                outcome = self._measure([evidence], keys, self._spent_s + _ONE_ROUND, settled)
+        return outcome, max(most_s, self._spent_s)
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
         """What to observe next: trials, and the other thing for as long while that may tell more."""
@@ -159,7 +167,8 @@ class Settling:
         if not (by == SLICES or aside or obvious):  # in one piece, a side may suffer alone while a slow spell lasts
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
-        self.rounds.rebuild(found.names)
+        if not obvious or self.rounds.done[-1].seconds < _DEAR_SECONDS:  # wherever memory lies, it is not so slow
+            self.rounds.rebuild(found.names)
         fresh = self._evidence(aside=found.aside if aside else None)
         fresh.follow(found)
 

@@ -161,6 +161,20 @@ def test_a_claim_that_leans_to_fail_when_its_budget_is_spent_goes_on_before_it_i
     assert near(said)
 
 
+@pytest.mark.parametrize("ratio, outcome", [(0.1, Outcome.FAIL), (0.6, Outcome.INCONCLUSIVE)])
+def test_what_is_obvious_gets_its_rounds_however_long_they_take(settle, ratio, outcome):
+    rounds = Rounds((ratio,), first_s=40.0, trials_s=20.0)
+    settled, _ = settle(rounds)
+    assert settled.ruling.outcome is outcome
+    assert rounds.built == 0  # whose first batches would take as long again
+
+
+def test_what_is_obvious_is_confirmed_by_new_loaders_where_they_cost_little(settle):
+    rounds = Rounds((0.1,), trials_s=1.0)
+    assert settle(rounds)[0].ruling.outcome is Outcome.FAIL
+    assert rounds.built == 1
+
+
 def test_evident_work_is_confirmed_by_work_alone_at_once(settle):
     rounds = Rounds(ANYHOW, work=[SLOWER])
     settled, _ = settle(rounds)

@@ -31,25 +31,25 @@ _WAY_OUT = (
 class Tally:
     """What the running epoch has given since it began, ``first_batch_ns`` and ``samples`` being those of its start."""
 
-    __slots__ = ("_first_batch_ns", "_longest_ns", "_samples", "_waits_ns", "batches")
+    __slots__ = ("_first_batch_ns", "_samples", "_waits_ns", "batches", "longest_ns")
 
     def __init__(self, first_batch_ns: int, samples: int) -> None:
         self._first_batch_ns, self._samples = first_batch_ns, samples
-        self._waits_ns = self._longest_ns = 0
+        self._waits_ns = self.longest_ns = 0
         self.batches = 1
 
     def add(self, waits_ns: Sequence[int], samples: int) -> None:
         """Count batches, each with the time that its ``next()`` took."""
         if waits_ns:
             self._waits_ns += sum(waits_ns)
-            self._longest_ns = max(self._longest_ns, *waits_ns)
+            self.longest_ns = max(self.longest_ns, *waits_ns)
             self._samples += samples
             self.batches += len(waits_ns)
 
     def ended(self, exit_ns: int, *, whole: bool) -> EpochRecord:
         """The epoch, now that it has ended."""
         return EpochRecord(
-            self._first_batch_ns, self._waits_ns, self._longest_ns, exit_ns, self.batches, self._samples, whole
+            self._first_batch_ns, self._waits_ns, self.longest_ns, exit_ns, self.batches, self._samples, whole
         )
 
 

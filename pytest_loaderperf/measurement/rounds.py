@@ -88,6 +88,7 @@ class Rounds:
     def watched(self) -> Iterator[None]:
         """Observe within this block, and the machine is read around it."""
         self._log.begin()
+        self._helpers = frozenset()  # whatever began since is no side's
         try:
             yield
         finally:
@@ -99,8 +100,7 @@ class Rounds:
 
     def observe(self, keys: Sequence[Key], longer: int = 1) -> Round:
         """Measure one round of ``keys``, so many times ``longer``, and keep it. A longer one is not rebuilt for."""
-        began_s = time.perf_counter()
-        self._log.tick(began_s)
+        self._log.tick(began_s := time.perf_counter())
         names = list(dict.fromkeys(key.side for key in keys))
         if longer == 1:
             self._rebuild_if_due(names)

@@ -398,6 +398,29 @@ def test_a_side_that_begins_to_run_ahead_within_a_round_is_measured_anew_in_one_
         threads[0].join()
 
 
+@pytest.mark.parametrize("begun", ["thread", "side"])
+def test_who_begins_between_two_claims_works_for_no_side(make_rounds, begun):
+    stop = threading.Event()
+    working = threading.Thread(target=stop.wait)
+    measured = make_rounds(a=lambda: [X] * 4000, b=lambda: [X] * 4000)
+    keys = [Key("a", Steady()), Key("b", Steady())]
+    with measured.watched():
+        measured.observe(keys)
+    working.start()  # the user's own, or that of a base which is measured from now on
+    try:
+        if begun == "side":
+            measured.add(Side("c", lambda: [X] * 4000, measured.sides["a"]._watchdog, count=None, deliver=None))
+            keys.append(Key("c", Steady()))
+        for standing in measured._standings.values():
+            standing.rounds_since_build = 0  # as where building is dear
+        with measured.watched():
+            measured.observe(keys)
+        assert all(side.inline for side in measured.sides.values())
+    finally:
+        stop.set()
+        working.join()
+
+
 @pytest.mark.parametrize("step", [1, 7, -3])
 def test_epochs_that_grow_or_shrink_all_the_time_are_measured(make_rounds, step):
     lengths = itertools.count(300, step)

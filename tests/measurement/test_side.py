@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import subprocess
 import sys
@@ -104,6 +105,23 @@ def test_a_slow_loader_needs_no_batch_to_warm_the_caches(make_side):
     side.slow = True
     assert side.warmup_batches == 0
     assert len(side.steady(1).latencies_ns) == 1
+
+
+@pytest.mark.parametrize("late_ms", [1, 40])
+def test_a_ready_batch_that_comes_a_little_late_does_not_end_the_untimed_ones_of_a_slow_loader(make_side, late_ms):
+    class Two(Ticking):
+        """Two workers make a batch each in 10 s; after a rest four are ready."""
+
+        def __iter__(self):
+            for ms in itertools.cycle([10_000, 1, 10_000, 1, 1, late_ms, 1, 1]):
+                self.now_ns += ms * 1_000_000
+                yield X
+
+    side = make_side(Two(prefetch_depth=4))
+    side.start()
+    side.slow = True
+    side.take(3)
+    assert side.steady(2).latencies_ns == (10_000_000_000, 1_000_000)
 
 
 def test_a_trial_that_the_epoch_cannot_hold_starts_a_new_one(make_side):
