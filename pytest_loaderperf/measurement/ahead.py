@@ -136,14 +136,15 @@ def _burned_ns(before: dict[int, int], after: dict[int, int], torchs: frozenset[
 
 
 def torch_threads() -> frozenset[int]:
-    """The threads on which torch does one operation in parallel; the first call in this process starts them.
+    """The threads on which torch does one operation in parallel for the asking one, which is among them.
 
-    It must come before a loader works: who runs then is taken for torch's. So they are looked for once, and again only
-    where one of them has ended, as they do where torch is given fewer for a while.
+    The first call in this process starts them. It must come before a loader works, which might do so on them. So they
+    are looked for once, and again only where another thread asks, or one of them has ended, as they do where torch is
+    given fewer for a while.
     """
     key = os.getpid(), torch.get_num_threads()
-    found = _torchs.get(key)
-    if found is None or not found <= thread_ids():
+    found = _torchs.get(key, frozenset())
+    if threading.get_native_id() not in found or not found <= thread_ids():
         found = _torchs[key] = _look_for_torchs(key[1])
     return found
 
@@ -153,10 +154,19 @@ _torchs: dict[tuple[int, int], frozenset[int]] = {}  # by process, as a fork has
 
 def _look_for_torchs(threads: int) -> frozenset[int]:
     numbers = torch.ones(_PARALLEL_ELEMENTS)
-    before, began_s = thread_cpu_ns(), time.perf_counter()
-    found: frozenset[int] = frozenset()
+    began_s, mine, unasked = time.perf_counter(), threading.get_native_id(), _busy_unasked()
+    before = thread_cpu_ns()
+    found = frozenset({mine})
     while len(found) < threads and time.perf_counter() - began_s < _LONGEST_PARALLEL_SECONDS:
         numbers.sum()
         ran_ns = {thread: ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items()}
-        found = frozenset(thread for thread, ns in ran_ns.items() if ns > _PARALLEL_NS)
+        found = frozenset(thread for thread, ns in ran_ns.items() if ns > _PARALLEL_NS) - unasked | {mine}
     return found
+
+
+def _busy_unasked() -> frozenset[int]:
+    """The other threads that work while the asking one sleeps: torch's spin for a moment after they were asked."""
+    time.sleep(_SHORTEST_PAUSE_SECONDS)
+    before = thread_cpu_ns()
+    time.sleep(_SHORTEST_PAUSE_SECONDS)
+    return frozenset(thread for thread, ns in thread_cpu_ns().items() if ns - before.get(thread, ns) > _PARALLEL_NS)

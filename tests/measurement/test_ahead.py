@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,25 @@ def test_torchs_own_threads_do_not_work_ahead(side):
     for _ in range(5):
         parallel()
         assert not works_in_a_pause()
+
+
+def test_a_thread_that_works_meanwhile_is_not_taken_for_torchs(pool):
+    ahead._torchs.clear()
+    working = pool.submit(spin, 0.3)
+    parallel()
+    found = torch_threads()
+    working.result()
+    spinning = {thread.native_id for thread in pool._threads}
+    assert not found & spinning
+    assert threading.get_native_id() in found
+    ahead._torchs.clear()
+
+
+def test_another_thread_that_asks_has_torchs_threads_of_its_own(pool):
+    mine = torch_threads()
+    others = pool.submit(torch_threads).result()
+    assert threading.get_native_id() in mine - others
+    ahead._torchs.clear()
 
 
 def test_torchs_threads_are_looked_for_again_only_where_one_has_ended(monkeypatch):
