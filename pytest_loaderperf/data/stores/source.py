@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from pytest_loaderperf.data.arrow_columns import check_columns, flat_of
 from pytest_loaderperf.data.ragged import Flat
+from pytest_loaderperf.data.stores.identity import Files, digest, files_at, made_from, versions
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,17 +90,42 @@ class Source:
         else:
             yield from self.table.stream(rows, self.names)
 
-    def identity(self) -> str:
-        """A hash of what the rows are: of their content in memory, of names, sizes and times of change on disk."""
-        about = [self.names, str(self.schema), len(self)]
-        digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
+    @contextmanager
+    def reopened(self) -> Iterator[Source]:
+        """The same columns of the table as it lies on disk now; the same source where only its owner can open it."""
+        from pytest_loaderperf.data.formats.table import CheckedTable
+
+        if not isinstance(self.table, CheckedTable):
+            yield self
+            return
+        kind, given = self.table.__reduce__()[:2]
+        with closing(kind(*given)) as table:
+            yield Source(table, self.names)
+
+    def files(self) -> Files | None:
+        """What lies at the path of the table; None for one in memory. Raises DataError where there is no path."""
         if self.in_memory:
-            _hash_rows(self.read(), digest)
-        else:
-            for path in _files(Path(self.table.path)):
-                facts = path.stat()
-                digest.update(json.dumps([str(path.absolute()), facts.st_size, facts.st_mtime_ns]).encode())
-        return digest.hexdigest()
+            return None
+        path = getattr(self.table, "path", None)
+        if not isinstance(path, str | os.PathLike):
+            raise DataError(
+                f"expected a table with a path, which a cache file is known by, got {type(self.table).__name__}. "
+                'Choose cache="lru" or "compressed", which keep nothing beyond this process.'
+            )
+        return files_at(Path(path))
+
+    def identity(self, files: Files | None) -> str:
+        """A hash of all that can change what is read: of the rows of a table in memory, else of ``files`` and options.
+
+        Schema, columns, and the versions of what reads them count in either case.
+        """
+        schema = self.schema.serialize().to_pybytes().hex()  # its text leaves out long metadata
+        facts = [schema, len(self), versions(self.table)]
+        if files is not None:
+            return digest(facts, made_from(self.table), files.facts).hexdigest()
+        rows = digest(facts)
+        _hash_rows(self.read(), rows)
+        return rows.hexdigest()
 
 
 @contextmanager
@@ -123,15 +148,6 @@ def is_table(source: object) -> bool:
 def _is_arrow_table(source: object) -> bool:
     arrow = sys.modules.get("pyarrow")  # where nobody has imported it, nobody has one
     return isinstance(source, getattr(arrow, "Table", ()))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """The file itself, or all files of a folder in a fixed order."""
-    if not path.is_dir():
-        yield path
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(names))
 
 
 def _hash_rows(table: pa.Table, digest: hashlib.blake2b) -> None:
