@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import flat_of
 from pytest_loaderperf.data.columns import Gathered
 from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.data.ragged import Flat, alike, one_shape, settled
@@ -130,7 +129,7 @@ def _write(source: Source, identity: str, file: Path, block_nbytes: int) -> None
     schema = pa.schema(fields, metadata={LAYOUT: json.dumps(facts)})
     with pa.ipc.new_file(file, schema) as writer:
         for chunk in source.chunks(block_nbytes):
-            blocks = [_block(flat_of(chunk.column(name), name), dtypes[name]) for name in source.names]
+            blocks = [_block(chunk.flat(name), dtypes[name]) for name in source.names]
             writer.write_batch(pa.record_batch(blocks, schema=schema))
             del chunk, blocks
             pa.default_memory_pool().release_unused()  # or it keeps what was read for later

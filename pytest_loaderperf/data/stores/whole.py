@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import array_of, flat_of
+from pytest_loaderperf.data.arrow_columns import array_of
 from pytest_loaderperf.data.ragged import Flat, Ragged, joined_shapes, settled
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store
@@ -26,7 +26,7 @@ def chunked(source: Source) -> Store:
     growing = {name: _Growing(len(source), flat) for name, flat in source.first.items()}
     for chunk in source.chunks(CHUNK_NBYTES):
         for name, column in growing.items():
-            column.append(flat_of(chunk.column(name), name))
+            column.append(chunk.flat(name))
     return Store({name: column.finished() for name, column in growing.items()})
 
 
