@@ -191,7 +191,7 @@ class BatchDataset(RowDataset):
     """Arrays as a dataset that gives whole batches at once, to workers that need not collate them."""
 
     def __getitems__(self, indices: list[int]) -> Any:
-        return self[indices]
+        return self[checked_indices(len(self), indices)]
 
 
 def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.columns import DictOf
+from pytest_loaderperf.data.columns import DictOf, checked_indices
 from pytest_loaderperf.data.fields import Field
 from pytest_loaderperf.data.preload import Preloaded
 from pytest_loaderperf.data.ragged import dropped, one_shape
@@ -43,7 +43,7 @@ class PreloadedTable(Preloaded):
         self._begin()
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
-        return samples_of(self[list(indices)])
+        return samples_of(self[checked_indices(len(self), indices)])
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_stream": iter(())}  # what is missing is read when it is asked for

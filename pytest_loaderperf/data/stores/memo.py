@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import RowDataset, places
+from pytest_loaderperf.data.columns import RowDataset, checked_indices, places
 from pytest_loaderperf.data.ragged import dropped, offsets_of, one_shape
 from pytest_loaderperf.data.stores.source import Rows, Source, naming
 from pytest_loaderperf.data.stores.store import Values, samples_of
@@ -44,7 +44,7 @@ class MemoStore(RowDataset):
         return {name: self._together(name, [sample[name] for sample in samples]) for name in self._table.names}
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
-        return samples_of(self[list(indices)])
+        return samples_of(self[checked_indices(len(self), indices)])
 
     def wait(self) -> None:
         """Return at once: nothing is read before it is asked for."""

@@ -8,7 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import Column, Columns, DictOf, Gathered, RowDataset, column_over, places
+from pytest_loaderperf.data.columns import (
+    Column,
+    Columns,
+    DictOf,
+    Gathered,
+    RowDataset,
+    checked_indices,
+    column_over,
+    places,
+)
 
 Values = torch.Tensor | list[torch.Tensor]
 
@@ -60,7 +69,7 @@ class Store(RowDataset):
         return {name: values[0] for name, values in batch.items()} if single else batch
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
-        return samples_of(self[list(indices)])
+        return samples_of(self[checked_indices(len(self), indices)])
 
     def wait(self) -> None:
         """Return when every sample is there: at once, but for a store that is filled in the background."""

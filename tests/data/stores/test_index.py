@@ -124,6 +124,14 @@ def test_what_is_no_index_is_refused(kind, make):
             store[index]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "dataset" not in kind])
+def test_a_sampler_gives_whole_numbers_and_no_mask(kind, make):
+    store = make(kind)
+    for indices in ([True, False], MASK.tolist(), []):
+        with pytest.raises(DataError, match="the sampler gave"):
+            store.__getitems__(indices)
+
+
 @pytest.mark.parametrize("kind", ["whole", "chunked", "mapped", "compressed", "lru", "lazy"])
 def test_a_batch_of_no_rows_of_a_ragged_column_is_an_empty_list(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(mapped, "BLOCK_NBYTES", 100)
