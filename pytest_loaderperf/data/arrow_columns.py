@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_lists import flat_lists, is_list, is_number, refuse_nulls
+from pytest_loaderperf.data.arrow_lists import RowOf, flat_lists, is_list, is_number, items_of, refuse_nulls, shifted
 from pytest_loaderperf.data.ome_arrow import flat_images, is_ome_arrow
 from pytest_loaderperf.data.ragged import Flat, Ragged, alike, joined, settled
 from pytest_loaderperf.data.tensors import as_rows
@@ -33,17 +34,20 @@ def array_of(column: pa.ChunkedArray, name: str) -> np.ndarray | Ragged:
     """One column, as `arrays_of` does it."""
     if _may_differ(column.type):
         return settled(flat_of(column, name))
-    rows = [_rows(chunk, name, first) for chunk, first in _chunks(column)]
+    rows = [_rows(chunk, name, own) for chunk, own in _chunks(column, int)]
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def flat_of(column: pa.ChunkedArray, name: str) -> Flat:
-    """The same as it lies in memory, with the shape of each sample, which may differ in the chunks that follow."""
+def flat_of(column: pa.ChunkedArray, name: str, row_of: RowOf = int) -> Flat:
+    """The same as it lies in memory, with the shape of each sample, which may differ in the chunks that follow.
+
+    ``row_of``: the row of the table that errors name, by the position in ``column``.
+    """
     if is_ome_arrow(column.type):
-        return flat_images(column.chunks, name)
+        return flat_images(column.chunks, name, row_of)
     if _may_differ(column.type):
-        return joined([flat_lists(chunk, name, first) for chunk, first in _chunks(column)])
-    parts = [_rows(chunk, name, first) for chunk, first in _chunks(column)]
+        return joined([flat_lists(chunk, name, own) for chunk, own in _chunks(column, row_of)])
+    parts = [_rows(chunk, name, own) for chunk, own in _chunks(column, row_of)]
     return joined([Flat(part.ravel(), alike(len(part), part.shape[1:])) for part in parts])
 
 
@@ -79,18 +83,29 @@ def _may_differ(kind: pa.DataType) -> bool:
     return is_list(kind) or is_ome_arrow(kind)
 
 
-def _chunks(column: pa.ChunkedArray) -> Sequence[tuple[pa.Array, int]]:
-    """The chunks that have rows, or an empty one, and the row that each begins with."""
+def _chunks(column: pa.ChunkedArray, row_of: RowOf) -> Sequence[tuple[pa.Array, RowOf]]:
+    """The chunks that have rows, or an empty one, and which row each position in them is."""
     import pyarrow as pa
 
-    found, row = [], 0
+    found, first = [], 0
     for chunk in column.chunks:
         if len(chunk):
-            found.append((chunk, row))
-        row += len(chunk)
-    return found or [(pa.nulls(0, column.type), 0)]
+            found.append((chunk, shifted(row_of, first)))
+        first += len(chunk)
+    return found or [(pa.nulls(0, column.type), row_of)]
 
 
-def _rows(chunk: pa.Array, name: str, first: int) -> np.ndarray:
-    refuse_nulls(chunk, f"column {name!r}", lambda position: first + position)
+def _row_of_item(row_of: RowOf, width: int, item: int) -> int:
+    return row_of(item // width)
+
+
+def _rows(chunk: pa.Array, name: str, row_of: RowOf) -> np.ndarray:
+    from pyarrow import types
+
+    array, width = getattr(chunk, "storage", chunk), 1
+    refuse_nulls(array, f"column {name!r}", row_of)
+    while types.is_fixed_size_list(array.type):
+        width *= array.type.list_size
+        array, _ = items_of(array)
+        refuse_nulls(array, f"column {name!r}", partial(_row_of_item, row_of, width))
     return as_rows(chunk, copy=None, name=f"column {name!r}").array

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 RowOf = Callable[[int], int]  # from the position of an item to the row of the table that it belongs to
 
 
+def shifted(row_of: RowOf, first: int) -> RowOf:
+    """``row_of`` for positions that count from ``first``."""
+    return lambda position: row_of(first + position)
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether it is a type of lists whose items lie one after the other."""
     from pyarrow import types
@@ -64,15 +69,15 @@ def numbers_of(array: pa.Array, where: str, row_of: RowOf) -> np.ndarray:
     return numbers
 
 
-def flat_lists(lists: pa.Array, name: str, first_row: int) -> Flat:
+def flat_lists(lists: pa.Array, name: str, row_of_list: RowOf) -> Flat:
     """Samples of a list column, each of any lengths; within a sample the lists of one level have one length.
 
-    Raises DataError, with the row counted from ``first_row``, for nulls and for jagged samples.
+    Raises DataError, with the row that ``row_of_list`` gives, for nulls and for jagged samples.
     """
     array, counts, shapes = lists, np.ones(len(lists), np.int64), []
 
     def row_of(position: int) -> int:
-        return first_row + int(np.searchsorted(np.cumsum(counts), position, "right"))
+        return row_of_list(int(np.searchsorted(np.cumsum(counts), position, "right")))
 
     while is_list(array.type):
         refuse_nulls(array, f"column {name!r}", row_of)

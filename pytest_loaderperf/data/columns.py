@@ -159,7 +159,7 @@ def column_over(name: str, field: object) -> Column:
 
 
 class RowDataset:
-    """Arrays as a map-style dataset: single samples by a whole number, batches by a list of them."""
+    """Arrays as a map-style dataset: single samples by a whole number, batches by what `places` takes."""
 
     def __init__(self, source: object) -> None:
         self._source, self.columns = source, as_columns(source)
@@ -179,8 +179,7 @@ class RowDataset:
 
     def __getitem__(self, index: Any) -> Any:
         columns = self._columns()
-        single = not isinstance(index, (list, tuple, np.ndarray))
-        indices = checked_indices(len(columns), [index] if single else index)
+        indices, single = places(len(columns), index)
         arrays = [np.empty((len(indices), *column.shape), column.dtype) for column in columns.columns]
         for column, array in zip(columns.columns, arrays, strict=True):
             column.gather(indices, array)
@@ -192,7 +191,29 @@ class BatchDataset(RowDataset):
     """Arrays as a dataset that gives whole batches at once, to workers that need not collate them."""
 
     def __getitems__(self, indices: list[int]) -> Any:
-        return self[indices]
+        return self[checked_indices(len(self), indices)]
+
+
+def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
+    """The rows that ``index`` asks for, as int64 from 0 up, and whether that is a single sample and no batch.
+
+    A batch is asked for by a slice, a mask of one bool a sample, or a list, tuple, range, array or tensor of whole
+    numbers, none of which may be there. Raises IndexError for what lies outside, and DataError for anything else.
+    """
+    if isinstance(index, slice):
+        return np.arange(*index.indices(samples)), False
+    if type(index) is int and not -samples <= index < samples:  # also one that no array can hold
+        raise IndexError(f"index {index} is out of range for a dataset of {samples} samples.")
+    if not isinstance(index, list | tuple | range) and not getattr(index, "ndim", 0):
+        return checked_indices(samples, [index]), True
+    came = np.asarray(index)
+    if came.dtype.kind == "b" and came.ndim == 1:
+        if len(came) != samples:
+            raise IndexError(f"expected a mask of {samples} bools, one a sample, got {len(came)}. Make it as long.")
+        return np.flatnonzero(came), False
+    if came.shape == (0,):
+        return np.empty(0, np.int64), False
+    return checked_indices(samples, index), False
 
 
 def checked_indices(samples: int, indices: Any) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,17 +17,18 @@ _STATM = Path("/proc/self/statm")
 
 
 class FileMapping:
-    """The file at ``path`` as Arrow's ``buffer``. Its pages leave this process once ``most_nbytes`` may be there.
+    """A ``file``, open or at a path, as Arrow's ``buffer``.
 
-    They stay in the system's cache of the file for as long as there is room, and come back when they are read again.
-    ``most_nbytes``: None leaves all of them. Raises OSError, and ValueError for an empty file.
+    Its pages leave this process once ``most_nbytes`` may be there (None: they stay). They remain in the system's cache
+    of the file for as long as there is room, and come back when they are read again. Raises OSError, and ValueError for
+    an empty file.
     """
 
-    def __init__(self, path: Path, most_nbytes: int | None = None) -> None:
+    def __init__(self, file: Path | BinaryIO, most_nbytes: int | None = None) -> None:
         import pyarrow as pa
 
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         self.buffer: pa.Buffer = pa.py_buffer(self._map)
         self.bounded = most_nbytes is not None and most_nbytes < self.buffer.size and hasattr(self._map, "madvise")
         self._most_nbytes, self._unseen_nbytes, self._others_nbytes = most_nbytes or 0, 0, 0.0

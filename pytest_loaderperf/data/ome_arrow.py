@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_lists import is_list, is_number, items_of, numbers_of, refuse_nulls
+from pytest_loaderperf.data.arrow_lists import RowOf, is_list, is_number, items_of, numbers_of, refuse_nulls, shifted
 from pytest_loaderperf.data.ragged import Flat, Ragged, alike, joined, settled
 from pytest_loaderperf.errors import DataError
 
@@ -165,14 +165,17 @@ def images_of(column: pa.Array | pa.ChunkedArray, *, name: str = "the column") -
     return rows
 
 
-def flat_images(chunks: Sequence[pa.Array], name: str) -> Flat:
-    """Images of any sizes, those of all ``chunks`` one after the other. Raises DataError as `images_of` does."""
+def flat_images(chunks: Sequence[pa.Array], name: str, row_of: RowOf = int) -> Flat:
+    """Images of any sizes, those of all ``chunks`` one after the other. Raises DataError as `images_of` does.
+
+    ``row_of``: the row that errors name, by the position in the column.
+    """
     import pyarrow as pa
 
-    parts, row = [], 0
+    parts, first = [], 0
     for chunk in chunks or [pa.nulls(0, ome_arrow_type())]:
-        parts.append(_flat(chunk, name, row))
-        row += len(chunk)
+        parts.append(_flat(chunk, name, shifted(row_of, first)))
+        first += len(chunk)
     return joined(parts)
 
 
@@ -180,24 +183,23 @@ class _Planes(NamedTuple):
     """``sizes`` (rows, 5) are those of the images in t, c, z, y, x; ``counts`` how many planes each has."""
 
     name: str
-    first_row: int
+    row_of_image: RowOf
     sizes: np.ndarray
     counts: np.ndarray
 
+    def image_of(self, plane: int) -> int:
+        return int(np.searchsorted(np.cumsum(self.counts), plane, "right"))
+
     def row_of(self, plane: int) -> int:
-        return self.first_row + int(np.searchsorted(np.cumsum(self.counts), plane, "right"))
+        return self.row_of_image(self.image_of(plane))
 
-    def error(self, row: int, what: str) -> DataError:
-        sizes = " ".join(f"{axis}={size}" for axis, size in zip(AXES, self.sizes[row - self.first_row], strict=True))
-        return DataError(
-            f"column {self.name!r}, row {row}: {what}, but pixels_meta says {sizes}. Write that image anew, or drop it."
-        )
+    def error(self, image: int, what: str) -> DataError:
+        sizes = " ".join(f"{axis}={size}" for axis, size in zip(AXES, self.sizes[image], strict=True))
+        where = f"column {self.name!r}, row {self.row_of_image(image)}"
+        return DataError(f"{where}: {what}, but pixels_meta says {sizes}. Write that image anew, or drop it.")
 
 
-def _flat(structs: pa.Array, name: str, first_row: int) -> Flat:
-    def own(position: int) -> int:
-        return first_row + position
-
+def _flat(structs: pa.Array, name: str, own: RowOf) -> Flat:
     refuse_nulls(structs, f"column {name!r}", own)
     meta, lists = structs.field("pixels_meta"), structs.field("planes")
     refuse_nulls(meta, f"column {name!r}, field 'pixels_meta',", own)
@@ -206,11 +208,11 @@ def _flat(structs: pa.Array, name: str, first_row: int) -> Flat:
     found = [numbers_of(meta.field(field), f"column {name!r}, field {field!r},", own) for field in fields]
     sizes = np.stack([size.astype(np.int64) for size in found], axis=1)
     structs_of_planes, counts = items_of(lists)
-    planes = _Planes(name, first_row, sizes, counts)
+    planes = _Planes(name, own, sizes, counts)
     wrong = (counts != sizes[:, :PLANE_AXES].prod(axis=1)) | (sizes < 0).any(axis=1)
     if wrong.any():
         row = int(wrong.argmax())
-        raise planes.error(first_row + row, f"field 'planes' holds {counts[row]} planes")
+        raise planes.error(row, f"field 'planes' holds {counts[row]} planes")
     refuse_nulls(structs_of_planes, f"column {name!r}, a plane,", planes.row_of)
     pixels = _pixels(structs_of_planes.field("pixels"), planes)
     source = _order(structs_of_planes, planes)
@@ -228,7 +230,7 @@ def _pixels(lists: pa.Array, planes: _Planes) -> np.ndarray:
     wrong = lengths != np.repeat(planes.sizes[:, 3] * planes.sizes[:, 4], planes.counts)
     if wrong.any():
         plane = int(wrong.argmax())
-        raise planes.error(planes.row_of(plane), f"field 'pixels' of a plane holds {lengths[plane]} pixels")
+        raise planes.error(planes.image_of(plane), f"field 'pixels' of a plane holds {lengths[plane]} pixels")
 
     def row_of(position: int) -> int:
         return planes.row_of(int(np.searchsorted(np.cumsum(lengths), position, "right")))
@@ -251,7 +253,7 @@ def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
     if outside.any():
         plane = int(outside.argmax())
         t, c, z = (came[plane] for came in coordinates)
-        raise planes.error(planes.row_of(plane), f"a plane lies at t={t} c={c} z={z}")
+        raise planes.error(planes.image_of(plane), f"a plane lies at t={t} c={c} z={z}")
     here = np.arange(len(structs))
     target = at + np.repeat(np.cumsum(planes.counts) - planes.counts, planes.counts)
     if (target == here).all():
@@ -259,7 +261,7 @@ def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
     source = np.full(len(structs), -1)
     source[target] = here
     if (source < 0).any():
-        raise planes.error(planes.row_of(int((source < 0).argmax())), "a plane came twice and another not at all")
+        raise planes.error(planes.image_of(int((source < 0).argmax())), "a plane came twice and another not at all")
     return source
 
 

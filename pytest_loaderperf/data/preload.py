@@ -12,7 +12,7 @@ from weakref import ref
 import numpy as np
 import psutil
 
-from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset, checked_indices
+from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset, places
 from pytest_loaderperf.data.fields import Field, field_of, nbytes
 from pytest_loaderperf.data.structure import SampleMismatchError, leaves, rebuilder, write
 from pytest_loaderperf.data.turns import Turns
@@ -116,7 +116,7 @@ class Preloaded(RowDataset):
 
     def __getitem__(self, index: Any) -> Any:
         if self._missing:
-            indices = checked_indices(len(self), index if isinstance(index, (list, tuple)) else [index])
+            indices, _ = places(len(self), index)
             self._fill(indices[~self._filled[indices]].tolist())
         return super().__getitem__(index)
 

@@ -115,6 +115,8 @@ class Ragged:
 
     def take(self, indices: np.ndarray) -> list[np.ndarray]:
         """Copies of the samples at ``indices``, each from 0 up, one after the other in one fresh buffer."""
+        if not len(indices):
+            return []
         starts, stops = self.offsets[indices].tolist(), self.offsets[indices + 1].tolist()
         parts = [self.values[start:stop] for start, stop in zip(starts, stops, strict=True)]
         flat = np.concatenate(parts)

@@ -82,6 +82,8 @@ def _measure(row: Row, made: inputs.Made, training: tracks.Training, turn: int) 
             dataset = made.after(opened, row.cache)
             loader = opened.enter_context(ReferenceLoader(dataset, batch_size=tracks.BATCH_SIZE, shuffle=True))
         row.sample_ns.append(tracks.sample_ns(dataset, ACCESSES, TRIAL_NS, seed=turn))
+        if row.cache == "whole":
+            row.bare_ns.append(tracks.sample_ns(tracks.Bare(dataset), ACCESSES, TRIAL_NS, seed=turn))
         row.samples_per_s.append(tracks.samples_per_s(loader, TRIAL_NS))
         row.waits.append(tracks.data_wait(loader, training, STEPS, LOOP_NS))
 

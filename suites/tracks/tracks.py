@@ -32,6 +32,20 @@ def sample_ns(dataset: Any, samples: int, most_ns: int, *, seed: int) -> float:
     return median(latencies)
 
 
+class Bare:
+    """The least that a sample of ``store``, of columns of plain arrays, can cost: a tensor over a copy of each row."""
+
+    def __init__(self, store: Any) -> None:
+        names = store.columns.rebuild.names
+        self._rows = [(name, column.rows) for name, column in zip(names, store.columns.columns, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._rows[0][1])
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(rows[index, ...].copy()) for name, rows in self._rows}
+
+
 def samples_per_s(loader: Iterable[Any], most_ns: int) -> float:
     """Track 2: samples a second over whole epochs, or over as many batches as come within ``most_ns``."""
     samples, began_ns = 0, _clock()

@@ -6,9 +6,11 @@ import json
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from pytest_loaderperf.data import optimize
 from suites.tracks import __main__ as command
 from suites.tracks import inputs, memory, tracks
 from suites.tracks.compare import PARQUET, PLAIN, Compared
@@ -50,14 +52,34 @@ def test_each_figure_is_a_ratio_within_the_run_and_says_whether_it_is_missed():
     ]
 
 
+@pytest.mark.parametrize("bare_ns, verdict, ratio", [(900.0, "met   ", 0.9), (700.0, "MISSED", 0.7)])
+def test_a_sample_that_is_not_140_times_as_py_is_judged_by_a_bare_copy(bare_ns, verdict, ratio):
+    rows = [row("parquet", "as_py", sample_ns=100_000.0), row("parquet", "whole")]
+    rows[1].bare_ns.append(bare_ns)
+    assert str(figures(rows, [], {})[0]) == (
+        f"{verdict}        parquet: a sample, a bare copy of its rows / ours (as_py / ours is 100) >= 0.8: {ratio}"
+    )
+
+
+def test_a_bare_sample_is_that_of_the_store():
+    store = optimize(pa.table({"image": [[1, 2], [3, 4]], "label": [5, 6]}), cache="whole")
+    bare = tracks.Bare(store)
+    assert len(bare) == 2
+    for mine, theirs in zip(bare, store, strict=True):
+        assert {name: one.tolist() for name, one in mine.items()} == {k: one.tolist() for k, one in theirs.items()}
+        mine["image"].zero_()
+    assert store[0]["image"].tolist() == [1, 2]
+
+
 def test_memory_is_told_as_shares_of_the_rows_and_of_the_budget():
     taken = memory.Memory(4 << 30, 512 << 20, 1000, 1050, 300 << 20, 700 << 20, [2.0, 3.0], [4.0, 4.0], [1.0, 3.0])
     assert [str(figure) for figure in memory_figures(taken)] == [
         "met           4 processes over one cache: PSS / bytes of the rows <= 1.1: 1.05",
         "MISSED        4.00 GiB under 512 MiB: peak RSS / budget <= 1.25: 1.37",
         "met           4.00 GiB under 512 MiB: an epoch / a sequential read >= 0.7: 0.75",
-        "MISSED        4.00 GiB under 512 MiB: shuffled / a sequential read >= 0.7: 0.5",
+        "below         4.00 GiB under 512 MiB: shuffled / a sequential read >= 0.7: 0.5",
     ]
+    assert [figure.missed for figure in memory_figures(taken)] == [False, True, False, False]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

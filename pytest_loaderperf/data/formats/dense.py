@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,10 +44,15 @@ def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:
                 f"column {field.name!r} is {field.type}, but {format_name} holds numbers, bools, and fixed-size lists "
                 "and fixed-shape tensors of them. Use parquet, or drop the column."
             )
-        if "/" in field.name or field.name in ("", ".", ".."):
+        if not is_file_name(field.name):
             raise DataError(f"column {field.name!r} cannot be the name of a file, as {format_name} needs. Rename it.")
         layouts.append(layout)
     return layouts
+
+
+def is_file_name(name: str) -> bool:
+    """Whether files of that name lie in the folder that they are looked for in, on this system."""
+    return name not in ("", ".", "..") and "\0" not in name and Path(name).name == name and "/" not in name
 
 
 def array_of(column: pa.Array, layout: Layout, name: str) -> np.ndarray:

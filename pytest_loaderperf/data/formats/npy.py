@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, array_of, layouts_of
-from pytest_loaderperf.data.formats.storage import read_schema, write_schema
+from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, array_of, is_file_name, layouts_of
+from pytest_loaderperf.data.formats.storage import SCHEMA_FILE, read_schema, write_schema
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
@@ -72,6 +72,11 @@ class NpyTable(ArraysTable):
     def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
         schema = read_schema(self.path)
         names = sorted(file.stem for file in self.path.glob("*.npy")) if schema is None else schema.names
+        if wrong := [name for name in names if not is_file_name(name) or names.count(name) > 1]:
+            raise DataError(
+                f"{self.path / SCHEMA_FILE}: expected columns of different names, each of a file in this folder, "
+                f"got {wrong[0]!r:.80}. Write the folder anew."
+            )
         if not names:
             raise DataError(f"{self.path} holds no .npy files. Expected a folder with one for each column.")
         return {name: map_array(self.path / f"{name}.npy") for name in names}, schema

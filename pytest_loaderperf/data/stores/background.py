@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import flat_of
-from pytest_loaderperf.data.columns import DictOf
+from pytest_loaderperf.data.columns import DictOf, checked_indices
 from pytest_loaderperf.data.fields import Field
 from pytest_loaderperf.data.preload import Preloaded
 from pytest_loaderperf.data.ragged import dropped, one_shape
-from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.stores.source import Rows, Source, naming
 from pytest_loaderperf.data.stores.store import samples_of
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import torch
 
 CHUNK_NBYTES = 1 << 20  # read at a time, and waited for by who asks for another row meanwhile
@@ -45,7 +43,7 @@ class PreloadedTable(Preloaded):
         self._begin()
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
-        return samples_of(self[list(indices)])
+        return samples_of(self[checked_indices(len(self), indices)])
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_stream": iter(())}  # what is missing is read when it is asked for
@@ -54,8 +52,8 @@ class PreloadedTable(Preloaded):
         with self._turns:
             chunk = next(self._stream, None)
             if chunk is not None:
-                self._put(np.arange(self._next, self._next + chunk.num_rows), chunk)
-                self._next += chunk.num_rows
+                self._put(np.arange(self._next, self._next + len(chunk)), chunk)
+                self._next += len(chunk)
         return chunk is not None
 
     def _fill_rows(self, missing: Sequence[int]) -> None:
@@ -63,11 +61,15 @@ class PreloadedTable(Preloaded):
             indices = np.array(missing, np.int64)
             self._put(indices, self._dataset.take(indices))
 
-    def _put(self, indices: np.ndarray, rows: pa.Table) -> None:
+    def _put(self, indices: np.ndarray, rows: Rows) -> None:
         """Copy ``rows``, which belong at ``indices``, to those places that are not filled."""
+        with naming(self._dataset.table):
+            self._copy(indices, rows)
+
+    def _copy(self, indices: np.ndarray, rows: Rows) -> None:
         missing = ~self._filled[indices]
         for field, array in zip(self._fields, self._arrays, strict=True):
-            flat = flat_of(rows.column(field.name), field.name)
+            flat = rows.flat(field.name)
             if len(indices) and one_shape(flat.shapes) != self._shapes[field.name]:
                 raise _ragged(field.name)
             array[indices[missing]] = flat.values.reshape(len(indices), *field.shape)[missing]

@@ -51,6 +51,8 @@ def column_of_blocks(
 
 def _by_block(starts: np.ndarray, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each block that has some of ``indices``, and at which positions those stand."""
+    if not len(indices):
+        return
     which = np.searchsorted(starts, indices, "right") - 1
     order = np.argsort(which, kind="stable")
     for positions in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):

@@ -89,4 +89,4 @@ def _store(table: Source, cache: Cache, budget: int, cache_dir: Path | None, *, 
         return MemoStore(table, max(1, budget // max(1, table.row_nbytes)))
     if cache == "lazy":
         return MemoStore(table, None)
-    return (chunked if cache == "chunked" else whole)(table)
+    return chunked(table) if cache == "chunked" else whole(table, budget)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import flat_of
 from pytest_loaderperf.data.stores.blocks import Block, column_of_blocks
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store
@@ -48,7 +47,7 @@ def compressed(source: Source, budget: int) -> Store:
     held = 0
     for chunk in source.chunks(BLOCK_NBYTES):
         for name in source.names:
-            flat = flat_of(chunk.column(name), name)
+            flat = chunk.flat(name)
             blob = pa.compress(np.ascontiguousarray(flat.values), codec=CODEC)
             blocks[name].append(Packed(blob, len(flat.values), flat.values.dtype))
             shapes[name].append(flat.shapes)

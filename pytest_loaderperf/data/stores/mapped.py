@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import flat_of
 from pytest_loaderperf.data.columns import Gathered
 from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.data.ragged import Flat, alike, one_shape, settled
 from pytest_loaderperf.data.stores.blocks import column_of_blocks
+from pytest_loaderperf.data.stores.cache_file import Stamp, open_own, private_folder, seal, stamp_of, verify
+from pytest_loaderperf.data.stores.identity import refuse_inside
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store, Taken
 from pytest_loaderperf.errors import DataError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger("pytest_loaderperf")
-LAYOUT = b"loaderperf-cache-1"  # the key of what the file says about itself, and part of its name
+LAYOUT = b"loaderperf-cache-2"  # the key of what the file says about itself, and part of its name
 BLOCK_NBYTES = 64 << 20  # held at a time while it is written; few blocks, for a batch is gathered block by block
 _BLOCKS = 4  # that fit the limit: one is held as it was read, as it is written, and twice in between
 
@@ -37,16 +38,21 @@ _BLOCKS = 4  # that fit the limit: one is held as it was read, as it is written,
 class MappedStore(Store):
     """The rows in the cache file at ``path``, of which at most about ``most_nbytes`` are in this process at a time.
 
-    Pickled it is path and limit. Raises DataError where the file is damaged.
+    Pickled it is path, limit and the stamp of the file when it was found whole. All of the file is read once where
+    ``checked`` is another stamp. Raises DataError where the file is damaged, or others may have written it.
     """
 
-    def __init__(self, path: Path, most_nbytes: int) -> None:
-        self._open(path, most_nbytes)
+    def __init__(self, path: Path, most_nbytes: int, checked: Stamp | None = None) -> None:
+        self._open(path, most_nbytes, checked)
 
-    def _open(self, path: Path, most_nbytes: int) -> None:
+    def _open(self, path: Path, most_nbytes: int, checked: Stamp | None) -> None:
         self.path, self._most_nbytes = path, most_nbytes
         try:
-            kept = _read(FileMapping(path, most_nbytes))
+            with open_own(path) as file:
+                self._checked = stamp_of(os.fstat(file.fileno()))
+                if self._checked != checked:
+                    verify(file)
+                kept = _read(FileMapping(file, most_nbytes), path)
         except (OSError, ValueError, KeyError) as error:
             raise DamagedCacheError(
                 f"the cache {path} cannot be read ({error}). Expected what optimize wrote there; call it again."
@@ -54,14 +60,14 @@ class MappedStore(Store):
         self._keep(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "most_nbytes": self._most_nbytes}
+        return {"path": self.path, "most_nbytes": self._most_nbytes, "checked": self._checked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._open(**state)
 
 
 class DamagedCacheError(DataError):
-    """The file is not one that this module wrote to its end."""
+    """The file is not one that this module wrote to its end for this user."""
 
 
 def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedStore:
@@ -72,21 +78,36 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
     from pytest_loaderperf.data.formats.writing import complete_or_absent, remove_abandoned
 
     folder = cache_dir or default_folder()
-    path = folder / f"{LAYOUT.decode()}-{source.identity()}.arrow"
-    if path.exists():
+    files = source.files()
+    if files is not None:
+        refuse_inside(folder, Path(source.table.path), files)
+    identity = source.identity(files)
+    path = folder / _file_name(identity)
+    private_folder(folder)
+    if os.path.lexists(path):
         remove_abandoned(path)
         try:
             return MappedStore(path, most_nbytes)
         except DamagedCacheError as error:
             _log.warning("%s It is written anew.", error)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"the cache folder {folder} cannot be made: {error}. Give another cache_dir.") from error
     advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
     with complete_or_absent(path, advice) as new:
-        _write(source, new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))
-    return MappedStore(path, most_nbytes)
+        _build(source, identity, new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))
+    return MappedStore(path, most_nbytes, stamp_of(path.stat()))
+
+
+def _build(source: Source, identity: str, new: Path, block_nbytes: int) -> None:
+    """Write the rows that lie there now: the table may have been opened before they were. Raises DataError."""
+    with source.reopened() as current:
+        _write(current, identity, new, block_nbytes)
+        if current.identity(current.files()) != identity:
+            raise DataError(
+                "the source changed after it was opened, or while it was cached. Open it again once it stays as it is."
+            )
+
+
+def _file_name(identity: str) -> str:
+    return f"{LAYOUT.decode()}-{identity}.arrow"
 
 
 def default_folder() -> Path:
@@ -94,7 +115,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loaderperf"
 
 
-def _write(source: Source, file: Path, block_nbytes: int) -> None:
+def _write(source: Source, identity: str, file: Path, block_nbytes: int) -> None:
     import pyarrow as pa
 
     flats = source.first
@@ -104,13 +125,15 @@ def _write(source: Source, file: Path, block_nbytes: int) -> None:
         for name, flat in flats.items()
     }
     fields = [pa.field(name, _block_type(dtype)) for name, dtype in dtypes.items()]
-    schema = pa.schema(fields, metadata={LAYOUT: json.dumps({"rows": len(source), "columns": about})})
+    facts = {"identity": identity, "rows": len(source), "columns": about}
+    schema = pa.schema(fields, metadata={LAYOUT: json.dumps(facts)})
     with pa.ipc.new_file(file, schema) as writer:
         for chunk in source.chunks(block_nbytes):
-            blocks = [_block(flat_of(chunk.column(name), name), dtypes[name]) for name in source.names]
+            blocks = [_block(chunk.flat(name), dtypes[name]) for name in source.names]
             writer.write_batch(pa.record_batch(blocks, schema=schema))
             del chunk, blocks
             pa.default_memory_pool().release_unused()  # or it keeps what was read for later
+    seal(file)
 
 
 def _block_type(dtype: np.dtype[Any]) -> pa.StructType:
@@ -145,12 +168,14 @@ class _Mapped:
         return self.items
 
 
-def _read(mapping: FileMapping) -> Mapping[str, np.ndarray | Gathered | Taken]:
-    """The columns over the file. Raises OSError, ValueError or KeyError where it is damaged."""
+def _read(mapping: FileMapping, path: Path) -> Mapping[str, np.ndarray | Gathered | Taken]:
+    """The columns over the file at ``path``. Raises ValueError or KeyError where it is not what it is called."""
     import pyarrow as pa
 
     reader = pa.ipc.open_file(pa.BufferReader(mapping.buffer))
     about = json.loads((reader.schema.metadata or {})[LAYOUT])
+    if path.name != _file_name(about["identity"]):
+        raise ValueError("it is the cache of another source")
     batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
     kept = {}
     for name, facts in about["columns"].items():

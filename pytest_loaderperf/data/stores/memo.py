@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.arrow_columns import flat_of
-from pytest_loaderperf.data.columns import RowDataset, checked_indices
+from pytest_loaderperf.data.columns import RowDataset, checked_indices, places
 from pytest_loaderperf.data.ragged import dropped, offsets_of, one_shape
-from pytest_loaderperf.data.stores.source import Source, naming
+from pytest_loaderperf.data.stores.source import Rows, Source, naming
 from pytest_loaderperf.data.stores.store import Values, samples_of
 from pytest_loaderperf.data.turns import Turns
 from pytest_loaderperf.errors import DataError
@@ -39,14 +37,14 @@ class MemoStore(RowDataset):
         return len(self._table)
 
     def __getitem__(self, index: Any) -> Any:
-        single = not isinstance(index, (list, tuple, np.ndarray))
-        samples = self._samples(checked_indices(len(self), [index] if single else index).tolist())
+        indices, single = places(len(self), index)
+        samples = self._samples(indices.tolist())
         if single:
             return {name: torch.from_numpy(array.copy()) for name, array in samples[0].items()}
         return {name: self._together(name, [sample[name] for sample in samples]) for name in self._table.names}
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
-        return samples_of(self[list(indices)])
+        return samples_of(self[checked_indices(len(self), indices)])
 
     def wait(self) -> None:
         """Return at once: nothing is read before it is asked for."""
@@ -65,6 +63,10 @@ class MemoStore(RowDataset):
     def _together(self, name: str, arrays: list[np.ndarray]) -> Values:
         if name in self._ragged or len({array.shape for array in arrays}) > 1:
             return [torch.from_numpy(array.copy()) for array in arrays]
+        if not arrays:
+            first = self._table.first[name]
+            shape = np.delete(first.shapes[0], self._left_out[name])
+            return torch.from_numpy(np.empty((0, *shape), first.values.dtype))
         return torch.from_numpy(np.stack(arrays))
 
     def _samples(self, indices: Sequence[int]) -> list[Sample]:
@@ -83,27 +85,20 @@ class MemoStore(RowDataset):
 
     def _read(self, indices: list[int]) -> dict[int, Sample]:
         with naming(self._table.table):
-            try:
-                return self._read_together(indices)
-            except DataError as error:
-                for index in indices if len(indices) > 1 else ():
-                    self._read([index])
-                # The one row that was read is that of this sample.
-                raise DataError(re.sub(r"\brow 0\b(?!')", f"row {indices[0]}", str(error), count=1)) from error
+            return self._samples_of(self._table.take(np.array(indices, np.int64)), indices)
 
-    def _read_together(self, indices: list[int]) -> dict[int, Sample]:
-        table = self._table.take(np.array(indices, np.int64))
+    def _samples_of(self, rows: Rows, indices: list[int]) -> dict[int, Sample]:
         samples: dict[int, Sample] = {index: {} for index in indices}
         for name in self._table.names:
-            flat = flat_of(table.column(name), name)
+            flat = rows.flat(name)
             leave_out = self._left_out[name]
             unlike = (flat.shapes[:, leave_out] != 1).any(axis=1)
             if unlike.any():
-                row = int(unlike.argmax())
+                position = int(unlike.argmax())
                 raise DataError(
-                    f"column {name!r}, row {indices[row]}: an image of (t, c, z, y, x) = "
-                    f"{tuple(flat.shapes[row].tolist())} came, but the first ones have length one along more axes. "
-                    'Choose cache="mapped" or "chunked", which see all images first.'
+                    f"column {name!r}, row {indices[position]}: an image of (t, c, z, y, x) = "
+                    f"{tuple(flat.shapes[position].tolist())} came, but the first ones have length one along more "
+                    'axes. Choose cache="mapped" or "chunked", which see all images first.'
                 )
             offsets, shapes = offsets_of(flat.shapes), np.delete(flat.shapes, leave_out, axis=1)
             for position, index in enumerate(indices):

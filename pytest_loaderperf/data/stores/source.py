@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_loaderperf.data.arrow_columns import check_columns, flat_of
+from pytest_loaderperf.data.arrow_lists import RowOf, shifted
 from pytest_loaderperf.data.ragged import Flat
+from pytest_loaderperf.data.stores.identity import Files, digest, files_at, made_from, versions
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,10 +47,10 @@ class Source:
         self.schema: pa.Schema = pa.schema([table.schema.field(name) for name in self.names])
         check_columns(self.schema)
         batch = next(self._stream(FIRST_ROWS), None)
-        rows = self.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
-        self.first: dict[str, Flat] = {name: flat_of(rows.column(name), name) for name in self.names}
+        rows = Rows(table, self.schema.empty_table() if batch is None else pa.Table.from_batches([batch]), int)
+        self.first: dict[str, Flat] = {name: rows.flat(name) for name in self.names}
         nbytes = sum(flat.values.nbytes for flat in self.first.values())
-        self.row_nbytes: int = -(-nbytes // max(1, rows.num_rows))
+        self.row_nbytes: int = -(-nbytes // max(1, len(rows)))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -62,45 +64,92 @@ class Source:
         """All rows at once."""
         return self.table.select(self.names) if self.in_memory else self.table.read(self.names)
 
-    def take(self, indices: np.ndarray) -> pa.Table:
+    def take(self, indices: np.ndarray) -> Rows:
         """The rows at ``indices``, each from 0 up, in that order."""
-        if self.in_memory:
-            return self.table.select(self.names).take(indices)  # the other columns are not worth the copy
-        return self.table.take(indices, self.names)
+        with naming(self.table):
+            if self.in_memory:
+                rows = self.table.select(self.names).take(indices)  # the other columns are not worth the copy
+            else:
+                rows = self.table.take(indices, self.names)
+        return Rows(self.table, rows, indices.__getitem__)
 
-    def chunks(self, nbytes: int) -> Iterator[pa.Table]:
-        """All rows in order, in tables of about ``nbytes``, one of which has no rows where there are none."""
+    def chunks(self, nbytes: int) -> Iterator[Rows]:
+        """All rows in order, about ``nbytes`` at a time; where there are none, once no rows."""
         import pyarrow as pa
 
         most = max(1, nbytes // max(1, self.row_nbytes))
         held: list[pa.RecordBatch] = []
-        rows = 0
+        first = rows = 0
         for batch in self._stream(most):
             if held and rows + batch.num_rows > most:
-                yield pa.Table.from_batches(held)
+                yield Rows(self.table, pa.Table.from_batches(held), shifted(int, first))
+                first += rows
                 held, rows = [], 0
             held.append(batch)
             rows += batch.num_rows
         if held or not len(self):
-            yield pa.Table.from_batches(held, self.schema)
+            yield Rows(self.table, pa.Table.from_batches(held, self.schema), shifted(int, first))
 
     def _stream(self, rows: int) -> Iterator[pa.RecordBatch]:
-        if self.in_memory:
-            yield from self.table.select(self.names).to_batches(max_chunksize=rows)
-        else:
-            yield from self.table.stream(rows, self.names)
+        with naming(self.table):
+            if self.in_memory:
+                yield from self.table.select(self.names).to_batches(max_chunksize=rows)
+            else:
+                yield from self.table.stream(rows, self.names)
 
-    def identity(self) -> str:
-        """A hash of what the rows are: of their content in memory, of names, sizes and times of change on disk."""
-        about = [self.names, str(self.schema), len(self)]
-        digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
+    @contextmanager
+    def reopened(self) -> Iterator[Source]:
+        """The same columns of the table as it lies on disk now; the same source where only its owner can open it."""
+        from pytest_loaderperf.data.formats.table import CheckedTable
+
+        if not isinstance(self.table, CheckedTable):
+            yield self
+            return
+        kind, given = self.table.__reduce__()[:2]
+        with closing(kind(*given)) as table:
+            yield Source(table, self.names)
+
+    def files(self) -> Files | None:
+        """What lies at the path of the table; None for one in memory. Raises DataError where there is no path."""
         if self.in_memory:
-            _hash_rows(self.read(), digest)
-        else:
-            for path in _files(Path(self.table.path)):
-                facts = path.stat()
-                digest.update(json.dumps([str(path.absolute()), facts.st_size, facts.st_mtime_ns]).encode())
-        return digest.hexdigest()
+            return None
+        path = getattr(self.table, "path", None)
+        if not isinstance(path, str | os.PathLike):
+            raise DataError(
+                f"expected a table with a path, which a cache file is known by, got {type(self.table).__name__}. "
+                'Choose cache="lru" or "compressed", which keep nothing beyond this process.'
+            )
+        return files_at(Path(path))
+
+    def identity(self, files: Files | None) -> str:
+        """A hash of all that can change what is read: of the rows of a table in memory, else of ``files`` and options.
+
+        Schema, columns, and the versions of what reads them count in either case.
+        """
+        schema = self.schema.serialize().to_pybytes().hex()  # its text leaves out long metadata
+        facts = [schema, len(self), versions(self.table)]
+        if files is not None:
+            return digest(facts, made_from(self.table), files.facts).hexdigest()
+        rows = digest(facts)
+        _hash_rows(self.read(), rows)
+        return rows.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Some rows of ``table``, as they were ``read``; position i is the row ``row_of(i)`` of the table."""
+
+    table: Any
+    read: pa.Table
+    row_of: RowOf
+
+    def __len__(self) -> int:
+        return int(self.read.num_rows)
+
+    def flat(self, name: str) -> Flat:
+        """A column of them. Raises DataError that names the file and the row of the table."""
+        with naming(self.table):
+            return flat_of(self.read.column(name), name, self.row_of)
 
 
 @contextmanager
@@ -123,15 +172,6 @@ def is_table(source: object) -> bool:
 def _is_arrow_table(source: object) -> bool:
     arrow = sys.modules.get("pyarrow")  # where nobody has imported it, nobody has one
     return isinstance(source, getattr(arrow, "Table", ()))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """The file itself, or all files of a folder in a fixed order."""
-    if not path.is_dir():
-        yield path
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(names))
 
 
 def _hash_rows(table: pa.Table, digest: hashlib.blake2b) -> None:

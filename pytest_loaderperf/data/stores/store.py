@@ -8,7 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import Column, Columns, DictOf, Gathered, RowDataset, checked_indices, column_over
+from pytest_loaderperf.data.columns import (
+    Column,
+    Columns,
+    DictOf,
+    Gathered,
+    RowDataset,
+    checked_indices,
+    column_over,
+    places,
+)
 
 Values = torch.Tensor | list[torch.Tensor]
 
@@ -23,7 +32,7 @@ class Taken(Protocol):
 
 
 class Store(RowDataset):
-    """Samples as dicts of one tensor a column, which the caller may write to; batches by a list of indices.
+    """Samples as dicts of one tensor a column, which the caller may write to; batches by what `columns.places` takes.
 
     A batch of a ragged column is a list of tensors. Where no column is ragged, ReferenceLoader gathers from
     ``columns``; else pass it ``collate_fn=Collate(ragged="pad")``, or ``"list"``.
@@ -55,13 +64,12 @@ class Store(RowDataset):
     def __getitem__(self, index: Any) -> Any:
         if self._rows is not None and type(index) is int and -self._length <= index < self._length:
             return {name: torch.from_numpy(rows[index, ...].copy()) for name, rows in self._rows}
-        single = not isinstance(index, (list, tuple, np.ndarray))
-        indices = checked_indices(len(self), [index] if single else index)
+        indices, single = places(len(self), index)
         batch = {name: _batch(part, indices) for name, part in self._parts.items()}
         return {name: values[0] for name, values in batch.items()} if single else batch
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, torch.Tensor]]:
-        return samples_of(self[list(indices)])
+        return samples_of(self[checked_indices(len(self), indices)])
 
     def wait(self) -> None:
         """Return when every sample is there: at once, but for a store that is filled in the background."""

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import array_of, flat_of
+from pytest_loaderperf.data.arrow_columns import array_of
 from pytest_loaderperf.data.ragged import Flat, Ragged, joined_shapes, settled
+from pytest_loaderperf.data.stores.pages import in_small_pages
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store
 
+_log = logging.getLogger("pytest_loaderperf")
 CHUNK_NBYTES = 8 << 20  # read at a time: long enough to read fast, and little beside the data
 
 
-def whole(source: Source) -> Store:
-    """All rows in one read, as views of what was read; a column in several chunks is copied, one column at a time."""
+def whole(source: Source, budget: int) -> Store:
+    """All rows in one read, as views of what was read; a column in several chunks is copied, one column at a time.
+
+    Of a table on disk also what a library allocated in small pages, where ``budget``, in bytes, has room for both.
+    """
     table, kept = source.read(), {}
     for name in source.names:
         kept[name] = array_of(table.column(name), name)
         table = table.drop_columns([name])  # what was copied is needed no more
+    if not source.in_memory:
+        _leave_small_pages(kept, budget)
     return Store(kept)
+
+
+def _leave_small_pages(kept: dict[str, np.ndarray | Ragged], budget: int) -> None:
+    """Copy columns into arrays of NumPy, which takes huge pages: a shuffled epoch gathers from them faster."""
+    held = sum(part.nbytes for part in kept.values())
+    values = [part.values if isinstance(part, Ragged) else part for part in kept.values()]
+    names = [name for name, small in zip(kept, in_small_pages(values), strict=True) if small]
+    del values
+    for name in names:
+        part = kept[name]
+        fits = held + part.nbytes <= budget
+        if fits:
+            kept[name] = replace(part, values=part.values.copy()) if isinstance(part, Ragged) else part.copy()
+        _log.info(
+            "store: column %r, %s bytes, lies in small pages of memory, from which batches take longer: %s",
+            name,
+            f"{part.nbytes:,}",
+            "copied into huge ones" if fits else 'both exceed the budget, cache="chunked" copies while it reads',
+        )
 
 
 def chunked(source: Source) -> Store:
@@ -26,7 +55,7 @@ def chunked(source: Source) -> Store:
     growing = {name: _Growing(len(source), flat) for name, flat in source.first.items()}
     for chunk in source.chunks(CHUNK_NBYTES):
         for name, column in growing.items():
-            column.append(flat_of(chunk.column(name), name))
+            column.append(chunk.flat(name))
     return Store({name: column.finished() for name, column in growing.items()})
 
 

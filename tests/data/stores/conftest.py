@@ -21,6 +21,9 @@ class OnDisk:
             self.schema = file.schema
             self.rows = sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
 
+    def __reduce__(self):
+        return OnDisk, (self.path, self.group)
+
     def _file(self):
         return pa.ipc.open_file(pa.OSFile(str(self.path)))
 

@@ -272,4 +272,4 @@ def test_the_bytes_of_all_rows_are_told_from_the_first():
 
 def test_small_batches_of_a_stream_are_put_together(on_disk):
     source = Source(on_disk(TABLE, group=3), None)
-    assert [chunk.num_rows for chunk in source.chunks(10 * 8)] == [9] * 10 + [10]
+    assert [len(chunk) for chunk in source.chunks(10 * 8)] == [9] * 10 + [10]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.data.stores import compressed, mapped, whole
-from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.stores.source import Rows, Source
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import Collate, ReferenceLoader
 from tests.data.stores.conftest import ROWS, ragged, uniform
@@ -266,14 +266,14 @@ def test_chunked_takes_the_memory_of_the_rows_and_of_one_chunk(on_disk, monkeypa
     monkeypatch.setattr(whole, "CHUNK_NBYTES", 1 << 17)
     gc.collect()
     before, most = pa.total_allocated_bytes(), 0
-    real = whole.flat_of
+    real = Rows.flat
 
     def watched(*given):
         nonlocal most
         most = max(most, pa.total_allocated_bytes() - before)
         return real(*given)
 
-    monkeypatch.setattr(whole, "flat_of", watched)
+    monkeypatch.setattr(Rows, "flat", watched)
     store = optimize(source, cache="chunked")
     assert store[-1]["x"].item() == (1 << 20) - 1
     assert most < table.nbytes // 4

@@ -16,6 +16,7 @@ import pytest
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.data.stores import mapped
+from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.errors import DataError
 from tests.data.stores.conftest import OnDisk, ragged, uniform
 
@@ -100,20 +101,21 @@ def test_another_source_has_another_file(store, on_disk, change):
     else:
         source.schema = source.schema.set(1, source.schema.field(1).with_name("other"))
         source.stream = lambda rows, columns: iter([])
-        assert mapped.Source(source, None).identity() not in path.name
+        changed = Source(source, None)
+        assert changed.identity(changed.files()) not in path.name
         return
     assert store(source).path != path
 
 
 def test_a_source_in_a_folder_is_known_by_all_its_files(on_disk, tmp_path):
-    source = mapped.Source(on_disk(uniform()[0]), None)
+    source = Source(on_disk(uniform()[0]), None)
     source.table.path = tmp_path / "folder"
     (tmp_path / "folder" / "deep").mkdir(parents=True)
     (tmp_path / "folder" / "deep" / "a.bin").write_bytes(b"1")
-    before = source.identity()
-    assert source.identity() == before
+    before = source.identity(source.files())
+    assert source.identity(source.files()) == before
     (tmp_path / "folder" / "deep" / "b.bin").write_bytes(b"")
-    assert source.identity() != before
+    assert source.identity(source.files()) != before
 
 
 def damage_cut(path):
@@ -181,7 +183,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_as_it_was(store, folde
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, was)
-    assert str(caught.value).startswith(f"{folder}{os.sep}loaderperf-cache-1-")
+    assert str(caught.value).startswith(f"{folder}{os.sep}loaderperf-cache-2-")
     assert "cannot be written: " in str(caught.value)
     assert str(caught.value).endswith(
         "File too large. What lay there before is unchanged; "

@@ -1,0 +1,163 @@
+"""What a cache is known by: everything that can change what is read from a source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pytest_loaderperf.errors import DataError
+
+_ALWAYS = ("pytest-loaderperf", "pyarrow", "numpy")  # packages that every table is read with
+_DECODERS = {"zarr": ("numcodecs",), "tifffile": ("imagecodecs",)}  # packages that others decode with
+_PLAIN = (type(None), bool, int, float, str)
+
+
+@dataclass
+class Files:
+    """What lies at a path, links followed: ``facts`` to hash, and each folder in it by device and inode."""
+
+    facts: list[list[Any]] = field(default_factory=list)
+    folders: set[tuple[int, int]] = field(default_factory=set)
+
+
+def files_at(path: Path) -> Files:
+    """The file at ``path`` and what lies beside it under its name (``x.duckdb.wal``), or all of a folder.
+
+    A file's facts are its name, size, inode, and times of change in ns. A folder that several links lead to is entered
+    once. Raises DataError where nothing that stays lies there, or a folder cannot be listed.
+    """
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: expected a file or a folder, which a cache can be known by. {_INSTEAD}")
+    found, todo = Files(), [path.absolute()]
+    if path.is_file():
+        todo += _beside(path)
+    try:
+        while todo:
+            todo += reversed(_seen(todo.pop(), found))
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be looked at: {error.strerror}. {_INSTEAD}") from error
+    return found
+
+
+def _beside(path: Path) -> list[Path]:
+    """Side files, such as write-ahead logs, of the name that is given and of the file that a link leads to."""
+    names = {path.absolute(), path.resolve()}
+    return [
+        Path(entry.path)
+        for name in sorted(names)
+        for entry in _listed(name.parent)
+        if entry.name.startswith(f"{name.name}.")
+    ]
+
+
+def _seen(path: Path, found: Files) -> list[Path]:
+    """Note what lies at ``path``; what is to be noted next."""
+    link = str(path.readlink()) if path.is_symlink() else None
+    try:
+        facts = path.stat()
+    except OSError:  # a link that leads nowhere, or in a circle; or a file that has just gone
+        found.facts.append([str(path), link, "nothing"])
+        return []
+    is_folder = stat.S_ISDIR(facts.st_mode)
+    # The time of change of the inode, because a program may set that of the content back.
+    times = () if is_folder else (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    found.facts.append([str(path), link, facts.st_ino, *times])
+    key = (facts.st_dev, facts.st_ino)
+    if not is_folder or key in found.folders:
+        return []
+    found.folders.add(key)
+    return [Path(entry.path) for entry in _listed(path)]
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def refuse_inside(folder: Path, source: Path, files: Files) -> None:
+    """Raise DataError where ``folder`` lies in the folder ``source``, whose ``files`` are, also by way of links."""
+    real = folder.resolve()
+    for place in (real, *real.parents):
+        try:
+            facts = place.stat()
+        except OSError:
+            continue  # it is yet to be made
+        if (facts.st_dev, facts.st_ino) in files.folders:
+            raise DataError(
+                f"expected a cache folder outside of the source, got {folder} inside {source}: each cache would change "
+                "the source that it is known by. Give another cache_dir."
+            )
+
+
+def made_from(table: Any) -> Any:
+    """The type and the options of ``table`` as JSON takes them: what it is pickled as.
+
+    Raises DataError where one of them is a function, whose code nothing tells, or cannot be pickled.
+    """
+    reduced = table.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    if isinstance(reduced, str):
+        raise DataError(f"{_name(type(table))} pickles as the name {reduced!r}, which tells no options. {_INSTEAD}")
+    return [_name(type(table)), [_told(part, table) for part in reduced[1:3]]]
+
+
+def _told(value: Any, table: Any) -> Any:  # noqa: PLR0911 one a kind of value
+    if isinstance(value, _PLAIN):
+        return [type(value).__name__, value if isinstance(value, str | None) else repr(value)]
+    if isinstance(value, type):
+        return _name(value)
+    if isinstance(value, os.PathLike):
+        return ["path", str(Path(value).absolute())]
+    if isinstance(value, list | tuple):
+        return [_told(part, table) for part in value]
+    if isinstance(value, set | frozenset):
+        return ["set", sorted(json.dumps(_told(part, table)) for part in value)]
+    if isinstance(value, dict):
+        return ["dict", sorted([_told(key, table), _told(part, table)] for key, part in value.items())]
+    if callable(value):
+        raise DataError(f"{_name(type(table))} is made with the function {value!r:.80}: {_UNKNOWN} {_INSTEAD}")
+    try:
+        return [_name(type(value)), pickle.dumps(value, pickle.HIGHEST_PROTOCOL).hex()]
+    except Exception as error:
+        raise DataError(f"{_name(type(table))} cannot be pickled ({error}): {_UNKNOWN} {_INSTEAD}") from error
+
+
+_INSTEAD = 'Choose cache="lru" or "compressed", which keep nothing beyond this process.'
+_UNKNOWN = "a cache file would not notice a change."
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def versions(table: Any) -> dict[str, str]:
+    """The version of each package that ``table`` is read with: another one may read other values."""
+    found = {}
+    for package in sorted({*_ALWAYS, *_packages(type(table))}):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = ""
+    return found
+
+
+def _packages(kind: type) -> Iterator[str]:
+    from pytest_loaderperf.data.formats import FORMATS
+
+    modules = {base.__module__ for base in kind.__mro__}
+    yield from (module.partition(".")[0] for module in modules)
+    for one in FORMATS.values():
+        if type(one).__module__ in modules:
+            yield from (one.package, *_DECODERS.get(one.package, ()))
+
+
+def digest(*facts: Any) -> hashlib.blake2b:
+    """A hash of ``facts``, which are of JSON, that takes more."""
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)
