@@ -86,7 +86,7 @@ def write(
     found = dict(leaves(sample))
     for field, array, own in zip_longest(fields, arrays, there):
         leaf = found.pop(field.name, None)
-        if leaf is own and own is not None:
+        if own is not None and leaf is own:
             continue
         if (came := field_of(leaf, field.name)) != field:
             raise _unlike(field, came, row)
