@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
+from itertools import zip_longest
 from operator import attrgetter, itemgetter, setitem
 from typing import Any
 
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.fields import Field, array_over, buffer_dtypes, field_of, is_plain
+from pytest_loaderperf.data.fields import Field, array_over, buffer_dtypes, field_of, is_plain, tensor_over
 from pytest_loaderperf.errors import DataError
 
 
@@ -75,11 +76,18 @@ def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, sample
 
 
-def write(sample: Any, fields: Sequence[Field], arrays: Sequence[np.ndarray], row: int) -> None:
-    """Copy the leaves of ``sample`` into one row of ``arrays``, one a field. Raises SampleMismatchError."""
+def write(
+    sample: Any, fields: Sequence[Field], arrays: Sequence[np.ndarray], row: int, there: Sequence[Any] = ()
+) -> None:
+    """Copy the leaves of ``sample`` into one row of ``arrays``, one a field, but for those that are ``there``.
+
+    Raises SampleMismatchError.
+    """
     found = dict(leaves(sample))
-    for field, array in zip(fields, arrays, strict=True):
+    for field, array, own in zip_longest(fields, arrays, there):
         leaf = found.pop(field.name, None)
+        if own is not None and leaf is own:
+            continue
         if (came := field_of(leaf, field.name)) != field:
             raise _unlike(field, came, row)
         try:
@@ -145,11 +153,40 @@ def rebuilder(sample: Any) -> Callable[[Iterable[Any]], Any]:
     return list if is_flat else partial(_filled, sample)
 
 
-def _filled(sample: Any, tensors: Iterable[Any]) -> Any:
+def _filled(sample: Any, tensors: Iterable[Any], *, tuples: bool = False) -> Any:
     tensors = iter(tensors)
     if is_container(sample):
-        return rebuilt(sample, [_filled(part, tensors) for part in parts(sample).values()])
+        values = [_filled(part, tensors, tuples=tuples) for part in parts(sample).values()]
+        return rebuilt(sample, values, tuples=tuples)
     return next(tensors)
+
+
+class RowOf:
+    """Makes of one row of a batch's arrays what samples like ``sample`` may be written to; ``fields`` are its fields.
+
+    It has the structure of the sample: where that has a tensor, a tensor over the row; where it has an array, an array;
+    None where it has a number. All of it shares memory with the batch.
+    """
+
+    def __init__(self, sample: Any, fields: Sequence[Field]) -> None:
+        self._sample, self._flat = sample, type(sample) is tuple and not any(map(is_container, sample))
+        self._makers = [
+            partial(tensor_over, torch_dtype=field.torch_dtype)
+            if isinstance(leaf, torch.Tensor)
+            else _itself
+            if isinstance(leaf, np.ndarray)
+            else None
+            for (_, leaf), field in zip(leaves(sample), fields, strict=True)
+        ]
+
+    def __call__(self, arrays: Sequence[np.ndarray], row: int) -> tuple[Any, list[Any]]:
+        """What row ``row`` is written to, and its leaves."""
+        own = [make and make(array[row, ...]) for make, array in zip(self._makers, arrays, strict=True)]
+        return tuple(own) if self._flat else _filled(self._sample, own, tuples=True), own
+
+
+def _itself(array: np.ndarray) -> np.ndarray:
+    return array
 
 
 def described(sample: Any, *, ragged: bool = False) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder, write
+from pytest_loaderperf.data.structure import RowOf, SampleMismatchError, rebuilder, write
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan
@@ -48,7 +48,9 @@ class Fetch:
         self.buffers = Buffers(plan, budget)
         self._samples, self._collate, self.executor = MapSamples(dataset), collate, executor
         self.batched, self._budgeted, self._timeout = batched, budget is not None, timeout
-        self._large: tuple[Any, Any] | None = None  # fields and rebuilder of samples that are copied one by one
+        self._by_row: tuple[Any, Any, RowOf] | None = (
+            None  # fields and what rebuilds samples that are copied one by one
+        )
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
@@ -90,25 +92,32 @@ class Fetch:
 
     def make(self, indices: Any) -> Made:
         """The batch of the samples at ``indices``, and the slab that it lies in, if any."""
-        if self._large is not None and not self._samples.at_once:
+        by_row = self._by_row
+        if by_row is not None and not self._samples.at_once:
             try:
-                return self._make_row_by_row(indices, *self._large)
+                return self._make_row_by_row(indices, *by_row)
             except SampleMismatchError:  # of the batches before: now of its own
-                self._large = None
+                self._by_row = None
         fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
         return self.collate(fetched, indices)
 
-    def _make_row_by_row(self, indices: Any, fields: tuple[Field, ...], rebuild: Any) -> Made:
-        """Copy each sample as soon as it is fetched, while it is in the core's cache."""
+    def _make_row_by_row(self, indices: Any, fields: tuple[Field, ...], rebuild: Any, row_of: RowOf) -> Made:
+        """Have the dataset write each sample to its row, or copy it there while it is in the core's cache."""
         slab = self.buffers.take(fields, len(indices))
         arrays = slab.batch(0, len(indices))
         for row, index in enumerate(indices):
-            write(self._samples.fetch_one(index), fields, arrays, row)
+            if self._samples.write is None:
+                write(self._samples.fetch_one(index), fields, arrays, row)
+            else:
+                out, own = row_of(arrays, row)
+                write(self._samples.fetch_into(index, out), fields, arrays, row, own)
         return rebuild([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
 
     def collate(self, fetched: Any, indices: Any) -> Made:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
-        small = (self.buffers.batch_nbytes or BUFFERED_NBYTES) < BUFFERED_NBYTES and self.buffers.empty is np.empty
+        writes = self._samples.write is not None
+        least_nbytes = 0 if writes or self.buffers.empty is not np.empty else BUFFERED_NBYTES
+        small = (self.buffers.batch_nbytes or BUFFERED_NBYTES) < least_nbytes
         if small or not isinstance(self._collate, Collate):
             return collated(self._collate, fetched, indices), None
         slab: Slab | None = None
@@ -121,7 +130,9 @@ class Fetch:
         batch = collated(self._collate, fetched, indices, allocate)
         if self.batched and indices is not None and slab is not None:
             fields = self._collate.fields(fetched[0])
-            self._large = (fields, rebuilder(fetched[0])) if fields and nbytes(fields) >= LARGE_NBYTES else None
+            self._by_row = None
+            if fields and (writes or nbytes(fields) >= LARGE_NBYTES):
+                self._by_row = fields, rebuilder(fetched[0]), RowOf(fetched[0], fields)
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:

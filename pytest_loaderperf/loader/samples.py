@@ -8,18 +8,22 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from torch.utils.data import Subset
+
 _SHOWN = 4  # indices in a note
 
 
 class MapSamples:
     """The samples of a map-style dataset, one by one or, where it has ``__getitems__``, a batch at once.
 
+    ``write``: the dataset's ``__getitem_into__(index, out)``, None where it has none. Then samples come one by one.
     An exception of the dataset passes through unchanged, with a note that names stage and sample.
     """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self.at_once = getattr(dataset, "__getitems__", None) is not None
+        self.write = _writer(dataset)
+        self.at_once = self.write is None and getattr(dataset, "__getitems__", None) is not None
 
     def fetch(self, indices: Sequence[Any]) -> Any:
         """The samples at ``indices``."""
@@ -34,6 +38,15 @@ class MapSamples:
     def fetch_one(self, index: Any) -> Any:
         """The sample at ``index``, or whatever the dataset gives for it."""
         return self._one_by_one((index,))[0]
+
+    def fetch_into(self, index: Any, out: Any) -> Any:
+        """The sample at ``index``, the arrays of which the dataset may have written to those of ``out``."""
+        assert self.write is not None
+        try:
+            return self.write(index, out)
+        except Exception as error:
+            _note(error, f"sample {index!r}")
+            raise
 
     def fetch_good(self, indices: Sequence[Any]) -> list[tuple[Any, Any]]:
         """Pairs of index and sample for ``indices``, with a Failure for each sample that raises."""
@@ -57,6 +70,14 @@ class MapSamples:
             _note(error, f"sample {index!r}")
             raise
         return samples
+
+
+def _writer(dataset: Any) -> Callable[[Any, Any], Any] | None:
+    """Its ``__getitem_into__``, also of what torch took a subset of; None where there is none."""
+    if type(dataset) is not Subset:
+        return getattr(dataset, "__getitem_into__", None)
+    inner = _writer(dataset.dataset)
+    return inner and (lambda index, out: inner(dataset.indices[index], out))
 
 
 class Failure:

@@ -103,8 +103,7 @@ def wrong_with(setting: Setting, epoch: Iterable[Any]) -> str | None:
             return f"wrong batch: {samples.dtype} and {labels.dtype} instead of {regime.dtype} and torch.int64"
         if samples.shape[1:] != regime.shape or not len(samples) == len(labels) <= regime.batch_size:
             return f"wrong batch: shapes {tuple(samples.shape)} and {tuple(labels.shape)}"
-        expected = torch.from_numpy(regime.make(regime.raw[int(labels[-1])]))
-        if not torch.equal(samples[-1], expected):
+        if not regime.is_sample(samples[-1], int(labels[-1])):
             return f"wrong batch: sample {int(labels[-1])} is not what it should be"
         seen += labels.tolist()
     if sorted(seen) != list(range(len(regime))):

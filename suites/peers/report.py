@@ -132,9 +132,10 @@ def figures(results: Mapping[str, Rows]) -> list[Figure]:
             found.append(_best(regime, 4, ours, rows))
         if regime in {"vectors", "vectors-256", "large-rows"}:
             found.append(_versus(f"{regime}: {OURS} / copy limit", 0.90, ours, limit))
+        if regime in {"decode", "folder", "encoded"}:
+            found.append(_versus(f"{regime}: {OURS} / bare decoding on as many threads", 0.95, ours, limit))
+            found.append(_best(regime, 1.2, ours, rows))
         if regime == "decode":
-            found.append(_versus(f"decode: {OURS} / bare decoding on as many threads", 0.95, ours, limit))
-            found.append(_best(regime, 1.3, ours, rows))
             found += [_first_batches(named), _memory(named)]
         if regime in {"parse", "cheap"}:
             found.append(_versus(f"{regime}: {OURS} / {IN_PROCESS}", 1.3, ours, torchs))

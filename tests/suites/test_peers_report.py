@@ -121,7 +121,7 @@ def test_figures_of_decoding():
     ]
     assert figures_of(decode=rows) == [
         "met           decode: ReferenceLoader / bare decoding on as many threads >= 0.95: 1",
-        "met           decode: ReferenceLoader / best peer (torch DataLoader, workers) >= 1.3: 2",
+        "met           decode: ReferenceLoader / best peer (torch DataLoader, workers) >= 1.2: 2",
         "met           decode: TTFB beyond decoding, torch workers / ReferenceLoader >= 20: 30",
         "MISSED        decode: PSS, ReferenceLoader / torch workers (10 and 100 MB beyond imports, data) <= 0.5: 0.55",
     ]

@@ -54,7 +54,7 @@ def peer(setting: Setting) -> list[Variant]:
         return {"x": torch.from_numpy(np.stack([make(raw) for raw in rows["x"]])), "y": torch.as_tensor(rows["y"])}
 
     # huggingface.co/docs/datasets/process, "Format transform"
-    table = Dataset(pa.table({"x": pa.array(regime.raw), "y": regime.labels})).with_transform(transform)
+    table = Dataset(pa.table({"x": pa.array(list(regime.raw)), "y": regime.labels})).with_transform(transform)
     here = partial(_whole_batches, table, size, collate_fn=as_is)
     apart = partial(here, num_workers=cores, persistent_workers=True)
     found = [

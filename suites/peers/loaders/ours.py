@@ -24,8 +24,12 @@ def peer(setting: Setting) -> list[Variant]:
         return [Variant("arrays", partial(ReferenceLoader, arrays, size, shuffle=True), close=_close)]
     make = partial(ReferenceLoader, regime.dataset, size, shuffle=True)
     if regime.releases_gil:
-        threads = partial(make, num_workers=setting.cores, worker_kind="threads")
-        return [Variant(f"num_workers={setting.cores}, threads", threads, close=_close)]
+        more = {"shuffle": True, "num_workers": setting.cores, "worker_kind": "threads"}
+        into = partial(ReferenceLoader, regime.writing_dataset, size, **more)
+        return [
+            Variant(f"num_workers={setting.cores}, threads, __getitem_into__", into, close=_close),
+            Variant(f"num_workers={setting.cores}, threads", partial(make, **more), close=_close),
+        ]
     return [Variant("worker_kind=auto", partial(_decided, make), close=_close)]
 
 

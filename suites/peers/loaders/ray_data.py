@@ -22,7 +22,7 @@ BUFFERED = 1_000  # rows; for arrays all of them, which is as fast and shuffles 
 
 def _table(setting: Setting) -> pa.Table:
     regime = setting.regime
-    column = ArrowTensorArray.from_numpy(regime.raw) if regime.in_arrays else pa.array(regime.raw)
+    column = ArrowTensorArray.from_numpy(regime.raw) if regime.in_arrays else pa.array(list(regime.raw))
     return pa.table({"x": column, "y": regime.labels})
 
 

@@ -60,6 +60,26 @@ def _by_samples(setting: Setting, threads: int) -> Any:
     return samples.aggregate(regime.batch_size).pipe(default_collate).add_sink(threads)
 
 
+def _by_own_decoder(setting: Setting) -> Callable[[list[int]], Any] | None:
+    # facebookresearch.github.io/spdl/latest/io/basic.html: FFmpeg decodes, resizes and crops, and frames of a batch are
+    # converted to one array
+    from spdl import io
+
+    try:
+        io.demux_image  # noqa: B018 which loads FFmpeg's libraries
+    except RuntimeError:
+        return None  # that are not installed
+    raw, (height, width, _) = setting.regime.raw, setting.regime.shape
+    grown = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=bilinear"
+    filters = f"{grown},crop={width}:{height},format=pix_fmts=rgb24"
+
+    def fetch(indices: list[int]) -> Any:
+        frames = [io.decode_packets(io.demux_image(raw[index]), filter_desc=filters) for index in indices]
+        return io.to_torch(io.convert_frames(frames)), torch.as_tensor(indices)
+
+    return fetch
+
+
 def peer(setting: Setting) -> list[Variant]:
     regime, cores = setting.regime, setting.cores
     dataset = regime.dataset
@@ -70,6 +90,10 @@ def peer(setting: Setting) -> list[Variant]:
     batched = fetch if regime.map_only else regime.batched_dataset.__getitems__
     threads = {regime.releases_gil: 2 * cores, regime.in_arrays or regime.map_only: cores}.get(True, 1)
     found = []
+    if regime.make_into is not None and (own := _by_own_decoder(setting)):
+        for count in (cores, 2 * cores):
+            loop = partial(Loop, partial(_by_batches, setting, own, count), count)
+            found.append(Variant(f"its own decoder, {count} threads", loop, close=Loop.close))
     for count in dict.fromkeys((threads, 1, cores, 2 * cores)):
         loop = partial(Loop, partial(_by_batches, setting, batched, count), count)
         found.append(Variant(f"batches of indices, {count} threads", loop, close=Loop.close))
