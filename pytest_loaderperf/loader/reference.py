@@ -18,11 +18,12 @@ from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines
-from pytest_loaderperf.loader.epochs import Epochs, T_co
+from pytest_loaderperf.loader.epochs import Epochs
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.plan import Memory
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Progress
+from pytest_loaderperf.loader.restart import T_co
 from pytest_loaderperf.loader.skip import SkipPolicy
 from pytest_loaderperf.loader.transfer import copy_into, pinned_empty
 
