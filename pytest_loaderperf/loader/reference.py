@@ -282,8 +282,9 @@ class ReferenceLoader(Epochs[T_co]):
         processes = torch.distributed.get_world_size() if distributed else 1
         given.check_shared_out(processes, self.world_size, self.sampler, self.batch_sampler)
         warnings.warn(
-            f"Accelerate leaves a ReferenceLoader as it is: its batches come to device={self.device!r}, and accumulate() "
-            "and gather_for_metrics() do not see the end of its epochs. For those, give Accelerate a DataLoader of torch.",
+            f"Accelerate leaves a ReferenceLoader as it is: its batches come to device={self.device!r}, and "
+            "accumulate() and gather_for_metrics() do not see the end of its epochs. For those, give Accelerate a "
+            "DataLoader of torch.",
             stacklevel=2,
         )
         return True

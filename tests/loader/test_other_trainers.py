@@ -15,7 +15,7 @@ ARRAYS = torch.arange(20), torch.arange(20)
 
 
 def asked_by_accelerate(loader: object) -> bool:
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="^Accelerate leaves") as warned:
         prepared = getattr(loader, "_is_accelerate_prepared", False)  # how Accelerate asks
     (warning,) = warned
     assert str(warning.message) == (
