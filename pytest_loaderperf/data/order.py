@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
 from pytest_loaderperf.data.columns import Order
 
@@ -59,10 +61,15 @@ class EpochSampler(Sampler[int]):
 
 @dataclass(slots=True)
 class Draw:
-    """The randomness that went into an epoch's order: a seed, or the state of the caller's generator before it."""
+    """The randomness that went into an epoch's order, as far as something was drawn.
+
+    ``seed``: what torch's RandomSampler drew; ``generator_state``: of the sampler's generator, before the order was
+    drawn; ``default_state``: of torch's default generator before that, where another sampler drew from it.
+    """
 
     seed: int | None = None
     generator_state: torch.Tensor | None = None
+    default_state: torch.Tensor | None = None
 
     def repeat(self, generator: torch.Generator) -> None:
         """Let ``generator`` stand as it did then; where that is unknown, note how it stands."""
@@ -71,11 +78,52 @@ class Draw:
         else:
             generator.set_state(self.generator_state)
 
+    def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
+        """Those of ``sampler``, drawn as noted here; what is drawn anew is noted.
+
+        Torch's samplers draw from the default generator for their first index, if at all, and not later. Where that is
+        repeated, the default generator stands afterwards as before.
+        """
+        if (generator := generator_of(sampler)) is not None:
+            self.repeat(generator)
+            yield from sampler
+            return
+        now, then = torch.get_rng_state(), self.default_state
+        try:
+            if then is not None:
+                torch.set_rng_state(then)
+            indices = iter(sampler)
+            first = list(islice(indices, 1))
+        finally:
+            if then is not None:
+                torch.set_rng_state(now)
+        if then is None and not torch.equal(now, torch.get_rng_state()):
+            self.default_state = now
+        yield from first
+        del first
+        yield from indices
+
 
 def generator_of(sampler: object) -> torch.Generator | None:
-    """The generator that ``sampler`` draws from, where it was given one, as torch's samplers may be."""
-    generator = getattr(sampler, "generator", None)
+    """The generator that ``sampler``, or the one inside a batch sampler, draws from, where it was given one."""
+    generator = getattr(_innermost(sampler), "generator", None)
     return generator if isinstance(generator, torch.Generator) else None
+
+
+def with_epochs(sampler: object) -> Any:
+    """What has ``set_epoch`` and an int as ``epoch``, as torch's DistributedSampler: ``sampler`` or the one inside.
+
+    None where neither has, and for an EpochSampler, whose epoch its loader sets.
+    """
+    inner: Any = _innermost(sampler)
+    counts = callable(getattr(inner, "set_epoch", None)) and isinstance(getattr(inner, "epoch", None), int)
+    return inner if counts and not isinstance(inner, EpochSampler) else None
+
+
+def _innermost(sampler: object) -> object:
+    while isinstance(sampler, BatchSampler) and not hasattr(sampler, "generator"):
+        sampler = sampler.sampler
+    return sampler
 
 
 def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from torch.utils.data import IterableDataset, IterDataPipe, MapDataPipe
+from torch.utils.data import (
+    BatchSampler,
+    IterableDataset,
+    IterDataPipe,
+    MapDataPipe,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from pytest_loaderperf.data.columns import RowDataset
+from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.errors import DataError
 
 WorkerKind = Literal["auto", "threads", "processes"]
 OnError = Literal["raise", "skip"]
 Route = Literal["gather", "fetch", "processes", "auto"]
 
+_OWN_BATCHES = (BatchSampler, type(None))  # those that torch makes around a sampler
 MAX_SEED = (1 << 63) - 1  # leaves room to add the epoch
 
 
@@ -95,6 +104,17 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
         raise DataError("rank and world_size cannot cut an IterableDataset: let its __iter__ give each rank its share.")
     if orders:
         raise DataError("rank and world_size cut the loader's own order, but a sampler came. Let the sampler do it.")
+
+
+def check_shared_out(processes: int, world_size: int | None, sampler: object, batch_sampler: object) -> None:
+    """Raise DataError where several ``processes`` would each go through the whole of a dataset."""
+    if processes == 1 or world_size is not None:
+        return
+    if isinstance(sampler, (SequentialSampler, RandomSampler, EpochSampler)) and type(batch_sampler) in _OWN_BATCHES:
+        raise DataError(
+            f"expected rank= and world_size={processes} for a loader in {processes} processes, got none: each would be "
+            "given the whole dataset. Give both to ReferenceLoader, or a DistributedSampler."
+        )
 
 
 def check_budget(memory_budget: int | None, num_workers: int) -> None:

@@ -122,6 +122,9 @@ class Engines:
         if getattr(self.dataset, "process_safe", False) and cores > 1 and self.budget is None:
             # From a generator of their own, so that later epochs' orders do not depend on how the trials went.
             drawn_from = self.torchs["generator"] or torch.default_generator
-            seeded = self if self.seed is not None else replace(self, seed=drawn_from.initial_seed() >> 1)
+            seed = self.seed if self.seed is not None else drawn_from.initial_seed() >> 1
+            seeded = replace(
+                self, seed=seed, torchs=self.torchs | {"in_order": True}
+            )  # a trial that fails is gone on with
             others["processes"] = (partial(seeded.processes, cores), depth)
         return Choice(self.fetch(0), others, remembered(self.dataset, self.batch_size, self.collate))

@@ -3,52 +3,52 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from pytest_loaderperf.data.order import Draw, EpochSampler, generator_of
-from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.arguments import check_whole
+from pytest_loaderperf.data.order import EpochSampler, generator_of
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress
+from pytest_loaderperf.loader.restart import Restart, T_co
 from pytest_loaderperf.loader.samples import StreamSamples
 from pytest_loaderperf.loader.skip import Skipped, SkipPolicy, kept_full
 
-T_co = TypeVar("T_co", covariant=True)
-_SAME = ("batch_size", "world_size", "shuffle", "seed")
-_STATE = ("epoch", "batches", "skipped", "order_seed", "generator_state", *_SAME)
 
-
-class Epochs(DataLoader[T_co]):
+class Epochs(Restart[T_co]):
     """A DataLoader whose epochs come from an engine of ours; who derives from it makes that in ``_begin``."""
 
-    epoch: int
-    seed: int | None
     on_error: str
     error_limit: float
-    world_size: int | None
-    _engine: Any
     _engines: Engines
     _mover: Mover | None
     _policy: SkipPolicy
-    _progress: Progress | None
-    _resumed: Progress | None
     _workers: int | None
-    _persists: bool | None
 
     def _refresh(self) -> None:
         """Make the engine anew where something asks for another one."""
         raise NotImplementedError
+
+    @property
+    def _iterator(self) -> Any:
+        """Torch's iterator whose workers persist: who ends a training shuts it down, and sets this to None."""
+        engine = self.__dict__.get("_engine")
+        return engine.loader._iterator if isinstance(engine, Processes) else None  # noqa: SLF001 torch's name
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        engine = self.__dict__.get("_engine")
+        if iterator is None and isinstance(engine, Processes):
+            engine.close()
 
     def __iter__(self) -> Any:  # an iterator; torch promises its own private class
         self._refresh()
@@ -59,6 +59,19 @@ class Epochs(DataLoader[T_co]):
             progress.began.repeat(generator)
         if isinstance(self.sampler, EpochSampler):
             self.sampler.set_epoch(progress.epoch)
+        if progress.draws_seed:
+            progress.draws_seed = False
+            return self._epoch(progress)
+        if generator is None and not isinstance(self.dataset, IterableDataset):
+            self._begin_feed(progress)
+        stands = torch.get_rng_state()
+        epoch = self._epoch(progress)
+        torch.set_rng_state(stands)  # the base seed was drawn before the restart, or would not have been drawn
+        if progress.batches and not self._keeps_epoch:
+            epoch = _Epoch(_Rest(epoch, self), self._engines.indices)
+        return epoch
+
+    def _epoch(self, progress: Progress) -> _Epoch:
         if self._mover is None:
             return _Epoch(self._batches(progress), self._engines.indices)
         made = replace(progress)  # what is made ahead of what is delivered
@@ -132,67 +145,16 @@ class Epochs(DataLoader[T_co]):
             yield batch
 
     def _feed(self, progress: Progress) -> Feed:
+        feed, progress.trail.feed = progress.trail.feed, None
+        if feed is not None:
+            return feed
         drops = self.drop_last and (self.on_error == "raise" or isinstance(self._engine, Gather))
         return Feed(self._fed_by, self.batch_size, progress, drop_last=drops)
-
-    @property
-    def _fed_by(self) -> Any:
-        """What gives the indices that a Feed takes."""
-        return self.batch_sampler if self.batch_size is None and self.batch_sampler is not None else self.sampler
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the latest epoch stands: the batches delivered so far, not those prefetched. Plain values and tensors.
-
-        A custom sampler must give the same indices again, so seed it; an iterable dataset the same samples.
-        """
-        progress = self._resumed or self._progress
-        if progress is None or progress.done:
-            progress = Progress(self.epoch)
-            if (generator := generator_of(self._fed_by)) is not None:
-                progress.began.repeat(generator)
-        drawn = progress.draw if progress.batches else progress.began
-        return {
-            "epoch": progress.epoch,
-            "batches": progress.batches,
-            "skipped": progress.skipped,
-            "order_seed": progress.draw.seed,
-            "generator_state": drawn.generator_state,
-            **{name: getattr(self, name) for name in _SAME},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where ``state`` was taken, whatever the number of workers. Raises DataError."""
-        if not isinstance(state, Mapping) or set(state) != set(_STATE):
-            raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, but {state!r} came.")
-        for name in _SAME:
-            if state[name] != getattr(self, name):
-                raise DataError(
-                    f"the state was taken with {name}={state[name]!r}, but this loader has {getattr(self, name)!r}. "
-                    "Delivered batches can only be counted in one order and in batches of one size."
-                )
-        for name in ("epoch", "batches", "skipped"):
-            check_whole(f"the state's {name}", state[name], 0)
-        drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
-        if drawn != draws:
-            raise DataError(
-                f"the state was taken {'with' if drawn else 'without'} a generator, but this loader's sampler has "
-                f"{'one' if draws else 'none'}, so its order would be another."
-            )
-        progress = Progress(state["epoch"], state["batches"], state["skipped"], draw=Draw(state["order_seed"]))
-        (progress.draw if progress.batches else progress.began).generator_state = state["generator_state"]
-        self._resumed, self.epoch = progress, progress.epoch
 
     @property
     def skipped(self) -> list[Skipped]:
         """The samples that the latest epoch left out."""
         return self._policy.skipped
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make ``epoch`` the next one to be iterated, as torch's DistributedSampler does."""
-        check_whole("epoch", epoch, 0)
-        if self._resumed is not None and self._resumed.epoch != epoch:
-            self._resumed = None
-        self.epoch = epoch
 
 
 class _Epoch(chain[Any]):
@@ -213,3 +175,28 @@ class _Epoch(chain[Any]):
         """Let go of what was made ahead."""
         if hasattr(self._batches, "close"):
             self._batches.close()
+
+
+class _Rest:
+    """``batches`` of an epoch that was restarted; where nothing of it is left, all of the next epoch of ``loader``."""
+
+    def __init__(self, batches: Any, loader: Epochs[Any]) -> None:
+        self._batches = batches
+        self._loader: Epochs[Any] | None = loader  # until the first batch came
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        loader, self._loader = self._loader, None
+        try:
+            return next(self._batches)
+        except StopIteration:
+            if loader is None:
+                raise
+        self._batches = iter(loader)
+        return next(self._batches)
+
+    def close(self) -> None:
+        """Let go of what was made ahead."""
+        self._batches.close()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.multiprocessing.reductions import reduce_storage, reduce_tensor
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from pytest_loaderperf.loader.collate import SHARED_NBYTES
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
@@ -116,18 +117,38 @@ class Processes:
             self._indices.make_feed = make_feed
         if self._seed is not None:
             self.loader.generator.manual_seed(self._seed + progress.epoch)
-        elif self._redraws and self.loader._iterator is not None:  # noqa: SLF001 whether the workers are there already
+        self._take_over()
+        if self._seed is None and self._redraws and self.persisting:
             torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
-        latest = self._latest()
-        busy = latest is not None and not latest.closed  # with workers that persist, which torch would take away
-        made = self.loader._get_iterator() if busy else iter(self.loader)  # noqa: SLF001 torch's iter()
+        made = iter(self.loader)
         if self._indices is None:  # only the dataset knows what its workers would give: they give it again
             for _ in range(progress.batches):
                 next(made, None)
-        batches = _Delivery(made, progress)
-        if not busy:
-            self._latest = weakref.ref(batches)
+        batches = _Delivery(made, progress, None if self._indices is not None else _length(self.loader))
+        self._latest = weakref.ref(batches)
         return batches
+
+    @property
+    def persisting(self) -> bool:
+        """Whether workers are there already, which the next epoch uses again."""
+        return self.loader._iterator is not None  # noqa: SLF001 torch offers no other way
+
+    def _take_over(self) -> None:
+        """Let the next epoch use the workers of the one before, unless that is still under way.
+
+        It then keeps its workers to itself, and the next epoch has new ones, which persist in their stead; where the
+        caller asked for workers that persist, there is one iterator at a time, as in torch.
+        """
+        latest = self._latest()
+        if latest is None or latest.is_over():
+            return
+        if self._redraws:
+            self.close()
+        else:
+            latest.end(
+                "expected one iterator at a time, for persistent_workers=True was given, got a second one: "
+                "leave persistent_workers out to have several."
+            )
 
     def close(self) -> None:
         """End the workers that persist."""
@@ -135,11 +156,58 @@ class Processes:
 
 
 class _Delivery(Counted):
-    """The batches of torch's iterator, which, once closed, ends the workers that do not persist."""
+    """The batches of torch's iterator, which lets go of it, and so of workers that do not persist, at the last of them.
+
+    ``length``: of the epoch, None where the iterator itself tells its end, as that of a map-style dataset does.
+    """
+
+    def __init__(self, made: Any, progress: Progress, length: float | None) -> None:
+        super().__init__(made, progress)
+        self._length = length
+        self._beyond: list[Any] = []  # a batch, or the error instead of it, that came beyond the length
+        self._error: Exception | None = None
 
     def _next(self) -> Any:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        if self._beyond:
+            return self._beyond.pop()
         try:
-            return super()._next()
-        except Exception as error:  # noqa: BLE001 re-raised
+            batch = super()._next()
+        except Exception as raised:  # noqa: BLE001 re-raised
             # Torch's frames would hold its iterator in a cycle, whose collection waits 5 s for each worker.
-            raise error.with_traceback(None)  # noqa: B904 it is the same one
+            raise raised.with_traceback(None)  # noqa: B904 it is the same one
+        self._let_go()
+        return batch
+
+    def _let_go(self) -> None:
+        if self._length is None and getattr(self._made, "_task_info", None) == {}:  # no batch is under way
+            self._made = iter(())
+
+    def is_over(self) -> bool:
+        """Whether nothing is left. Of a stream at its length that is found out by asking for another batch."""
+        self._let_go()
+        if self._length is not None and self.progress.batches >= self._length and not self._beyond:
+            try:
+                self._beyond = [self._next()]
+            except StopIteration:
+                self._made = iter(())
+            except Exception as error:  # noqa: BLE001 raised where the batch is asked for
+                self._error = error
+        return not isinstance(self._made, _BaseDataLoaderIter) and not self._beyond and self._error is None
+
+    def end(self, reason: str) -> None:
+        """Give no batch any more, but raise RuntimeError with ``reason`` once."""
+        self.close()
+        self._error = RuntimeError(reason)
+
+
+def _length(loader: DataLoader[Any]) -> float:
+    """Batches of an iterable dataset, infinity where it has no length."""
+    try:
+        samples = len(loader.dataset)  # type: ignore[arg-type]  # where it has one
+    except (TypeError, NotImplementedError):
+        return math.inf
+    size = loader.batch_size or 1
+    return samples // size if loader.drop_last else math.ceil(samples / size)

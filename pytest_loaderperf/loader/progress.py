@@ -2,13 +2,85 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import Any, Self
+from zlib import crc32
+
+import numpy as np
+import torch
 
 from pytest_loaderperf.data.columns import Order
-from pytest_loaderperf.data.order import Draw, as_list, generator_of, known_order
+from pytest_loaderperf.data.order import Draw, as_list, known_order, with_epochs
+from pytest_loaderperf.errors import DataError
+
+_FOLDED = 1024  # indices after which those delivered are folded into a checksum: their memory stays small
+_UNDELIVERED = 16  # batches that may be on their way to a GPU after an engine counted them, with room to spare
+
+
+class Trail:
+    """What a sampler gave in an epoch, as a checksum at any index from the latest delivered one on.
+
+    ``expected``: the checksum of the indices that a restart passes over; the sampler must give them again.
+    ``samples``: how many indices a shuffled order has that is known at once, None for others.
+    ``total``: the batches of the epoch, None where that is not known yet. ``feed``: one begun before it was asked for.
+    """
+
+    def __init__(
+        self, expected: int | None = None, samples: int | None = None, sampler_epoch: int | None = None
+    ) -> None:
+        self.expected, self.samples, self.sampler_epoch = expected, samples, sampler_epoch
+        self.total: int | None = None
+        self.feed: Feed | None = None
+        self.begun = self._noted = self._checked = False
+        self._folded = self._checksum = 0
+        self._rest: deque[Any] = deque()
+
+    def note(self, index: Any, delivered: int) -> None:
+        """Record the next index, when those before number ``delivered`` will not be asked for any more."""
+        self._noted = True
+        self._rest.append(index)
+        if len(self._rest) > _FOLDED:
+            while self._folded < delivered and self._rest:
+                self._checksum = _joined(self._checksum, self._rest.popleft())
+                self._folded += 1
+
+    def checksum(self, position: int) -> int | None:
+        """Of the first ``position`` indices, or of all where there are fewer; until they came again, as expected.
+
+        None where no index was noted.
+        """
+        if not self._checked and (self.expected is not None or not self._noted):
+            return self.expected
+        checksum = self._checksum
+        for index in islice(self._rest, max(0, position - self._folded)):
+            checksum = _joined(checksum, index)
+        return checksum
+
+    def check(self, position: int) -> None:
+        """Raise DataError unless the first ``position`` indices are those of before the restart."""
+        self._checked = True
+        if self.checksum(position) != self.expected:
+            raise DataError(
+                f"expected the sampler to give the same first {position} indices as before the restart, got others. "
+                "Give it a generator or a seed of its own, or the loader seed=; where it has set_epoch(), call that "
+                "with the epoch of the state; the dataset must be the same."
+            )
+
+
+def _joined(checksum: int, index: Any) -> int:
+    return crc32(repr(_plain(index)).encode(), checksum)
+
+
+def _plain(index: Any) -> Any:
+    """What of ``index`` is the same in every process."""
+    if isinstance(index, (torch.Tensor, np.ndarray, np.generic)):
+        return index.tolist()
+    if isinstance(index, (list, tuple)):
+        return [_plain(one) for one in index]
+    return index if isinstance(index, (int, float, str, bytes, bool, type(None))) else type(index).__qualname__
 
 
 @dataclass(slots=True)
@@ -16,6 +88,7 @@ class Progress:
     """One epoch: ``batches`` delivered of it, ``skipped`` samples left out before them; ``done`` at its end.
 
     ``began``: how the sampler's generator, if it has one, stood before the epoch; ``draw``: what came of it.
+    ``draws_seed``: whether a base seed for workers is still to be drawn before the order, as torch does.
     """
 
     epoch: int
@@ -24,23 +97,69 @@ class Progress:
     done: bool = False
     draw: Draw = field(default_factory=Draw)
     began: Draw = field(default_factory=Draw)
+    trail: Trail = field(default_factory=Trail)
+    draws_seed: bool = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all batches of the epoch were delivered, as far as is known without asking for another one."""
+        return self.done or (self.trail.total is not None and self.batches >= self.trail.total)
+
+    def position(self, batch_size: int | None) -> int:
+        """How many indices of the sampler went into what was delivered."""
+        return self.batches * batch_size + self.skipped if batch_size else self.batches
 
 
 class Feed:
     """The indices of an epoch from where ``progress`` stands: all in ``order`` where the sampler tells them beforehand.
 
     ``sampler`` gives single indices, ``batch_size`` of which make a batch; None: it gives all that belongs together.
-    Made when the first batch is asked for: only then do torch's samplers draw from their generators.
+    Made when the first batch is asked for: only then do torch's samplers draw from their generators. Raises DataError
+    where it gives other indices than before a restart.
     """
 
     def __init__(self, sampler: Any, batch_size: int | None, progress: Progress, *, drop_last: bool) -> None:
         self.batch_size = batch_size
-        self._sampler, self._drop_last, self._draw = sampler, drop_last, progress.draw
-        self._skip = progress.batches * (batch_size or 1) + (progress.skipped if batch_size else 0)
+        self._drop_last, self._progress = drop_last, progress
+        self._skip = progress.position(batch_size)
         self.order: Order | None = None
+        trail = progress.trail
+        trail.begun = True
+        if (counting := with_epochs(sampler)) is not None:
+            trail.sampler_epoch = counting.epoch
         if (order := known_order(sampler, progress.epoch, progress.draw)) is not None:
-            whole = len(order) // batch_size * batch_size if batch_size is not None and drop_last else None
+            self._check_length(order)
+            whole = len(order) // batch_size * batch_size if batch_size is not None and drop_last else len(order)
             self.order = order[self._skip : whole]
+            trail.total = -(-whole // (batch_size or 1))
+        else:
+            self._indices = self._noted(progress.draw.indices(sampler))
+
+    def _check_length(self, order: Order) -> None:
+        trail, samples = self._progress.trail, None if isinstance(order, range) else len(order)
+        if self._skip and (trail.samples != samples or trail.expected is not None):
+            raise DataError(
+                f"expected a shuffled order of {trail.samples} indices as before the restart, got one of {samples}: it "
+                "would be another order. Restart with the same dataset, or begin a new epoch with set_epoch()."
+            )
+        trail.samples = samples
+
+    def _noted(self, indices: Iterator[Any]) -> Iterator[Any]:
+        trail, progress, size, skip = self._progress.trail, self._progress, self.batch_size, self._skip
+        given = 0
+        for given, index in enumerate(indices, 1):
+            trail.note(index, progress.position(size) - _UNDELIVERED * (size or 1))
+            if given == skip:
+                trail.check(skip)
+            if given > skip:
+                yield index
+        if given < skip:
+            trail.check(skip)
+
+    def begin(self) -> None:
+        """Take the first index from the sampler, for which it draws what it draws."""
+        if self.order is None:
+            self._indices = chain(list(islice(self._indices, 1)), self._indices)
 
     def __iter__(self) -> Iterator[Any]:
         """Lists of ``batch_size`` indices, or whatever the sampler gives where that is None."""
@@ -49,13 +168,18 @@ class Feed:
             if size is None:
                 return iter(as_list(order))
             return (as_list(order[start : start + size]) for start in range(0, len(order), size))
-        if (generator := generator_of(self._sampler)) is not None:
-            self._draw.repeat(generator)
-        indices = islice(iter(self._sampler), self._skip, None)
+        indices = self._indices
         if size is None:
-            return indices
+            return self._counted(indices)
         batches: Iterator[list[Any]] = iter(lambda: list(islice(indices, size)), [])
-        return takewhile(lambda batch: len(batch) == size, batches) if self._drop_last else batches
+        return self._counted(takewhile(lambda batch: len(batch) == size, batches) if self._drop_last else batches)
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        total = self._progress.batches
+        for batch in batches:
+            total += 1
+            yield batch
+        self._progress.trail.total = total
 
 
 class Counted:

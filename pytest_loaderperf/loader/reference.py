@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -18,11 +19,12 @@ from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines
-from pytest_loaderperf.loader.epochs import Epochs, T_co
+from pytest_loaderperf.loader.epochs import Epochs
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.plan import Memory
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Progress
+from pytest_loaderperf.loader.restart import T_co
 from pytest_loaderperf.loader.skip import SkipPolicy
 from pytest_loaderperf.loader.transfer import copy_into, pinned_empty
 
@@ -269,6 +271,27 @@ class ReferenceLoader(Epochs[T_co]):
         if self._executor is None and self.executor is not None:
             self.executor.close()
         self._engine.close()
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """True: Accelerate's ``prepare()`` asks for it, and would else make a plain DataLoader of this one.
+
+        Raises DataError where several processes would each be given the whole dataset.
+        """
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        processes = torch.distributed.get_world_size() if distributed else 1
+        given.check_shared_out(processes, self.world_size, self.sampler, self.batch_sampler)
+        warnings.warn(
+            f"Accelerate leaves a ReferenceLoader as it is: its batches come to device={self.device!r}, and "
+            "accumulate() and gather_for_metrics() do not see the end of its epochs. For those, give Accelerate a "
+            "DataLoader of torch.",
+            stacklevel=2,
+        )
+        return True
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, prepared: bool) -> None:
+        """Nothing: it is true from the start."""
 
     def __enter__(self) -> Self:
         return self

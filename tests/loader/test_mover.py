@@ -77,7 +77,7 @@ def test_every_batch_arrives_and_is_counted_when_it_is_delivered(played, dataset
             came = []
             for batch in loader:
                 came.append(batch["x"])
-                assert loader.state_dict()["batches"] == len(came)  # not those that were copied ahead
+                assert loader.state_dict()["batches"] == len(came) % len(loader)  # not those that were copied ahead
             assert torch.equal(torch.cat(came), torch.from_numpy(ROWS))
             assert loader.state_dict()["epoch"] == epoch + 1
             decisions.add(id(loader._mover.decision))

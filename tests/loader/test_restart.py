@@ -85,13 +85,17 @@ def lists(batches: Any) -> list[Any]:
 
 
 def goes_on(make_loader, taken: int, epochs: int = 3) -> tuple[list[Any], list[Any]]:
-    """What comes after ``taken`` batches of the second epoch, from the loader itself and from a restarted one."""
+    """What comes after ``taken`` batches of the second epoch, from the loader itself and from a restarted one.
+
+    Where nothing of that epoch is left, the next one comes.
+    """
     loader = make_loader()
     lists(loader)
     iterator = iter(loader)
     lists(islice(iterator, taken))
     state = loader.state_dict()
-    kept = [lists(iterator), *(lists(loader) for _ in range(epochs))]
+    rest = lists(iterator)
+    kept = [rest] * bool(rest) + [lists(loader) for _ in range(epochs + (not rest))]
     restarted = make_loader()
     restarted.load_state_dict(state)
     return kept, [lists(restarted) for _ in range(epochs + 1)]
@@ -127,7 +131,13 @@ class TestTheState:
             "batches": 1,
             "skipped": 0,
             "order_seed": None,
+            "draws_seed": False,
             "generator_state": None,
+            "default_state": None,
+            "indices": None,
+            "samples": 25,
+            "sampler_epoch": None,
+            "shards": None,
             "batch_size": BATCH_SIZE,
             "world_size": 2,
             "shuffle": True,
@@ -299,7 +309,7 @@ class TestSkipping:
     def all_good(self, order: Any = range(SAMPLES)) -> list[int]:
         return [index for index in order if index not in self.BAD]
 
-    @pytest.mark.parametrize("taken", range(12))
+    @pytest.mark.parametrize("taken", range(11))
     def test_each_good_sample_comes_once_wherever_it_was_restarted(self, make, taken):
         loaders = [make(Numbers(self.BAD), on_error="skip", error_limit=7) for _ in range(2)]
         iterator = iter(loaders[0])
@@ -308,6 +318,14 @@ class TestSkipping:
         came += lists(loaders[1])
         assert [len(batch) for batch in came] == [4] * 10 + [3]
         assert [index for batch in came for index in batch] == self.all_good()
+
+    @over_kinds
+    def test_after_the_last_batch_the_next_epoch_is_whole(self, make, kind):
+        loaders = [make(Numbers(self.BAD), kind, on_error="skip", error_limit=7) for _ in range(2)]
+        iterator = iter(loaders[0])
+        whole = lists(islice(iterator, 11))
+        loaders[1].load_state_dict(loaders[0].state_dict())
+        assert lists(loaders[1]) == whole
 
     @pytest.mark.parametrize("before, after", list(product(FEW_KINDS, FEW_KINDS)))
     def test_shuffled_on_other_workers(self, make, before, after):
@@ -378,8 +396,9 @@ class TestAWrongState:
     @pytest.mark.parametrize("state", [None, [], {}, {"epoch": 1}], ids=repr)
     def test_that_is_none_of_ours_is_refused(self, make, state):
         assert self.refusal(make(), state) == (
-            "expected what state_dict() gives, with epoch, batches, skipped, order_seed, generator_state, batch_size, "
-            f"world_size, shuffle, seed, but {state!r} came."
+            "expected what state_dict() gives, with epoch, batches, skipped, order_seed, draws_seed, generator_state, "
+            "default_state, indices, samples, sampler_epoch, shards, batch_size, world_size, shuffle, seed, "
+            f"but {state!r} came."
         )
 
     @pytest.mark.parametrize(

@@ -1,0 +1,181 @@
+"""Where an epoch stands as plain values, and going on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
+from torch.utils.data.graph import traverse_dps
+from torch.utils.data.graph_settings import get_all_graph_pipes
+
+from pytest_loaderperf.data.order import Draw, generator_of, with_epochs
+from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader.arguments import check_whole
+from pytest_loaderperf.loader.processes import Processes
+from pytest_loaderperf.loader.progress import Feed, Progress, Trail
+
+T_co = TypeVar("T_co", covariant=True)
+_SAME = ("batch_size", "world_size", "shuffle", "seed")
+_PLACE = ("epoch", "batches", "skipped")
+_ORDER = (
+    "order_seed",
+    "draws_seed",
+    "generator_state",
+    "default_state",
+    "indices",
+    "samples",
+    "sampler_epoch",
+    "shards",
+)
+_STATE = (*_PLACE, *_ORDER, *_SAME)
+
+
+class Restart(DataLoader[T_co]):
+    """A DataLoader that goes on in mid-epoch. Who derives from it notes in ``_progress`` what is delivered."""
+
+    epoch: int
+    seed: int | None
+    world_size: int | None
+    _engine: Any
+    _persists: bool | None
+    _progress: Progress | None
+    _resumed: Progress | None
+    _keeps_epoch = False  # whether set_epoch() asked for the resumed epoch, also where nothing of it is left
+
+    def _feed(self, progress: Progress) -> Feed:
+        """The indices that are still to come."""
+        raise NotImplementedError
+
+    @property
+    def _fed_by(self) -> Any:
+        """What gives the indices that a Feed takes."""
+        return self.batch_sampler if self.batch_size is None and self.batch_sampler is not None else self.sampler
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest epoch stands: the batches delivered so far, not those prefetched. Plain values and tensors.
+
+        After an epoch's last batch it is the begin of the next one. The samples of a dataset must not depend on what
+        was drawn or fetched before; an iterable dataset must give the same samples again.
+
+        Raises DataError in mid-epoch for what cannot be gone on with: worker processes with ``in_order=False``, and
+        datapipes that shuffle without a ``seed``.
+        """
+        progress = self._resumed or self._begun()
+        trail, counting = progress.trail, with_epochs(self._fed_by)
+        position = progress.position(self.batch_size)
+        return {
+            **{name: getattr(progress, name) for name in _PLACE},
+            "order_seed": progress.draw.seed,
+            "draws_seed": progress.draws_seed,
+            "generator_state": (progress.began if progress.draws_seed else progress.draw).generator_state,
+            "default_state": progress.draw.default_state,
+            "indices": trail.checksum(position) if position else None,
+            "samples": trail.samples,
+            "sampler_epoch": trail.sampler_epoch if trail.begun or counting is None else counting.epoch,
+            "shards": self._shards,
+            **{name: getattr(self, name) for name in _SAME},
+        }
+
+    def _begun(self) -> Progress:
+        """The epoch that a state is of, with its order drawn where its iteration began."""
+        progress = self._progress
+        if progress is None or progress.is_over:
+            progress = Progress(self.epoch, draws_seed=self._draws_seed)
+            if (generator := generator_of(self._fed_by)) is not None:
+                (progress.began if progress.draws_seed else progress.draw).repeat(generator)
+        elif progress.batches:
+            self._check_place()
+        elif not progress.trail.begun and not isinstance(self.dataset, IterableDataset):
+            self._begin_feed(progress)
+        return progress
+
+    def _begin_feed(self, progress: Progress) -> None:
+        """Let the sampler draw its order now, not when the first batch is asked for."""
+        progress.trail.feed = self._feed(progress)
+        progress.trail.feed.begin()
+
+    def _check_place(self) -> None:
+        engine, dataset = self._engine, self.dataset
+        if not self.in_order and isinstance(engine, Processes) and engine.loader.num_workers > 1:
+            raise DataError(
+                f"expected in_order=True for a state in mid-epoch, got in_order=False with {engine.loader.num_workers} "
+                "worker processes: which batches were delivered is not known. Take the state between epochs, or leave "
+                "in_order out."
+            )
+        if self.seed is None and isinstance(dataset, IterDataPipe) and _shuffles(dataset):
+            raise DataError(
+                "expected seed= for a state in mid-epoch of a datapipe that draws at random, got none: it would draw "
+                "another order. Give the loader a seed, or take the state between epochs."
+            )
+
+    @property
+    def _draws_seed(self) -> bool:
+        """Whether the next epoch draws a base seed for workers before its order, as torch does."""
+        if isinstance(self._engine, Processes):
+            return not (self._persists and self._engine.persisting)
+        return not (self._persists and self.num_workers and self.epoch)
+
+    @property
+    def _shards(self) -> int | None:
+        """The shares that an iterable dataset may cut itself into: one a worker process. None for other datasets."""
+        if not isinstance(self.dataset, IterableDataset):
+            return None
+        return max(1, self._engine.loader.num_workers) if isinstance(self._engine, Processes) else 1
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration go on where ``state`` was taken, whatever the number of workers.
+
+        That of an iterable dataset must be the same. Raises DataError for a state that does not fit this loader; the
+        next iteration raises it where the sampler gives other indices than before.
+        """
+        if not isinstance(state, Mapping) or set(state) != set(_STATE):
+            raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, but {state!r} came.")
+        for name in _SAME:
+            if state[name] != getattr(self, name):
+                raise DataError(
+                    f"the state was taken with {name}={state[name]!r}, but this loader has {getattr(self, name)!r}. "
+                    "Delivered batches can only be counted in one order and in batches of one size."
+                )
+        for name in _PLACE:
+            check_whole(f"the state's {name}", state[name], 0)
+        drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
+        if drawn != draws:
+            raise DataError(
+                f"the state was taken {'with' if drawn else 'without'} a generator, but this loader's sampler has "
+                f"{'one' if draws else 'none'}, so its order would be another."
+            )
+        if state["batches"] and state["shards"] != self._shards:
+            raise DataError(_other_shards(state["shards"], self._shards))
+        trail = Trail(state["indices"], state["samples"], state["sampler_epoch"])
+        draw, began = Draw(state["order_seed"], default_state=state["default_state"]), Draw()
+        (began if state["draws_seed"] else draw).generator_state = state["generator_state"]
+        counting = with_epochs(self._fed_by)
+        if counting is not None and state["sampler_epoch"] is not None:
+            counting.set_epoch(state["sampler_epoch"])
+        epoch, batches, skipped = (state[name] for name in _PLACE)
+        self._resumed = Progress(
+            epoch, batches, skipped, draw=draw, began=began, trail=trail, draws_seed=state["draws_seed"]
+        )
+        self.epoch, self._keeps_epoch = self._resumed.epoch, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make ``epoch`` the next one to be iterated, as torch's DistributedSampler does."""
+        check_whole("epoch", epoch, 0)
+        self._keeps_epoch = self._resumed is not None and self._resumed.epoch == epoch
+        if not self._keeps_epoch:
+            self._resumed = None
+        self.epoch = epoch
+
+
+def _shuffles(pipe: Any) -> bool:
+    pipes = get_all_graph_pipes(traverse_dps(pipe))
+    return any(hasattr(one, "set_seed") and getattr(one, "_enabled", True) for one in pipes)
+
+
+def _other_shards(was: int | None, has: int | None) -> str:
+    kinds = ["another kind of dataset" if one is None else f"{one} worker{'s' * (one != 1)}" for one in (was, has)]
+    return (
+        f"expected {kinds[0]} as when the state was taken, got {kinds[1]}: an iterable dataset may share its samples "
+        f"out by worker, so some would be lost and others repeated. Restart with {kinds[0]}, or begin a new epoch."
+    )
