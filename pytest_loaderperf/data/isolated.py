@@ -147,14 +147,14 @@ class _Child:
             for answers in self._waiting.values():
                 answers.put(("failed", _EndedError(status, guilty=len(self._waiting) == 1)))
             self._waiting.clear()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with suppress(BrokenPipeError):  # of a call that was being written
+                    pipe.close()
 
     def close(self) -> None:
         self._process.kill()
         self._receiver.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with suppress(BrokenPipeError):
-                pipe.close()
 
 
 def serve() -> None:
