@@ -67,13 +67,14 @@ def map_array(file: Path) -> np.ndarray:
         try:
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
-            if "allow_pickle" not in str(error):
+            if "allow_pickle" not in str(error) and "Python objects" not in str(error):
                 raise
             raise DataError(
                 f"{file}: expected an array of numbers, got Python objects or another kind of file. "
                 "Save it anew with numpy.save, as numbers."
             ) from error
         if not isinstance(mapped, np.memmap):
+            mapped.close()
             raise DataError(f"{file}: expected one array, got {type(mapped).__name__}. Save it with numpy.save.")
         extra = file.stat().st_size - mapped.offset - mapped.nbytes
         if extra:
