@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
-from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.errors import DataError, LoaderPerfError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +40,7 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
 
     def inspect(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, list[Problem], int]:
         start, batch = numbered
+        batch.validate(full=True)  # of a damaged file, what follows would read beyond its memory
         masks = chain.from_iterable(
             _masks(name, column, classes, shape) for name, column in zip(batch.schema.names, batch.columns, strict=True)
         )
@@ -58,8 +59,13 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
                 checked += inspected[0]
                 findings.add(*inspected[1:])
                 expected.progress(f"{checked:,} of {total:,} rows checked")
-    except (DataError, OSError) as error:
+    except LoaderPerfError as error:
+        if not isinstance(error, DataError):
+            raise
         findings.add([Problem(file, None, None, str(error).removeprefix(f"{file} "))])
+    except Exception as error:  # noqa: BLE001 libraries raise whatever they met in a damaged file
+        what = str(error).removeprefix(f"{file} ")
+        findings.add([Problem(file, None, None, f"cannot be read: {what or type(error).__name__}")])
     return CheckResult(
         path=file,
         kind=kind,

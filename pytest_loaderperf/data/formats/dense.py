@@ -107,6 +107,14 @@ class ArraysTable(CheckedTable):
             schema = pa.schema(
                 [(name, kind_of(Layout(array.shape[1:], array.dtype))) for name, array in self._arrays.items()]
             )
+        for field in schema:
+            array = self._arrays[field.name]
+            layout, found = layout_of(field.type), Layout(array.shape[1:], array.dtype.newbyteorder("="))
+            if layout != found:
+                raise DataError(
+                    f"{self.path}, column {field.name!r}: expected rows of {field.type}, as its schema says, "
+                    f"got {found.dtype} of shape {found.shape}. Write it anew."
+                )
         return schema, len(self._arrays[schema.names[0]])
 
     @abstractmethod

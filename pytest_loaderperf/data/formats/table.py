@@ -21,7 +21,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever a library raises while it reads ``path`` into DataError."""
     try:
         yield
-    except (DataError, IndexError):
+    except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{error.filename or path} is missing. Give a path that exists, or write it first.") from error
