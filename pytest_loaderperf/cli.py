@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from pytest_loaderperf import settings
 from pytest_loaderperf.cli_calibrate import add_calibrate_command
 from pytest_loaderperf.cli_data import add_data_commands
 from pytest_loaderperf.defaults import DEFAULT_ALPHA
-from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
 INTERRUPTED = 130  # as shells have it: 128 and the signal
 
@@ -45,7 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # whatever the encoding is, there is something to read
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+    except (OSError, MemoryError) as error:
+        print(f"loaderperf: {refusal(error)}", file=sys.stderr)
+        _abandon_output()
+        return 1
     except LoaderPerfError as error:
         shown = str(error).replace("\n", "\n  ")  # a name with a line end forges no line of ours
         print(f"loaderperf: {shown}", file=sys.stderr)
@@ -53,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("loaderperf: interrupted", file=sys.stderr)
         return INTERRUPTED
+    return status
+
+
+def _abandon_output() -> None:
+    """Leave out what standard output has refused, which Python would write again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bench(options: argparse.Namespace) -> int:

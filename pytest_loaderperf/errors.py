@@ -5,6 +5,8 @@ Every message says what was expected, what came, and what to do.
 
 from __future__ import annotations
 
+import errno
+
 MOST_OF_PATH = 4096  # characters: as long as paths may be
 MOST_SHOWN = 500  # characters of a name, a repr or a library's message: more tells a reader nothing
 _MOST_OF_ERROR = 20_000  # characters: room for the stacks of all threads
@@ -36,6 +38,25 @@ def _escaped(char: str) -> str:
 def lines_of(text: object) -> str:
     """The like for a message that may have several lines."""
     return printable(text, _MOST_OF_ERROR, _LINES)
+
+
+_ADVICE = {
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 1024.",
+    errno.ENFILE: "Close programs that hold many files open.",
+    errno.EAGAIN: "Raise the limit of processes: ulimit -u.",
+    errno.ENOMEM: "Free some memory, or raise its limit: ulimit -v.",
+    errno.ENOSPC: "Free some space on that disk.",
+    errno.EDQUOT: "Free some of your space on that disk.",
+    errno.EROFS: "Give a place that can be written to.",
+    errno.EACCES: "Give a place that you may use.",
+}
+
+
+def refusal(error: OSError | MemoryError) -> str:
+    """What the system refused, and what to do about it."""
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+    said = printable(str(error) or "out of memory").rstrip(".")
+    return f"the system refused what is needed: {said}. {_ADVICE.get(number or 0, '')}".rstrip()
 
 
 class LoaderPerfError(Exception):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_loaderperf.completeness import attach
-from pytest_loaderperf.errors import MOST_OF_PATH, printable
+from pytest_loaderperf.errors import MOST_OF_PATH, MeasureError, printable, refusal
 from pytest_loaderperf.session import Unpaired, session_of
 from pytest_loaderperf.settings import measures
 
@@ -21,14 +21,15 @@ _UNPAIRED_KEY = "loaderperf_unpaired"
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     own = session_of(session.config)
-    from pytest_loaderperf.errors import MeasureError
-    from pytest_loaderperf.measurement import resolve_device, steal_seconds
-
-    own.steal_before_seconds = steal_seconds()
     try:
+        from pytest_loaderperf.measurement import resolve_device, steal_seconds
+
+        own.steal_before_seconds = steal_seconds()
         resolve_device(own.settings.device)
     except MeasureError as error:
         raise pytest.UsageError(f"--loaderperf-device: {error}") from None
+    except (OSError, MemoryError) as error:  # torch is imported here, and needs files and memory
+        raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

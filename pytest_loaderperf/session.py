@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import pytest
 
 from pytest_loaderperf.completeness import Completeness
-from pytest_loaderperf.errors import lines_of, printable
+from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.progress import Progress
 from pytest_loaderperf.settings import SETTINGS, Settings
 
@@ -257,7 +257,10 @@ SESSION = pytest.StashKey[LoaderPerfSession]()
 def begin(config: pytest.Config) -> None:
     """Put a new session object into pytest's stash."""
     # While a test runs, pytest captures the descriptors themselves; at this moment they are still the terminal's.
-    out = os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    try:
+        out = os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    except OSError as error:
+        raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
     terminal = os.fdopen(out, "w", encoding="utf-8", errors="backslashreplace")
     own = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
     own.is_worker = hasattr(config, "workerinput")

@@ -13,6 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
+from pytest_loaderperf.errors import refusal
 from pytest_loaderperf.remote import RemoteError
 
 FOLDER = ".loaderperf"
@@ -36,6 +37,10 @@ class BaseError(RemoteError):
     """The commit to compare with cannot be had, or what it holds cannot be measured."""
 
 
+class _RefusedError(BaseError):
+    """The system does not start git: whatever was asked, nobody knows the answer."""
+
+
 class Worktree:
     """The files of commit ``ref`` of the repository around ``start``: at ``path``, until ``close``.
 
@@ -49,6 +54,8 @@ class Worktree:
             raise BaseError(f"comparing with {ref!r} needs git, but there is none on the PATH. Install git.")
         try:
             self.top = Path(_git(start, "rev-parse", "--show-toplevel"))
+        except _RefusedError:
+            raise
         except BaseError as error:
             raise BaseError(
                 f"comparing with {ref!r} needs the checkout of a git repository, but git finds none around {start} "
@@ -111,6 +118,8 @@ class Worktree:
     def _commit(self, ref: str) -> str:
         try:
             return _git(self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        except _RefusedError:
+            raise
         except BaseError:
             pass
         if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
@@ -271,7 +280,9 @@ def _git(folder: Path, *arguments: str, process_group: int | None = None) -> str
             stdin=subprocess.DEVNULL,
             process_group=process_group,
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except OSError as error:
+        raise _RefusedError(f"git cannot be started: {refusal(error)}") from None
+    except subprocess.SubprocessError as error:
         raise BaseError(f"git {arguments[0]}: {error}") from None
     if done.returncode:
         raise BaseError(" ".join(done.stderr.split()) or f"git {arguments[0]} failed with status {done.returncode}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -185,3 +186,14 @@ def test_a_linked_folder_that_git_does_not_track_is_found(checkout, tmp_path, in
     assert (made.path / "linked" / "test_it.py").read_text() == "old"
     made.close()
     assert [path.name for path in place.iterdir()] == ["test_it.py"]
+
+
+def test_a_system_that_does_not_start_git_is_told_so(checkout, monkeypatch):
+    def refused(*_arguments, **_keywords):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    with pytest.raises(
+        BaseError, match=r"^git cannot be started: .*Too many open files\. Raise the limit of open files"
+    ):
+        Worktree("HEAD", checkout)
