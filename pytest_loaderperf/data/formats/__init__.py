@@ -15,6 +15,7 @@ from pytest_loaderperf.data.formats.lance import Lance
 from pytest_loaderperf.data.formats.npy import Npy
 from pytest_loaderperf.data.formats.ome_zarr import OmeZarr
 from pytest_loaderperf.data.formats.parquet import Parquet
+from pytest_loaderperf.data.formats.picture_folder import SUFFIXES, PictureFolder
 from pytest_loaderperf.data.formats.protocol import Format, Table
 from pytest_loaderperf.data.formats.safetensors import Safetensors
 from pytest_loaderperf.data.formats.samples import find
@@ -38,8 +39,11 @@ FORMATS: dict[str, Format] = {
         Npy(),
     )
 }
+READ_ONLY: dict[str, Format] = {one.name: one for one in (PictureFolder(),)}
 _OTHER_SUFFIXES = {".feather": "arrow", ".ipc": "arrow", ".pq": "parquet"}
-_CONTENTS = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".zarr": "ome_zarr"}  # of a folder, by suffix
+_CONTENTS = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".zarr": "ome_zarr"} | dict.fromkeys(
+    SUFFIXES, PictureFolder.name
+)  # of a folder, by suffix
 
 
 def missing() -> dict[str, str]:
@@ -75,7 +79,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
             f"{path} is of no known format. Expected a path that ends in one of {', '.join(suffixes)}, "
             f"or the name of a format: {', '.join(FORMATS)}."
         )
-    return FORMATS[name]
+    return named(name)
 
 
 def formats_in(folder: Path) -> list[str]:
@@ -124,6 +128,7 @@ def write_table(
 
 def named(name: str) -> Format:
     """The format called ``name``. Raises DataError that tells all names."""
-    if name not in FORMATS:
-        raise DataError(f"unknown format {name!r}. Known: {', '.join(FORMATS)}.")
-    return FORMATS[name]
+    known = FORMATS | READ_ONLY
+    if name not in known:
+        raise DataError(f"unknown format {name!r}. Known: {', '.join(FORMATS)}; only to read: {', '.join(READ_ONLY)}.")
+    return known[name]

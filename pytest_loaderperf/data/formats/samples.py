@@ -75,16 +75,19 @@ def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
     return [sample.relative_to(folder).parts[0] for sample in samples]
 
 
-def class_labels(names: Sequence[str], dtype: np.dtype[Any] = LABEL_DTYPE) -> tuple[list[int], dict[str, str] | None]:
+def class_labels(
+    names: Sequence[str], dtype: np.dtype[Any] = LABEL_DTYPE, *, numbered: bool = True
+) -> tuple[list[int], dict[str, str] | None]:
     """The label of each of ``names`` of class folders, and the metadata of the field where labels are places.
 
-    Where all names are numbers that ``dtype`` holds, these are the labels, else the places of sorted names.
+    Where all names are numbers that ``dtype`` holds, and ``numbered``, these are the labels, else the places of sorted
+    names.
     Raises DataError where two names are different and their label, or how they are written, is not.
     """
     classes = sorted(set(names))
     numbers = {name: int(name) for name in classes if name.removeprefix("-").isdecimal()}
     held = np.iinfo(dtype)
-    if len(numbers) == len(classes) and all(held.min <= number <= held.max for number in numbers.values()):
+    if numbered and len(numbers) == len(classes) and all(held.min <= number <= held.max for number in numbers.values()):
         _check_different(numbers, "are one number")
         return [numbers[name] for name in names], None
     _check_different({name: unicodedata.normalize("NFC", name) for name in classes}, "are one text in Unicode")

@@ -35,9 +35,10 @@ def optimize(
 
     ``source``: a map-style dataset, whose every sample is fetched once, so that what it draws at random is drawn once
     for all; samples must be alike in structure, shape and dtype. Or a ``pa.Table``, or a Table of ``data/formats``:
-    its samples are dicts of one tensor a column. ``memory_budget``: bytes that it may take, by default half of what is
-    available. ``background``: return at once and fill in from a thread; what is asked for early is fetched then, by
-    one thread at a time.
+    its samples are dicts of one tensor a column, and columns of encoded pictures are decoded once, to RGB
+    (`encoded.pictures.open_pictures` has other choices). ``memory_budget``: bytes that it may take, by default half of
+    what is available. ``background``: return at once and fill in from a thread; what is asked for early is fetched
+    then, by one thread at a time.
 
     For tables alone: ``columns``: those to load; None: all. ``cache``: ``"whole"`` (one read), ``"chunked"`` (copied
     out of a stream), ``"mapped"`` (a file in ``cache_dir`` that processes share), ``"compressed"``, ``"lru"`` (as many
@@ -56,7 +57,10 @@ def optimize(
                 "or give a pa.Table or what data.formats opens."
             )
         return Preloaded(source, memory_budget=memory_budget, background=background)
+    from pytest_loaderperf.data.encoded.pictures import with_pictures
+
     budget = budget_of(memory_budget)
+    source = with_pictures(source, columns)
     if background and cache not in ("auto", "whole", "chunked"):
         raise DataError(f"background=True fills arrays in memory, but cache={cache!r} came. Leave one of the two out.")
     with naming(source):

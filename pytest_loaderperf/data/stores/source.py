@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -49,8 +50,10 @@ class Source:
         batch = next(self._stream(FIRST_ROWS), None)
         rows = Rows(table, self.schema.empty_table() if batch is None else pa.Table.from_batches([batch]), int)
         self.first: dict[str, Flat] = {name: rows.flat(name) for name in self.names}
-        nbytes = sum(flat.values.nbytes for flat in self.first.values())
-        self.row_nbytes: int = -(-nbytes // max(1, len(rows)))
+        nbytes = {name: flat.values.nbytes / max(1, len(rows)) for name, flat in self.first.items()}
+        if hasattr(table, "mean_nbytes"):  # which the headers of encoded pictures tell
+            nbytes |= table.mean_nbytes(self.names)
+        self.row_nbytes: int = math.ceil(sum(nbytes.values()))
 
     def __len__(self) -> int:
         return len(self.table)

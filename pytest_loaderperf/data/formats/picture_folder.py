@@ -1,0 +1,100 @@
+"""A folder of pictures as a table: the bytes of each file, and the label that its class folder says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find
+from pytest_loaderperf.data.formats.table import CheckedTable, reading
+from pytest_loaderperf.errors import DataError
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.data.encoded.pictures import Pictures
+
+IMAGE, LABEL = "image", "label"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+
+class PictureFolder:
+    """Format ``pictures``: a folder of PNG, JPEG, WebP, BMP and GIF files, which is read and never written."""
+
+    name = "pictures"
+    suffix = "-pictures"
+    package = "pillow"
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
+        """Raise DataError."""
+        raise DataError(
+            f"{path}: expected a format to write, got {self.name}, which are only read. Save pictures with Pillow, or "
+            "write their bytes as a binary column of parquet."
+        )
+
+    def open(self, path: Path) -> Pictures:
+        """The pictures in the folder ``path``, decoded to RGB, each of its own size. Raises DataError."""
+        from pytest_loaderperf.data.encoded.pictures import Pictures
+
+        return Pictures(PictureFiles(path))
+
+
+class PictureFiles(CheckedTable):
+    """Columns ``image``, the bytes of each file in binary, and ``label`` where the files lie in class folders.
+
+    Labels are as torchvision's ``ImageFolder`` has them: the places of the folders' names in sorted order.
+    """
+
+    is_folder = True
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        found = find(self.path, SUFFIXES)
+        for path, wrong in found.broken.items():
+            raise DataError(f"{path} {wrong}. Repair it, or take it out of the folder.")
+        if not found.samples:
+            raise DataError(f"{self.path} holds no pictures. Expected files that end in {', '.join(SUFFIXES)}.")
+        self.files = found.samples
+        folders = picture_classes(found.samples, self.path)
+        fields = [pa.field(IMAGE, pa.large_binary(), nullable=False)]
+        if folders is not None:
+            labels, metadata = class_labels(folders, numbered=False)
+            self._labels = np.array(labels, np.int64)
+            fields.append(pa.field(LABEL, pa.int64(), nullable=False, metadata=metadata))
+        return pa.schema(fields), len(self.files)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the class folders, in the order of their labels; none where there are no such folders."""
+        return list(json.loads(self.schema.field(LABEL).metadata[b"classes"])) if LABEL in self.schema.names else []
+
+    def data(self, row: int) -> bytes:
+        """The bytes of one file. Raises DataError where it cannot be read."""
+        with reading(self.files[row]):
+            return self.files[row].read_bytes()
+
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        arrays = {IMAGE: lambda: pa.array([self.data(row) for row in indices], pa.large_binary())}
+        arrays[LABEL] = lambda: pa.array(self._labels[indices])
+        return pa.table({name: arrays[name]() for name in columns})
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._take(np.arange(len(self)), columns)
+
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        for start in range(0, len(self), rows):
+            yield from self._take(np.arange(start, min(start + rows, len(self))), columns).to_batches()
+
+
+def picture_classes(files: list[Path], folder: Path) -> list[str] | None:
+    """The class folder of each of ``files``; None where all lie in ``folder``. Raises DataError where some do."""
+    folders = class_folders(files, folder)
+    if folders is None and (inner := [file for file in files if file.parent != folder]):
+        outer = next(file for file in files if file.parent == folder)
+        raise DataError(
+            f"{folder}: expected all pictures in class folders or none, got {outer.name} beside "
+            f"{inner[0].relative_to(folder)}. Move it to a folder of its class, or elsewhere."
+        )
+    return folders
