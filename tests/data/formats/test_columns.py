@@ -206,7 +206,7 @@ class TestNpy:
 
     def test_pickled_objects_are_not_loaded(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array([{}]), allow_pickle=True)
-        with pytest.raises(DataError, match=r"a.npy cannot be read: .*"):
+        with pytest.raises(DataError, match=r"a.npy: expected an array of numbers, got Python objects"):
             open_table(tmp_path)
 
     @pytest.mark.parametrize("name", ["npy", "safetensors"])
