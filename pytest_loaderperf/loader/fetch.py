@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import call
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -148,10 +148,44 @@ class Fetch:
         self.buffers.close()
 
 
+class Buffered(Protocol):
+    """What makes batches in slabs of its ``buffers``."""
+
+    @property
+    def buffers(self) -> Buffers: ...
+
+
+class Begun(chain[Any]):
+    """The batches of an iterator that ``begin`` makes when the first one is asked for."""
+
+    _starts: Any
+    _made: list[Any]
+
+    @classmethod
+    def by(cls, begin: Callable[[], Iterator[Any]]) -> Self:
+        """Of what ``begin`` makes."""
+        made: list[Any] = []
+
+        def starts() -> Iterator[Any]:
+            made.append(begin())
+            yield made[0]
+
+        begun = starts()
+        epoch: Any = cls.from_iterable(begun)
+        epoch._starts, epoch._made = begun, made  # noqa: SLF001 of this class
+        return epoch  # type: ignore[no-any-return]  # chain says that it makes chains, but it makes what derives from it
+
+    def close(self) -> None:
+        """Let go of what was made ahead. May be called twice."""
+        self._starts.close()
+        for each in self._made:
+            each.close()
+
+
 class Delivery(Counted):
     """Hands out the batches that ``begin`` starts to make: those of a head, then the others, each with its slab."""
 
-    def __init__(self, fetch: Fetch, begin: Callable[[], Any], progress: Progress) -> None:
+    def __init__(self, fetch: Buffered, begin: Callable[[], Any], progress: Progress) -> None:
         super().__init__(None, progress)
         self._fetch, self._begin = fetch, begin
         self._head: Iterator[Made] = iter(())
