@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset, MapDataPipe
 
 from pytest_loaderperf.data import as_is
 from pytest_loaderperf.data.columns import Columns, as_columns
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
+from pytest_loaderperf.data.cores import usable_cores
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.data.fields import nbytes
 from pytest_loaderperf.loader.choice import Choice, remembered
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate

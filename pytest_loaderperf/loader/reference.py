@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_loaderperf.data.columns import RowDataset, as_columns, is_named, state_of
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
+from pytest_loaderperf.data.cores import usable_cores
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
@@ -269,7 +270,7 @@ class ReferenceLoader(Epochs[T_co]):
     def close(self) -> None:
         """End threads, unless the executor was given, and processes, and free the buffers. May be called twice."""
         if self._executor is None and self.executor is not None:
-            self.executor.close()
+            self.executor.close(wait=not self.timeout)  # a sample may hang
         self._engine.close()
 
     def __enter__(self) -> Self:
