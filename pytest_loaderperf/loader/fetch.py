@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder, write
+from pytest_loaderperf.data.structure import SampleMismatchError, kind_of, rebuilder, write
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan
@@ -48,7 +48,7 @@ class Fetch:
         self.buffers = Buffers(plan, budget)
         self._samples, self._collate, self.executor = MapSamples(dataset), collate, executor
         self.batched, self._budgeted, self._timeout = batched, budget is not None, timeout
-        self._large: tuple[Any, Any] | None = None  # fields and rebuilder of samples that are copied one by one
+        self._large: tuple[Field, ...] | None = None  # of samples that are copied one by one
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
@@ -90,21 +90,27 @@ class Fetch:
 
     def make(self, indices: Any) -> Made:
         """The batch of the samples at ``indices``, and the slab that it lies in, if any."""
-        if self._large is not None and not self._samples.at_once:
+        if self._large is not None and not self._samples.at_once and type(indices) is list:
             try:
-                return self._make_row_by_row(indices, *self._large)
+                return self._make_row_by_row(indices, self._large)
             except SampleMismatchError:  # of the batches before: now of its own
                 self._large = None
         fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
         return self.collate(fetched, indices)
 
-    def _make_row_by_row(self, indices: Any, fields: tuple[Field, ...], rebuild: Any) -> Made:
+    def _make_row_by_row(self, indices: list[Any], fields: tuple[Field, ...]) -> Made:
         """Copy each sample as soon as it is fetched, while it is in the core's cache."""
         slab = self.buffers.take(fields, len(indices))
         arrays = slab.batch(0, len(indices))
+        first: Any = None
         for row, index in enumerate(indices):
-            write(self._samples.fetch_one(index), fields, arrays, row)
-        return rebuild([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
+            sample = self._samples.fetch_one(index)
+            if not row:
+                first, kind = sample, kind_of(sample)
+            elif kind_of(sample) != kind:
+                raise SampleMismatchError("the containers are of several types", row)
+            write(sample, fields, arrays, row)
+        return rebuilder(first)([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
 
     def collate(self, fetched: Any, indices: Any) -> Made:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
@@ -121,7 +127,7 @@ class Fetch:
         batch = collated(self._collate, fetched, indices, allocate)
         if self.batched and indices is not None and slab is not None:
             fields = self._collate.fields(fetched[0])
-            self._large = (fields, rebuilder(fetched[0])) if fields and nbytes(fields) >= LARGE_NBYTES else None
+            self._large = fields if fields and nbytes(fields) >= LARGE_NBYTES else None
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:
