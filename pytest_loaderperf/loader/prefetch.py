@@ -94,8 +94,8 @@ class _Pumps(Generic[T]):
             self._active += 1
         try:
             future = self._executor.submit(self._pump)
-        except (LoaderPerfError, RuntimeError):  # it is closed: what no other thread runs any more has failed
-            self._left()
+        except (LoaderPerfError, RuntimeError) as error:  # it is closed
+            self._left(error)
             return
         self._running = [*(old for old in self._running if not old.done()), future]
         future.add_done_callback(self._ended)
@@ -119,15 +119,15 @@ class _Pumps(Generic[T]):
 
     def _ended(self, future: Future[None]) -> None:
         if future.cancelled():
-            self._left()
+            self._left(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
 
-    def _left(self) -> None:
-        """One thread less: without the last one, what waits is at its end."""
+    def _left(self, error: Exception) -> None:
+        """One thread less: without the last one, what waits ends by ``error``."""
         with self._lock:
             self._active -= 1
             orphans = list(self._jobs) if self._active == 0 else []
         for job in orphans:
-            job.fail(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
+            job.fail(error)
 
     def forget(self, job: _Job[T]) -> None:
         """Let go of a job that the consumer ran itself, though no thread may come for a long time."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +24,8 @@ from torch.utils.data import (
 )
 
 from pytest_loaderperf import ReferenceLoader
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.formats import open_table
 
 DATASETS = {
     "tensor": torch.arange,
@@ -116,3 +121,14 @@ def test_in_one_process_batches_and_errors_are_those_of_torch(workers, **case):
 @settings(max_examples=12, deadline=None)
 def test_in_worker_processes_batches_and_errors_are_those_of_torch(workers, **case):
     assert_same(workers=workers, **case)
+
+
+@pytest.mark.parametrize("workers", HERE)
+@pytest.mark.parametrize("sampler", [SequentialSampler(range(7)), RandomSampler(range(99)), [0, -6]], ids=type)
+@pytest.mark.parametrize("cache", ["whole", "chunked", "compressed", "lru", "lazy"])
+@pytest.mark.parametrize("values", [[1, 2, 3, 4, 5], [[1], [2, 3], [4], [5], [6, 7]]], ids=["uniform", "ragged"])
+def test_an_index_beyond_a_table_raises_however_it_is_kept(tmp_path, values, cache, sampler, workers):
+    pq.write_table(pa.table({"x": values}), tmp_path / "t.parquet")
+    store = optimize(open_table(tmp_path / "t.parquet"), cache=cache)
+    with ReferenceLoader(store, batch_size=1, sampler=sampler, **workers) as loader, pytest.raises(IndexError):
+        list(loader)
