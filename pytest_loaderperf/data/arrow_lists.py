@@ -17,10 +17,11 @@ RowOf = Callable[[int], int]  # from the position of an item to the row of the t
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether it is a type of lists whose items lie one after the other."""
+    """Whether it is one of Arrow's types of lists."""
     from pyarrow import types
 
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    views = types.is_list_view(kind) or types.is_large_list_view(kind)
+    return bool(views or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -41,9 +42,14 @@ def refuse_nulls(array: pa.Array, where: str, row_of: RowOf) -> None:
 
 
 def items_of(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The items of all ``lists``, which hold no nulls, as a view, and the length of each list in int64."""
+    """The items of all ``lists`` and the length of each in int64: a view, but of list views a copy.
+
+    A null has items in lists of fixed size, none in list views, and else those that lie there.
+    """
     from pyarrow import types
 
+    if types.is_list_view(lists.type) or types.is_large_list_view(lists.type):
+        return lists.flatten(), lists.value_lengths().fill_null(0).to_numpy().astype(np.int64, copy=False)
     if types.is_fixed_size_list(lists.type):
         size = lists.type.list_size
         lengths = np.broadcast_to(np.int64(size), len(lists))

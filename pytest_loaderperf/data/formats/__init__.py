@@ -109,8 +109,6 @@ def write_table(
             f"expected a pyarrow Table or RecordBatchReader to write, but {came} came. Make one with pyarrow.table."
         )
     names = source.schema.names
-    if "" in names:
-        raise DataError(f"expected a name for every column, but one of {names} has none. Name it.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"expected columns of different names, but {', '.join(twice)} came more than once. Rename it.")
     reader = source.to_reader() if isinstance(source, pa.Table) else source

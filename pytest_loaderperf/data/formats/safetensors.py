@@ -11,7 +11,7 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.dense import ArraysTable, layouts_of
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.npy import map_array, write_arrays
-from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text
+from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text, stored_names
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
@@ -32,8 +32,11 @@ class Safetensors:
         with complete_or_absent(path) as new:
             columns = new.parent / "columns"
             columns.mkdir()
-            write_arrays(batches, layouts, columns)
-            arrays = {name: map_array(columns / f"{name}.npy") for name in batches.schema.names}
+            # Under numbers, because a name of a column need not be one that a file can have.
+            files = [columns / f"{place}.npy" for place in range(len(layouts))]
+            write_arrays(batches, layouts, files)
+            names = _stored_names(batches.schema)
+            arrays = {name: map_array(file) for name, file in zip(names, files, strict=True)}
             save_file(arrays, new, metadata={SCHEMA_KEY: schema_text(batches.schema)})
 
     def open(self, path: Path) -> SafetensorsTable:
@@ -51,4 +54,11 @@ class SafetensorsTable(ArraysTable):
             text = (file.metadata() or {}).get(SCHEMA_KEY)
         if not arrays:
             raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
-        return arrays, schema_of_text(text) if text else None
+        if not text:
+            return arrays, None
+        schema = schema_of_text(text)
+        return {name: arrays[kept] for name, kept in zip(schema.names, _stored_names(schema), strict=True)}, schema
+
+
+def _stored_names(schema: pa.Schema) -> list[str]:
+    return stored_names(schema.names, lambda name: name == "__metadata__")  # which no tensor can have

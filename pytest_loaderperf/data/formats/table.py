@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import unsliced
+from pytest_loaderperf.data.formats.convert import with_schema
 from pytest_loaderperf.errors import DataError
 
 
@@ -34,11 +35,6 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path} cannot be read: {said(error)}. Write it anew, or give a file that is whole."
         ) from error
-
-
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """``table`` with ``schema``. Arrow fails to cast slices of some structs, even to what they are."""
-    return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
 
 
 def said(error: BaseException) -> str:
@@ -76,7 +72,7 @@ class CheckedTable(ABC):
         self._check_open()
         schema = self._chosen(columns)
         with reading(self.path):
-            return _cast(self._read(schema.names), schema)
+            return with_schema(self._read(schema.names), schema)
 
     def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
@@ -94,7 +90,7 @@ class CheckedTable(ABC):
         if not len(indices):
             return pa.Table.from_batches([], schema)
         with reading(self.path):
-            return _cast(self._take(indices.astype(np.int64, copy=False), schema.names), schema)
+            return with_schema(self._take(indices.astype(np.int64, copy=False), schema.names), schema)
 
     def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
@@ -111,7 +107,7 @@ class CheckedTable(ABC):
                 batch = next(batches, None)
                 if batch is None:
                     return
-                batch = _cast(pa.Table.from_batches([batch]), schema).to_batches()
+                batch = with_schema(pa.Table.from_batches([batch]), schema).to_batches()
             for part in batch:
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
 
@@ -142,15 +138,15 @@ class CheckedTable(ABC):
 
     @abstractmethod
     def _read(self, columns: list[str]) -> pa.Table:
-        """All rows of ``columns``, in storage types."""
+        """All rows of ``columns``, in their order, in storage names and types."""
 
     @abstractmethod
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        """The rows at ``indices``, at least one, which are in range, of ``columns``, in storage types."""
+        """The rows at ``indices``, at least one, all in range, of ``columns`` in order, in storage names and types."""
 
     @abstractmethod
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        """All rows of ``columns`` in batches near ``rows``, in storage types."""
+        """All rows of ``columns`` in batches near ``rows``, in their order, in storage names and types."""
 
     def _close(self) -> None:  # noqa: B027 most tables hold nothing
         """Let go of what ``_open`` opened."""
