@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_lists import flat_lists, is_list, is_number, refuse_nulls
+from pytest_loaderperf.data.arrow_lists import (
+    decoded,
+    flat_lists,
+    is_list,
+    is_number,
+    items_of,
+    refuse_nulls,
+    value_type,
+)
 from pytest_loaderperf.data.ome_arrow import flat_images, is_ome_arrow
 from pytest_loaderperf.data.ragged import Flat, Ragged, alike, joined, settled
 from pytest_loaderperf.data.tensors import as_rows
@@ -64,8 +72,7 @@ def check_columns(schema: pa.Schema) -> None:
 def _holds_numbers(kind: pa.DataType) -> bool:
     if is_ome_arrow(kind):
         return True
-    kind = getattr(kind, "storage_type", kind)
-    while is_list(kind):
+    while is_list(kind := value_type(kind)):
         kind = kind.value_type
     return is_number(kind)
 
@@ -74,9 +81,11 @@ def _may_differ(kind: pa.DataType) -> bool:
     """Whether its samples may differ in shape."""
     from pyarrow import types
 
-    while types.is_fixed_size_list(kind):
+    if is_ome_arrow(kind):
+        return True
+    while types.is_fixed_size_list(kind := value_type(kind)):
         kind = kind.value_type
-    return is_list(kind) or is_ome_arrow(kind)
+    return is_list(kind)
 
 
 def _chunks(column: pa.ChunkedArray) -> Sequence[tuple[pa.Array, int]]:
@@ -86,9 +95,33 @@ def _chunks(column: pa.ChunkedArray) -> Sequence[tuple[pa.Array, int]]:
     found, row = [], 0
     for chunk in column.chunks:
         if len(chunk):
-            found.append((chunk, row))
+            found.append((_plain(chunk), row))
         row += len(chunk)
-    return found or [(pa.nulls(0, column.type), 0)]
+    return found or [(_plain(pa.nulls(0, column.type)), 0)]
+
+
+def _plain(chunk: pa.Array) -> pa.Array:
+    """``chunk`` with values in place of dictionaries and runs, down to the items of its fixed-size lists."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(chunk, pa.ExtensionArray) and not _is_encoded(chunk.type):
+        return chunk
+    chunk = decoded(chunk)
+    if not types.is_fixed_size_list(chunk.type) or not _is_encoded(chunk.type):
+        return chunk
+    items = _plain(items_of(chunk)[0])
+    mask = chunk.is_null() if chunk.null_count else None
+    return pa.FixedSizeListArray.from_arrays(items, chunk.type.list_size, mask=mask)
+
+
+def _is_encoded(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return True
+    inner = getattr(kind, "storage_type", None) or (kind.value_type if is_list(kind) else None)
+    return inner is not None and _is_encoded(inner)
 
 
 def _rows(chunk: pa.Array, name: str, first: int) -> np.ndarray:

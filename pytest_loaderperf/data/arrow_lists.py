@@ -31,6 +31,35 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
+def decoded(array: pa.Array) -> pa.Array:
+    """The values themselves of an extension type, a dictionary or runs; else ``array``. Items stay as they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    while not array.type.equals(value_type(array.type)):
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        elif types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        else:
+            array = pc.run_end_decode(array)
+    return array
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of what `decoded` gives."""
+    from pyarrow import types
+
+    while True:
+        if hasattr(kind, "storage_type"):
+            kind = kind.storage_type
+        elif types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+            kind = kind.value_type
+        else:
+            return kind
+
+
 def refuse_nulls(array: pa.Array, where: str, row_of: RowOf) -> None:
     """Raise DataError with the row of the first null in ``array``, if there is one."""
     if array.null_count:
@@ -80,7 +109,7 @@ def flat_lists(lists: pa.Array, name: str, first_row: int) -> Flat:
     def row_of(position: int) -> int:
         return first_row + int(np.searchsorted(np.cumsum(counts), position, "right"))
 
-    while is_list(array.type):
+    while is_list((array := decoded(array)).type):
         refuse_nulls(array, f"column {name!r}", row_of)
         array, lengths = items_of(array)
         sizes = np.zeros(len(lists), np.int64)

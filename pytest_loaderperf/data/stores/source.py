@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FIRST_ROWS = 32  # read to learn what the rows are like
+FIRST_NBYTES = 8 << 20  # that they may take; of larger ones the first row alone is read
 VERBS = ("read", "take", "stream", "schema")  # by which a table of data/formats is known
 
 
@@ -44,8 +45,10 @@ class Source:
         self.names: list[str] = list(known if columns is None else columns)
         self.schema: pa.Schema = pa.schema([table.schema.field(name) for name in self.names])
         check_columns(self.schema)
-        batch = next(self._stream(FIRST_ROWS), None)
-        rows = self.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
+        self._chunks: list[pa.RecordBatch] | None = None
+        rows = self._first(1)  # one may be as large as the budget
+        if rows.nbytes * FIRST_ROWS <= FIRST_NBYTES:
+            rows = self._first(FIRST_ROWS)
         self.first: dict[str, Flat] = {name: flat_of(rows.column(name), name) for name in self.names}
         nbytes = sum(flat.values.nbytes for flat in self.first.values())
         self.row_nbytes: int = -(-nbytes // max(1, rows.num_rows))
@@ -65,8 +68,20 @@ class Source:
     def take(self, indices: np.ndarray) -> pa.Table:
         """The rows at ``indices``, each from 0 up, in that order."""
         if self.in_memory:
-            return self.table.select(self.names).take(indices)  # the other columns are not worth the copy
+            return self._take_by_chunk(indices)
         return self.table.take(indices, self.names)
+
+    def _take_by_chunk(self, indices: np.ndarray) -> pa.Table:
+        """From the chunks that hold the rows: Arrow's own take copies all chunks of a column into one first."""
+        import pyarrow as pa
+
+        from pytest_loaderperf.data.formats.chunks import take_by_chunk
+
+        if self._chunks is None:
+            self._chunks = self.table.select(self.names).to_batches()
+            self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
+        chunks = self._chunks
+        return take_by_chunk(self._ends, lambda place: pa.Table.from_batches([chunks[place]]), indices)
 
     def chunks(self, nbytes: int) -> Iterator[pa.Table]:
         """All rows in order, in tables of about ``nbytes``, one of which has no rows where there are none."""
@@ -83,6 +98,18 @@ class Source:
             rows += batch.num_rows
         if held or not len(self):
             yield pa.Table.from_batches(held, self.schema)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_chunks": None}  # which would be pickled as copies
+
+    def _first(self, rows: int) -> pa.Table:
+        """At most so many of the first rows."""
+        import pyarrow as pa
+
+        if self.in_memory:
+            return self.table.select(self.names).slice(0, rows)
+        batch = next(self._stream(rows), None)
+        return self.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
 
     def _stream(self, rows: int) -> Iterator[pa.RecordBatch]:
         if self.in_memory:
