@@ -63,6 +63,8 @@ def _connect(path: Path, options: str) -> Any:
 class DuckDbTable(CheckedTable):
     """A table in a DuckDB file. Its threads do not outlive a fork: give workers the pickled table."""
 
+    format_name = "duckdb"
+
     def _open(self) -> tuple[pa.Schema, int]:
         self._connection = _connect(self.path, "(READ_ONLY, TYPE duckdb)")
         listed = self._connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'file'")

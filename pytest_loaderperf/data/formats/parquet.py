@@ -42,6 +42,8 @@ class Parquet:
 class ParquetTable(CheckedTable):
     """A Parquet file, mapped into memory and decoded by need."""
 
+    format_name = "parquet"
+
     def _open(self) -> tuple[pa.Schema, int]:
         self._map = FileMapping(self.path, 4 * ROW_GROUP_NBYTES)
         self._meta = meta = pq.read_metadata(pa.BufferReader(self._map.buffer))

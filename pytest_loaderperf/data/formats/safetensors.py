@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,10 +48,12 @@ class Safetensors:
 class SafetensorsTable(ArraysTable):
     """A safetensors file whose tensors' first dimension is the rows."""
 
+    format_name = "safetensors"
+
     def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
         # As torch tensors, because those share the mapped memory; the library copies what it gives as NumPy arrays.
         with library("safetensors", Safetensors.package).safe_open(self.path, framework="pt") as file:
-            arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 it is no dict
+            arrays = {name: _array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 it is no dict
             text = (file.metadata() or {}).get(SCHEMA_KEY)
         if not arrays:
             raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
@@ -62,3 +65,10 @@ class SafetensorsTable(ArraysTable):
 
 def _stored_names(schema: pa.Schema) -> list[str]:
     return stored_names(schema.names, lambda name: name == "__metadata__")  # which no tensor can have
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """Its memory, but of floats of 16 or 8 bits that NumPy lacks a copy in float32, which holds them exactly."""
+    narrow = tensor.is_floating_point() and str(tensor.dtype) not in ("torch.float16", "torch.float32", "torch.float64")
+    array: np.ndarray = (tensor.float() if narrow else tensor).numpy()
+    return array

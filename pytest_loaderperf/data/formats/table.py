@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import unsliced
 from pytest_loaderperf.data.formats.convert import with_schema
+from pytest_loaderperf.data.formats.diagnosis import explained, plain_text, refused_file
 from pytest_loaderperf.errors import DataError
 
 
@@ -32,23 +32,30 @@ def reading(path: Path) -> Iterator[None]:
         # Libraries in Rust raise their panics past Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise DataError(
-            f"{path} cannot be read: {said(error)}. Write it anew, or give a file that is whole."
-        ) from error
+        if was_interrupted(error):
+            raise KeyboardInterrupt from error
+        raise DataError(explained(path, said(error))) from error
 
 
 def said(error: BaseException) -> str:
-    """The first line of what an error says, without its full stop and where in Rust it was raised."""
-    lines = str(error).strip().splitlines()
-    if not lines or isinstance(error, KeyError):  # which says no more than the key
+    """What an error says, in one line, or its type where that is nothing or no more than a key."""
+    if isinstance(error, KeyError) or not str(error).strip():
         return f"{type(error).__name__} {error}".strip()
-    return re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", lines[0]).rstrip(". ")
+    if type(error).__name__ == "PanicException":
+        return "its library stopped with an error of its own"
+    return plain_text(str(error))
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether a library made ``error`` of a Ctrl-C."""
+    return type(error).__name__ == "InterruptException" or "KeyboardInterrupt" in str(error)
 
 
 class CheckedTable(ABC):
     """A `Table` over a library's own: subclasses are made from a path alone, and so pickle as that path."""
 
     is_folder = False  # what lies at the path
+    format_name = ""  # of a file that is known by its first bytes
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,6 +66,8 @@ class CheckedTable(ABC):
             kinds = ("file", "folder") if self.is_folder else ("folder", "file")
             raise DataError(f"{path} is a {kinds[0]}; expected a {kinds[1]}. Name another format or path.")
         with reading(path):
+            if self.format_name and (why := refused_file(path, self.format_name)):
+                raise DataError(f"{path} {why}")
             self.schema, self._rows = self._open()
 
     def __len__(self) -> int:

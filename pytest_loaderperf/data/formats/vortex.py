@@ -54,6 +54,8 @@ class Vortex:
 class VortexTable(CheckedTable):
     """A Vortex file mapped into memory and decoded by need."""
 
+    format_name = "vortex"
+
     def _open(self) -> tuple[pa.Schema, int]:
         self._vortex = library("vortex", Vortex.package)
         self._file = self._vortex.open(str(self.path), memory_map=True)
