@@ -166,11 +166,6 @@ class TestDuckDb:
         with closing(written(tmp_path / "a.duckdb", wide)) as table:
             assert table.read().equals(wide)
 
-    def test_columns_that_differ_in_case_are_refused(self, tmp_path):
-        with pytest.raises(DataError) as caught:
-            write_table(KINDS["cased"], tmp_path / "a.duckdb")
-        assert str(caught.value) == "DuckDB takes no columns that differ in case alone: a. Rename one."
-
 
 class TestVortex:
     def test_a_file_of_others_is_read_in_vortexs_own_types(self, tmp_path):
