@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pytest_loaderperf.data.formats.picture_folder import SUFFIXES, PictureFolde
 from pytest_loaderperf.data.formats.protocol import Format, Table
 from pytest_loaderperf.data.formats.safetensors import Safetensors
 from pytest_loaderperf.data.formats.samples import find
+from pytest_loaderperf.data.formats.table import said
 from pytest_loaderperf.data.formats.tiff import Tiff
 from pytest_loaderperf.data.formats.vortex import Vortex
 from pytest_loaderperf.errors import DataError
@@ -118,12 +120,32 @@ def write_table(
             f"expected a pyarrow Table or RecordBatchReader to write, but {came} came. Make one with pyarrow.table."
         )
     names = source.schema.names
-    if "" in names:
-        raise DataError(f"expected a name for every column, but one of {names} has none. Name it.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"expected columns of different names, but {', '.join(twice)} came more than once. Rename it.")
     reader = source.to_reader() if isinstance(source, pa.Table) else source
-    chosen.write(pa.RecordBatchReader.from_batches(reader.schema, map(unsliced, reader)), path)
+    raised: list[BaseException] = []
+    try:
+        chosen.write(pa.RecordBatchReader.from_batches(reader.schema, _noting(reader, raised)), path)
+    except Exception as error:
+        if not raised:
+            raise
+        if isinstance(raised[0], DataError) or not isinstance(raised[0], Exception):
+            raise raised[0] from error
+        raise DataError(
+            f"{path} cannot be written: the source of its rows raised {type(raised[0]).__name__}: {said(raised[0])}. "
+            "What lay there before is unchanged; fix the source."
+        ) from raised[0]
+
+
+def _noting(batches: Iterable[pa.RecordBatch], raised: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """``batches``, noting what they raise: libraries that read them make an error of their own of it."""
+    try:
+        yield from map(unsliced, batches)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        raised.append(error)
+        raise
 
 
 def named(name: str) -> Format:

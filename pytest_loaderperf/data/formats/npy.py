@@ -16,6 +16,8 @@ from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
+_MOST_NAME_NBYTES = 250  # of a file system's 255, for .npy needs four
+
 
 class Npy:
     """Format ``npy``."""
@@ -27,21 +29,24 @@ class Npy:
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
         layouts = layouts_of(batches.schema, self.name)
+        for name in batches.schema.names:
+            if "/" in name or "\0" in name or name in ("", ".", "..") or len(name.encode()) > _MOST_NAME_NBYTES:
+                raise DataError(f"column {name[:80]!r} cannot be the name of a file, as npy needs. Rename it.")
         with complete_or_absent(path) as new:
             new.mkdir()
             write_schema(batches.schema, new)
-            write_arrays(batches, layouts, new)
+            write_arrays(batches, layouts, [new / f"{name}.npy" for name in batches.schema.names])
 
     def open(self, path: Path) -> NpyTable:
         """The table in the folder ``path``. Raises DataError."""
         return NpyTable(path)
 
 
-def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], folder: Path) -> None:
-    """Write one .npy a column into ``folder``; they grow with the batches."""
+def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Sequence[Path]) -> None:
+    """Write one .npy a column, to the path at its place in ``paths``; they grow with the batches."""
     rows, names = 0, batches.schema.names
     with ExitStack() as stack:
-        files = [stack.enter_context((folder / f"{name}.npy").open("wb")) for name in names]
+        files = [stack.enter_context(path.open("wb")) for path in paths]
         _write_headers(files, layouts, 0)
         for batch in batches:
             rows += len(batch)
