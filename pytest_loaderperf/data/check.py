@@ -90,7 +90,8 @@ def _format_name(path: Path) -> str | None:
         if path.is_dir():
             return None
         raise
-    return None if name in ("tiff", "ome_zarr") else name  # each image is read by itself, so that all of them are named
+    # Each image is read by itself, so that all of them are named.
+    return None if name in ("tiff", "ome_zarr", "pictures") else name
 
 
 def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None) -> None:

@@ -14,9 +14,11 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
+from pytest_loaderperf.data.check_pictures import MEMORY_SHARE
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.formats.ome_sets import TiffImage, tiff_image, tiff_images
 from pytest_loaderperf.data.formats.ome_zarr import zarr_pixels
+from pytest_loaderperf.data.formats.picture_folder import SUFFIXES
 from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find
 from pytest_loaderperf.data.formats.storage import SCHEMA_FILE
 from pytest_loaderperf.data.formats.whole_tiff import tiff_pixels
@@ -25,16 +27,14 @@ from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.data.pictures import TIFF_SUFFIXES
 from pytest_loaderperf.errors import DataError
 
-PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 ZARR_SUFFIXES = (".zarr",)
-IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, *ZARR_SUFFIXES)
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *SUFFIXES, *ZARR_SUFFIXES)
 _LIBRARIES = (
     dict.fromkeys(TIFF_SUFFIXES, ("tifffile", "tifffile", "tifffile"))
-    | dict.fromkeys(PILLOW_SUFFIXES, ("PIL", "Pillow", "pillow"))
+    | dict.fromkeys(SUFFIXES, ("PIL", "Pillow", "pillow"))
     | dict.fromkeys(ZARR_SUFFIXES, ("zarr", "zarr", "zarr"))
 )
-_ITEM_NBYTES = {"I": 4, "F": 4}  # by the first letter of Pillow's mode; others have one byte a band
-_MEMORY_SHARE = 2  # an image and its decoder's own copy must fit
+
 _SAMPLED = 25  # images whose majority says what shape and dtype the others should have, where nobody did
 _LONGEST = 200  # characters of a library's own message
 T = TypeVar("T")
@@ -141,7 +141,9 @@ def _label_problems(path: Path, files: Sequence[Path], classes: int | None) -> l
         raise DataError(f"{path} has no folder for each class. Put its images into such folders, or leave out classes.")
     names = sorted(set(folders))
     try:
-        labels, _ = class_labels(names)
+        # Of pictures as in torchvision's ImageFolder: places, also where the names are numbers.
+        numbered = not all(file.suffix.lower() in SUFFIXES for file in files)
+        labels, _ = class_labels(names, numbered=numbered)
     except DataError as error:
         return [Problem(str(path), None, LABEL, str(error))]
     return [
@@ -200,20 +202,9 @@ def _read(sample: Sample) -> np.ndarray:
         return tiff_pixels(sample.tiff)
     if sample.file.suffix.lower() in ZARR_SUFFIXES:
         return zarr_pixels(sample.file, planes_written=sample.planes_written)
-    from PIL import Image as Pillow
+    from pytest_loaderperf.data.encoded.decoder import stored
 
-    Pillow.MAX_IMAGE_PIXELS = (
-        None  # of this process: pixels of one bit are not those of four floats, and bytes are counted below
-    )
-    with Pillow.open(sample.file) as image:
-        nbytes = image.width * image.height * len(image.getbands()) * _ITEM_NBYTES.get(image.mode[:1], 1)
-        available = psutil.virtual_memory().available
-        if nbytes > available // _MEMORY_SHARE:
-            raise DataError(
-                f"takes {nbytes:,} bytes of pixels; expected at most {available // _MEMORY_SHARE:,}, half of what "
-                "memory is available. Free some memory, or check it on another machine."
-            )
-        return np.asarray(image)
+    return stored(sample.file.read_bytes(), psutil.virtual_memory().available // MEMORY_SHARE)
 
 
 def _check_library(suffix: str) -> None:

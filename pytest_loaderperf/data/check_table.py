@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_loaderperf.data.arrow_lists import decoded, is_list, is_number, items_of, value_type
+from pytest_loaderperf.data.check_pictures import picture_masks
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.data.ome_arrow import is_ome_arrow
@@ -36,7 +37,8 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
     """
     total, checked, file = len(table), 0, str(table.path)
     classes, shape, dtype = expected.classes, expected.shape, expected.dtype
-    findings.add(_schema_problems(table.schema, file, classes, shape, dtype))
+    pictures = _picture_columns(table)
+    findings.add(_schema_problems(table.schema, file, expected, pictures))
     if not total:
         findings.add([Problem(file, None, None, "has no rows")])
 
@@ -44,7 +46,10 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
         start, batch = numbered
         batch.validate(full=True)  # of a damaged file, what follows would read beyond its memory
         masks = chain.from_iterable(
-            _masks(name, column, classes, shape) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            picture_masks(name, column, expected, table.path.parent)
+            if name in pictures
+            else _masks(name, column, classes, shape)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
         )
         wrong = [(np.flatnonzero(rows), name, what) for name, rows, what in masks]
         first = sorted(
@@ -105,14 +110,23 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
         start += len(batch)
 
 
-def _schema_problems(
-    schema: pa.Schema, file: str, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None
-) -> list[Problem]:
+def _picture_columns(table: Table) -> list[str]:
+    """The columns of encoded pictures, as far as they can be read."""
+    from pytest_loaderperf.data.encoded.columns import picture_columns
+
+    try:
+        return picture_columns(table, table.schema.names)
+    except Exception:  # noqa: BLE001 the check itself meets and tells it
+        return []
+
+
+def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures: list[str]) -> list[Problem]:
     """What is wrong with columns as a whole."""
     from pyarrow import types
 
+    classes, shape, dtype = expected.classes, expected.shape, expected.dtype
     arrays = {field.name: laid_out(field.type) for field in schema if laid_out(field.type)[0]}
-    if (shape or dtype) and not arrays:
+    if (shape or dtype) and not arrays and not pictures:
         raise DataError(f"{file} has no column of arrays for a shape or dtype to hold of; columns: {_names(schema)}.")
     if classes and LABEL not in schema.names:
         raise DataError(f"{file} has no column {LABEL!r} to hold classes; columns: {_names(schema)}.")

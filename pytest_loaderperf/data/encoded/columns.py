@@ -55,9 +55,10 @@ def picture_columns(table: Any, names: list[str]) -> list[str]:
     batch = next(iter(table.stream(SNIFFED_ROWS, typed)), None) if typed else None
     if batch is None:
         return []
-    found = []
+    found, folder = [], Path(getattr(table, "path", InMemory.path)).parent
     for name in typed:
-        first = next((data for data in map(encoded_bytes, batch.column(name)) if data is not None), None)
+        values = (encoded_bytes(value, folder) for value in batch.column(name))
+        first = next((data for data in values if data is not None), None)
         if first is not None and is_picture(first):
             found.append(name)
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -35,6 +36,7 @@ _WIDEN = 257  # times a byte: 255 becomes 65,535
 _HIGHEST_SCALE = 8  # by which a JPEG can be made smaller while it is decoded
 _GAP = 2  # times the wanted size that such a JPEG keeps, so that the resize that follows decides how it looks
 _CMYK = 4
+_LONGEST = 200  # characters of a decoder's own message
 _BENIGN = "extraneous bytes before marker"  # what libjpeg warns of, but skips without loss
 # What EXIF's orientations 1 to 8 do to pixels (height, width, ...).
 _UPRIGHT: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
@@ -128,24 +130,18 @@ class Decoder:
         expected = self.shape_of(header)
         if out.shape != expected or out.dtype != self.dtype:
             raise DataError(f"expected an array of shape {expected} and {self.dtype}, got {out.shape} and {out.dtype}.")
-        try:
+        with _telling():
             self._decode(data, out, header)
-        except (DataError, MemoryError):
-            raise
-        except Exception as error:  # decoders raise whatever they met
-            reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-            raise DataError(f"is damaged: {reason}. Get it anew, or leave it out.") from error
 
     def _decode(self, data: bytes, out: np.ndarray, header: Header) -> None:
-        by_turbo = header.kind == "JPEG" and header.channels != _CMYK and turbo() is not None
+        by_turbo = _by_turbo(header)
         at_once = self.size is None and header.orientation == 1 and out.flags.c_contiguous
         if by_turbo and at_once and (self.mode == "RGB" or (self.mode == "L" and header.channels == 1)):
             _turbo_pixels(data, header, "GRAY" if self.mode == "L" else "RGB", out=out)
             return
         wanted, box, ratio = self._resized(header)
         scale = _scale(ratio) if header.kind == "JPEG" else 1
-        image = _turbo_image(data, header, scale) if by_turbo else pillow_image(data, header, scale)
-        image = _converted(image, self.mode)
+        image = _converted(_image(data, header, scale), self.mode)
         if wanted is not None:
             part = tuple(edge / scale for edge in box)
             image = image.resize(wanted, library("PIL.Image", "pillow").Resampling.BILINEAR, part)
@@ -182,7 +178,8 @@ def stored(data: bytes, most_nbytes: int) -> np.ndarray:
     """
     header = header_of(data)
     Decoder(most_nbytes=most_nbytes).shape_of(header)
-    return upright(np.asarray(pillow_image(data, header, 1)), header)
+    with _telling():
+        return upright(np.asarray(_image(data, header, 1)), header)
 
 
 def upright(pixels: np.ndarray, header: Header) -> np.ndarray:
@@ -196,6 +193,27 @@ def _scale(ratio: float) -> int:
     while scale * 2 <= min(ratio / _GAP, _HIGHEST_SCALE):
         scale *= 2
     return scale
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Turn whatever decoders raise of a picture into DataError."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
+        raise DataError(f"is damaged: {reason}. Get it anew, or leave it out.") from error
+
+
+def _by_turbo(header: Header) -> bool:
+    return header.kind == "JPEG" and header.channels != _CMYK and turbo() is not None
+
+
+def _image(data: bytes, header: Header, scale: int) -> Any:
+    """Pillow's image of ``data``, as stored; of a JPEG made smaller by ``scale``."""
+    return (_turbo_image if _by_turbo(header) else pillow_image)(data, header, scale)
 
 
 @cache

@@ -81,6 +81,8 @@ def _png(data: bytes, whole: bool) -> Header:  # noqa: FBT001 as all parsers
     while at + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
         kind, end = data[at + 4 : at + 8], at + 12 + length
+        if kind == b"IEND":
+            break
         if end > len(data):
             if whole or not height:
                 raise _damaged(f"a PNG with {length} bytes of {kind.decode('latin-1')!a}, got {len(data) - at - 8}")
@@ -93,8 +95,6 @@ def _png(data: bytes, whole: bool) -> Header:  # noqa: FBT001 as all parsers
             width, height = struct.unpack_from(">II", data, at + 8)
         elif kind == b"eXIf":
             orientation = _orientation(data[at + 8 : end - 4])
-        elif kind == b"IEND":
-            break
         at = end
     return Header("PNG", height, width, orientation)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pytest_loaderperf.data.arrow_columns import array_of
 from pytest_loaderperf.data.encoded.columns import (
     Canvas,
     InMemory,
@@ -24,12 +21,11 @@ from pytest_loaderperf.data.encoded.columns import (
 )
 from pytest_loaderperf.data.encoded.decoder import MOST_NBYTES, Decoder, Fit, Mode, Size
 from pytest_loaderperf.data.encoded.header import Header, header_of
+from pytest_loaderperf.data.encoded.held import Held, held
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.formats import open_table
 from pytest_loaderperf.data.formats.picture_folder import PictureFiles
 from pytest_loaderperf.data.formats.table import CheckedTable
-from pytest_loaderperf.data.preload import budget_of
-from pytest_loaderperf.data.ragged import Ragged
 from pytest_loaderperf.errors import DataError
 
 BATCH_NBYTES = 64 << 20  # decoded at once: enough for all cores, little beside what holds the rows
@@ -68,14 +64,6 @@ def with_pictures(table: Any, columns: Sequence[str] | None = None) -> Any:
     return Pictures(table, pictures=found) if found else table
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """``values``: for each column, a function from a row to its value. ``alone``: they need no library's open file."""
-
-    values: dict[str, Callable[[int], Any]]
-    alone: bool
-
-
 class Pictures(CheckedTable):
     """Table of ``encoded`` with its ``pictures`` decoded; also a map-style dataset of dicts of one tensor a column.
 
@@ -103,7 +91,7 @@ class Pictures(CheckedTable):
         self.encoded = InMemory(encoded) if isinstance(encoded, pa.Table) else encoded
         self.decoder, self.path = decoder or Decoder(), Path(getattr(self.encoded, "path", InMemory.path))
         self._closed, self._rows = False, len(encoded)
-        self._held: _Held | None = None
+        self._held: Held | None = None
         known = encoded.schema.names
         names = list(known if columns is None else columns)
         if unknown := sorted({*names, *(pictures or ())} - set(known)):
@@ -204,25 +192,10 @@ class Pictures(CheckedTable):
             return DataError(f"{self.encoded.files[row]}: {error}")
         return DataError(f"{self.path}, column {name!r}, row {row}: {error}")
 
-    def _columns(self) -> _Held:
+    def _columns(self) -> Held:
         if self._held is None:
-            self._held = self._hold()
+            self._held = held(self.encoded, self.path, self.schema.names, self.pictures)
         return self._held
-
-    def _hold(self) -> _Held:
-        names, encoded, folder = self.schema.names, self.encoded, self.path.parent
-        others = [name for name in names if name not in self.pictures]
-        if isinstance(encoded, PictureFiles):
-            labels = {name: _Plain(encoded.take(np.arange(len(self)), [name]).column(0), name) for name in others}
-            return _Held({**dict.fromkeys(self.pictures, encoded.data), **labels}, alone=True)
-        if not isinstance(encoded, InMemory) and _nbytes_at(self.path) > budget_of(None):
-            rows: dict[str, Callable[[int], Any]] = {
-                name: _Taken(encoded, name, folder, encoded=name in self.pictures) for name in names
-            }
-            return _Held(rows, alone=False)
-        table = encoded.read(names)
-        held: dict[str, Callable[[int], Any]] = {name: _Plain(table.column(name), name) for name in others}
-        return _Held(held | {name: _Encoded(table.column(name), folder) for name in self.pictures}, alone=True)
 
     def _read(self, columns: list[str]) -> pa.Table:
         return pa.Table.from_batches(list(self._stream(BATCH_ROWS, columns)), self._chosen(columns))
@@ -302,48 +275,3 @@ def _parts(nbytes: np.ndarray) -> Iterator[tuple[int, int]]:
         held += one
     if len(nbytes) > start:
         yield start, len(nbytes)
-
-
-def _nbytes_at(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """The bytes of a column in memory."""
-
-    column: pa.ChunkedArray
-    folder: Path
-
-    def __call__(self, row: int) -> bytes | None:
-        return encoded_bytes(self.column[row], self.folder)
-
-
-class _Plain:
-    """The values of another column in memory: tensors where it holds numbers, else what Python has for them."""
-
-    def __init__(self, column: pa.ChunkedArray, name: str) -> None:
-        self._rows: np.ndarray | Ragged | None = None
-        self._column = column
-        with suppress(DataError):  # texts, for one
-            self._rows = array_of(column, name)
-
-    def __call__(self, row: int) -> Any:
-        if self._rows is None:
-            return self._column[row].as_py()
-        return torch.from_numpy(np.array(self._rows[row]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """The values of a column that is left on disk."""
-
-    table: Any
-    name: str
-    folder: Path
-    encoded: bool
-
-    def __call__(self, row: int) -> Any:
-        column = self.table.take(np.array([row]), [self.name]).column(0)
-        return encoded_bytes(column[0], self.folder) if self.encoded else _Plain(column, self.name)(0)

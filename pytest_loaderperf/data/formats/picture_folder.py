@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_loaderperf.data.encoded.pictures import Pictures
 
 IMAGE, LABEL = "image", "label"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 class PictureFolder:
