@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from pytest_loaderperf.data import workload
+from pytest_loaderperf.data.encoded.pictures import Pictures, open_pictures
 
 TILE = 256  # pixels
 TILES = 2_048  # 44 MB of JPEG, 400 MB decoded: more than any cache holds
@@ -38,7 +39,8 @@ class Regime:
 
     ``in_arrays``: ``raw`` is one array of samples. ``map_only``: so it is, but the loader is to see it as a map-style
     dataset with ``__getitem__`` alone. ``releases_gil``: ``make`` works with the interpreter lock released.
-    ``make_into(raw[i], out)`` does the same to an array that is given.
+    ``make_into(raw[i], out)`` does the same to an array that is given. ``pictures`` opens the files or the column that
+    ``raw`` reads with our own decoder.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Regime:
     map_only: bool = False
     releases_gil: bool = False
     make_into: Callable[[Any, np.ndarray], None] | None = None
+    pictures: Callable[[], Pictures] | None = None
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -77,6 +80,11 @@ class Regime:
     def writing_dataset(self) -> Written:
         """The same with ``__getitem_into__``, which writes a sample to where it is wanted."""
         return Written(self)
+
+    @property
+    def opened_dataset(self) -> Opened | None:
+        """What `open_pictures` gives, where the regime's samples lie in files or a column."""
+        return None if self.pictures is None else Opened(self.pictures())
 
     def is_sample(self, made: torch.Tensor, index: int) -> bool:
         """Whether ``made`` is sample ``index``, by whatever decoder."""
@@ -137,6 +145,24 @@ class Written(Made):
         assert self.make_into is not None
         self.make_into(self.raw[index], out[0].numpy())
         return out[0], index
+
+
+class Opened(Dataset[Any]):
+    """Our own pictures, each with its number."""
+
+    process_safe = True
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.pictures[index]["image"], index
+
+    def __getitem_into__(self, index: int, out: Any) -> tuple[torch.Tensor, int]:
+        return self.pictures.__getitem_into__(index, {"image": out[0]})["image"], index
 
 
 class BatchedMade(Made):
@@ -266,9 +292,10 @@ def _uniform(rows: int, floats: int) -> np.ndarray:
     return np.random.default_rng(0).random((rows, floats), dtype=np.float32)
 
 
-def _pictures(name: str, title: str, raw: Any, make: Any, make_into: Any, *, side: int) -> Regime:
-    shape = (side, side, 3)
-    return Regime(name, title, 32, raw, make, shape, torch.uint8, releases_gil=True, make_into=make_into)
+def _pictures(name: str, title: str, raw: Any, make: Any, make_into: Any, *, side: int, path: Any = None) -> Regime:
+    shape, opened = (side, side, 3), None if path is None else partial(open_pictures, path, size=side)
+    more = {"releases_gil": True, "make_into": make_into, "pictures": opened}
+    return Regime(name, title, 32, raw, make, shape, torch.uint8, **more)
 
 
 def _large_rows(name: str, _folder: Path) -> Regime:
@@ -284,12 +311,14 @@ def _tiles(name: str, folder: Path) -> Regime:
 
 def _folder(name: str, folder: Path) -> Regime:
     title = f"{PICTURES:,} JPEG files of {SHORTEST} to {LONGEST} pixels, resized and cropped to {SIDE}, batch 32"
-    return _pictures(name, title, Files(folder / "pictures"), resized, resized_into, side=SIDE)
+    return _pictures(name, title, Files(path := folder / "pictures"), resized, resized_into, side=SIDE, path=path)
 
 
 def _encoded(name: str, folder: Path) -> Regime:
     title = f"the same JPEGs in a column of a Parquet file, resized and cropped to {SIDE}, batch 32"
-    return _pictures(name, title, Column(folder / "pictures.parquet"), resized, resized_into, side=SIDE)
+    return _pictures(
+        name, title, Column(path := folder / "pictures.parquet"), resized, resized_into, side=SIDE, path=path
+    )
 
 
 def _lines(name: str, _folder: Path) -> Regime:

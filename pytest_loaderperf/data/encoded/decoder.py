@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -130,8 +129,12 @@ class Decoder:
         expected = self.shape_of(header)
         if out.shape != expected or out.dtype != self.dtype:
             raise DataError(f"expected an array of shape {expected} and {self.dtype}, got {out.shape} and {out.dtype}.")
-        with _telling():
+        try:
             self._decode(data, out, header)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:
+            raise _damaged(error) from error
 
     def _decode(self, data: bytes, out: np.ndarray, header: Header) -> None:
         by_turbo = _by_turbo(header)
@@ -178,8 +181,12 @@ def stored(data: bytes, most_nbytes: int) -> np.ndarray:
     """
     header = header_of(data)
     Decoder(most_nbytes=most_nbytes).shape_of(header)
-    with _telling():
+    try:
         return upright(np.asarray(_image(data, header, 1)), header)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(error) from error
 
 
 def upright(pixels: np.ndarray, header: Header) -> np.ndarray:
@@ -195,16 +202,10 @@ def _scale(ratio: float) -> int:
     return scale
 
 
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Turn whatever decoders raise of a picture into DataError."""
-    try:
-        yield
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
-        raise DataError(f"is damaged: {reason}. Get it anew, or leave it out.") from error
+def _damaged(error: Exception) -> DataError:
+    """What a decoder raised, in our words."""
+    reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
+    return DataError(f"is damaged: {reason}. Get it anew, or leave it out.")
 
 
 def _by_turbo(header: Header) -> bool:

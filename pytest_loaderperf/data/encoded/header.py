@@ -100,9 +100,8 @@ def _png(data: bytes, whole: bool) -> Header:  # noqa: FBT001 as all parsers
 
 
 def _jpeg(data: bytes, whole: bool) -> Header:  # noqa: FBT001
-    orientation, found = _UPRIGHT, None
-    at = 2
-    while True:
+    orientation, found, at, marker = _UPRIGHT, None, 2, 0
+    while marker != _JPEG_SCAN:
         if data[at] != 0xFF:  # noqa: PLR2004 every marker begins so
             raise _damaged(f"a marker of JPEG at byte {at}, got {data[at]:#04x}")
         marker = data[at + 1]
@@ -112,18 +111,16 @@ def _jpeg(data: bytes, whole: bool) -> Header:  # noqa: FBT001
         if marker in _JPEG_ALONE:
             at += 2
             continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
+        end = at + 2 + (data[at + 2] << 8 | data[at + 3])
         if marker in _JPEG_SIZES and found is None:
             found = struct.unpack_from(">HHB", data, at + 5)
         elif marker == _JPEG_EXIF and orientation == _UPRIGHT and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _orientation(data[at + 10 : at + 2 + length])
-        elif marker == _JPEG_SCAN:
-            break
-        at += 2 + length
+            orientation = _orientation(data[at + 10 : end])
+        at = end
     if found is None:
         raise _damaged("a JPEG that says its size before its pixels")
     # Within the pixels 0xFF is always followed by 0, so that this is the end and no pixel.
-    if whole and data.find(_JPEG_END, at) < 0:
+    if whole and not data.endswith(_JPEG_END) and data.find(_JPEG_END, at) < 0:
         raise _damaged(f"a JPEG that ends with its marker of the end, got none in {len(data)} bytes: it was cut")
     return Header("JPEG", found[0], found[1], orientation, found[2])
 

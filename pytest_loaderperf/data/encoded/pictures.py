@@ -79,6 +79,7 @@ class Pictures(CheckedTable):
     """
 
     thread_safe = True
+    packages = ("pillow", "simplejpeg")  # whose versions a cache is known by
 
     def __init__(
         self,

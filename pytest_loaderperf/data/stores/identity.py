@@ -153,6 +153,7 @@ def _packages(kind: type) -> Iterator[str]:
 
     modules = {base.__module__ for base in kind.__mro__}
     yield from (module.partition(".")[0] for module in modules)
+    yield from getattr(kind, "packages", ())
     for one in FORMATS.values():
         if type(one).__module__ in modules:
             yield from (one.package, *_DECODERS.get(one.package, ()))

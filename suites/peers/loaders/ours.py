@@ -26,10 +26,14 @@ def peer(setting: Setting) -> list[Variant]:
     if regime.releases_gil:
         more = {"shuffle": True, "num_workers": setting.cores, "worker_kind": "threads"}
         into = partial(ReferenceLoader, regime.writing_dataset, size, **more)
-        return [
+        variants = [
             Variant(f"num_workers={setting.cores}, threads, __getitem_into__", into, close=_close),
             Variant(f"num_workers={setting.cores}, threads", partial(make, **more), close=_close),
         ]
+        if (opened := regime.opened_dataset) is not None:
+            own = partial(ReferenceLoader, opened, size, **more)
+            variants.insert(0, Variant(f"open_pictures, num_workers={setting.cores}, threads", own, close=_close))
+        return variants
     return [Variant("worker_kind=auto", partial(_decided, make), close=_close)]
 
 
