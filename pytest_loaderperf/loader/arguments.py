@@ -13,6 +13,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from pytest_loaderperf.data.augment import gives_batches
 from pytest_loaderperf.data.columns import RowDataset
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.errors import DataError
@@ -85,6 +86,15 @@ def check_choices(worker_kind: object, on_error: object, *, streams: bool, apart
         raise DataError(
             "on_error='skip' needs a map-style dataset: an iterator that has raised is at its end, and what it would "
             "have given is lost. Catch the error inside the dataset's __iter__."
+        )
+
+
+def check_skipping(dataset: Any, on_error: object) -> None:
+    """Raise DataError where samples cannot be left out, for there are only batches."""
+    if on_error == "skip" and gives_batches(dataset):
+        raise DataError(
+            'expected a dataset of samples for on_error="skip", got one that transforms whole batches, of which '
+            'no sample can be left out. Take per="sample", or catch the error inside transform.'
         )
 
 

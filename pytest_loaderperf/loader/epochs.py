@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from pytest_loaderperf.data.augment import Augmented
 from pytest_loaderperf.data.order import EpochSampler, generator_of
+from pytest_loaderperf.data.randomness import seeded_indices
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
@@ -33,6 +35,11 @@ class Epochs(Restart[T_co]):
     _mover: Mover | None
     _policy: SkipPolicy
     _workers: int | None
+
+    @property
+    def threads(self) -> int:
+        """Threads that make batches, 0 where none do, or while that is being found out."""
+        raise NotImplementedError
 
     def _refresh(self) -> None:
         """Make the engine anew where something asks for another one."""
@@ -80,7 +87,10 @@ class Epochs(Restart[T_co]):
 
     def _batches(self, progress: Progress) -> Any:
         engine: Any = self._engine
-        make_feed = partial(self._feed, progress)
+        dataset: Any = self.dataset
+        make_feed: Any = partial(self._feed, progress)
+        if self.seed is not None and isinstance(dataset, Augmented) and not self.threads:
+            make_feed = partial(self._seeded_feed, progress)
         if isinstance(engine, Processes):
             told: Any = self._IterableDataset_len_called
             if told is not None:
@@ -150,6 +160,11 @@ class Epochs(Restart[T_co]):
             return feed
         drops = self.drop_last and (self.on_error == "raise" or isinstance(self._engine, Gather))
         return Feed(self._fed_by, self.batch_size, progress, drop_last=drops)
+
+    def _seeded_feed(self, progress: Progress) -> Iterator[Any]:
+        assert self.seed is not None
+        start, single = progress.position(self.batch_size), self.batch_size is None
+        return seeded_indices(self._feed(progress), self.seed, progress.epoch, start, single=single)
 
     @property
     def skipped(self) -> list[Skipped]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch.utils.data import Subset
 
+from pytest_loaderperf.data.augment import gives_batches
+
 _SHOWN = 4  # indices in a note
 
 
@@ -23,14 +25,16 @@ class MapSamples:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.write = _writer(dataset)
-        self.at_once = self.write is None and getattr(dataset, "__getitems__", None) is not None
+        self._whole = gives_batches(dataset)
+        gives_many = self._whole or getattr(dataset, "__getitems__", None) is not None
+        self.at_once = self.write is None and gives_many
 
     def fetch(self, indices: Sequence[Any]) -> Any:
-        """The samples at ``indices``."""
+        """The samples at ``indices``, or a batch where the dataset makes that itself."""
         if not self.at_once:
             return self._one_by_one(indices)
         try:
-            return self.dataset.__getitems__(indices)
+            return self.dataset[list(indices)] if self._whole else self.dataset.__getitems__(indices)
         except Exception as error:
             _note(error, brief(indices))
             raise
