@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Subset, default_collate
 
 from pytest_loaderperf.data.columns import as_columns, checked_indices, places
 from pytest_loaderperf.data.fields import tensor_over
-from pytest_loaderperf.data.randomness import generators_kept, seed_generators
+from pytest_loaderperf.data.randomness import at, generators_kept, seed_generators
 from pytest_loaderperf.errors import DataError
 
 Transform = Callable[[Any], Any]
@@ -125,8 +125,45 @@ def check_transform(transform: object, per: object) -> None:
         )
 
 
-def gives_batches(dataset: Any) -> bool:
-    """Whether ``dataset``, or what torch took a subset of, makes its batches itself, from a list of indices."""
+class _Part:
+    """What torch took subsets of, read at their indices, which keep their seeds."""
+
+    def __init__(self, subset: Any) -> None:
+        self._subset = subset
+
+    def _read(self, found: Any) -> Any:
+        subset = self._subset
+        while type(subset) is Subset:
+            found, subset = [at(subset.indices, index) for index in found], subset.dataset
+        return subset, found
+
+    def __getitem__(self, index: Any) -> Any:
+        several = isinstance(index, list)
+        whole, found = self._read(index if several else [index])
+        return whole[found if several else found[0]]
+
+    def __getitems__(self, indices: Any) -> Any:
+        whole, found = self._read(indices)
+        return whole.__getitems__(found)
+
+
+def whole_of(dataset: Any) -> Any:
+    """``dataset``, or what torch took a subset of."""
     while type(dataset) is Subset:
         dataset = dataset.dataset
-    return isinstance(dataset, AugmentedBatches)
+    return dataset
+
+
+def source_of(dataset: Any) -> Any:
+    """What to read ``dataset`` from, so that the seeds of indices also reach what torch took a subset of."""
+    return _Part(dataset) if type(dataset) is Subset and is_augmented(dataset) else dataset
+
+
+def is_augmented(dataset: Any) -> bool:
+    """Whether ``dataset``, or what torch took a subset of, transforms what it gives."""
+    return isinstance(whole_of(dataset), Augmented)
+
+
+def gives_batches(dataset: Any) -> bool:
+    """Whether ``dataset``, or what torch took a subset of, makes its batches itself, from a list of indices."""
+    return isinstance(whole_of(dataset), AugmentedBatches)

@@ -40,6 +40,15 @@ class SeededIndex(int):
     seed: int
 
 
+def at(indices: Any, index: Any) -> Any:
+    """``indices[index]``, with the seed of ``index`` if that has one."""
+    found = indices[index]
+    if (seed := getattr(index, "seed", None)) is not None:
+        found = SeededIndex(found)
+        found.seed = seed
+    return found
+
+
 def seeded_indices(feed: Iterable[Any], seed: int, epoch: int, start: int, *, single: bool) -> Iterator[Any]:
     """The batches of indices of ``feed``, each index with a seed of its own that nothing but its place determines.
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from pytest_loaderperf.data.augment import Augmented
+from pytest_loaderperf.data.augment import is_augmented
 from pytest_loaderperf.data.order import EpochSampler, generator_of
 from pytest_loaderperf.data.randomness import seeded_indices
 from pytest_loaderperf.loader.engines import Engines
@@ -87,9 +87,8 @@ class Epochs(Restart[T_co]):
 
     def _batches(self, progress: Progress) -> Any:
         engine: Any = self._engine
-        dataset: Any = self.dataset
         make_feed: Any = partial(self._feed, progress)
-        if self.seed is not None and isinstance(dataset, Augmented) and not self.threads:
+        if self.seed is not None and is_augmented(self.dataset) and not self.threads:
             make_feed = partial(self._seeded_feed, progress)
         if isinstance(engine, Processes):
             told: Any = self._IterableDataset_len_called

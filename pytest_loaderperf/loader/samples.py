@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from pytest_loaderperf.data.augment import gives_batches
+from pytest_loaderperf.data.augment import gives_batches, source_of
 
 _SHOWN = 4  # indices in a note
 
@@ -25,6 +25,7 @@ class MapSamples:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.write = _writer(dataset)
+        self._source = source_of(dataset)
         self._whole = gives_batches(dataset)
         gives_many = self._whole or getattr(dataset, "__getitems__", None) is not None
         self.at_once = self.write is None and gives_many
@@ -34,7 +35,7 @@ class MapSamples:
         if not self.at_once:
             return self._one_by_one(indices)
         try:
-            return self.dataset[list(indices)] if self._whole else self.dataset.__getitems__(indices)
+            return self._source[list(indices)] if self._whole else self._source.__getitems__(indices)
         except Exception as error:
             _note(error, brief(indices))
             raise
@@ -66,7 +67,7 @@ class MapSamples:
             return Failure(index, error)
 
     def _one_by_one(self, indices: Sequence[Any]) -> list[Any]:
-        samples, dataset, index = [], self.dataset, None
+        samples, dataset, index = [], self._source, None
         try:
             for index in indices:
                 samples.append(dataset[index])

@@ -205,6 +205,17 @@ class TestWithASeed:
         batches.close()
         assert torch.equal(images(restarted), wanted[3 * BATCH :])
 
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_subset_goes_on_with_the_same_draws(self, store, workers):
+        part = Subset(Subset(store, range(21, 1, -1)), np.arange(18))
+        wanted = images(self.loader(part))
+        broken, restarted = self.loader(part, num_workers=workers), self.loader(part)
+        batches = iter(broken)
+        next(batches)
+        restarted.load_state_dict(broken.state_dict())
+        batches.close()
+        assert torch.equal(images(restarted), wanted[BATCH:])
+
 
 def test_a_subset_is_augmented(store):
     part = Subset(Subset(store, range(3, 20)), [0, 5, 6])
