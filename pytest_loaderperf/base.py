@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from pytest_loaderperf.base_invocation import Invocation, Places, environment, neutral
+from pytest_loaderperf.errors import refusal
 from pytest_loaderperf.remote import Child, RemoteSide
 from pytest_loaderperf.worktree import BaseError, Worktree, installed
 
@@ -45,7 +46,11 @@ class Base:
         self._collected: list[Path] = []
         self._side: RemoteSide | None = None
         self._child: Child | None = None
-        self._own_folder = TemporaryDirectory(prefix="loaderperf-base-", ignore_cleanup_errors=True)
+        try:
+            self._own_folder = TemporaryDirectory(prefix="loaderperf-base-", ignore_cleanup_errors=True)
+        except OSError as error:
+            self.worktree.close()
+            raise BaseError(f"comparing with {ref!r} needs a temporary folder: {refusal(error)}") from None
         self._deadly: dict[Path, str] = {}
 
     def _there(self, paths: Sequence[Path]) -> list[Path]:

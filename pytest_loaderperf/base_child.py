@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
-from collections.abc import Generator
+import shutil
+import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pytest_loaderperf.options import Options
 from pytest_loaderperf.serving import Parent, Served
 from pytest_loaderperf.session import session_of
 from pytest_loaderperf.sources import BASE
+from pytest_loaderperf.worktree import remove_abandoned
 
 # What belongs to the parent's run alone, by the names under which pytest and its plugins keep their options: here they
 # have their defaults, whether they stand on the command line, in PYTEST_ADDOPTS or in an ini file's addopts.
@@ -35,6 +38,7 @@ _ALONE = {
     # who sits before it
     *("usepdb", "trace", "collectonly", "setuponly", "setupplan", "setupshow", "pyargs"),
 }
+_TIDY_SECONDS = 20.0  # forked workers of a killed run end within 5 s, and hold its lock until then
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -50,7 +54,7 @@ class Server:
     """Answers the parent, which has the checkout ``top`` and its worktree ``there`` inside, and a folder for us."""
 
     def __init__(self, defaults: dict[str, Any]) -> None:
-        self._parent = Parent(leftover=2)
+        self._parent = Parent(_tidy)
         top, there, self._folder = self._parent.told
         self._top, self._there = Path(top).resolve(), Path(there).resolve()
         self._defaults = {name: value for name, value in defaults.items() if name in _ALONE}
@@ -165,6 +169,16 @@ class Server:
 
     def _foreign(self) -> str:
         return foreign(self._top, self._there)
+
+
+def _tidy(told: Sequence[str]) -> None:
+    """Remove what a parent that was killed can remove no more: our own files, and the worktree that we live in."""
+    top, there, folder = map(Path, told)
+    shutil.rmtree(folder, ignore_errors=True)
+    deadline_s = time.monotonic() + _TIDY_SECONDS
+    while there.exists() and time.monotonic() < deadline_s:
+        remove_abandoned(top)
+        time.sleep(1.0)
 
 
 def _holds(collector: str, nodeid: str) -> bool:

@@ -121,7 +121,7 @@ class Invocation:
     def folder_there(self, places: Places) -> Path:
         """Where the child starts: in the same folder of the worktree, so that relative paths lead there, too."""
         folder = places.path(self.folder)
-        if folder is None:
+        if folder is None or not _lies_in(folder, places.there):
             return self.folder
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -142,12 +142,17 @@ def _writes_while_parsed(argument: str) -> bool:
 def _ini_there(file: Path, places: Places) -> Path:
     """The ini file in the worktree: ours, where the commit has none of that name."""
     there = places.path(file)
-    if there is None:
+    if there is None or not _lies_in(there, places.there):
         return file
     if not there.exists():
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, there)
     return there
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether it is there or can be made there, and not where a link leads to."""
+    return path.exists() or path.resolve().is_relative_to(folder.resolve())
 
 
 def interpreter_options() -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,7 +15,7 @@ from pytest_loaderperf import settings
 from pytest_loaderperf.cli_calibrate import add_calibrate_command
 from pytest_loaderperf.cli_data import add_data_commands
 from pytest_loaderperf.defaults import DEFAULT_ALPHA
-from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
 INTERRUPTED = 130  # as shells have it: 128 and the signal
 
@@ -39,15 +41,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.set_defaults(run=_bench)
     add_calibrate_command(commands)
     add_data_commands(commands)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the encoding is, there is something to read
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+    except (OSError, MemoryError) as error:
+        print(f"loaderperf: {refusal(error)}", file=sys.stderr)
+        _abandon_output()
+        return 1
     except LoaderPerfError as error:
-        print(f"loaderperf: {error}", file=sys.stderr)
+        shown = str(error).replace("\n", "\n  ")  # a name with a line end forges no line of ours
+        print(f"loaderperf: {shown}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("loaderperf: interrupted", file=sys.stderr)
         return INTERRUPTED
+    return status
+
+
+def _abandon_output() -> None:
+    """Leave out what standard output has refused, which Python would write again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -91,7 +111,7 @@ def _bench(options: argparse.Namespace) -> int:
             partial=False,
         )
         write_result(result, options.json)
-        print(f"result written to {options.json}")
+        print(f"result written to {printable(options.json, MOST_OF_PATH)}")
     return 0
 
 

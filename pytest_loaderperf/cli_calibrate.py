@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import settings
-from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 from pytest_loaderperf.progress import Progress
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     if options.json is not None and (problem := settings.not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
+    if options.plot is not None and (problem := settings.not_a_place(options.plot)):
+        raise LoaderPerfError(f"--plot: {problem}")
     if options.beside and options.plot is None:
         raise LoaderPerfError("--beside draws an earlier result's curve: give --plot FILE as well.")
     batch_ms = _batch_ms(options)
@@ -142,10 +144,10 @@ def _calibrate(options: argparse.Namespace) -> int:
     print(*calibration_lines(rows, options.seconds), sep="\n")
     if options.json is not None:
         write_result(document, options.json)
-        print(f"result written to {options.json}")
+        print(f"result written to {printable(options.json, MOST_OF_PATH)}")
     if options.plot is not None:
         draw_operating_curve([*earlier, (name, rows)], options.plot, options.seconds)
-        print(f"operating curve drawn to {options.plot}")
+        print(f"operating curve drawn to {printable(options.plot, MOST_OF_PATH)}")
     return 0
 
 

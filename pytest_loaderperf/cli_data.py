@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import settings
-from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 from pytest_loaderperf.progress import Progress
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _refused(error: LoaderPerfError) -> int:
-    print(f"loaderperf: {error}", file=sys.stderr)
+    print(f"loaderperf: {error}", file=sys.stderr)  # one line, whatever names are in it
     return USAGE
 
 
@@ -113,5 +113,5 @@ def _check(options: argparse.Namespace) -> int:
     print(*check_lines(result), sep="\n")
     if options.json is not None:
         write_result(result.document(), options.json)
-        print(f"result written to {options.json}")
+        print(f"result written to {printable(options.json, MOST_OF_PATH)}")
     return GOOD if result.good else PROBLEMS

@@ -1,10 +1,71 @@
-"""What goes wrong, by name. Every message says what was expected, what came, and what to do."""
+"""What goes wrong, by name, and how text from outside is shown.
+
+Every message says what was expected, what came, and what to do.
+"""
 
 from __future__ import annotations
 
+import errno
+
+MOST_OF_PATH = 4096  # characters: as long as paths may be
+MOST_SHOWN = 500  # characters of a name, a repr or a library's message: more tells a reader nothing
+_MOST_OF_ERROR = 20_000  # characters: room for the stacks of all threads
+_LINES = "\n\t"  # what lays out a message of several lines
+
+
+def printable(text: object, most: int = MOST_SHOWN, keep: str = "") -> str:
+    """``text`` as it can be printed and stored anywhere: escaped, and of at most about ``most`` characters.
+
+    Control characters, line ends, marks that change the direction of writing, and lone surrogates become their
+    backslash escapes, but for those in ``keep``. Of what is too long, the beginning and the end stay.
+
+    >>> printable("x" * 99, most=12)
+    'xxxxxx...xxxxxx (99 characters)'
+    """
+    shown = str(text)
+    if (length := len(shown)) > most:
+        half = most // 2
+        shown = f"{shown[:half]}...{shown[-half:]} ({length:,} characters)"
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in shown)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def lines_of(text: object) -> str:
+    """The like for a message that may have several lines."""
+    return printable(text, _MOST_OF_ERROR, _LINES)
+
+
+_ADVICE = {
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 1024.",
+    errno.ENFILE: "Close programs that hold many files open.",
+    errno.EAGAIN: "Raise the limit of processes: ulimit -u.",
+    errno.ENOMEM: "Free some memory, or raise its limit: ulimit -v.",
+    errno.ENOSPC: "Free some space on that disk.",
+    errno.EDQUOT: "Free some of your space on that disk.",
+    errno.EROFS: "Give a place that can be written to.",
+    errno.EACCES: "Give a place that you may use.",
+}
+
+
+def refusal(error: OSError | MemoryError) -> str:
+    """What the system refused, and what to do about it."""
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+    said = printable(str(error) or "out of memory").rstrip(".")
+    return f"the system refused what is needed: {said}. {_ADVICE.get(number or 0, '')}".rstrip()
+
 
 class LoaderPerfError(Exception):
-    """Base of every error that this package raises by itself."""
+    """Base of every error that this package raises by itself; text from outside in its message is escaped and cut."""
+
+    _layout = _LINES
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), _MOST_OF_ERROR, self._layout)
 
 
 class LoaderError(LoaderPerfError):
@@ -20,7 +81,9 @@ class ClaimError(LoaderPerfError):
 
 
 class DataError(LoaderPerfError):
-    """A dataset or a workload spec that cannot be used."""
+    """A dataset or a workload spec that cannot be used. Its message is one line: a line end in it is a file name's."""
+
+    _layout = ""
 
 
 class MeasureError(LoaderPerfError):

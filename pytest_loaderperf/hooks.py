@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_loaderperf.completeness import attach
+from pytest_loaderperf.errors import MOST_OF_PATH, MeasureError, printable, refusal
 from pytest_loaderperf.session import Unpaired, session_of
 from pytest_loaderperf.settings import measures
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_WORKER_KEY = "loaderperf_documents"
 _UNPAIRED_KEY = "loaderperf_unpaired"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     own = session_of(session.config)
-    from pytest_loaderperf.errors import MeasureError
-    from pytest_loaderperf.measurement import resolve_device, steal_seconds
-
-    own.steal_before_seconds = steal_seconds()
     try:
+        from pytest_loaderperf.measurement import resolve_device, steal_seconds
+
+        own.steal_before_seconds = steal_seconds()
         resolve_device(own.settings.device)
     except MeasureError as error:
         raise pytest.UsageError(f"--loaderperf-device: {error}") from None
+    except (OSError, MemoryError) as error:  # torch is imported here, and needs files and memory
+        raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -93,17 +95,17 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     own = session_of(session.config)
-    for run in list(own.open_runs):
-        run.close()  # an interrupt may keep a fixture from its end
-    own.close_bases()
-    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output[_WORKER_KEY] = own.documents
-        output[_UNPAIRED_KEY] = [tuple(test) for test in own.unpaired]
+    try:
+        own.finish(exitstatus)  # an interrupt may have kept a fixture from its end
+    finally:
+        output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            own.completeness.send(output, own.take_unsent())
+            output[_UNPAIRED_KEY] = [tuple(test) for test in own.unpaired]
+    if own.is_worker:
         return
-    if own.documents:
-        own.write_json(partial=exitstatus == pytest.ExitCode.INTERRUPTED)
-    elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not _collects_only(session):
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ended and not own.documents and not _collects_only(session):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if own.json_error:
         session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
@@ -113,6 +115,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _collects_only(session: pytest.Session) -> bool:
     return bool(session.config.option.collectonly)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    _in_its_own_words(call)
+    report = yield
+    own = session_of(item.config)
+    if own.is_worker and call.when == "teardown":
+        attach(report, own.take_unsent())
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -127,13 +139,11 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """xdist: take over what its one worker measured."""
     own, output = session_of(node.config), getattr(node, "workeroutput", {})
-    own.documents.extend(output.get(_WORKER_KEY, []))
     own.unpaired.extend(Unpaired(*test) for test in output.get(_UNPAIRED_KEY, []))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
-    """A base that cannot be had is told in its own words: where in this package that was found helps nobody."""
+def _in_its_own_words(call: pytest.CallInfo[None]) -> None:
+    """A base that cannot be had is told so: where in this package that was found helps nobody."""
     remote = sys.modules.get("pytest_loaderperf.remote")
     if remote is not None and call.excinfo is not None and isinstance(call.excinfo.value, remote.RemoteError):
         failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
@@ -166,8 +176,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
-        write(f"result written to {own.settings.json_path}")
+        write(f"result written to {printable(own.settings.json_path, MOST_OF_PATH)}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    session_of(config).terminal.close()
+    own = session_of(config)
+    try:
+        own.finish(None)  # where a plugin, or a Ctrl-C, ended the session's end before us
+    finally:
+        own.terminal.close()

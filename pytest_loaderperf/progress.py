@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from pytest_loaderperf.errors import printable
+
 _EVERY_SECONDS = 0.2
 _PATIENCE_SECONDS = 1.0  # what is over sooner needs no progress
 _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
@@ -38,7 +40,7 @@ class Progress:
             return
         self._shown_s = now_s
         self._visible = True
-        self._stream.write(f"{_SAVE} {text[: max(0, self.room - 2)]}{_CLEAR}{_RESTORE}")
+        self._stream.write(f"{_SAVE} {printable(text)[: max(0, self.room - 2)]}{_CLEAR}{_RESTORE}")
         self._stream.flush()
 
     def clear(self) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Pipe
 from tempfile import TemporaryFile
 from typing import Any, ClassVar
 
-from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError, ShortEpochError
+from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError, ShortEpochError, refusal
 from pytest_loaderperf.measurement import Kind, Record
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
@@ -65,8 +65,11 @@ class Child:
         self._number = 0  # of the message that it is to answer; it begins by answering the one that started it
         self._interrupted_by = ""
         self._patience_s = timeout_seconds + GRACE_SECONDS
-        self._output = TemporaryFile()  # noqa: SIM115 closed with this object
-        self._connection, theirs = Pipe()
+        try:
+            self._output = TemporaryFile()  # noqa: SIM115 closed with this object
+            self._connection, theirs = Pipe()
+        except OSError as error:
+            raise self.error(f"{called}: its process cannot be started: {refusal(error)}") from None
         try:
             self._process = subprocess.Popen(  # noqa: S603 our own command
                 list(command),
@@ -79,7 +82,12 @@ class Child:
             )
         except OSError as error:
             self._output.close()
-            raise self.error(f"{called}: cannot start {command[0]}: {error}. Expected a Python interpreter.") from None
+            way_out = (
+                "Expected a Python interpreter."
+                if isinstance(error, (FileNotFoundError, PermissionError))
+                else refusal(error)
+            )
+            raise self.error(f"{called}: cannot start {command[0]}: {error}. {way_out}") from None
         finally:
             theirs.close()
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pytest_loaderperf.affordable import check_affordable
 from pytest_loaderperf.claims import verdict_of
-from pytest_loaderperf.errors import ClaimError, LoaderError
+from pytest_loaderperf.errors import ClaimError, LoaderError, printable
 from pytest_loaderperf.heads import OtherHead
 from pytest_loaderperf.judge import Outcome, Verdict, quantile, quantile_interval
 from pytest_loaderperf.measurement import (
@@ -223,7 +223,7 @@ class Run(Measured):
     def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
         """Measure until the claim is settled or its budget spent, and keep the verdict."""
         at_least, right_text = op in (">=", ">"), limit_text(right)
-        text = f"{left.text} {op} {right_text}"
+        text = printable(f"{left.text} {op} {right_text}")
         keys = [
             metric.key for metric in (left, right) if isinstance(metric, Metric) and isinstance(metric.key.kind, Epoch)
         ]

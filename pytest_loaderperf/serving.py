@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -33,25 +33,27 @@ _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loade
 class Parent:
     """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone.
 
-    ``answered`` is whether the last message has its answer; ``leftover`` is the place in ``told`` of a folder that we
-    remove then.
+    ``answered`` is whether the last message has its answer; ``tidy`` is called, with ``told``, when the parent is gone.
     """
 
-    def __init__(self, leftover: int | None = None) -> None:
+    def __init__(self, tidy: Callable[[Sequence[str]], None] = lambda told: None) -> None:
         self.answered = False
         self._number = 0  # of the message that is answered
         self._lock = Lock()
         descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
         self._connection = Connection(descriptor)
-        self._leftover = None if leftover is None else self.told[leftover]
+        self._tidy, self._tidying = tidy, Lock()  # both threads may find the parent gone
         Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
 
     def _outlive_not(self) -> None:
         while os.getppid() == self._pid:
             time.sleep(_POLL_SECONDS)
-        if self._leftover is not None:
-            shutil.rmtree(self._leftover, ignore_errors=True)
+        self._leave_nothing()
         os._exit(1)
+
+    def _leave_nothing(self) -> None:
+        with self._tidying, suppress(Exception):  # whatever it is, nobody is left to tell
+            self._tidy(self.told)
 
     def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
         """Send what the function returns, or that it raised; whether it returned."""
@@ -75,7 +77,8 @@ class Parent:
         """The next message; ("leave",) once the parent has closed its end."""
         try:
             self._number, *message = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
+            self._leave_nothing()
             return ("leave",)
         self.answered = False
         return tuple(message)

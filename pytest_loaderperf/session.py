@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import pytest
 
+from pytest_loaderperf.completeness import Completeness
+from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.progress import Progress
 from pytest_loaderperf.settings import SETTINGS, Settings
 
@@ -48,9 +53,17 @@ class LoaderPerfSession:
     other_files: list[Path] = field(default_factory=list)  # of tests that do not say so
     unpaired: list[Unpaired] = field(default_factory=list)  # where a base was asked for
     base_commit: str | None = None
+    is_worker: bool = False  # of xdist, whose controller writes the result
+    completeness: Completeness = field(init=False)
+    _machine: dict[str, object] = field(default_factory=dict)
+    _commit: str | None = None
+    _ended: bool = False
     _bases: dict[str, Base] = field(default_factory=dict)
     _no_bases: dict[str, str] = field(default_factory=dict)  # and why
     _next_alpha: Callable[[], float] | None = None
+
+    def __post_init__(self) -> None:
+        self.completeness = Completeness(self.add_documents)
 
     def options(
         self,
@@ -133,23 +146,74 @@ class LoaderPerfSession:
 
     def close_bases(self) -> None:
         """End the children and remove their worktrees. May be called twice."""
-        while self._bases:
-            self._bases.popitem()[1].close()
+        with _interrupts_wait():
+            while self._bases:
+                self._bases.popitem()[1].close()
 
     def abandon(self, report: str) -> None:
         """Save what there is before the process ends in the middle of a loader that never returns."""
-        self.terminal.write(f"\n{report}\nThe loader does not return from native code; the process ends here.\n")
+        self.terminal.write(
+            f"\n{lines_of(report)}\nThe loader does not return from native code; the process ends here.\n"
+        )
         self.terminal.flush()
         for run in list(self.open_runs):
-            self.keep(run)
-        self.write_json(partial=True)
+            with suppress(BaseException):
+                self.keep(run)
+        with suppress(Exception):  # the main thread may be asking it
+            self.close_bases()
 
     def keep(self, run: Run) -> None:
-        """Keep the document of a run that is about to close."""
+        """Keep the document of a run that is about to close; once. Fails the test whose loader cannot be described."""
         from pytest_loaderperf.results import document_of
 
+        if run not in self.open_runs:
+            return
+        try:
+            document = document_of(run)
+        except BaseException as error:
+            self.completeness.cut_short = True
+            self._kept(run, document_of(run, asks_loaders=False))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            # Without a traceback, for which pytest would ask the loader again.
+            pytest.fail(f"a loader of this test raised {type(error).__name__} when it was described", pytrace=False)
+        self._kept(run, document)
+
+    def _kept(self, run: Run, document: Document) -> None:
         self.open_runs.remove(run)
-        self.documents.append(document_of(run))
+        self.add_documents([document])
+
+    def add_documents(self, documents: Sequence[Document]) -> None:
+        """Add what has been measured, and write it down: the process may be ended at any time."""
+        self.documents.extend(documents)
+        if documents:
+            self.write_json(partial=True)
+
+    def take_unsent(self) -> list[Document]:
+        """In xdist's worker: the documents that the controller has not got yet."""
+        unsent, self.documents = self.documents, []
+        return unsent
+
+    def finish(self, exitstatus: int | None) -> None:
+        """Write the result of a run that ends with ``exitstatus``, then release what it holds; once.
+
+        None: the session's own end was cut short. An interrupted run writes also where nothing was measured: what an
+        earlier run left is not taken for its result.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        runs = list(self.open_runs)
+        with _interrupts_wait():
+            for run in runs:
+                with suppress(BaseException):  # what it raises has no test any more; the result is partial
+                    self.keep(run)
+            if self.documents or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+                self.write_json(partial=self.completeness.partial(exitstatus))
+        with ExitStack() as ends:  # each is tried, whatever the others raise
+            ends.callback(self.close_bases)
+            for run in runs:
+                ends.callback(run.close)
 
     def result(self, *, partial: bool) -> Document:
         """The whole result as one document."""
@@ -157,10 +221,11 @@ class LoaderPerfSession:
         from pytest_loaderperf.report import result_document
         from pytest_loaderperf.results import head_commit
 
-        machine = machine_facts() | {"steal_seconds": self.steal_seconds()}
+        if not self._machine:
+            self._machine, self._commit = machine_facts(), head_commit()
         return result_document(
-            machine=machine,
-            commit=head_commit(),
+            machine=self._machine | {"steal_seconds": self.steal_seconds()},
+            commit=self._commit,
             base_commit=self.base_commit,
             alpha=self.settings.alpha,
             runs=self.documents,
@@ -177,12 +242,13 @@ class LoaderPerfSession:
         """Write the result file where one was asked for; a failure is kept for the summary."""
         from pytest_loaderperf.report import write_json
 
-        if self.settings.json_path is None:
+        if self.settings.json_path is None or self.is_worker:
             return
+        self.json_error = None
         try:
             write_json(self.result(partial=partial), self.settings.json_path)
         except (OSError, ValueError) as error:
-            self.json_error = f"cannot write {self.settings.json_path}: {error}"
+            self.json_error = printable(f"cannot write {self.settings.json_path}: {error}")
 
 
 SESSION = pytest.StashKey[LoaderPerfSession]()
@@ -191,8 +257,31 @@ SESSION = pytest.StashKey[LoaderPerfSession]()
 def begin(config: pytest.Config) -> None:
     """Put a new session object into pytest's stash."""
     # While a test runs, pytest captures the descriptors themselves; at this moment they are still the terminal's.
-    terminal = os.fdopen(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "w", encoding="utf-8")
-    config.stash[SESSION] = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
+    try:
+        out = os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    except OSError as error:
+        raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
+    terminal = os.fdopen(out, "w", encoding="utf-8", errors="backslashreplace")
+    own = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
+    own.is_worker = hasattr(config, "workerinput")
+    config.stash[SESSION] = own
+    config.pluginmanager.register(own.completeness, "loaderperf-completeness")
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let a Ctrl-C that strikes in this block wait for its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    struck: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: struck.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if struck:
+            signal.raise_signal(signal.SIGINT)
 
 
 def session_of(config: pytest.Config) -> LoaderPerfSession:

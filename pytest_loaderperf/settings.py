@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pytest_loaderperf.defaults import (
     DEFAULT_POLICY,
     POLICIES,
 )
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 
 DEVICES = ("cpu", "cuda", "auto")
 SKIP_REASON = "measures a loader: run with --loaderperf"
@@ -183,11 +185,44 @@ def _max_budget(budget: float, given: float | None) -> float:
 
 
 def not_a_file(path: Path) -> str | None:
-    """Why a result cannot be put at ``path``: a device, a pipe or a folder is not replaced by a file."""
-    target = path.resolve()
-    if (target.exists() and not target.is_file()) or target.parts[:2] in (("/", "dev"), ("/", "proc")):
-        return f"cannot write {path}. Expected the path of a file in a writable folder."
+    """Why a result cannot be put at ``path``.
+
+    A device, a pipe or a folder is not replaced by a file, nor is a file that is no result: an option that lacks its
+    value takes the next argument for it, which may be a test.
+    """
+    if problem := not_a_place(path):
+        return problem
+    try:
+        target = path.resolve()
+        if target.exists() and target.stat().st_size and not _is_result(target):
+            shown = printable(path, MOST_OF_PATH)
+            return f"{shown} is a file that was not written here, and is not replaced. Give another path, or remove it."
+    except OSError:
+        return _not_writable(path)
     return None
+
+
+def not_a_place(path: Path) -> str | None:
+    """Why no file can be put at ``path``: a device, a pipe or a folder lies there, or it is no path."""
+    try:
+        target = path.resolve()
+        refused = (target.exists() and not target.is_file()) or target.parts[:2] in (("/", "dev"), ("/", "proc"))
+    except (OSError, ValueError, RuntimeError):  # no permission, a NUL in the name, links in a circle
+        refused = True
+    return _not_writable(path) if refused else None
+
+
+def _not_writable(path: Path) -> str:
+    return f"cannot write {printable(path, MOST_OF_PATH)}. Expected the path of a file in a writable folder."
+
+
+def _is_result(file: Path) -> bool:
+    """Whether a file is JSON of ours: results of runs, checks and calibrations have a schema that says so."""
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and str(document.get("schema")).startswith("loaderperf")
 
 
 def _check_json(path: Path | None) -> None:
@@ -198,11 +233,10 @@ def _check_json(path: Path | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise pytest.UsageError(f"--loaderperf-json: cannot make the folder of {path}: {error}") from None
+        problem = printable(f"cannot make the folder of {path}: {error}", MOST_OF_PATH)
+        raise pytest.UsageError(f"--loaderperf-json: {problem}") from None
     if not os.access(path.parent, os.W_OK):
-        raise pytest.UsageError(
-            f"--loaderperf-json: cannot write {path}. Expected the path of a file in a writable folder."
-        )
+        raise pytest.UsageError(f"--loaderperf-json: {_not_writable(path)}")
 
 
 def _check_alone(config: pytest.Config) -> None:

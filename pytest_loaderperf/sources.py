@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_loaderperf.data.columns import as_columns
-from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.errors import LoaderError, printable
 from pytest_loaderperf.measurement import AnySide, Side
 
 LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
@@ -60,9 +60,14 @@ def dataset_nbytes(side: AnySide) -> int:
 
 
 def describe(loader: object) -> str:
-    """``repr``, or for a loader that has none of its own, its type and settings."""
-    if type(loader).__repr__ is not object.__repr__:
-        return repr(loader)
-    settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
-    dataset = getattr(loader, "dataset", None)
-    return f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
+    """``repr``, or for a loader that has none of its own, its type and settings; escaped and cut."""
+    try:
+        if type(loader).__repr__ is not object.__repr__:
+            return printable(repr(loader))
+        settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
+        dataset = getattr(loader, "dataset", None)
+    except Exception as error:  # noqa: BLE001 what it is called changes no figure
+        return printable(f"{type(loader).__name__} (its repr raised {type(error).__name__})")
+    return printable(
+        f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -10,9 +11,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import IO
 
-import psutil
-
+from pytest_loaderperf.errors import refusal
 from pytest_loaderperf.remote import RemoteError
 
 FOLDER = ".loaderperf"
@@ -20,7 +21,9 @@ _TIMEOUT_S = 300.0  # for a checkout from a slow disk
 _ANYWAY = ("--force", "--force")  # the second is for one whose making was cut short: git keeps that locked
 _SUBMODULE = "160000"  # mode of a tree's entry
 _CODE = {".py", ".pyc", ".so", ".pyd", ".egg-info", ".dist-info"}
-_NAME = re.compile(r"base-[0-9a-f]{12}-[0-9a-f]{6}-\d+")  # commit, chance, process
+_NAME = re.compile(r"base-[0-9a-f]{12}-[0-9a-f]{16}")  # commit, chance: no two runs share one, on whatever machine
+_LOCK = ".lock"  # ends the name of the file beside a worktree that its run holds locked
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # one running kernel
 # What a hook sets, and would send git to another repository, index or work tree: `git rev-parse --local-env-vars`,
 # without GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, by which a user gives settings.
 _REDIRECTING = {
@@ -32,6 +35,10 @@ _REDIRECTING = {
 
 class BaseError(RemoteError):
     """The commit to compare with cannot be had, or what it holds cannot be measured."""
+
+
+class _RefusedError(BaseError):
+    """The system does not start git: whatever was asked, nobody knows the answer."""
 
 
 class Worktree:
@@ -47,6 +54,8 @@ class Worktree:
             raise BaseError(f"comparing with {ref!r} needs git, but there is none on the PATH. Install git.")
         try:
             self.top = Path(_git(start, "rev-parse", "--show-toplevel"))
+        except _RefusedError:
+            raise
         except BaseError as error:
             raise BaseError(
                 f"comparing with {ref!r} needs the checkout of a git repository, but git finds none around {start} "
@@ -54,10 +63,11 @@ class Worktree:
             ) from None
         self.ref, self.commit = ref, self._commit(ref)
         folder = self.top / FOLDER
-        self.path = folder / f"base-{self.commit[:12]}-{token_hex(3)}-{os.getpid()}"
+        self.path = folder / f"base-{self.commit[:12]}-{token_hex(8)}"
         _make_folder(folder, ref)
-        self._submodules = [name for _, name in _submodules(self.top) if (self.top / name / ".git").exists()]
-        self._remove_leftovers(folder)
+        self._submodules = _own_submodules(self.top)
+        remove_abandoned(self.top)
+        self._lock = _locked(self.path)
         try:
             self._check_out()
             self._link_data()
@@ -108,6 +118,8 @@ class Worktree:
     def _commit(self, ref: str) -> str:
         try:
             return _git(self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        except _RefusedError:
+            raise
         except BaseError:
             pass
         if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
@@ -125,23 +137,81 @@ class Worktree:
             way_out = f"Fetch it first: `git fetch origin {ref.removeprefix('origin/')}`."
         raise BaseError(f"--loaderperf-base expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
 
-    def _remove_leftovers(self, folder: Path) -> None:
-        # Ours are those that git knows as worktrees: whatever else lies in the folder is the user's.
-        listed = _git(self.top, "worktree", "list", "--porcelain").splitlines()
-        for left in (Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")):
-            if left.parent == folder and _NAME.fullmatch(left.name) and not _in_use(left):
-                self._remove(left)
-
-    def _remove(self, path: Path) -> None:
-        # Not `git worktree prune`: it forgets all that cannot be seen from here, such as those outside this container.
-        shutil.rmtree(path, ignore_errors=True)
-        for name in ["", *self._submodules]:
-            with suppress(BaseError):
-                _git(self.top / name, "worktree", "remove", *_ANYWAY, str(path / name))
-
     def close(self) -> None:
         """Remove it. May be called twice."""
-        self._remove(self.path)
+        if not self._lock.closed:
+            _remove(self.top, self.path, self._submodules)
+            _lock_file(self.path).unlink(missing_ok=True)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # a forked process may have it open, too
+            self._lock.close()
+
+
+def remove_abandoned(top: Path) -> None:
+    """Remove the worktrees of the checkout ``top`` that killed runs of this machine left; those of live runs stay.
+
+    A run holds its worktree's lock for as long as it lives, whatever its process number, namespace or clock. On another
+    machine, and where the file system has no locks, nobody can tell: what lies there stays.
+    """
+    folder = top / FOLDER
+    if folder.is_symlink():
+        return
+    for file in folder.glob(f"base-*{_LOCK}"):
+        path = file.with_suffix("")
+        if _NAME.fullmatch(path.name) is None or file.is_symlink() or path.is_symlink():
+            continue
+        with suppress(OSError, UnicodeDecodeError), file.open("r+", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.read() == _machine() and (not path.exists() or path in _worktrees(top)):
+                _remove(top, path, _own_submodules(top))
+                file.unlink()
+
+
+def _locked(path: Path) -> IO[str]:
+    """The new lock file of the worktree ``path``, held until it is closed. What it says, it says under the lock."""
+    try:
+        lock = _lock_file(path).open("x", encoding="ascii")
+    except OSError as error:
+        raise BaseError(f"cannot write {_lock_file(path)}: {error}. Run in a checkout that you may write to.") from None
+    try:
+        with suppress(OSError):  # a file system without locks: nobody else gets it either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(_machine())
+        lock.flush()
+    except BaseException as error:
+        _lock_file(path).unlink(missing_ok=True)
+        with suppress(OSError):
+            lock.close()
+        if isinstance(error, OSError):
+            raise BaseError(f"cannot write {_lock_file(path)}: {error}. Free some space on that disk.") from None
+        raise
+    return lock
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + _LOCK)
+
+
+def _machine() -> str:
+    """Tells the running kernel, whose locks are true, from others that share a disk with it."""
+    try:
+        return f"loaderperf {_BOOT.read_text('ascii').strip()}\n"
+    except OSError:
+        return "loaderperf\n"
+
+
+def _worktrees(top: Path) -> list[Path]:
+    listed = _git(top, "worktree", "list", "--porcelain").splitlines()
+    return [Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")]
+
+
+def _remove(top: Path, path: Path, submodules: list[str]) -> None:
+    # Not `git worktree prune`: it forgets all that cannot be seen from here, such as those outside this container.
+    if path.is_symlink() or path.parent.is_symlink():
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    for name in ["", *submodules]:
+        with suppress(BaseError):
+            _git(top / name, "worktree", "remove", *_ANYWAY, str(path / name), process_group=0)  # no Ctrl-C reaches it
 
 
 def _make_folder(folder: Path, ref: str) -> None:
@@ -178,19 +248,15 @@ def installed(path: Path) -> bool:
     return path.is_relative_to(Path(sys.prefix).resolve()) or "site-packages" in path.parts
 
 
-def _in_use(left: Path) -> bool:
-    """Whether the process that made worktree ``left`` still runs: one of its number that began before it was made."""
-    pid = left.name.rpartition("-")[2]
-    try:
-        return psutil.Process(int(pid)).create_time() <= left.stat().st_mtime
-    except (psutil.Error, OSError, ValueError, OverflowError):
-        return False
-
-
 def _submodules(folder: Path) -> list[tuple[str, str]]:
     """Commit and path of each submodule that the index of ``folder`` has."""
     entries = _git(folder, "ls-files", "--stage", "-z").split("\0")
     return [(entry.split()[1], entry.partition("\t")[2]) for entry in entries if entry.startswith(_SUBMODULE)]
+
+
+def _own_submodules(top: Path) -> list[str]:
+    """Paths of those that are checked out."""
+    return [name for _, name in _submodules(top) if (top / name / ".git").exists()]
 
 
 def _is_code(source: Path) -> bool:
@@ -200,21 +266,24 @@ def _is_code(source: Path) -> bool:
         return True  # not ours to read, so no data for us
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _git(folder: Path, *arguments: str, process_group: int | None = None) -> str:
     inherited = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
     try:
         done = subprocess.run(  # noqa: S603 our own command
             ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *arguments],  # noqa: S607 the user's git
             capture_output=True,
-            text=True,
-            errors="replace",
+            encoding="utf-8",
+            errors="surrogateescape",  # as file names have it
             timeout=_TIMEOUT_S,
             check=False,
             env={**inherited, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
+            process_group=process_group,
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except OSError as error:
+        raise _RefusedError(f"git cannot be started: {refusal(error)}") from None
+    except subprocess.SubprocessError as error:
         raise BaseError(f"git {arguments[0]}: {error}") from None
     if done.returncode:
         raise BaseError(" ".join(done.stderr.split()) or f"git {arguments[0]} failed with status {done.returncode}")
-    return done.stdout.strip()
+    return done.stdout.strip("\n")  # names may begin with spaces

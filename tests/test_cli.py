@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +184,32 @@ def test_the_version_is_told(capsys):
         cli.main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.strip().startswith("0.")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["data", "list"], ["bench", "my_loaders:make_loader", "--budget", "0.3"]])
+def test_output_that_cannot_be_written_ends_with_1_and_says_why(folder, arguments):
+    command = [Path(sys.executable).parent / "loaderperf", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    with open("/dev/full", "w") as full:  # noqa: PTH123 a device
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environment
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "loaderperf: the system refused what is needed: [Errno 28] No space left on device. "
+        "Free some space on that disk.\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["mine.py", "data.json"])
+def test_a_file_that_is_no_result_is_not_replaced_by_one(folder, capsys, name):
+    (folder / name).write_text('{"labels": [1]}')
+    assert cli.main(["bench", "my_loaders:make_loader", "--budget", "0.3", "--json", name]) == 1
+    assert f"--json: {name} is a file that was not written here, and is not replaced." in capsys.readouterr().err
+    assert (folder / name).read_text() == '{"labels": [1]}'
+
+
+def test_a_result_is_replaced_by_the_next(folder):
+    for _ in range(2):
+        assert cli.main(["bench", "my_loaders:make_loader", "--budget", "0.3", "--json", "r.json"]) == 0

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_lists import RowOf, flat_lists, is_list, is_number, items_of, refuse_nulls, shifted
+from pytest_loaderperf.data.arrow_lists import (
+    RowOf,
+    decoded,
+    flat_lists,
+    is_list,
+    is_number,
+    items_of,
+    refuse_nulls,
+    shifted,
+    value_type,
+)
 from pytest_loaderperf.data.ome_arrow import flat_images, is_ome_arrow
 from pytest_loaderperf.data.ragged import Flat, Ragged, alike, joined, settled
 from pytest_loaderperf.data.tensors import as_rows
@@ -68,8 +78,7 @@ def check_columns(schema: pa.Schema) -> None:
 def _holds_numbers(kind: pa.DataType) -> bool:
     if is_ome_arrow(kind):
         return True
-    kind = getattr(kind, "storage_type", kind)
-    while is_list(kind):
+    while is_list(kind := value_type(kind)):
         kind = kind.value_type
     return is_number(kind)
 
@@ -78,9 +87,11 @@ def _may_differ(kind: pa.DataType) -> bool:
     """Whether its samples may differ in shape."""
     from pyarrow import types
 
-    while types.is_fixed_size_list(kind):
+    if is_ome_arrow(kind):
+        return True
+    while types.is_fixed_size_list(kind := value_type(kind)):
         kind = kind.value_type
-    return is_list(kind) or is_ome_arrow(kind)
+    return is_list(kind)
 
 
 def _chunks(column: pa.ChunkedArray, row_of: RowOf) -> Sequence[tuple[pa.Array, RowOf]]:
@@ -90,9 +101,33 @@ def _chunks(column: pa.ChunkedArray, row_of: RowOf) -> Sequence[tuple[pa.Array, 
     found, first = [], 0
     for chunk in column.chunks:
         if len(chunk):
-            found.append((chunk, shifted(row_of, first)))
+            found.append((_plain(chunk), shifted(row_of, first)))
         first += len(chunk)
-    return found or [(pa.nulls(0, column.type), row_of)]
+    return found or [(_plain(pa.nulls(0, column.type)), row_of)]
+
+
+def _plain(chunk: pa.Array) -> pa.Array:
+    """``chunk`` with values in place of dictionaries and runs, down to the items of its fixed-size lists."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(chunk, pa.ExtensionArray) and not _is_encoded(chunk.type):
+        return chunk
+    chunk = decoded(chunk)
+    if not types.is_fixed_size_list(chunk.type) or not _is_encoded(chunk.type):
+        return chunk
+    items = _plain(items_of(chunk)[0])
+    mask = chunk.is_null() if chunk.null_count else None
+    return pa.FixedSizeListArray.from_arrays(items, chunk.type.list_size, mask=mask)
+
+
+def _is_encoded(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return True
+    inner = getattr(kind, "storage_type", None) or (kind.value_type if is_list(kind) else None)
+    return inner is not None and _is_encoded(inner)
 
 
 def _row_of_item(row_of: RowOf, width: int, item: int) -> int:

@@ -22,10 +22,11 @@ def shifted(row_of: RowOf, first: int) -> RowOf:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether it is a type of lists whose items lie one after the other."""
+    """Whether it is one of Arrow's types of lists."""
     from pyarrow import types
 
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    views = types.is_list_view(kind) or types.is_large_list_view(kind)
+    return bool(views or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -33,6 +34,35 @@ def is_number(kind: pa.DataType) -> bool:
     from pyarrow import types
 
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """The values themselves of an extension type, a dictionary or runs; else ``array``. Items stay as they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    while not array.type.equals(value_type(array.type)):
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        elif types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        else:
+            array = pc.run_end_decode(array)
+    return array
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of what `decoded` gives."""
+    from pyarrow import types
+
+    while True:
+        if hasattr(kind, "storage_type"):
+            kind = kind.storage_type
+        elif types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+            kind = kind.value_type
+        else:
+            return kind
 
 
 def refuse_nulls(array: pa.Array, where: str, row_of: RowOf) -> None:
@@ -46,9 +76,14 @@ def refuse_nulls(array: pa.Array, where: str, row_of: RowOf) -> None:
 
 
 def items_of(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The items of all ``lists``, which hold no nulls, as a view, and the length of each list in int64."""
+    """The items of all ``lists`` and the length of each in int64: a view, but of list views a copy.
+
+    A null has items in lists of fixed size, none in list views, and else those that lie there.
+    """
     from pyarrow import types
 
+    if types.is_list_view(lists.type) or types.is_large_list_view(lists.type):
+        return lists.flatten(), lists.value_lengths().fill_null(0).to_numpy().astype(np.int64, copy=False)
     if types.is_fixed_size_list(lists.type):
         size = lists.type.list_size
         lengths = np.broadcast_to(np.int64(size), len(lists))
@@ -79,7 +114,7 @@ def flat_lists(lists: pa.Array, name: str, row_of_list: RowOf) -> Flat:
     def row_of(position: int) -> int:
         return row_of_list(int(np.searchsorted(np.cumsum(counts), position, "right")))
 
-    while is_list(array.type):
+    while is_list((array := decoded(array)).type):
         refuse_nulls(array, f"column {name!r}", row_of)
         array, lengths = items_of(array)
         sizes = np.zeros(len(lists), np.int64)

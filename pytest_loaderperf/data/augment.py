@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from torch.utils.data import Dataset, Subset, default_collate
 
-from pytest_loaderperf.data.columns import as_columns, checked_indices, places
-from pytest_loaderperf.data.fields import tensor_over
+from pytest_loaderperf.data.columns import Columns, as_columns, checked_indices, places
 from pytest_loaderperf.data.randomness import at, generators_kept, seed_generators
 from pytest_loaderperf.errors import DataError
 
@@ -55,13 +54,8 @@ class Augmented(Dataset[Any]):
             return samples
         if (columns := as_columns(self.store)) is None:
             return [self.store[index] for index in found]
-        arrays = [np.empty((len(found), *column.shape), column.dtype) for column in columns.columns]
-        for column, array in zip(columns.columns, arrays, strict=True):
-            column.gather(np.array(found), array)
-        rows = [tensor_over(a, c.torch_dtype) for c, a in zip(columns.columns, arrays, strict=True)]
-        return [
-            columns.rebuild(sample) for sample in zip(*rows, strict=True)
-        ]  # views of the batch, a third of the time
+        rows = Columns(columns.columns, list).rows_at(np.array(found))
+        return [columns.rebuild(sample) for sample in zip(*rows, strict=True)]  # a third of the time of one by one
 
     def _transformed(self, given: Any, index: Any, which: str) -> Any:
         """What ``transform`` makes of ``given``, drawn with the seed of ``index`` if that has one."""

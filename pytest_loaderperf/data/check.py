@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES, check_images
 from pytest_loaderperf.data.check_table import check_table
 from pytest_loaderperf.data.findings import MAX_ERRORS, CheckResult, Expected, Findings, Problem
+from pytest_loaderperf.data.isolated import CrashedError, Isolated
 from pytest_loaderperf.data.kinds import is_count
 from pytest_loaderperf.errors import DataError
 
@@ -43,19 +45,37 @@ def check(
     expected = Expected(shape, dtype, classes, workers, max_errors > 0, progress)
     if kind is None:
         return check_images(path, findings, expected)
-    from pytest_loaderperf.data.formats import missing, open_table
+    from pytest_loaderperf.data.formats import missing
 
     if kind in missing():
         raise DataError(f"{path} is of the format {kind}, which is not installed. Run: {missing()[kind]}")
+    with Isolated[CheckResult](_checked_table, progress) as checked_table:
+        try:
+            return checked_table(path, kind, findings, replace(expected, progress=str))
+        except CrashedError as error:
+            return _unreadable(path, kind, str(error), expected)
+
+
+def _checked_table(
+    path: Path, kind: str, findings: Findings, expected: Expected, told: Callable[[str], object] = str
+) -> CheckResult:
+    from pytest_loaderperf.data.formats import open_table
+
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise DataError("is empty (0 bytes)")
         table = open_table(path, kind)
     except (DataError, OSError) as error:
-        unreadable = Problem(str(path), None, None, str(error).removeprefix(f"{path} "))
-        return CheckResult(str(path), kind, 0, 0, 1, (unreadable,), stopped_early=False, shape=shape, dtype=dtype)
+        return _unreadable(path, kind, str(error).removeprefix(f"{path} "), expected)
     with closing(table):
-        return check_table(table, kind, findings, expected)
+        return check_table(table, kind, findings, replace(expected, progress=told))
+
+
+def _unreadable(path: Path, kind: str, what: str, expected: Expected) -> CheckResult:
+    problems = (Problem(str(path), None, None, what),)
+    return CheckResult(
+        str(path), kind, 0, 0, 1, problems, stopped_early=False, shape=expected.shape, dtype=expected.dtype
+    )
 
 
 def _format_name(path: Path) -> str | None:
@@ -70,7 +90,7 @@ def _format_name(path: Path) -> str | None:
         if path.is_dir():
             return None
         raise
-    return None if name == "tiff" else name  # each file is read by itself, so that all of them are named
+    return None if name in ("tiff", "ome_zarr") else name  # each image is read by itself, so that all of them are named
 
 
 def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None) -> None:

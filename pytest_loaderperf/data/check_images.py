@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.formats.ome_sets import TiffImage, tiff_image, tiff_images
+from pytest_loaderperf.data.formats.ome_zarr import zarr_pixels
+from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find
+from pytest_loaderperf.data.formats.storage import SCHEMA_FILE
+from pytest_loaderperf.data.formats.whole_tiff import tiff_pixels
+from pytest_loaderperf.data.isolated import CrashedError, Isolated
 from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.data.pictures import TIFF_SUFFIXES
 from pytest_loaderperf.errors import DataError
 
 PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES)
+ZARR_SUFFIXES = (".zarr",)
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, *ZARR_SUFFIXES)
+_LIBRARIES = (
+    dict.fromkeys(TIFF_SUFFIXES, ("tifffile", "tifffile", "tifffile"))
+    | dict.fromkeys(PILLOW_SUFFIXES, ("PIL", "Pillow", "pillow"))
+    | dict.fromkeys(ZARR_SUFFIXES, ("zarr", "zarr", "zarr"))
+)
+_ITEM_NBYTES = {"I": 4, "F": 4}  # by the first letter of Pillow's mode; others have one byte a band
+_MEMORY_SHARE = 2  # an image and its decoder's own copy must fit
 _SAMPLED = 25  # images whose majority says what shape and dtype the others should have, where nobody did
 _LONGEST = 200  # characters of a library's own message
 T = TypeVar("T")
@@ -28,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One file: what it holds, or what is ``wrong`` with it."""
+    """One image: what it holds, or what is ``wrong`` with it."""
 
     file: str
     shape: tuple[int, ...] = ()
@@ -36,72 +50,104 @@ class Image:
     wrong: str = ""
 
 
-def image_files(path: Path) -> list[Path]:
-    """The images in the folder ``path`` and in those below it, sorted; hidden ones are none.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What to read: ``tiff`` where it may span files; ``wrong`` where that is known without reading."""
+
+    file: Path
+    tiff: TiffImage | None = None
+    planes_written: bool = False
+    wrong: str = ""
+
+
+def image_samples(path: Path) -> list[Sample]:
+    """The images in the folder ``path`` and in those below it, sorted, and broken links; hidden ones are none.
 
     Raises DataError where there are none.
     """
-    if path.is_file():
-        return [path]
-    files = [
-        Path(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not files:
+    if not path.is_dir() or path.name.lower().endswith(ZARR_SUFFIXES):
+        return [_sample(path, tiff_image(path), written=False)]
+    found, written = find(path, IMAGE_SUFFIXES), (path / SCHEMA_FILE).exists()
+    if not found.samples and not found.broken:
         raise DataError(f"no images in {path}. Expected files that end in one of {', '.join(IMAGE_SUFFIXES)}.")
-    return sorted(files)
+    tiffs = {file for file in found.samples if file.suffix.lower() in TIFF_SUFFIXES}
+    images = {} if written else tiff_images(sorted(tiffs))
+    samples = [
+        _sample(file, images.get(file), written=written)
+        for file in found.samples
+        if written or file not in tiffs or file in images
+    ]
+    samples += [Sample(file, wrong=wrong) for file, wrong in found.broken.items()]
+    return sorted(samples, key=lambda sample: sample.file)
+
+
+def _sample(file: Path, tiff: TiffImage | None, *, written: bool) -> Sample:
+    is_tiff = file.suffix.lower() in TIFF_SUFFIXES
+    return Sample(file, (tiff or TiffImage(file)) if is_tiff else None, written)
 
 
 def check_images(path: Path, findings: Findings, expected: Expected) -> CheckResult:
-    """Read every image of a folder, or one alone.
+    """Read every image of a folder, or one alone, in another process, which a damaged file may crash.
 
-    What ``shape`` and ``dtype`` leave open, the majority of the first 25 decides. Raises DataError as ``image_files``
+    What ``shape`` and ``dtype`` leave open, the majority of the first 25 decides. Raises DataError as ``image_samples``
     does, where a library is missing, and where there are ``classes`` but no folders for them.
     """
-    files = image_files(path)
-    read = {suffix: _reader(suffix) for suffix in {file.suffix.lower() for file in files}}
-    if expected.classes is not None:
-        findings.add(_label_problems(path, files, expected.classes))
+    samples = image_samples(path)
+    for suffix in sorted({sample.file.suffix.lower() for sample in samples if not sample.wrong}):
+        _check_library(suffix)
+    findings.add(_label_problems(path, [sample.file for sample in samples], expected.classes))
     shape, dtype, checked = expected.shape, expected.dtype, 0
 
-    def inspect(file: Path) -> Image:
-        return _inspected(file, read[file.suffix.lower()])
+    def inspect(sample: Sample) -> Image:
+        if sample.wrong:
+            return Image(str(sample.file), wrong=sample.wrong)
+        try:
+            return inspected(sample)
+        except CrashedError as error:
+            return Image(str(sample.file), wrong=str(error))
 
-    with closing(in_order(files, inspect, expected.workers)) as images:
+    with (
+        Isolated[Image](inspect_image) as inspected,
+        closing(in_order(samples, inspect, expected.workers)) as images,
+    ):
         sampled = [] if shape and dtype else _sampled(images, findings.most if expected.stop else _SAMPLED)
         whole = [image for image in sampled if not image.wrong]
         shape = shape or _commonest([image.shape for image in whole])
         dtype = dtype or _commonest([image.dtype for image in whole])
-        inspected = chain(sampled, images)
-        while not (expected.stop and findings.full) and (image := next(inspected, None)) is not None:
+        rest = chain(sampled, images)
+        while not (expected.stop and findings.full) and (image := next(rest, None)) is not None:
             checked += 1
             findings.add(_problems(image, shape, dtype))
-            expected.progress(f"{checked:,} of {len(files):,} images checked")
+            expected.progress(f"{checked:,} of {len(samples):,} images checked")
     return CheckResult(
         path=str(path),
         kind="images",
-        total=len(files),
+        total=len(samples),
         checked=checked,
         found=findings.found,
         problems=tuple(findings.problems),
-        stopped_early=checked < len(files),
+        stopped_early=checked < len(samples),
         shape=shape,
         dtype=dtype,
     )
 
 
-def _label_problems(path: Path, files: Sequence[Path], classes: int) -> list[Problem]:
-    """Folders of classes that are too many. Their labels are their names, or if these are no numbers, their places."""
-    names = sorted({file.relative_to(path).parts[0] for file in files if file.parent != path})
-    if not names:
+def _label_problems(path: Path, files: Sequence[Path], classes: int | None) -> list[Problem]:
+    """Folders of classes that are too many, or two that are one. Labels are as `open_table` has them."""
+    folders = None if path in files else class_folders(files, path)
+    if folders is None:
+        if classes is None:
+            return []
         raise DataError(f"{path} has no folder for each class. Put its images into such folders, or leave out classes.")
-    labels = map(int, names) if all(name.isdecimal() for name in names) else range(len(names))
+    names = sorted(set(folders))
+    try:
+        labels, _ = class_labels(names)
+    except DataError as error:
+        return [Problem(str(path), None, LABEL, str(error))]
     return [
         Problem(str(path / name), None, LABEL, f"is {label}; expected 0 to {classes - 1}")
         for name, label in zip(names, labels, strict=True)
-        if label >= classes
+        if classes is not None and not 0 <= label < classes
     ]
 
 
@@ -132,12 +178,16 @@ def _problems(image: Image, shape: tuple[int, ...] | None, dtype: str | None) ->
     ]
 
 
-def _inspected(file: Path, read: Callable[[Path], np.ndarray]) -> Image:
+def inspect_image(sample: Sample) -> Image:
+    """Read one image, and say what it holds or what is wrong with it."""
+    file = sample.file
     try:
         if file.stat().st_size == 0:
             return Image(str(file), wrong="is empty (0 bytes)")
-        array = read(file)
+        array = _read(sample)
     except Exception as error:  # noqa: BLE001 decoders raise whatever they met: OSError, ValueError, struct.error ...
+        if isinstance(error, DataError):
+            return Image(str(file), wrong=str(error).removeprefix(f"{file} "))
         reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
         return Image(str(file), wrong=f"cannot be read: {reason}")
     if array.dtype.kind in "fc" and not np.isfinite(array).all():
@@ -145,23 +195,31 @@ def _inspected(file: Path, read: Callable[[Path], np.ndarray]) -> Image:
     return Image(str(file), array.shape, str(array.dtype.newbyteorder("=")))
 
 
-def _reader(suffix: str) -> Callable[[Path], np.ndarray]:
-    """How to read files of ``suffix``. Raises DataError where the library for that is not installed."""
-    if suffix in TIFF_SUFFIXES:
-        try:
-            import tifffile
-        except ModuleNotFoundError as error:
-            raise DataError(f"{suffix} images are read with tifffile. Run: pip install tifffile") from error
-        # It logs every damaged file, however many. What is wrong is told here, once and within bounds.
-        logging.getLogger("tifffile").addHandler(logging.NullHandler())
-        return tifffile.imread
+def _read(sample: Sample) -> np.ndarray:
+    if sample.tiff is not None:
+        return tiff_pixels(sample.tiff)
+    if sample.file.suffix.lower() in ZARR_SUFFIXES:
+        return zarr_pixels(sample.file, planes_written=sample.planes_written)
+    from PIL import Image as Pillow
+
+    Pillow.MAX_IMAGE_PIXELS = (
+        None  # of this process: pixels of one bit are not those of four floats, and bytes are counted below
+    )
+    with Pillow.open(sample.file) as image:
+        nbytes = image.width * image.height * len(image.getbands()) * _ITEM_NBYTES.get(image.mode[:1], 1)
+        available = psutil.virtual_memory().available
+        if nbytes > available // _MEMORY_SHARE:
+            raise DataError(
+                f"takes {nbytes:,} bytes of pixels; expected at most {available // _MEMORY_SHARE:,}, half of what "
+                "memory is available. Free some memory, or check it on another machine."
+            )
+        return np.asarray(image)
+
+
+def _check_library(suffix: str) -> None:
+    """Raises DataError where the library for files of ``suffix`` is not installed."""
+    module, name, package = _LIBRARIES[suffix]
     try:
-        from PIL import Image as Pillow
+        import_module(module)
     except ModuleNotFoundError as error:
-        raise DataError(f"{suffix} images are read with Pillow. Run: pip install pillow") from error
-
-    def read(file: Path) -> np.ndarray:
-        with Pillow.open(file) as image:
-            return np.asarray(image)
-
-    return read
+        raise DataError(f"{suffix} images are read with {name}. Run: pip install {package}") from error

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_loaderperf.data.arrow_lists import decoded, is_list, is_number, items_of, value_type
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
-from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.data.ome_arrow import is_ome_arrow
+from pytest_loaderperf.errors import DataError, LoaderPerfError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +42,7 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
 
     def inspect(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, list[Problem], int]:
         start, batch = numbered
+        batch.validate(full=True)  # of a damaged file, what follows would read beyond its memory
         masks = chain.from_iterable(
             _masks(name, column, classes, shape) for name, column in zip(batch.schema.names, batch.columns, strict=True)
         )
@@ -51,15 +54,18 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
         return len(batch), problems, sum(len(rows) for rows, _, _ in wrong)
 
     try:
-        with closing(
-            in_order(_numbered(table.stream(rows_at_once(table.schema))), inspect, expected.workers)
-        ) as batches:
+        with closing(in_order(_numbered(_batches(table)), inspect, expected.workers)) as batches:
             while not (expected.stop and findings.full) and (inspected := next(batches, None)) is not None:
                 checked += inspected[0]
                 findings.add(*inspected[1:])
                 expected.progress(f"{checked:,} of {total:,} rows checked")
-    except (DataError, OSError) as error:
+    except LoaderPerfError as error:
+        if not isinstance(error, DataError):
+            raise
         findings.add([Problem(file, None, None, str(error).removeprefix(f"{file} "))])
+    except Exception as error:  # noqa: BLE001 libraries raise whatever they met in a damaged file
+        what = str(error).removeprefix(f"{file} ")
+        findings.add([Problem(file, None, None, f"cannot be read: {what or type(error).__name__}")])
     return CheckResult(
         path=file,
         kind=kind,
@@ -73,8 +79,14 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
     )
 
 
-def rows_at_once(schema: pa.Schema) -> int:
-    """Rows of about 8 MB, as far as the schema tells."""
+def _batches(table: Table) -> Iterator[pa.RecordBatch]:
+    """All rows in batches of about 8 MB, judged by the first row and by the schema."""
+    first = next(table.stream(1), None)
+    yield from table.stream(rows_at_once(table.schema, first.nbytes if first is not None else 0))
+
+
+def rows_at_once(schema: pa.Schema, first_nbytes: int = 0) -> int:
+    """Rows of about 8 MB, as far as the schema and the first row tell."""
     row_nbytes = 1
     for field in schema:
         shape, item = laid_out(field.type)
@@ -83,7 +95,7 @@ def rows_at_once(schema: pa.Schema) -> int:
         except ValueError:  # of types whose values differ in width: structs, texts
             item_nbytes = _GUESSED_NBYTES
         row_nbytes += prod(size or _GUESSED_ITEMS for size in shape) * item_nbytes
-    return max(1, min(_MOST_ROWS, _BATCH_NBYTES // row_nbytes))
+    return max(1, min(_MOST_ROWS, _BATCH_NBYTES // max(row_nbytes, first_nbytes)))
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -105,7 +117,7 @@ def _schema_problems(
     if classes and LABEL not in schema.names:
         raise DataError(f"{file} has no column {LABEL!r} to hold classes; columns: {_names(schema)}.")
     found = []
-    if classes and not types.is_integer(schema.field(LABEL).type):
+    if classes and not types.is_integer(value_type(schema.field(LABEL).type)):
         found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected whole numbers"))
     for name, (came, item) in arrays.items():
         if shape and (len(came) != len(shape) or any(a not in (None, b) for a, b in zip(came, shape, strict=True))):
@@ -129,7 +141,7 @@ def laid_out(kind: pa.DataType) -> tuple[Shape, pa.DataType]:
         sizes = kind.shape
         axes = kind.permutation or range(len(sizes))
         return tuple(sizes[axis] for axis in axes), kind.value_type
-    while isinstance(kind, (pa.FixedSizeListType, pa.ListType, pa.LargeListType)):
+    while is_list(kind := value_type(kind)):
         shape += (kind.list_size if isinstance(kind, pa.FixedSizeListType) else None,)
         kind = kind.value_type
     return shape, kind
@@ -148,41 +160,90 @@ def _masks(
     """The column's name, which rows of it have a problem, and what it is there."""
     from pyarrow import types
 
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    valid = decoded(column).is_valid().to_numpy(zero_copy_only=False)
     yield name, ~valid, lambda _: "is null"
-    yield name, unusable(column) & valid, lambda _: "holds NaN, infinity or a null; expected finite numbers"
-    if classes and name == LABEL and types.is_integer(column.type):
-        labels = column.fill_null(0).to_numpy()
+    yield name, unusable(column), lambda _: "holds NaN, infinity or a null; expected finite numbers"
+    if classes and name == LABEL and types.is_integer(value_type(column.type)):
+        labels = decoded(column).fill_null(0).to_numpy()
         yield name, (labels < 0) | (labels >= classes), lambda row: f"is {labels[row]}; expected 0 to {classes - 1}"
-    if shape and len(shape) == 1 and (types.is_list(column.type) or types.is_large_list(column.type)):
-        lengths = column.value_lengths().fill_null(shape[0]).to_numpy()
-        yield name, lengths != shape[0], lambda row: f"has {lengths[row]} items; expected {shape[0]}"
+    lengths, jagged = _lengths(column)
+    if lengths is not None:
+        yield name, jagged & valid, lambda _: "has lists of several lengths; expected one along each axis"
+    if shape and lengths is not None and lengths.shape[1] == len(shape) and None in laid_out(column.type)[0]:
+        unlike = (lengths != np.array(shape)).any(axis=1) & valid & ~jagged
+
+        def what(row: int) -> str:
+            if len(shape) == 1:
+                return f"has {lengths[row, 0]} items; expected {shape[0]}"
+            return f"has shape {tuple(lengths[row].tolist())}; expected {shape}"
+
+        yield name, unlike, what
 
 
-def unusable(array: Any, *, in_list: bool = False) -> np.ndarray:
-    """Which values of an Arrow array hold a float that is not finite, or a null number inside a list, at any depth."""
-    import pyarrow as pa
+def _lengths(column: pa.Array) -> tuple[np.ndarray | None, np.ndarray]:
+    """How long the lists of each level are, (rows, levels), and in which rows they differ within a level.
+
+    None for what is no nested list of numbers. Lists without items have length 0 along the axes inside them.
+    """
+    array = decoded(column)
+    none: np.ndarray = np.zeros(len(array), bool)
+    levels, counts, jagged = [], np.ones(len(array), np.int64), none
+    while is_list(array.type):
+        empty = array.is_null().to_numpy(zero_copy_only=False)
+        array, sizes = items_of(array)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        least = np.full(len(counts), np.iinfo(np.int64).max)
+        most = np.zeros(len(counts), np.int64)
+        np.minimum.at(least, owner[~empty], sizes[~empty])
+        np.maximum.at(most, owner[~empty], sizes[~empty])
+        jagged = jagged | (least < most)
+        levels.append(most)
+        counts = np.bincount(owner, sizes, len(counts)).astype(np.int64)
+        array = decoded(array)
+    if not levels or not is_number(array.type):
+        return None, none
+    return np.stack(levels, axis=1), jagged
+
+
+def unusable(array: Any) -> np.ndarray:
+    """Which values of an Arrow array, nulls not among them, hold a float that is not finite or a null, at any depth.
+
+    Of OME-Arrow images, whose other fields may be null, the pixels alone.
+    """
+    valid: np.ndarray = decoded(array).is_valid().to_numpy(zero_copy_only=False)
+    bad: np.ndarray = _bad(array, may_be_null=is_ome_arrow(array.type)) & valid
+    return bad
+
+
+def _bad(array: Any, *, may_be_null: bool) -> np.ndarray:
+    """Which values are null, where that may not be, or not finite, or hold such."""
     from pyarrow import types
 
-    if isinstance(array, pa.ExtensionArray):
-        return unusable(array.storage, in_list=in_list)
+    array = decoded(array)
     kind = array.type
     bad: np.ndarray = np.zeros(len(array), bool)
     if types.is_struct(kind):
         for index in range(kind.num_fields):
-            bad |= unusable(array.field(index))
-    elif types.is_fixed_size_list(kind):
-        # .values also has what lies before a slice
-        items = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
-        bad = np.any(unusable(items, in_list=True).reshape(len(array), kind.list_size), axis=1, keepdims=True)[:, 0]
-    elif types.is_list(kind) or types.is_large_list(kind):
-        offsets = array.offsets.to_numpy()
-        items = array.values.slice(offsets[0], offsets[-1] - offsets[0])
-        before = np.concatenate([[0], np.cumsum(unusable(items, in_list=True))])
-        bad = np.diff(before[offsets - offsets[0]]) > 0
+            bad |= _bad(array.field(index), may_be_null=may_be_null and kind.field(index).name != "pixels")
+    elif types.is_union(kind):
+        bad = _bad_of_union(array, may_be_null=may_be_null)
+    elif is_list(kind) or types.is_map(kind):
+        items, lengths = items_of(array)
+        before = np.concatenate([[0], np.cumsum(_bad(items, may_be_null=may_be_null))])
+        ends = np.cumsum(lengths)
+        bad = before[ends] > before[ends - lengths]
     elif types.is_floating(kind):
         bad = np.logical_not(np.isfinite(array.to_numpy(zero_copy_only=False)))
     if array.null_count:
-        nulls = array.is_null().to_numpy(zero_copy_only=False)
-        bad[nulls] = in_list and types.is_primitive(kind)
+        bad[array.is_null().to_numpy(zero_copy_only=False)] = not may_be_null
+    return bad
+
+
+def _bad_of_union(array: Any, *, may_be_null: bool) -> np.ndarray:
+    bad: np.ndarray = np.zeros(len(array), bool)
+    codes = array.type_codes.to_numpy()
+    for index, code in enumerate(array.type.type_codes):
+        rows = np.flatnonzero(codes == code)
+        places = array.offsets.to_numpy()[rows] if array.type.mode == "dense" else rows
+        bad[rows] = _bad(array.field(index), may_be_null=may_be_null)[places]
     return bad

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from pytest_loaderperf.data.fields import tensor_over
+from pytest_loaderperf.data.fields import is_plain, tensor_over
 from pytest_loaderperf.data.tensors import as_rows, is_arrow
 from pytest_loaderperf.errors import DataError
 
 Order = np.ndarray | range  # indices
 Rebuild = Callable[[Sequence[torch.Tensor]], Any]
+_BUFFERS = (array, bytearray, memoryview)  # bytes are a sample
 _PIECE_NBYTES = 64 << 10  # of rows that are converted at once
 
 
@@ -65,7 +68,7 @@ class Column:
         if isinstance(indices, range):
             np.copyto(out, rows[indices.start : indices.stop : indices.step])
         elif self.takes_in_place:
-            # Without mode="clip" NumPy gathers into a buffer of its own first. Indices come from epoch_order: in range.
+            # Without mode="clip" NumPy gathers into a buffer of its own first. Who asks has checked the indices.
             rows.take(indices, 0, out, "clip")
         else:
             # Such rows go through a copy of NumPy's own: in pieces, so that it stays small beside the buffers.
@@ -83,6 +86,13 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.columns[0])
+
+    def rows_at(self, indices: Order) -> Any:
+        """The batch of the rows at ``indices``, in fresh memory."""
+        arrays = [np.empty((len(indices), *column.shape), column.dtype) for column in self.columns]
+        for column, rows in zip(self.columns, arrays, strict=True):
+            column.gather(indices, rows)
+        return self.batch_maker()(arrays)
 
     def batch_maker(self) -> Callable[[Sequence[np.ndarray]], Any]:
         """A function from one array a column to the batch of tensors that share their memory."""
@@ -102,37 +112,102 @@ def as_columns(dataset: object) -> Columns | None:
     """Columns over a dict or tuple of arrays or tensors, one array or tensor, or a TensorDataset; else None.
 
     The batch has the structure of ``dataset``; that of a TensorDataset is a list, as torch's own collate makes it.
+    None also where single samples are more than rows of numbers: strings, gradients, a tensor's subclass.
 
-    Raises DataError where a field is not numeric, has no rows, or differs in length from the others.
+    Raises DataError where a field of a dict or tuple is not numeric, has no rows, or differs in length from the others.
     """
-    fields: dict[Any, object]
-    rebuild: Rebuild
     if isinstance(dataset, RowDataset):
-        return dataset.columns
-    whole = dataset.tensors if type(dataset) is TensorDataset else (dataset,)
-    if any(isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in whole):
-        return None  # its samples carry the gradient on, as in torch
-    if type(dataset) is TensorDataset:  # a subclass may have a __getitem__ of its own
-        fields = dict(enumerate(dataset.tensors))
-        rebuild = list
-    elif isinstance(dataset, (np.ndarray, torch.Tensor)) or is_arrow(dataset):
-        fields = {0: dataset}
-        rebuild = _first
-    elif isinstance(dataset, Mapping):
-        fields = dict(dataset)
-        rebuild = DictOf(tuple(dataset))
-    elif type(dataset) is tuple or (isinstance(dataset, tuple) and hasattr(dataset, "_make")):
-        fields = dict(enumerate(dataset))
-        rebuild = getattr(dataset, "_make", tuple)
-    else:
+        return dataset.current()
+    if (fields := _fields(dataset)) is None:
         return None
     if not fields:
         raise DataError("the dataset has no fields. Expected at least one array or tensor.")
     columns = tuple(column_over(str(name), field) for name, field in fields.items())
     lengths = {name: len(column.rows) for name, column in zip(fields, columns, strict=True)}
     if len(set(lengths.values())) > 1:
-        raise DataError(f"all fields must have the same number of samples, but {lengths} came. Cut them to one length.")
+        raise DataError(f"expected fields of one length, got {lengths}. Cut them to the same number of samples.")
+    rebuild: Rebuild = list
+    if isinstance(dataset, Mapping):
+        rebuild = DictOf(tuple(dataset))
+    elif isinstance(dataset, tuple):
+        rebuild = getattr(dataset, "_make", tuple)
+    elif type(dataset) is not TensorDataset:
+        rebuild = _first
     return Columns(columns, rebuild)
+
+
+def _fields(dataset: object) -> dict[Any, object] | None:
+    """The arrays of a dataset by name; None where it is no columns."""
+    if type(dataset) is TensorDataset:  # a subclass may have a __getitem__ of its own
+        tensors: dict[Any, object] = dict(enumerate(dataset.tensors))
+        return tensors if all(map(_only_rows, tensors.values())) else None
+    if isinstance(dataset, (np.ndarray, torch.Tensor)):
+        return {0: dataset} if _only_rows(dataset) else None
+    if is_arrow(dataset):
+        return {0: dataset}
+    return _named(dataset) if is_named(dataset) else None
+
+
+def _named(dataset: Any) -> dict[Any, object]:
+    return dict(dataset) if isinstance(dataset, Mapping) else dict(enumerate(dataset))
+
+
+def is_named(dataset: Any) -> bool:
+    """Whether a dict or tuple is columns. Else it is a dataset of its items, as torch takes it.
+
+    Those of a dict by whole numbers, of a tuple without any array, and of what gives batches by ``__getitems__``.
+    """
+    if isinstance(dataset, Mapping):
+        by_number = bool(dataset) and all(isinstance(key, Integral) for key in dataset)
+        return not by_number and getattr(dataset, "__getitems__", None) is None
+    plain = type(dataset) is tuple or (isinstance(dataset, tuple) and hasattr(dataset, "_make"))
+    return plain and (not dataset or any(map(_is_array, dataset)))
+
+
+def _is_array(field: object) -> bool:
+    kinds = hasattr(field, "__array__") or hasattr(field, "__dlpack__") or is_arrow(field) or type(field) in _BUFFERS
+    return kinds and not isinstance(field, np.generic)
+
+
+def _only_rows(field: Any) -> bool:
+    """Whether all that there is to a sample of an array or tensor are its numbers."""
+    if isinstance(field, torch.Tensor):
+        return is_plain(field) and not field.is_conj() and not field.is_neg()
+    return type(field) in (np.ndarray, np.memmap) and field.dtype.kind not in "OSU"
+
+
+class _Same:
+    """Equal to what stands for the very same object, which it keeps alive."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._value is self._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+
+def state_of(dataset: object) -> tuple[Any, ...] | None:
+    """What differs once the columns of ``dataset`` are others: replaced, resized or added. None: it has no columns.
+
+    New numbers in the same memory are the same columns.
+    """
+    if isinstance(dataset, RowDataset):
+        return (_Same(dataset.current()),)
+    fields = _fields(dataset)
+    return None if fields is None else tuple((name, *_memory(field)) for name, field in fields.items())
+
+
+def _memory(field: Any) -> tuple[Any, ...]:
+    if isinstance(field, torch.Tensor):
+        return _Same(field), field.data_ptr(), field.shape, field.stride(), field.dtype
+    if isinstance(field, np.ndarray):
+        return _Same(field), field.ctypes.data, field.shape, field.strides, field.dtype
+    return (_Same(field),)
 
 
 def _first(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -151,6 +226,11 @@ class DictOf:
 
 def column_over(name: str, field: object) -> Column:
     """A column over the memory of ``field``, an array-like of rows. Raises DataError where it is not numeric."""
+    if isinstance(field, torch.Tensor) and type(field) not in (torch.Tensor, torch.nn.Parameter):
+        raise DataError(
+            f"field {name!r}: expected a plain tensor, got {type(field).__name__}, whose type batches would lose. "
+            "Give field.as_subclass(torch.Tensor), or a TensorDataset, which keeps it."
+        )
     array, torch_dtype, _ = as_rows(field, copy=None, name=f"field {name!r}")
     if array.ndim == 0:
         raise DataError(f"field {name!r} is a single number; expected rows along its first dimension.")
@@ -159,32 +239,46 @@ def column_over(name: str, field: object) -> Column:
 
 
 class RowDataset:
-    """Arrays as a map-style dataset: single samples by a whole number, batches by what `places` takes."""
+    """Arrays as a map-style dataset: single samples by a whole number, batches by what `places` takes.
+
+    ``source`` may be changed: what is read next are its arrays as they are then.
+    """
+
+    source: Any = None  # of a subclass: its columns are what it says
+    _state: Any = None
 
     def __init__(self, source: object) -> None:
-        self._source, self.columns = source, as_columns(source)
+        self.source, self.columns, self._state = source, as_columns(source), state_of(source)
 
     def __len__(self) -> int:
         return len(self._columns())
 
-    def _columns(self) -> Columns:
-        assert self.columns is not None
+    def current(self) -> Columns | None:
+        """The columns of the source as it is now."""
+        if self._state is not None and (state := state_of(self.source)) != self._state:
+            self.columns, self._state = as_columns(self.source), state
         return self.columns
 
+    def _columns(self) -> Columns:
+        columns = self.current()
+        assert columns is not None
+        return columns
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"_source": self._source}  # of which the columns are views, that would be pickled as copies
+        return {"source": self.source}  # of which the columns are views, that would be pickled as copies
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._source, self.columns = state["_source"], as_columns(state["_source"])
+        RowDataset.__init__(self, state["source"])
 
     def __getitem__(self, index: Any) -> Any:
         columns = self._columns()
         indices, single = places(len(columns), index)
-        arrays = [np.empty((len(indices), *column.shape), column.dtype) for column in columns.columns]
-        for column, array in zip(columns.columns, arrays, strict=True):
-            column.gather(indices, array)
-        tensors = [tensor_over(a, c.torch_dtype) for c, a in zip(columns.columns, arrays, strict=True)]
-        return columns.rebuild([tensor[0] for tensor in tensors] if single else tensors)
+        if not single:
+            return columns.rows_at(indices)
+        arrays = [np.empty(column.shape, column.dtype) for column in columns.columns]
+        for column, row in zip(columns.columns, arrays, strict=True):
+            column.gather(indices, row[None])
+        return columns.batch_maker()(arrays)
 
 
 class BatchDataset(RowDataset):
@@ -218,12 +312,25 @@ def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
 
 def checked_indices(samples: int, indices: Any) -> np.ndarray:
     """A batch of indices that a sampler gave, as int64 from 0 up. Raises DataError or IndexError."""
-    came = np.asarray(indices)
-    if came.ndim != 1 or not len(came) or came.dtype.kind not in "iu":
+    if (positions := positions_of(samples, indices)) is None:
         raise DataError(
-            f"a batch of indices must be a list of whole numbers, but the sampler gave {indices!r}. "
+            f"expected a list of whole numbers as a batch of indices, got {indices!r}. "
             "Arrays are indexed by position; give a map-style dataset for other keys."
         )
+    return positions
+
+
+def positions_of(samples: int, indices: Any) -> np.ndarray | None:
+    """``indices`` as int64 from 0 up; None where they are no whole numbers in a row.
+
+    Raises IndexError for one beyond the ``samples``; negative ones count from the end.
+    """
+    try:
+        came = np.asarray(indices)
+    except ValueError:  # lists of several lengths
+        return None
+    if came.ndim != 1 or not len(came) or came.dtype.kind not in "iu":
+        return None
     least, most = int(came.min()), int(came.max())
     if least < -samples or most >= samples:
         wrong = most if most >= samples else least

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class Draws:
 
     def weighted(self, weights: Sequence[float], start: int, stop: int) -> np.ndarray:
         """int64 below ``len(weights)``, each as likely as its weight says."""
-        exact = [Fraction(weight) for weight in weights]
-        ends = [int(sum(exact[: i + 1]) / sum(exact) * 2**_DRAW_BITS) for i in range(len(exact) - 1)]
+        sums = list(accumulate(map(Fraction, weights)))
+        ends = [int(part / sums[-1] * 2**_DRAW_BITS) for part in sums[:-1]]
         draws = self._draws(start, stop).astype(np.uint64)
         return np.searchsorted(np.asarray(ends, np.uint64), draws, side="right").astype(np.int64)
 

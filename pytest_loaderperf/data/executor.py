@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 from weakref import WeakSet
 
+from pytest_loaderperf.data.cores import usable_cores
 from pytest_loaderperf.errors import LoaderPerfError
 
 P = ParamSpec("P")
@@ -19,13 +20,6 @@ T = TypeVar("T")
 MAX_DEFAULT_WORKERS = 4  # beyond four threads a gather from memory is bound by the memory bus, not by cores
 _log = logging.getLogger("pytest_loaderperf")
 _all: WeakSet[PersistentExecutor] = WeakSet()
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class PersistentExecutor:
@@ -65,12 +59,15 @@ class PersistentExecutor:
                 _log.info("executor: %d threads, made on first use, kept until close()", self.max_workers)
             return self._pool
 
-    def close(self) -> None:
-        """Let running work end, drop what waits, and end the threads. May be called twice."""
+    def close(self, *, wait: bool = True) -> None:
+        """Let running work end, drop what waits, and end the threads. May be called twice.
+
+        ``wait=False`` returns before the work that runs has ended.
+        """
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from pytest_loaderperf.data.executor import PersistentExecutor
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,7 +65,11 @@ class CheckResult:
 
     def document(self) -> dict[str, Any]:
         """The result as JSON keeps it: these fields, ``good``, and a schema."""
-        return {"schema": "loaderperf-check/1", "good": self.good} | asdict(self)
+        shown = asdict(self) | {"path": printable(self.path, MOST_OF_PATH)}
+        for problem in shown["problems"]:
+            texts = {key: text for key, text in problem.items() if isinstance(text, str)}
+            problem |= {key: printable(text, MOST_OF_PATH) for key, text in texts.items()}
+        return {"schema": "loaderperf-check/1", "good": self.good} | shown
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,15 @@ REAL = "real images"  # the name of the kind that is not drawn
 DEFAULT_CLASSES = 10
 Refuse = Callable[[dict[str, Any]], str | None]  # of a spec's values: what a key must be, where it is not
 _MOST_DRAWN = 2**32  # values that 32 random bits can choose from
+_MOST_COUNT = 2**40  # samples: more than any disk holds
+_MOST_AXES = 31  # of an array that NumPy 1 holds with the axis of its rows
+_MOST_VALUES = 2**31 - 1  # of one field of one sample: an Arrow list of fixed size counts in 32 bits
+_MOST_SAMPLE_NBYTES = 4 << 30  # one sample is made at once, in memory
+_MOST_NBYTES = 1 << 50  # of all samples: no machine makes or keeps more
+_MOST_SEED = 2**128 - 1  # bits of NumPy's entropy pool
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 8
+_SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 60  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +63,39 @@ def check_values(where: str, factory: str, values: dict[str, Any]) -> None:
     """Raise DataError, beginning with ``where``, for the first of a spec's ``values`` that its kind cannot have."""
     kind = KINDS.get(factory)
     if kind is None:
-        raise DataError(f"{where}: unknown factory {factory!r}. Known: {', '.join(sorted(KINDS))}.")
+        raise DataError(f"{where}: unknown factory {shown(factory)}. Known: {', '.join(sorted(KINDS))}.")
     for key in (*TAKEN_BY_ALL, "samples", *kind.needs, *kind.takes):
         refused = _EXPECTED[key](values)
         if refused is not None:
-            raise DataError(f"{where}: {key} must be {refused}, but {_shown(values[key])} came.")
+            raise DataError(f"{where}: {key} must be {refused}, but {shown(values[key])} came.")
+    _check_sizes(where, factory, values)
 
 
-def _shown(value: object) -> str:
-    return str(list(value)) if isinstance(value, tuple) and all(type(v) in (int, float) for v in value) else repr(value)
+def _check_sizes(where: str, factory: str, values: dict[str, Any]) -> None:
+    """Raise DataError where one sample, or all of them, would be larger than can be made."""
+    items = values["lengths"][1] if factory == "tokens" else math.prod(values["shape"])
+    if items > _MOST_VALUES:
+        raise DataError(f"{where}: expected at most {_MOST_VALUES:,} values in one sample, got {shown(items)}.")
+    columns, fields = values["columns"], len(values["inputs"]) + len(values["targets"])
+    sizes = [_nbytes(kind) for _, kind in columns] or [items * _nbytes(values["dtype"])] * max(1, fields)
+    for nbytes, most, what in (
+        (sum(sizes), _MOST_SAMPLE_NBYTES, "one sample"),
+        (sum(sizes) * values["samples"], _MOST_NBYTES, "all samples"),
+    ):
+        if nbytes > most:
+            raise DataError(f"{where}: expected at most {most:,} bytes for {what}, got {nbytes:,}. Make it smaller.")
+
+
+def _nbytes(dtype: str) -> int:
+    """Bytes of one value: its bits stand at the end of its name."""
+    bits = dtype.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(bits) // 8 if bits else 1
+
+
+def shown(value: object) -> str:
+    """A value in an error, however long or deep it is."""
+    listed = isinstance(value, tuple) and all(type(v) in (int, float) for v in value)
+    return _SHOWN.repr(list(value) if listed else value)  # type: ignore[call-overload]
 
 
 def is_count(value: object, least: int = 1) -> bool:
@@ -74,11 +108,18 @@ def _all(values: object, good: Callable[[Any], bool]) -> bool:
 
 
 def _count(key: str) -> Refuse:
-    return lambda values: None if is_count(values[key]) else "a whole number from 1 up"
+    def refused(values: dict[str, Any]) -> str | None:
+        if not is_count(values[key]):
+            return "a whole number from 1 up"
+        return None if values[key] <= _MOST_COUNT else f"at most {_MOST_COUNT:,}"
+
+    return refused
 
 
 def _seed(values: dict[str, Any]) -> str | None:
-    return None if is_count(values["seed"], 0) else "a whole number from 0 up"
+    if not is_count(values["seed"], 0):
+        return "a whole number from 0 up"
+    return None if values["seed"] <= _MOST_SEED else "below 2**128"
 
 
 def _shape(values: dict[str, Any]) -> str | None:
@@ -87,6 +128,8 @@ def _shape(values: dict[str, Any]) -> str | None:
         return "a list of sizes"
     if not all(map(is_count, shape)):
         return "a list of whole numbers from 1 up"
+    if len(shape) > _MOST_AXES:
+        return f"a list of at most {_MOST_AXES} sizes"
     if kind.axes and len(shape) not in kind.axes:
         return f"a list of {' or '.join(map(str, kind.axes))} sizes for {values['factory']}"
     if values["factory"] == "photos" and shape[-1] != 3:  # noqa: PLR2004 red, green and blue
@@ -111,12 +154,17 @@ def _class_weights(values: dict[str, Any]) -> str | None:
 def _names(key: str, other: str) -> Refuse:
     def refused(values: dict[str, Any]) -> str | None:
         names = values[key]
-        if not _all(names, lambda name: isinstance(name, str) and name != ""):
+        if not _all(names, _is_name):
             return "a list of names"
         twice = _twice([*names, *(values[other] if isinstance(values[other], tuple) else ())])
         return f"names that differ from each other and from {other}" if twice else None
 
     return refused
+
+
+def _is_name(name: object) -> bool:
+    """Whether it is a text that a file can hold: lone surrogates cannot be written."""
+    return isinstance(name, str) and name != "" and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _twice(names: Iterable[str]) -> bool:
@@ -128,6 +176,8 @@ def _columns(values: dict[str, Any]) -> str | None:
     columns, dtypes = values["columns"], KINDS["tables"].dtypes
     if not _all(columns, lambda pair: isinstance(pair, tuple) and len(pair) == 2 and pair[1] in dtypes):  # noqa: PLR2004
         return f"a table of names and dtypes out of {', '.join(dtypes)}"
+    if not all(_is_name(name) for name, _ in columns):
+        return "a table of names, which are texts, and dtypes"
     return f"names other than {LABEL!r}, which the labels have" if LABEL in dict(columns) else None
 
 
@@ -150,7 +200,7 @@ def _classes(values: dict[str, Any]) -> str | None:
 
 def _folder(values: dict[str, Any]) -> str | None:
     folder = values["folder"]
-    return None if isinstance(folder, str) and folder else "the path of a folder"
+    return None if isinstance(folder, str) and folder and "\0" not in folder else "the path of a folder"
 
 
 _EXPECTED: dict[str, Refuse] = {

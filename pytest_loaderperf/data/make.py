@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_MOST_PACKED = 8  # times smaller than in memory: bools, of which a byte holds eight
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,14 @@ def make(
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
     except OSError as error:
         raise DataError(f"cannot make the folder of {path}: {error}. Give another path.") from error
+    if workload.most_nbytes > _MOST_PACKED * free:
+        raise DataError(
+            f"{path}: expected a workload that fits the {free:,} bytes free on that disk, got one of up to "
+            f"{workload.most_nbytes:,} bytes. Take fewer samples, or give another path."
+        )
     from pytest_loaderperf.data.formats import write_table
 
     write_table(pa.RecordBatchReader.from_batches(reader.schema, counted()), path, name)

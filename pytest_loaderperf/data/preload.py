@@ -17,7 +17,7 @@ import psutil
 from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset, places
 from pytest_loaderperf.data.fields import Field, alike, field_of, nbytes
 from pytest_loaderperf.data.randomness import generators_kept
-from pytest_loaderperf.data.structure import SampleMismatchError, leaves, rebuilder, write
+from pytest_loaderperf.data.structure import SampleMismatchError, carrying, leaves, rebuilder, write
 from pytest_loaderperf.data.turns import Turns
 from pytest_loaderperf.errors import DataError, FrozenAugmentationWarning
 
@@ -54,6 +54,11 @@ class Preloaded(RowDataset):
             raise DataError("the dataset is empty, so the structure of its samples is unknown. Expected at least one.")
         self._dataset = dataset
         first = self._fetch(0)
+        if (kind := carrying(first)) is not None:
+            raise DataError(
+                f"expected samples that are all numbers, got {kind} with attributes of its own, which arrays would "
+                "lose. Make them parts of the sample, or load from the dataset itself."
+            )
         fields = [field for name, leaf in leaves(first) if (field := field_of(leaf, name)) is not None]
         if not fields or len(fields) < len(list(leaves(first))):
             raise DataError(

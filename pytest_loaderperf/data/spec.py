@@ -17,13 +17,15 @@ from pytest_loaderperf.data.kinds import (
     TAKEN_BY_ALL,
     check_values,
     is_count,
+    shown,
 )
-from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.errors import DataError, printable
 
 # An installed wheel carries the specs inside the package; a checkout keeps them under fixtures/.
 _PACKAGE = Path(__file__).parent.parent
 _FOLDERS = (_PACKAGE / "_workloads", _PACKAGE.parent / "fixtures" / "workloads")
 _BATCH_SIZE = 32  # as torch users mostly choose
+_MOST_SPEC_NBYTES = 1 << 20  # a spec with the name of each of ten thousand columns is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +93,29 @@ def load_spec(name: str, **overrides: Any) -> WorkloadSpec:
     """
     if name.endswith(".toml"):
         path = Path(name)
-        if not path.is_file():
-            raise DataError(f"no workload spec at {name}. Give the path of a TOML file that exists.")
     else:
         known = _spec_files()
         if name not in known:
             raise DataError(f"unknown workload {name!r}. Known: {', '.join(known)}. A path ending in .toml works too.")
         path = known[name]
+    return spec_of(path.stem, _table(path) | overrides, where=f"workload spec {path.name}")
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if not path.is_file():
+            raise DataError(f"no workload spec at {path}. Give the path of a TOML file that exists.")
+        if (nbytes := path.stat().st_size) > _MOST_SPEC_NBYTES:
+            raise DataError(
+                f"workload spec {path.name}: expected at most {_MOST_SPEC_NBYTES:,} bytes of TOML, got {nbytes:,}."
+            )
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"workload spec {path} cannot be read: {error}. Give a file that you may read.") from error
+    except RecursionError:
+        raise DataError(f"workload spec {path.name}: expected plain values and lists, got lists nested deep.") from None
+    except ValueError as error:  # also of text that is not UTF-8, and of numbers of thousands of digits
         raise DataError(f"workload spec {path.name} is not TOML: {error}. Mend that line.") from error
-    return spec_of(path.stem, table | overrides, where=f"workload spec {path.name}")
 
 
 def spec_of(name: str, table: Mapping[str, Any], *, where: str | None = None) -> WorkloadSpec:
@@ -114,13 +127,14 @@ def spec_of(name: str, table: Mapping[str, Any], *, where: str | None = None) ->
     factory = table.get("factory")
     kind = KINDS.get(factory) if isinstance(factory, str) else None
     if kind is None:
-        came = f"unknown factory {factory!r}" if "factory" in table else "missing keys: factory"
+        came = f"unknown factory {shown(factory)}" if "factory" in table else "missing keys: factory"
         raise DataError(f"{where}: {came}. Known factories: {', '.join(sorted(KINDS))}.")
     needs, takes = {*NEEDED_BY_ALL, *kind.needs}, {*TAKEN_BY_ALL, *kind.takes}
     missing, unknown = sorted(needs - set(table)), sorted(set(table) - needs - takes)
     if missing or unknown:
+        others = printable(", ".join(unknown))
         raise DataError(
-            f"{where}: missing keys: {', '.join(missing) or 'none'}; unknown keys: {', '.join(unknown) or 'none'}. "
+            f"{where}: missing keys: {', '.join(missing) or 'none'}; unknown keys: {others or 'none'}. "
             f"A workload of {factory} needs {', '.join(sorted(needs))}, and may have {', '.join(sorted(takes))}."
         )
     values: dict[str, Any] = {key: _frozen(value) for key, value in table.items()}

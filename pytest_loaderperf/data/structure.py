@@ -67,6 +67,23 @@ def labelled(container: Any) -> list[tuple[str, Any]]:
     return [(f".{name}", part) for name, part in parts(container).items()]
 
 
+def kind_of(sample: Any) -> Any:
+    """The types of its containers, nested as they are; None for what is no container."""
+    return (type(sample), *map(kind_of, parts(sample).values())) if is_container(sample) else None
+
+
+def carrying(sample: Any) -> str | None:
+    """The name of a type in it whose instance has more attributes than its parts; None where there is none."""
+    if not is_container(sample):
+        return None
+    own = vars(sample) if hasattr(sample, "__dict__") else {}
+    names = parts(sample)
+    builtin = isinstance(sample, dict | list | tuple) or is_dataclass(sample)
+    if builtin and own.keys() - (names.keys() if is_dataclass(sample) else ()):
+        return type(sample).__name__
+    return next(filter(None, map(carrying, names.values())), None)
+
+
 def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Whatever in it is no container, with how it is reached."""
     if is_container(sample):
@@ -130,7 +147,10 @@ def rebuilt(container: Any, values: list[Any], *, tuples: bool = False) -> Any:
         return values if kind is list else dict(zip(container, values, strict=True))
     if isinstance(container, tuple):
         if hasattr(container, "_fields"):
-            return kind(*values)
+            made = kind(*values)
+            if own := getattr(container, "__dict__", None):  # of a subclass
+                made.__dict__.update(own)
+            return made
         return kind(values) if tuples else values
     by_key = dict(zip(parts(container), values, strict=True))
     plain = values if isinstance(container, Sequence) else by_key

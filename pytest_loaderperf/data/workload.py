@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from pytest_loaderperf.data.columns import BatchDataset, RowDataset
 from pytest_loaderperf.data.datasets import ArrayDataset, BatchedArrayDataset, RaggedDataset
@@ -46,7 +47,16 @@ class Workload:
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """All samples, in memory: an array ``(samples, *shape)`` a field, Ragged for tokens. Made once and kept."""
+        """All samples, in memory: an array ``(samples, *shape)`` a field, Ragged for tokens. Made once and kept.
+
+        Raises DataError where they take more than the memory that is available.
+        """
+        nbytes, available = self.most_nbytes, psutil.virtual_memory().available
+        if nbytes > available:
+            raise DataError(
+                f"workload {self.spec.name!r}: expected at most the {available:,} bytes of memory that are available, "
+                f"got {nbytes:,} for all samples. Take fewer samples, or stream them by batches()."
+            )
         return {field.name: field.rows(0, len(self)) for field in self.fields}
 
     @property
@@ -75,6 +85,11 @@ class Workload:
     def arrays(self) -> Any:
         """What ReferenceLoader takes: ``(features, labels)``, or the dict of ``columns`` of volumes and tables."""
         return self.columns if self.spec.factory in ("volumes", "tables") else (self.features, self.labels)
+
+    @property
+    def most_nbytes(self) -> int:
+        """Bytes of all samples if each were as long as the longest: nothing is drawn to know them."""
+        return len(self) * sum(map(_most_nbytes, self.fields))
 
     @cached_property
     def nbytes(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from numbers import Integral
+from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from torch.utils.data import (
     BatchSampler,
@@ -23,14 +24,25 @@ OnError = Literal["raise", "skip"]
 Route = Literal["gather", "fetch", "processes", "auto"]
 
 _OWN_BATCHES = (BatchSampler, type(None))  # those that torch makes around a sampler
+T = TypeVar("T")
 MAX_SEED = (1 << 63) - 1  # leaves room to add the epoch
 
 
 def check_whole(name: str, value: object, least: int | None) -> None:
     """Raise DataError unless ``value`` is a whole number from ``least`` up (None: any)."""
-    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+    if not _is_whole(value) or (least is not None and value < least):
         wanted = "a whole number" if least is None else f"a whole number from {least} up"
         raise DataError(f"{name} must be {wanted}, but {value!r} came.")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is an int or a number of NumPy's that stands for one; a bool is neither."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def plain(*values: T) -> tuple[T, ...]:
+    """``values`` with NumPy's whole numbers as ints, which torch and pickled states take."""
+    return tuple(int(value) if _is_whole(value) else value for value in values)  # type: ignore[misc]  # T then is int
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
@@ -41,7 +53,8 @@ def check_kind(name: str, value: object, kind: type) -> None:
 
 def check_dataset(dataset: Any) -> None:
     """Raise DataError unless samples can be had from ``dataset``."""
-    if not isinstance(dataset, IterableDataset) and not hasattr(dataset, "__getitem__"):
+    by_index = hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")
+    if not isinstance(dataset, IterableDataset) and not by_index:
         raise DataError(
             "the dataset must be a dict or tuple of arrays or tensors, an IterableDataset, or a map-style dataset with "
             f"__len__ and __getitem__, but {type(dataset).__name__} came. "
@@ -58,14 +71,13 @@ def check_numbers(
     if memory_budget is not None:
         check_whole("memory_budget", memory_budget, 1)
     if prefetch_factor is not None:
-        torch_refuses = isinstance(prefetch_factor, int) and prefetch_factor < 0 and num_workers is not None
+        torch_refuses = _is_whole(prefetch_factor) and prefetch_factor < 0 and num_workers is not None
         check_whole("prefetch_factor", prefetch_factor, None if torch_refuses else 1)
     if seed is not None:
         check_whole("seed", seed, 0)
-        assert isinstance(seed, int)
-        if seed > MAX_SEED:
+        if _is_whole(seed) and seed > MAX_SEED:
             raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, but {seed} came.")
-    is_count = isinstance(error_limit, int) and not isinstance(error_limit, bool) and error_limit >= 0
+    is_count = _is_whole(error_limit) and error_limit >= 0
     if not is_count and not (isinstance(error_limit, float) and 0 <= error_limit <= 1):
         raise DataError(
             f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, but {error_limit!r} came."
@@ -106,9 +118,7 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
         raise DataError(f"rank and world_size go together, but rank={rank!r} and world_size={world_size!r} came.")
     check_whole("world_size", world_size, 1)
     check_whole("rank", rank, 0)
-    assert isinstance(rank, int)
-    assert isinstance(world_size, int)
-    if rank >= world_size:
+    if _is_whole(rank) and _is_whole(world_size) and rank >= world_size:
         raise DataError(f"rank must be below world_size={world_size}, but {rank} came. Ranks count from 0.")
     if streams:
         raise DataError("rank and world_size cannot cut an IterableDataset: let its __iter__ give each rank its share.")

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from inspect import ismethod
 from itertools import chain, islice
 from statistics import fmean
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod, ref
 
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 
@@ -66,8 +67,15 @@ def verdict(waits_s: Mapping[str, Sequence[float]], attempts: int) -> tuple[str,
 def remembered(dataset: Any, batch_size: int | None, collate: Any) -> dict[str, list[float]]:
     """How long such batches of ``dataset`` were waited for; kept, where it can be, as long as the dataset is."""
     with suppress(TypeError):  # what cannot be hashed, or referred to weakly
-        return _waited.setdefault(dataset, {}).setdefault((batch_size, getattr(collate, "__qualname__", None)), {})
+        return _waited.setdefault(dataset, {}).setdefault((batch_size, _named(collate)), {})
     return {}
+
+
+def _named(collate: Any) -> Any:
+    """Stands for this very function, bound methods by what they are bound to, without keeping it."""
+    if collate is None:
+        return None
+    return WeakMethod(collate) if ismethod(collate) else ref(collate)
 
 
 class Choice:

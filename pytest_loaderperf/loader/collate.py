@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import collate as torchs
 
@@ -97,6 +98,8 @@ class Collate:
         handler = _handler(sample)
         if handler in _NUMBERS and buffer_dtypes(type(sample)) is not None:
             make = Collate._numbers
+        elif handler is None and isinstance(sample, PackedSequence):
+            make = Collate._refused
         elif handler is None and structure.is_container(sample):
             make = Collate._container
         else:
@@ -109,7 +112,7 @@ class Collate:
         try:
             return make(self, samples, buffers)
         except Exception as error:
-            if make is not Collate._handled and not isinstance(error, SampleMismatchError):
+            if make not in (Collate._handled, Collate._refused) and not isinstance(error, SampleMismatchError):
                 structure.check(samples, ragged=self._may_differ)
             raise
 
@@ -132,6 +135,12 @@ class Collate:
                 if self._maker(sample) is not Collate._kept:
                     raise structure.mismatch(position, structure.described(samples[0]), structure.described(sample))
         return samples
+
+    def _refused(self, samples: Sequence[Any], buffers: Buffers) -> Any:
+        raise TypeError(
+            f"expected samples that make a batch, got {type(samples[0]).__name__}: its lengths belong to one batch. "
+            "Give the sequences as samples, and pack them in a collate_fn."
+        )
 
     def _numbers(self, samples: Sequence[Any], buffers: Buffers) -> torch.Tensor:
         dtypes = buffer_dtypes(type(samples[0]))
@@ -164,8 +173,8 @@ class Collate:
 
     def _tensors(self, samples: Any, buffers: Buffers) -> Any:
         first = samples[0]
-        if len({sample.dtype for sample in samples}) > 1:
-            raise TypeError("the tensors are of several dtypes")
+        if len({(type(sample), sample.dtype, sample.requires_grad) for sample in samples}) > 1:
+            raise TypeError("the tensors are of several types or dtypes, or some of them require gradients")
         tensor: Any = None  # torch has less to do without a buffer
         if buffers is not None or not first.ndim or first.nbytes * len(samples) >= HUGE_NBYTES:
             array, tensor = next(buffers) if buffers else _fresh((len(samples), *first.shape), first.dtype)

@@ -9,18 +9,19 @@ from operator import length_hint
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, MapDataPipe
+from torch.utils.data import DataLoader, IterableDataset, MapDataPipe
 
 from pytest_loaderperf.data import as_is
-from pytest_loaderperf.data.columns import BatchDataset, Columns, as_columns
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
+from pytest_loaderperf.data.columns import Columns, as_columns
+from pytest_loaderperf.data.cores import usable_cores
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.data.fields import nbytes
 from pytest_loaderperf.loader.choice import Choice, remembered
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
-from pytest_loaderperf.loader.processes import Good, Indices, Noted, Packed, Processes, init_worker, sent
+from pytest_loaderperf.loader.processes import Gathered, Good, Indices, Noted, Packed, Processes, init_worker, sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Engines:
             budget=self.budget,
             single=self.batch_size is None,
         )
-        return Gather(columns, plan, self._executor(plan), batch_nbytes, self.budget)
+        executor = self._executor(plan)
+        return Gather(self.dataset, columns, plan, executor, batch_nbytes=batch_nbytes, budget=self.budget)
 
     def fetch(self, workers: int) -> Fetch:
         """Fetches samples on ``workers`` threads (0: in the consumer's)."""
@@ -85,7 +87,7 @@ class Engines:
         settings = self.torchs | {
             "num_workers": workers,
             "prefetch_factor": (self.prefetch_factor or PREFETCH_FACTOR) if workers else None,
-            "persistent_workers": self.persists is not False and workers > 0,
+            "persistent_workers": bool(self.persists) and workers > 0,
         }
         if timeout_s is not None:
             settings["timeout"] = timeout_s
@@ -94,15 +96,13 @@ class Engines:
         indices = None
         if isinstance(dataset, IterableDataset):
             settings |= {"batch_size": self.batch_size, "drop_last": self.drop_last}
-            if isinstance(dataset, IterDataPipe):  # its seeds are torch's, which differ where workers persist
-                settings["persistent_workers"] = workers > 0 and bool(self.persists)
         else:
             indices = Indices(self.indices)
             settings |= {"batch_sampler": indices} if self.batched else {"batch_size": None, "sampler": indices}
             if self.skips:
                 dataset, collate = Good(dataset), Packed
             elif self.batched and self.collate is None and as_columns(dataset) is not None:
-                dataset, collate = BatchDataset(dataset), as_is
+                dataset, collate = Gathered(dataset), as_is
             elif not isinstance(dataset, MapDataPipe):
                 dataset = Noted(dataset)
         if isinstance(dataset, Noted):
@@ -110,7 +110,7 @@ class Engines:
         if workers and not self.skips:
             collate = partial(sent, collate)
         loader = DataLoader(dataset, collate_fn=collate, **settings)
-        return Processes(loader, indices, seed=self.seed, redraws=not self.persists)
+        return Processes(loader, indices, seed=self.seed)
 
     def auto(self) -> Choice:
         """Whatever a short measurement finds fastest."""

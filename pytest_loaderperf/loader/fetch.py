@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import call
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.structure import RowOf, SampleMismatchError, rebuilder, write
+from pytest_loaderperf.data.structure import RowOf, SampleMismatchError, kind_of, rebuilder, write
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan
@@ -48,9 +48,7 @@ class Fetch:
         self.buffers = Buffers(plan, budget)
         self._samples, self._collate, self.executor = MapSamples(dataset), collate, executor
         self.batched, self._budgeted, self._timeout = batched, budget is not None, timeout
-        self._by_row: tuple[Any, Any, RowOf] | None = (
-            None  # fields and what rebuilds samples that are copied one by one
-        )
+        self._by_row: tuple[tuple[Field, ...], RowOf] | None = None  # of samples that are copied one by one
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
@@ -93,7 +91,7 @@ class Fetch:
     def make(self, indices: Any) -> Made:
         """The batch of the samples at ``indices``, and the slab that it lies in, if any."""
         by_row = self._by_row
-        if by_row is not None and not self._samples.at_once:
+        if by_row is not None and not self._samples.at_once and type(indices) is list:
             try:
                 return self._make_row_by_row(indices, *by_row)
             except SampleMismatchError:  # of the batches before: now of its own
@@ -101,17 +99,24 @@ class Fetch:
         fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
         return self.collate(fetched, indices)
 
-    def _make_row_by_row(self, indices: Any, fields: tuple[Field, ...], rebuild: Any, row_of: RowOf) -> Made:
+    def _make_row_by_row(self, indices: list[Any], fields: tuple[Field, ...], row_of: RowOf) -> Made:
         """Have the dataset write each sample to its row, or copy it there while it is in the core's cache."""
         slab = self.buffers.take(fields, len(indices))
         arrays = slab.batch(0, len(indices))
+        first: Any = None
         for row, index in enumerate(indices):
+            own: Sequence[Any] = ()
             if self._samples.write is None:
-                write(self._samples.fetch_one(index), fields, arrays, row)
+                sample = self._samples.fetch_one(index)
             else:
                 out, own = row_of(arrays, row)
-                write(self._samples.fetch_into(index, out), fields, arrays, row, own)
-        return rebuild([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
+                sample = self._samples.fetch_into(index, out)
+            if not row:
+                first, kind = sample, kind_of(sample)
+            elif kind_of(sample) != kind:
+                raise SampleMismatchError("the containers are of several types", row)
+            write(sample, fields, arrays, row, own)
+        return rebuilder(first)([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
 
     def collate(self, fetched: Any, indices: Any) -> Made:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
@@ -132,7 +137,7 @@ class Fetch:
             fields = self._collate.fields(fetched[0])
             self._by_row = None
             if fields and (writes or nbytes(fields) >= LARGE_NBYTES):
-                self._by_row = fields, rebuilder(fetched[0]), RowOf(fetched[0], fields)
+                self._by_row = fields, RowOf(fetched[0], fields)
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:
@@ -159,10 +164,44 @@ class Fetch:
         self.buffers.close()
 
 
+class Buffered(Protocol):
+    """What makes batches in slabs of its ``buffers``."""
+
+    @property
+    def buffers(self) -> Buffers: ...
+
+
+class Begun(chain[Any]):
+    """The batches of an iterator that ``begin`` makes when the first one is asked for."""
+
+    _starts: Any
+    _made: list[Any]
+
+    @classmethod
+    def by(cls, begin: Callable[[], Iterator[Any]]) -> Self:
+        """Of what ``begin`` makes."""
+        made: list[Any] = []
+
+        def starts() -> Iterator[Any]:
+            made.append(begin())
+            yield made[0]
+
+        begun = starts()
+        epoch: Any = cls.from_iterable(begun)
+        epoch._starts, epoch._made = begun, made  # noqa: SLF001 of this class
+        return epoch  # type: ignore[no-any-return]  # chain says that it makes chains, but it makes what derives from it
+
+    def close(self) -> None:
+        """Let go of what was made ahead. May be called twice."""
+        self._starts.close()
+        for each in self._made:
+            each.close()
+
+
 class Delivery(Counted):
     """Hands out the batches that ``begin`` starts to make: those of a head, then the others, each with its slab."""
 
-    def __init__(self, fetch: Fetch, begin: Callable[[], Any], progress: Progress) -> None:
+    def __init__(self, fetch: Buffered, begin: Callable[[], Any], progress: Progress) -> None:
         super().__init__(None, progress)
         self._fetch, self._begin = fetch, begin
         self._head: Iterator[Made] = iter(())

@@ -5,39 +5,77 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from operator import call
+from typing import Any, TypeVar
 
-from pytest_loaderperf.data.columns import Columns, Order, checked_indices
+from pytest_loaderperf.data.columns import Columns, Order, positions_of
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.loader.buffers import Buffers, Slab
+from pytest_loaderperf.loader.collate import vectorized_collate
+from pytest_loaderperf.loader.fetch import Begun, Delivery
 from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Feed, Progress
+from pytest_loaderperf.loader.samples import MapSamples, collated
+
+T = TypeVar("T")
 
 
 class Gather:
-    """Gathers batches of ``columns`` as ``plan`` says; threads, if any, are those of ``executor``."""
+    """Gathers batches of ``columns`` of ``dataset`` as ``plan`` says; threads, if any, are those of ``executor``.
+
+    Raises IndexError for an index beyond the data, in its batch's place. Other indices than whole numbers are looked up
+    in ``dataset`` one by one, as torch does it.
+    """
 
     def __init__(
-        self, columns: Columns, plan: Plan, executor: PersistentExecutor, batch_nbytes: int, budget: int | None
+        self,
+        dataset: Any,
+        columns: Columns,
+        plan: Plan,
+        executor: PersistentExecutor,
+        *,
+        batch_nbytes: int,
+        budget: int | None,
     ) -> None:
-        self._columns, self.executor = columns, executor
+        self._samples, self._columns, self.executor = MapSamples(dataset), columns, executor
         self.buffers = Buffers(plan, budget, batch_nbytes)
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch; counts each in ``progress`` when it is delivered."""
-        plan, feed = self.buffers.plan, make_feed()
-        size = feed.batch_size
+        return Begun.by(lambda: self._begin(make_feed(), progress))
+
+    def _begin(self, feed: Feed, progress: Progress) -> Iterator[Any]:
+        order, size = feed.order, feed.batch_size
+        if order is not None and size is not None and _last(order) < len(self._columns):
+            return self._in_chunks(order, size, progress)
+        tasks = (partial(self._make, indices) for indices in feed)
+        return Delivery(self, lambda: (iter(()), self._made(tasks)), progress)
+
+    def _made(self, tasks: Iterator[Task[T]]) -> Any:
+        """What ``tasks`` give, run ahead where the plan has threads."""
+        plan = self.buffers.plan
+        if not plan.workers:
+            return map(call, tasks)
+        return Prefetcher(tasks, self.executor, workers=plan.workers, ahead=lambda: plan.ahead, helps=True)
+
+    def _make(self, indices: Any) -> tuple[Any, Slab | None]:
+        """The batch at ``indices``, whatever they are, and the slab that it lies in, if any."""
+        columns = self._columns
+        if (positions := positions_of(len(columns), indices)) is None:
+            return collated(vectorized_collate, self._samples.fetch(indices), indices), None
+        slab = self.buffers.take(columns.columns, len(positions))
+        _gather(columns, positions, slab)
+        return columns.batch_maker()(slab.batch(0, len(positions))), slab
+
+    def _in_chunks(self, order: Order, size: int, progress: Progress) -> Iterator[Any]:
         taken: deque[Slab] = deque()
-        tasks = self._tasks(feed, taken)
         make_batch = self._columns.batch_maker()
-        gathered: Any = (task() for task in tasks)
-        if plan.workers:
-            gathered = Prefetcher(tasks, self.executor, workers=plan.workers, ahead=lambda: plan.ahead, helps=True)
+        gathered = self._made(self._tasks(order, min(size, len(order)), taken))
         try:
             for rows in gathered:
                 slab = taken[0]
-                full, rest = divmod(rows, size) if size else (0, rows)
+                full, rest = divmod(rows, size)
                 for views in slab.views[:full]:
                     progress.batches += 1
                     yield make_batch(views)
@@ -47,27 +85,27 @@ class Gather:
                 self.buffers.put(taken.popleft())
             progress.done = True
         finally:
-            if gathered.close() is not False:  # no thread writes to a slab any more
+            if not isinstance(gathered, Prefetcher) or gathered.close():  # no thread writes to a slab any more
                 for slab in taken:
                     self.buffers.put(slab)
 
-    def _tasks(self, feed: Feed, taken: deque[Slab]) -> Iterator[Task[int]]:
-        """What gathers a chunk each; its slab is appended to ``taken``."""
-        size, chunk, fields = feed.batch_size, self.buffers.plan.chunk, self._columns.columns
-        if feed.order is None or size is None:
-            chunks: Iterator[Order] = map(partial(checked_indices, len(self._columns)), feed)
-            rows = 0
-        else:
-            rows = min(size, len(feed.order))
-            chunks = _chunks(feed.order, rows, chunk)
-        for indices in chunks:
-            slab = self.buffers.take(fields, rows or len(indices))
+    def _tasks(self, order: Order, rows: int, taken: deque[Slab]) -> Iterator[Task[int]]:
+        """What gathers a chunk each, of batches of ``rows``; its slab is appended to ``taken``."""
+        for indices in _chunks(order, rows, self.buffers.plan.chunk):
+            slab = self.buffers.take(self._columns.columns, rows)
             taken.append(slab)
             yield partial(_gather, self._columns, indices, slab)
 
     def close(self) -> None:
         """Free the buffers."""
         self.buffers.close()
+
+
+def _last(order: Order) -> int:
+    """The highest index of an order, in which none is below 0."""
+    if not len(order):
+        return -1
+    return max(order[0], order[-1]) if isinstance(order, range) else int(order.max())
 
 
 def _chunks(order: Order, batch_size: int, most: int) -> Iterator[Order]:

@@ -31,14 +31,20 @@ class _Job(Generic[T]):
         self._done = threading.Lock()
         self._done.acquire()
 
-    def run(self) -> bool:
-        """Run the task in this thread unless it is claimed; say whether it was run."""
+    def run(self, *, here: bool = False) -> bool:
+        """Run the task in this thread unless it is claimed; say whether it was run.
+
+        ``here``: in the consumer's thread, where an interrupt comes out at once, and the task is still to be run.
+        """
         if not self._claim.acquire(blocking=False):
             return False
         try:
             self._value = self._task()
-        except BaseException as error:  # noqa: BLE001 re-raised in the consumer
-            self._error = error
+        except BaseException as error:
+            if here and not isinstance(error, Exception):
+                self._claim.release()
+                raise
+            self._error = error  # re-raised in the consumer
         self._done.release()
         return True
 
@@ -51,9 +57,12 @@ class _Job(Generic[T]):
     def done(self) -> bool:
         return not self._done.locked()
 
-    def result(self, timeout_s: float) -> T:
+    def wait(self, timeout_s: float) -> None:
         if not self._done.acquire(timeout=timeout_s or -1):
             raise RuntimeError(f"DataLoader timed out after {timeout_s} seconds")  # torch's words
+        self._done.release()
+
+    def result(self) -> T:
         if self._error is not None:
             raise self._error
         return self._value
@@ -83,7 +92,11 @@ class _Pumps(Generic[T]):
             if self._active == self._workers:
                 return
             self._active += 1
-        future = self._executor.submit(self._pump)
+        try:
+            future = self._executor.submit(self._pump)
+        except (LoaderPerfError, RuntimeError) as error:  # it is closed
+            self._left(error)
+            return
         self._running = [*(old for old in self._running if not old.done()), future]
         future.add_done_callback(self._ended)
 
@@ -105,13 +118,16 @@ class _Pumps(Generic[T]):
             self._placement.leave()
 
     def _ended(self, future: Future[None]) -> None:
-        if not future.cancelled():
-            return
+        if future.cancelled():
+            self._left(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
+
+    def _left(self, error: Exception) -> None:
+        """One thread less: without the last one, what waits ends by ``error``."""
         with self._lock:
             self._active -= 1
             orphans = list(self._jobs) if self._active == 0 else []
         for job in orphans:
-            job.fail(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
+            job.fail(error)
 
     def forget(self, job: _Job[T]) -> None:
         """Let go of a job that the consumer ran itself, though no thread may come for a long time."""
@@ -119,8 +135,8 @@ class _Pumps(Generic[T]):
             if job in self._jobs:
                 self._jobs.remove(job)
 
-    def close(self) -> bool:
-        """Drop what waits, wait for what runs, and say whether nothing runs any more.
+    def close(self, timeout_s: float) -> bool:
+        """Drop what waits, wait for what runs, and say whether nothing runs any more. ``timeout_s``: 0 waits for ever.
 
         A pump's own thread, in which garbage collection may end up here, cannot wait for itself.
         """
@@ -128,9 +144,9 @@ class _Pumps(Generic[T]):
             self._jobs.clear()
         if threading.get_ident() in self._threads:
             return False
-        wait([future for future in self._running if not future.cancel()])
+        running = [future for future in self._running if not future.cancel()]
         self._running = []  # they refer to this object, and so keep the executor's threads alive
-        return True
+        return not wait(running, timeout_s or None).not_done
 
 
 class Prefetcher(Generic[T]):
@@ -141,7 +157,7 @@ class Prefetcher(Generic[T]):
     not ready runs a later task that no thread has begun, sooner than wait. ``timeout_s``: 0 waits for ever.
 
     Raises LoaderPerfError in a process forked during the iteration, and where the executor is closed meanwhile;
-    RuntimeError where a result takes longer than ``timeout_s``.
+    RuntimeError where a result takes longer than ``timeout_s``; it can be asked for again.
     """
 
     def __init__(
@@ -170,7 +186,8 @@ class Prefetcher(Generic[T]):
             raise StopIteration
         if self._helps:
             self._help()
-        return self._pending.popleft().result(self._timeout_s)
+        self._pending[0].wait(self._timeout_s)  # whoever is interrupted, or asks again after a timeout, gets this one
+        return self._pending.popleft().result()
 
     def begin(self, spared: int = 0) -> None:
         """Hand over as many tasks as may be begun early, but for ``spared`` of them."""
@@ -188,7 +205,7 @@ class Prefetcher(Generic[T]):
         self._run_here(first)
 
     def _run_here(self, job: _Job[T]) -> bool:
-        ran = job.run()
+        ran = job.run(here=True)
         if ran:
             self._pumps.forget(job)
         return ran
@@ -196,7 +213,7 @@ class Prefetcher(Generic[T]):
     def close(self) -> bool:
         """Drop what waits and wait for what runs: no task outlives the iteration. May be called twice.
 
-        False where a task may still run: this thread is in the middle of it.
+        False where a task may still run: this thread is in the middle of it, or it took longer than ``timeout_s``.
         """
         self._pending.clear()
-        return os.getpid() != self._pid or self._pumps.close()
+        return os.getpid() != self._pid or self._pumps.close(self._timeout_s)

@@ -16,7 +16,8 @@ from torch.multiprocessing.reductions import reduce_storage, reduce_tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from pytest_loaderperf.loader.collate import SHARED_NBYTES
+from pytest_loaderperf.data.columns import RowDataset, is_named, positions_of
+from pytest_loaderperf.loader.collate import SHARED_NBYTES, vectorized_collate
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples
 
@@ -52,6 +53,21 @@ class Good(Noted):
 
     def __getitem__(self, index: Any) -> Any:
         return self.fetch_good([index])
+
+
+class Gathered(Noted):
+    """Columns that give whole batches, which are not collated any more."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__(dataset)
+        self._rows = RowDataset(dataset)
+
+    def __getitems__(self, indices: Any) -> Any:
+        columns = self._rows.current()
+        positions = None if columns is None else positions_of(len(columns), indices)
+        if columns is None or positions is None:
+            return vectorized_collate(self.fetch(indices))
+        return columns.rows_at(positions)
 
 
 class Packed:
@@ -93,7 +109,10 @@ def sent(collate: Callable[[Any], Any], samples: Any) -> Packed:
 def init_worker(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
     """Show a worker the caller's own dataset, then call the caller's ``worker_init_fn``."""
     info: Any = get_worker_info()
-    object.__setattr__(info, "dataset", info.dataset.dataset)  # torch forbids setting it plainly
+    dataset = info.dataset.dataset
+    if type(dataset) is RowDataset and is_named(dataset.source):  # in which a loader wraps dicts and tuples
+        dataset = dataset.source
+    object.__setattr__(info, "dataset", dataset)  # torch forbids setting it plainly
     if worker_init_fn is not None:
         worker_init_fn(worker_id)
 
@@ -102,11 +121,10 @@ class Processes:
     """Drives ``loader``, a DataLoader of torch, whose index sampler is ``indices`` unless its dataset is iterable.
 
     With a ``seed``, the seeds of the workers are a pure function of it and of the epoch that they start in.
-    ``redraws``: each epoch draws a base seed, as where workers are new in each, so that orders stay those of torch.
     """
 
-    def __init__(self, loader: DataLoader[Any], indices: Indices | None, *, seed: int | None, redraws: bool) -> None:
-        self.loader, self._indices, self._seed, self._redraws = loader, indices, seed, redraws
+    def __init__(self, loader: DataLoader[Any], indices: Indices | None, *, seed: int | None) -> None:
+        self.loader, self._indices, self._seed = loader, indices, seed
         self._latest: Callable[[], _Delivery | None] = lambda: None
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
@@ -118,8 +136,6 @@ class Processes:
         if self._seed is not None:
             self.loader.generator.manual_seed(self._seed + progress.epoch)
         self._take_over()
-        if self._seed is None and self._redraws and self.persisting:
-            torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
         made = iter(self.loader)
         if self._indices is None:  # only the dataset knows what its workers would give: they give it again
             for _ in range(progress.batches):
@@ -134,17 +150,9 @@ class Processes:
         return self.loader._iterator is not None  # noqa: SLF001 torch offers no other way
 
     def _take_over(self) -> None:
-        """Let the next epoch use the workers of the one before, unless that is still under way.
-
-        It then keeps its workers to itself, and the next epoch has new ones, which persist in their stead; where the
-        caller asked for workers that persist, there is one iterator at a time, as in torch.
-        """
+        """Let the next epoch use the workers that persist, of which one iterator at a time has the use, as in torch."""
         latest = self._latest()
-        if latest is None or latest.is_over():
-            return
-        if self._redraws:
-            self.close()
-        else:
+        if self.persisting and latest is not None and not latest.is_over():
             latest.end(
                 "expected one iterator at a time, for persistent_workers=True was given, got a second one: "
                 "leave persistent_workers out to have several."

@@ -205,6 +205,10 @@ class Counted:
             self.progress.done |= not self.closed
             self.close()
             raise
+        except BaseException as error:
+            # After an interrupt or a timeout the same batch is still to come.
+            self._failed = isinstance(error, Exception) and not str(error).startswith("DataLoader timed out")
+            raise
         self._failed = False
         self.progress.batches += 1
         return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +14,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_loaderperf.data.augment import gives_batches
-from pytest_loaderperf.data.columns import RowDataset, as_columns
+from pytest_loaderperf.data.columns import RowDataset, as_columns, is_named, state_of
+from pytest_loaderperf.data.cores import usable_cores
 from pytest_loaderperf.data.datasets import as_is
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor, usable_cores
+from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
@@ -102,7 +103,11 @@ class ReferenceLoader(Epochs[T_co]):
         given.check_choices(worker_kind, on_error, streams=streams, apart=apart)
         given.check_skipping(dataset, on_error)
         given.check_share(rank, world_size, orders=orders, streams=streams)
-        samples = RowDataset(dataset) if isinstance(dataset, (Mapping, tuple)) else dataset
+        num_workers, prefetch_factor, seed, memory_budget = given.plain(
+            num_workers, prefetch_factor, seed, memory_budget
+        )
+        rank, world_size = given.plain(rank, world_size)
+        samples = RowDataset(dataset) if is_named(dataset) else dataset
         given.check_dataset(samples)
         given.check_kind("executor", executor, PersistentExecutor)
         given.check_kind("generator", generator, torch.Generator)
@@ -119,7 +124,6 @@ class ReferenceLoader(Epochs[T_co]):
             shuffle = None
         if num_workers is None and (worker_kind == "processes" or multiprocessing_context is not None):
             num_workers = 1 if streams else usable_cores()  # each process gives the whole of a stream
-        persists = bool(num_workers) if persistent_workers is None else persistent_workers
         super().__init__(
             samples,  # type: ignore[arg-type]  # torch itself takes anything with __getitem__
             batch_size,
@@ -135,7 +139,7 @@ class ReferenceLoader(Epochs[T_co]):
             multiprocessing_context,
             generator,
             prefetch_factor=None if num_workers is None else prefetch_factor,
-            persistent_workers=num_workers is not None and persists,
+            persistent_workers=num_workers is not None and bool(persistent_workers),
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
@@ -190,8 +194,7 @@ class ReferenceLoader(Epochs[T_co]):
         self._policy = SkipPolicy(self.error_limit, 0)
         on_device = partial(Mover, self.device, memory_budget=self.memory_budget, pin_memory=self._pins)
         self._mover = on_device() if str(self.device) != "cpu" else None
-        self._fills = isinstance(dataset, RowDataset) and dataset.columns is None  # it is being pre-loaded
-        self._as_begun = self._settable()
+        self._as_begun, self._state = self._settable(), state_of(self._samples)
         _log.info("%r", self)
 
     def _fetching_threads(self, *, streams: bool) -> int:
@@ -205,11 +208,11 @@ class ReferenceLoader(Epochs[T_co]):
         return (self.num_workers, self.collate_fn, *(getattr(self, name) for name in _TORCHS))
 
     def _refresh(self) -> None:
-        """Make another engine where an argument was set since, or a dataset has been pre-loaded by now."""
+        """Make another engine where an argument was set since, or the columns of the dataset are others."""
         if isinstance(self._engine, Choice) and self._chosen is not None and self.num_workers == self._as_begun[0]:
             self.num_workers = self.loader.num_workers if self.loader is not None else self._chosen.buffers.plan.workers
             self._as_begun = self._settable()
-        if self._settable() == self._as_begun and not (self._fills and as_columns(self.dataset) is not None):
+        if self._settable() == self._as_begun and state_of(self._samples) == self._state:
             return
         if self.num_workers != self._as_begun[0]:
             self._workers = self.num_workers
@@ -274,7 +277,7 @@ class ReferenceLoader(Epochs[T_co]):
     def close(self) -> None:
         """End threads, unless the executor was given, and processes, and free the buffers. May be called twice."""
         if self._executor is None and self.executor is not None:
-            self.executor.close()
+            self.executor.close(wait=not self.timeout)  # a sample may hang
         self._engine.close()
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.report.document import whole_or_absent
 
 CALIBRATION_SCHEMA = "loaderperf-calibration/1"
 FOREVER = float("inf")
@@ -129,7 +130,8 @@ def draw_operating_curve(
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     try:
-        figure.savefig(file)
+        with whole_or_absent(file) as scratch:
+            figure.savefig(scratch)
     except (OSError, ValueError) as error:
         raise LoaderPerfError(f"cannot write the plot {file}: {error}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pytest_loaderperf.data.findings import CheckResult, Problem
 from pytest_loaderperf.data.make import Known, Listed, Made
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import size_text
 
 _GAP = "  "
@@ -26,7 +27,8 @@ def format_lines(formats: Sequence[Known]) -> list[str]:
 
 def made_line(made: Made) -> str:
     """Where a workload was put, and how large it is."""
-    return f"{made.samples:,} samples written to {made.path}: {made.format}, {size_text(made.nbytes)} on disk"
+    path = printable(made.path, MOST_OF_PATH)
+    return f"{made.samples:,} samples written to {path}: {made.format}, {size_text(made.nbytes)} on disk"
 
 
 def check_lines(result: CheckResult) -> list[str]:
@@ -40,13 +42,15 @@ def check_lines(result: CheckResult) -> list[str]:
     expected = [str(part) for part in (result.shape, result.dtype) if part is not None]
     of = f" of {' '.join(expected)}" if expected else ""
     stopped = "; stopped there (--max-errors)" if result.stopped_early else ""
-    return [*lines, f"{result.path}: {count} {unit}{of} checked, {found}{stopped}"]
+    path = printable(result.path, MOST_OF_PATH)
+    return [*lines, f"{path}: {count} {unit}{printable(of)} checked, {found}{stopped}"]
 
 
 def _problem(problem: Problem) -> str:
     row = None if problem.row is None else f"row {problem.row}"
-    where = ", ".join(part for part in (problem.file, row, problem.field) if part is not None)
-    return f"{where}: {problem.what}"
+    field = None if problem.field is None else printable(problem.field)
+    where = ", ".join(part for part in (printable(problem.file, MOST_OF_PATH), row, field) if part is not None)
+    return f"{where}: {printable(problem.what, MOST_OF_PATH)}"
 
 
 def _table(rows: Sequence[Sequence[str]], right: set[int]) -> list[str]:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.judge import Verdict
 from pytest_loaderperf.measurement import Disturbance
 
 SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
+_NAMING = ("name", "kind", "loader")  # what a side is called
+_MOST_OF_NOTE = 2000  # characters
+_MOST_OF_NAME = 200  # characters: with what is added to it, still a file's name
 
 
 def metric_entry(value: float, low: float, high: float, n: int, unit: str) -> Document:
@@ -25,7 +31,7 @@ def claim_entry(verdict: Verdict) -> Document:
     """One entry of ``claims``. ``unit`` is that of estimate, interval and needed; ``counted`` what ``pairs`` counts."""
     ruling = verdict.ruling
     return {
-        "claim": verdict.claim,
+        "claim": printable(verdict.claim),
         "verdict": str(ruling.outcome),
         "failed": not verdict,
         "by": str(getattr(ruling, "by", "")),
@@ -60,12 +66,12 @@ def run_document(
 ) -> Document:
     """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
     return {
-        "nodeid": nodeid,
-        "loader": sides[0]["loader"],
+        "nodeid": printable(nodeid, MOST_OF_PATH),
+        "loader": printable(sides[0]["loader"]),
         "batch_size": batch_size,
         "device": device,
         "metrics": sides[0]["metrics"],
-        "sides": list(sides),
+        "sides": [side | {key: printable(side[key]) for key in _NAMING if key in side} for side in sides],
         "stages": dict(stages),
         "inconclusive": inconclusive,
         "claims": [claim_entry(verdict) for verdict in verdicts],
@@ -74,7 +80,7 @@ def run_document(
         "disturbed": disturbed.share,
         "disturbed_by": dict(disturbed.causes),
         "disturbance": dict(disturbed.totals),
-        "notes": list(notes),
+        "notes": [printable(note, _MOST_OF_NOTE) for note in notes],
     }
 
 
@@ -101,14 +107,21 @@ def result_document(
 
 def write_json(document: Document, path: Path) -> None:
     """Write the file so that it is complete or absent. Raises OSError."""
+    with whole_or_absent(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+@contextmanager
+def whole_or_absent(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path``, of a name that nobody else has, which takes its place at the block's end."""
     path = path.resolve()  # a link goes on pointing where it did
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{token_hex(8)}.tmp{path.suffix}")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
+        scratch.touch(exist_ok=False)
+        yield scratch
+        with scratch.open("rb") as file:
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:

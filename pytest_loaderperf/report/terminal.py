@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import (
     NOTHING,
     UNBOUNDED,
@@ -80,6 +81,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Document], str], Callable[[int], bool]], ..
 
 def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     """A table of all runs: a heading a run, a row a loader, a line a claim, none wider than ``width`` columns."""
+    runs = [_printable(run) for run in runs]
     columns = [(head, cell) for head, cell, shown in _COLUMNS if shown(width)]
     while True:
         heads = ["loader", *(head for head, _ in columns)]
@@ -96,6 +98,15 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
         lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
         lines += chain.from_iterable(_note_lines(note, width) for note in run["notes"])
     return lines
+
+
+def _printable(entry: Any) -> Any:
+    """A document whose texts, at whatever depth, can be shown on a terminal."""
+    if isinstance(entry, dict):
+        return {key: _printable(value) for key, value in entry.items()}
+    if isinstance(entry, list):
+        return list(map(_printable, entry))
+    return printable(entry, MOST_OF_PATH) if isinstance(entry, str) else entry
 
 
 def _label(side: Document) -> str:
@@ -223,7 +234,8 @@ def unpaired_lines(unpaired: Sequence[Unpaired]) -> list[TableLine]:
         return []
     who, them = ("1 test has", "it") if len(told) == 1 else (f"{len(told)} tests have", "them")
     texts = [f"{who} no base to compare with: nothing protects {them}"]
-    texts += [f"  {nodeid}: {reason.splitlines()[0] if reason else 'no reason given'}" for nodeid, reason in told]
+    reasons = [reason.partition("\n")[0] or "no reason given" for _, reason in told]
+    texts += [f"  {printable(nodeid)}: {printable(reason)}" for (nodeid, _), reason in zip(told, reasons, strict=True)]
     return [TableLine(text, "yellow") for text in texts]
 
 

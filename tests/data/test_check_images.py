@@ -87,8 +87,9 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    assert whats(check(tmp_path))[0][1].startswith("cannot be read: [Errno 2] No such file or directory")
-    monkeypatch.setattr(tifffile, "imread", refuse)
+    gone = ("b.tif", f"is a link to {tmp_path / 'gone.tif'}, which cannot be followed: No such file or directory")
+    assert whats(check(tmp_path)) == [gone]
+    monkeypatch.setattr(check_images, "tiff_pixels", lambda image: refuse(image.file))
     assert whats(check(tmp_path))[0] == (
         "a.tif",
         f"cannot be read: [Errno 13] Permission denied: '{tmp_path / 'a.tif'}'",
@@ -132,8 +133,8 @@ def test_after_max_errors_no_more_is_begun(tmp_path, monkeypatch, workers, shape
     content = tiff(tmp_path / "000.tif").read_bytes()
     for index in range(100):
         (tmp_path / f"{index:03}.tif").write_bytes(b"" if index in (2, 4, 6, 8) else content)
-    begun, inspected = [], check_images._inspected
-    monkeypatch.setattr(check_images, "_inspected", lambda file, read: begun.append(file) or inspected(file, read))
+    begun, inspect = [], check_images.inspect_image
+    monkeypatch.setattr(check_images, "inspect_image", lambda sample: begun.append(sample) or inspect(sample))
     result = check(tmp_path, max_errors=3, workers=workers, shape=shape)
     assert (result.found, result.checked, result.total, result.stopped_early) == (3, 7, 100, True)
     assert [name for name, _ in whats(result)] == ["002.tif", "004.tif", "006.tif"]
@@ -185,7 +186,8 @@ def test_what_cannot_be_checked_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         check(tmp_path)
     assert str(caught.value) == (
-        f"no images in {tmp_path}. Expected files that end in one of .tif, .tiff, .png, .jpg, .jpeg, .bmp, .gif, .webp."
+        f"no images in {tmp_path}. Expected files that end in one of "
+        ".tif, .tiff, .png, .jpg, .jpeg, .bmp, .gif, .webp, .zarr."
     )
     tiff(tmp_path / "a.tif")
     with pytest.raises(DataError) as caught:

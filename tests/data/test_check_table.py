@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from pytest_loaderperf.data import check, workload
+from pytest_loaderperf.data import check, optimize, workload
 from pytest_loaderperf.data.check_table import laid_out, rows_at_once, unusable
 from pytest_loaderperf.data.findings import Problem
 from pytest_loaderperf.errors import DataError
@@ -24,6 +24,21 @@ def write(tmp_path):
     def write(**columns):
         path = tmp_path / "t.parquet"
         parquet.write_table(pa.table(columns), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_arrow(tmp_path, monkeypatch):
+    """Writes one column x as the Arrow IPC file that the real format reads."""
+    monkeypatch.undo()
+
+    def write(array):
+        path = tmp_path / "t.arrow"
+        table = pa.table({"x": array})
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
         return path
 
     return write
@@ -163,6 +178,55 @@ def test_a_format_that_is_not_installed_is_refused_with_the_way_to_have_it(tmp_p
 
 
 NAN = float("nan")
+LISTS = (pa.list_, pa.large_list, pa.list_view, pa.large_list_view)
+SQUARE = [[[1, 2], [3, 4]], [[1, 2, 3], [4, 5, 6]], [[1, 2], [3]], [[1], [2], [3]]]
+
+
+@pytest.mark.parametrize("outer", LISTS)
+@pytest.mark.parametrize("inner", LISTS)
+def test_lists_of_lists_are_checked_along_each_axis(outer, inner, write_arrow):
+    path = write_arrow(pa.array(SQUARE, outer(inner(pa.int64()))))
+    assert places(check(path, shape=(2, 3))) == [
+        (0, "x", "has shape (2, 2); expected (2, 3)"),
+        (2, "x", "has lists of several lengths; expected one along each axis"),
+        (3, "x", "has shape (3, 1); expected (2, 3)"),
+    ]
+
+
+def test_optimize_refuses_the_rows_that_the_check_names(write_arrow):
+    path = write_arrow(pa.array(SQUARE))
+    assert places(check(path)) == [(2, "x", "has lists of several lengths; expected one along each axis")]
+    with pytest.raises(DataError, match="several lengths within row 2"):
+        optimize(pa.table({"x": SQUARE}), cache="whole")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        *[pa.array([[1, 2], [3, 4]], one(pa.int32())) for one in LISTS],
+        pa.ListArray.from_arrays([0, 2, 4], pa.array([1, 2, 3, 4], pa.int32()).dictionary_encode()),
+        pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.int32()).dictionary_encode(), 2),
+        pa.array([[1, 2], [3, 4]], pa.list_view(pa.int32())).take(pa.array([1, 0])).take(pa.array([1, 0])),
+    ],
+)
+@pytest.mark.parametrize("cache", ["whole", "lru", "compressed"])
+def test_what_the_check_finds_good_is_loaded(array, cache, write_arrow):
+    assert check(write_arrow(array)).good
+    store = optimize(pa.table({"x": array}), cache=cache)
+    assert [store[row]["x"].tolist() for row in range(2)] == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("array", [pa.array([7, 8, 7]).dictionary_encode(), pa.array([7.0, 8.0, 7.0])])
+@pytest.mark.parametrize("cache", ["whole", "lru"])
+def test_encoded_numbers_are_loaded_as_their_values(array, cache):
+    store = optimize(pa.table({"x": array}), cache=cache)
+    assert [store[row]["x"].item() for row in range(3)] == [7, 8, 7]
+
+
+def test_labels_that_are_a_dictionary_are_checked_by_their_values(tmp_path):
+    pq_path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"label": pa.array([0, 5, 0]).dictionary_encode()}), pq_path, store_schema=True)
+    assert places(check(pq_path, classes=3)) == [(1, "label", "is 5; expected 0 to 2")]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +240,34 @@ NAN = float("nan")
         (pa.array([[1.0], [NAN], [2.0]]).slice(2), [0]),
         (pa.array([[1.0, 2.0], [NAN, 1.0], [3.0, 4.0]], pa.list_(pa.float32(), 2)).slice(1), [1, 0]),
         (pa.array([[[1.0, NAN]], [[2.0]]]), [1, 0]),
-        (pa.array([{"planes": [{"z": None, "pixels": [1.0]}]}, {"planes": [{"z": 1, "pixels": [NAN]}]}]), [0, 1]),
+        (pa.array([{"planes": [{"z": None, "pixels": [1.0]}]}, {"planes": [{"z": 1, "pixels": [NAN]}]}]), [1, 1]),
+        (pa.array([[[1.0]], [None], None]), [0, 1, 0]),
+        (pa.array([{"a": 1.0}, {"a": None}, {"a": NAN}, None]), [0, 1, 1, 0]),
+        (pa.array([{"a": "x"}, {"a": None}]), [0, 1]),
+        (pa.array([["x"], [None]]), [0, 1]),
+        *[(pa.array([[1.0], [NAN], None, [None], []], one(pa.float32())), [0, 1, 0, 1, 0]) for one in LISTS],
+        *[(pa.array([[2.0], [NAN], [1.0]], one(pa.float32())).slice(1, 1), [1]) for one in LISTS],
+        (pa.array([1.0, NAN, None]).dictionary_encode(), [0, 1, 0]),
+        (pa.ListArray.from_arrays([0, 1, 2], pa.array([1.0, NAN]).dictionary_encode()), [0, 1]),
+        (pa.array([[("a", 1.0)], [("a", NAN)], [("a", None)], None], pa.map_(pa.string(), pa.float32())), [0, 1, 1, 0]),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([1, 3], pa.int32()), pa.array([1.0, NAN])), [0, 1, 1]),
+        (pa.array([[1.0, 2.0], [1.0, None], [NAN, 1.0]], pa.list_(pa.float32(), 2)), [0, 1, 1]),
+        (pa.array([[[1.0], [NAN]], [[1.0], None]], pa.list_view(pa.list_(pa.float32()))), [1, 1]),
+        (pa.ExtensionArray.from_storage(pa.opaque(pa.float32(), "t", "v"), pa.array([1.0, NAN], pa.float32())), [0, 1]),
+        (
+            pa.UnionArray.from_sparse(
+                pa.array([0, 1, 0], pa.int8()), [pa.array([1.0, NAN, NAN]), pa.array([None, "a", None])]
+            ),
+            [0, 0, 1],
+        ),
+        (
+            pa.UnionArray.from_dense(
+                pa.array([0, 1, 0], pa.int8()),
+                pa.array([0, 0, 1], pa.int32()),
+                [pa.array([1.0, NAN]), pa.array(["a"])],
+            ),
+            [0, 0, 1],
+        ),
         (pa.FixedShapeTensorArray.from_numpy_ndarray(np.array([[[1.0]], [[np.inf]]])), [0, 1]),
         (pa.array(["a", None]), [0, 0]),
     ],

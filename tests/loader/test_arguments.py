@@ -93,7 +93,7 @@ def test_a_dataset_without_fields_is_refused(empty):
 
 def test_fields_of_different_lengths_are_refused_with_their_lengths():
     assert refusal({"x": ROWS, "y": torch.zeros(9)}) == (
-        "all fields must have the same number of samples, but {'x': 10, 'y': 9} came. Cut them to one length."
+        "expected fields of one length, got {'x': 10, 'y': 9}. Cut them to the same number of samples."
     )
 
 
@@ -112,7 +112,7 @@ def test_a_field_without_rows_is_refused(scalar):
     [("U3", "<U3"), ("O", "object"), ("M8[s]", "datetime64[s]"), ("i4,f4", "[('f0', '<i4'), ('f1', '<f4')]")],
 )
 def test_a_dtype_that_no_tensor_holds_is_refused(dtype, shown):
-    assert refusal(np.zeros(2, dtype)) == (
+    assert refusal({"0": np.zeros(2, dtype)}) == (
         f"field '0' has dtype {shown}, which no tensor can hold. "
         "Expected bool, int, float or complex numbers: encode it, or give a map-style dataset with a collate_fn."
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
+import weakref
+from functools import partial
 from itertools import islice
 from types import SimpleNamespace
 
@@ -548,3 +551,40 @@ def test_what_earlier_loaders_waited_counts(monkeypatch):
     assert trials.choice.chosen == "processes"
     trials = Trials(monkeypatch, 0.01, waits_s={HERE: enough, "processes": [float("inf")] * 8}, processes=0.002)
     assert trials.choice.chosen == HERE
+
+
+def one_way(samples, by=None):
+    return samples
+
+
+class Bound:
+    def collate(self, samples):
+        return samples
+
+
+def test_each_collate_has_timings_of_its_own():
+    class Data:
+        pass
+
+    data, bound = Data(), Bound()
+    kinds = [None, one_way, partial(one_way, by=1), partial(one_way, by=2), lambda s: s, lambda s: [s], list]
+    kinds += [bound.collate, Bound().collate]
+    kept = [choice.remembered(data, 4, collate) for collate in kinds]
+    assert len(set(map(id, kept))) == len(kinds)
+    for collate, waits_s in zip(kinds, kept, strict=True):
+        assert choice.remembered(data, 4, collate) is waits_s
+    assert choice.remembered(data, 4, bound.collate) is kept[-2]
+
+
+def test_a_collate_that_is_remembered_is_not_kept():
+    class Data:
+        def collate(self, samples):
+            return samples
+
+    data = Data()
+    choice.remembered(data, 4, data.collate)
+    choice.remembered(data, 4, partial(data.collate))
+    gone = weakref.ref(data)
+    del data
+    gc.collect()
+    assert gone() is None

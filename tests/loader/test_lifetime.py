@@ -288,3 +288,26 @@ def test_a_pickled_loader_goes_on_with_the_same_epoch(dataset, num_workers):
         list(loader)
         with pickle.loads(pickle.dumps(loader)) as copy:  # noqa: S301 made here
             assert [flat(batch) for batch in copy] == [flat(batch) for batch in loader]
+
+
+def test_a_sample_that_hangs_is_not_waited_for_beyond_the_timeout():
+    hangs = threading.Event()
+
+    class Hanging:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return hangs.wait(60) if index == 1 else index
+
+    loader = ReferenceLoader(Hanging(), num_workers=1, worker_kind="threads", timeout=0.2)
+    iterator = iter(loader)
+    assert next(iterator).tolist() == [0]
+    began_s = time.monotonic()
+    with pytest.raises(RuntimeError, match="DataLoader timed out"):
+        next(iterator)
+    del iterator
+    loader.close()
+    took_s = time.monotonic() - began_s
+    hangs.set()
+    assert took_s < 30

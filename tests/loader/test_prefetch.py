@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.data import PersistentExecutor
+from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader.prefetch import Prefetcher
 
 TIMEOUT_S = 10
@@ -230,3 +231,87 @@ def test_a_consumer_that_ran_every_task_ends_without_waiting_for_a_busy_executor
         ended = not consumer.is_alive()
         busy.set()
     assert ended
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_while_the_consumer_helps_comes_out_at_once_and_nothing_is_lost(interrupt):
+    began, finish = threading.Event(), threading.Event()
+    here, interrupts = threading.get_ident(), [interrupt]
+
+    def work(i: int) -> int:
+        if i == 0:
+            began.set()
+            assert finish.wait(TIMEOUT_S)
+        elif threading.get_ident() == here:
+            assert began.wait(TIMEOUT_S)
+            if interrupts:
+                raise interrupts.pop()
+            finish.set()
+        return i
+
+    with PersistentExecutor(1) as executor:
+        results = prefetched((partial(work, i) for i in range(6)), executor, workers=1, ahead=3, helps=True)
+        with pytest.raises(interrupt):
+            next(results)
+        assert list(results) == list(range(6))
+
+
+def test_an_interrupt_while_the_consumer_waits_loses_nothing(executor, monkeypatch):
+    results = prefetched((partial(int, i) for i in range(4)), executor, workers=1, ahead=1, helps=False)
+    assert next(results) == 0
+    waiting = results._pending[0] if results._pending else None
+
+    class Interrupted:
+        def acquire(self, timeout):
+            raise KeyboardInterrupt
+
+    done, waiting._done = waiting._done, Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    waiting._done = done
+    assert list(results) == [1, 2, 3]
+
+
+def test_after_a_timeout_the_same_result_can_be_asked_for_again(executor):
+    finish = threading.Event()
+
+    def slow() -> int:
+        assert finish.wait(TIMEOUT_S)
+        return 1
+
+    results = prefetched(iter([slow, int]), executor, workers=1, ahead=1, helps=False, timeout_s=0.05)
+    with pytest.raises(RuntimeError, match=r"DataLoader timed out after 0\.05 seconds"):
+        next(results)
+    finish.set()
+    assert list(results) == [1, 0]
+
+
+def test_closing_waits_no_longer_than_the_timeout_for_a_task_that_hangs():
+    hangs = threading.Event()
+    executor = PersistentExecutor(1)
+    results = prefetched(iter([partial(hangs.wait, 60)]), executor, workers=1, ahead=0, helps=False, timeout_s=0.05)
+    with pytest.raises(RuntimeError, match="timed out"):
+        next(results)
+    began_s = time.monotonic()
+    assert results.close() is False
+    executor.close(wait=False)
+    assert time.monotonic() - began_s < TIMEOUT_S
+    hangs.set()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_consumer_that_goes_on_after_its_executor_was_closed_gets_the_error_and_does_not_wait(workers, helps):
+    executor = PersistentExecutor(1)
+    results = prefetched(
+        (partial(int, i) for i in range(9)), executor, workers=workers, ahead=2, helps=helps, timeout_s=TIMEOUT_S
+    )
+    assert next(results) == 0
+    executor.close()
+    for _ in range(4):
+        try:
+            next(results)
+        except StopIteration:
+            break
+        except LoaderPerfError as error:
+            assert "closed" in str(error)  # noqa: PT017 either a result of the consumer's own or this error
+    results.close()

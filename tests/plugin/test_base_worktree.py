@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from pytest_loaderperf.worktree import BaseError, Worktree
-from tests.plugin.test_base import FAST, files, git, project
+from tests.plugin.test_base import FAST, files, git, project, run
 
 __all__ = ["project"]  # a fixture of those tests
 
-NEVER = 2**22 + 1  # no process has this number
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pytest_loaderperf.worktree import Worktree
+print(Worktree("HEAD", Path(sys.argv[1])).path, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 FILTER = 'test "$GIT_LFS_SKIP_SMUDGE" = 1 && cat'
 
 
@@ -32,13 +46,15 @@ def filtered(project):
 
 def test_folders_and_files_of_the_user_stay(checkout):
     folder = checkout / ".loaderperf"
-    theirs = ["base-v1-results", "base-0123456789ab-c0ffee", f"base-0123456789ab-c0ffee-{NEVER}"]
+    theirs = ["base-v1-results", "base-0123456789ab-c0ffee", "base-0123456789ab-0123456789abcdef"]
     for name in theirs:
         (folder / name).mkdir(parents=True)
         (folder / name / "results.csv").write_text("1,2,3")
+        (folder / f"{name}.lock").write_text("")
     (folder / ".gitignore").write_text("base-*\n!results\n")
     Worktree("HEAD", checkout).close()
     assert [(folder / name / "results.csv").read_text() for name in theirs] == ["1,2,3"] * 3
+    assert [(folder / f"{name}.lock").exists() for name in theirs] == [True] * 3
     assert (folder / ".gitignore").read_text() == "base-*\n!results\n"
 
 
@@ -49,12 +65,76 @@ def test_worktrees_of_the_user_in_that_folder_stay(checkout):
     assert (theirs / "mydata.py").exists()
 
 
-def test_a_worktree_that_git_knows_and_that_is_gone_is_forgotten(checkout):
-    left = checkout / ".loaderperf" / f"base-0123456789ab-c0ffee-{NEVER}"
-    git(checkout, "worktree", "add", "--detach", str(left), "HEAD")
-    left.rename(checkout / "moved")
+@pytest.fixture
+def killed(checkout):
+    """The worktree of a run that was killed."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(checkout)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return Path(done.stdout.strip())
+
+
+def names(checkout):
+    return sorted(path.name for path in (checkout / ".loaderperf").iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(checkout, killed):
+    assert (killed / "mydata.py").exists()
     Worktree("HEAD", checkout).close()
+    assert names(checkout) == [".gitignore"]
     assert len(git(checkout, "worktree", "list").splitlines()) == 1
+
+
+def test_what_a_killed_run_left_is_forgotten_where_only_its_folder_is_gone(checkout, killed):
+    killed.rename(checkout / "moved")
+    Worktree("HEAD", checkout).close()
+    assert names(checkout) == [".gitignore"]
+    assert len(git(checkout, "worktree", "list").splitlines()) == 1
+
+
+def test_what_a_run_of_another_machine_left_stays(checkout, killed):
+    """Its locks may not reach here, so nobody can tell whether it lives."""
+    killed.with_name(f"{killed.name}.lock").write_text("loaderperf 00000000-another-kernel\n")
+    Worktree("HEAD", checkout).close()
+    assert (killed / "mydata.py").exists()
+
+
+def test_a_live_run_keeps_its_worktree_whatever_the_clock_says(checkout):
+    """Process numbers and times tell nothing: both may be another namespace's or machine's."""
+    live = Worktree("HEAD", checkout)
+    for path in (live.path, live.path.with_name(f"{live.path.name}.lock")):
+        os.utime(path, (0, 0))
+    Worktree("HEAD", checkout).close()
+    assert (live.path / "mydata.py").exists()
+    live.close()
+    live.close()
+    assert names(checkout) == [".gitignore"]
+
+
+def test_nothing_is_removed_through_a_link_that_took_the_folders_place(checkout, tmp_path):
+    made = Worktree("HEAD", checkout)
+    (checkout / ".loaderperf").rename(tmp_path / "outside")
+    (checkout / ".loaderperf").symlink_to(tmp_path / "outside")
+    made.close()
+    assert (tmp_path / "outside" / made.path.name / "mydata.py").exists()
+
+
+def test_the_base_of_a_run_that_is_killed_removes_its_worktree_by_itself(project):
+    test = """
+import os, signal
+from mydata import Loader
+
+def test_it(loaderperf):
+    loaderperf(Loader).base
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    pytester = project({**files(FAST), "test_mydata.py": test}, {})
+    run(pytester)
+    deadline_s = time.monotonic() + 30
+    while names(pytester.path) != [".gitignore"] and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert names(pytester.path) == [".gitignore"]
 
 
 def test_a_symbolic_link_is_not_followed(checkout, tmp_path):
@@ -106,3 +186,14 @@ def test_a_linked_folder_that_git_does_not_track_is_found(checkout, tmp_path, in
     assert (made.path / "linked" / "test_it.py").read_text() == "old"
     made.close()
     assert [path.name for path in place.iterdir()] == ["test_it.py"]
+
+
+def test_a_system_that_does_not_start_git_is_told_so(checkout, monkeypatch):
+    def refused(*_arguments, **_keywords):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    with pytest.raises(
+        BaseError, match=r"^git cannot be started: .*Too many open files\. Raise the limit of open files"
+    ):
+        Worktree("HEAD", checkout)

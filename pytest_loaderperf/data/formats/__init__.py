@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pytest_loaderperf.data.formats.ome_zarr import OmeZarr
 from pytest_loaderperf.data.formats.parquet import Parquet
 from pytest_loaderperf.data.formats.protocol import Format, Table
 from pytest_loaderperf.data.formats.safetensors import Safetensors
+from pytest_loaderperf.data.formats.samples import find
+from pytest_loaderperf.data.formats.table import said
 from pytest_loaderperf.data.formats.tiff import Tiff
 from pytest_loaderperf.data.formats.vortex import Vortex
 from pytest_loaderperf.errors import DataError
@@ -57,11 +60,17 @@ def _is_installed(package: str) -> bool:
 def format_of(path: str | os.PathLike[str]) -> Format:
     """The format of the folder or file at ``path``: of a folder by what is in it, else by the suffix.
 
-    Raises DataError where that cannot be told.
+    Raises DataError where that cannot be told, also of a folder that holds files of several formats.
     """
     path = Path(path)
     suffixes = {one.suffix: name for name, one in FORMATS.items()} | _OTHER_SUFFIXES
-    name = _by_contents(path) if path.is_dir() else None
+    names = formats_in(path) if path.is_dir() else []
+    if len(names) > 1:
+        raise DataError(
+            f"{path} holds files of {' and '.join(names)}: expected a folder of one format. "
+            f"Say which to read, as in format={names[0]!r}, or keep the others elsewhere."
+        )
+    name = names[0] if names else None
     name = name or next((name for suffix, name in suffixes.items() if path.name.lower().endswith(suffix)), None)
     if name is None:
         raise DataError(
@@ -71,14 +80,12 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     return FORMATS[name]
 
 
-def _by_contents(folder: Path) -> str | None:
+def formats_in(folder: Path) -> list[str]:
+    """The names of the formats that the contents of ``folder`` are of, sorted."""
     if (folder / "_versions").is_dir():
-        return "lance"
-    for _, folders, files in os.walk(folder):
-        for name in (*files, *folders):
-            if found := _CONTENTS.get(Path(name).suffix.lower()):
-                return found
-    return None
+        return ["lance"]
+    suffixes = {sample.suffix.lower() for sample in find(folder, tuple(_CONTENTS)).samples}
+    return sorted({_CONTENTS[suffix] for suffix in suffixes})
 
 
 def open_table(path: str | os.PathLike[str], format: str | None = None) -> Table:  # noqa: A002 the field's own word
@@ -109,12 +116,32 @@ def write_table(
             f"expected a pyarrow Table or RecordBatchReader to write, but {came} came. Make one with pyarrow.table."
         )
     names = source.schema.names
-    if "" in names:
-        raise DataError(f"expected a name for every column, but one of {names} has none. Name it.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"expected columns of different names, but {', '.join(twice)} came more than once. Rename it.")
     reader = source.to_reader() if isinstance(source, pa.Table) else source
-    chosen.write(pa.RecordBatchReader.from_batches(reader.schema, map(unsliced, reader)), path)
+    raised: list[BaseException] = []
+    try:
+        chosen.write(pa.RecordBatchReader.from_batches(reader.schema, _noting(reader, raised)), path)
+    except Exception as error:
+        if not raised:
+            raise
+        if isinstance(raised[0], DataError) or not isinstance(raised[0], Exception):
+            raise raised[0] from error
+        raise DataError(
+            f"{path} cannot be written: the source of its rows raised {type(raised[0]).__name__}: {said(raised[0])}. "
+            "What lay there before is unchanged; fix the source."
+        ) from raised[0]
+
+
+def _noting(batches: Iterable[pa.RecordBatch], raised: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """``batches``, noting what they raise: libraries that read them make an error of their own of it."""
+    try:
+        yield from map(unsliced, batches)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        raised.append(error)
+        raise
 
 
 def named(name: str) -> Format:

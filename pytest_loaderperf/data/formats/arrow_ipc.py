@@ -14,6 +14,7 @@ from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.data.mapping import FileMapping
 
 BATCH_NBYTES = 64 << 20  # held in memory while writing or streaming; a reader sees one chunk for each
+_STREAM = b"\xff\xff\xff\xff"  # what a stream begins with
 
 
 class ArrowIpc:
@@ -35,17 +36,25 @@ class ArrowIpc:
 
 
 class ArrowIpcTable(CheckedTable):
-    """An Arrow IPC file mapped into memory: ``read`` and ``stream`` give views of it, unless it is compressed."""
+    """A mapped Arrow IPC file or stream: ``read`` and ``stream`` give views of it, unless it is compressed."""
+
+    format_name = "arrow"
 
     def _open(self) -> tuple[pa.Schema, int]:
         self._map = FileMapping(self.path, BATCH_NBYTES)
-        self._file = pa.ipc.open_file(pa.BufferReader(self._map.buffer))
-        self._batches = [self._file.get_batch(i) for i in range(self._file.num_record_batches)]
+        data = pa.BufferReader(self._map.buffer)
+        if self._map.buffer[:4].to_pybytes() == _STREAM:
+            reader = pa.ipc.open_stream(data)
+            self._schema, self._batches = reader.schema, list(reader)
+        else:
+            file = pa.ipc.open_file(data)
+            self._schema = file.schema
+            self._batches = [file.get_batch(i) for i in range(file.num_record_batches)]
         self._ends = np.cumsum([len(batch) for batch in self._batches], dtype=np.int64)
-        return self._file.schema, sum(map(len, self._batches))
+        return self._schema, sum(map(len, self._batches))
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return pa.Table.from_batches(self._batches, self._file.schema).select(columns)
+        return pa.Table.from_batches(self._batches, self._schema).select(columns)
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i].select(columns)]), indices)
@@ -62,4 +71,4 @@ class ArrowIpcTable(CheckedTable):
     def _close(self) -> None:
         # The mapping itself goes with the last view of it.
         self._batches = []
-        del self._file, self._map
+        del self._map

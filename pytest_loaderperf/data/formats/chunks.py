@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.formats.convert import taken
+
 
 def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: np.ndarray) -> pa.Table:
     """The rows at ``indices``, reading one chunk at a time, and only those that hold one of them.
@@ -16,13 +18,13 @@ def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: n
     rows, back = np.unique(indices, return_inverse=True)
     owner = np.searchsorted(ends, rows, side="right")
     starts = np.concatenate([[0], ends])
-    parts = [chunk(i).take(pa.array(rows[owner == i] - starts[i])) for i in np.unique(owner)]
+    parts = [taken(chunk(i), pa.array(rows[owner == i] - starts[i])) for i in np.unique(owner)]
     return in_order(pa.concat_tables(parts), back)
 
 
 def in_order(table: pa.Table, back: np.ndarray) -> pa.Table:
     """The rows of ``table`` at ``back``; the same table where that is all of them in sequence."""
-    return table if np.array_equal(back, np.arange(len(table))) else table.take(pa.array(back))
+    return table if np.array_equal(back, np.arange(len(table))) else taken(table, pa.array(back))
 
 
 def merged(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[pa.RecordBatch]:
@@ -51,7 +53,7 @@ def unsliced(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _whole(array: pa.Array) -> pa.Array:
-    if not pa.types.is_struct(array.type) or not array.offset:
+    if not pa.types.is_struct(array.type) or not array.offset or not array.type.num_fields:
         return array
     fields = [_whole(array.field(i)) for i in range(array.type.num_fields)]
     mask = array.is_null() if array.null_count else None

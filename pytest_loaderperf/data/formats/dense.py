@@ -35,7 +35,7 @@ def layout_of(kind: pa.DataType) -> Layout | None:
 
 
 def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:
-    """The layout of every column. Raises DataError for one that has none, or a name that no file can have."""
+    """The layout of every column. Raises DataError for one that has none."""
     layouts = []
     for field in schema:
         layout = layout_of(field.type)
@@ -44,8 +44,6 @@ def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:
                 f"column {field.name!r} is {field.type}, but {format_name} holds numbers, bools, and fixed-size lists "
                 "and fixed-shape tensors of them. Use parquet, or drop the column."
             )
-        if not is_file_name(field.name):
-            raise DataError(f"column {field.name!r} cannot be the name of a file, as {format_name} needs. Rename it.")
         layouts.append(layout)
     return layouts
 
@@ -107,6 +105,14 @@ class ArraysTable(CheckedTable):
             schema = pa.schema(
                 [(name, kind_of(Layout(array.shape[1:], array.dtype))) for name, array in self._arrays.items()]
             )
+        for field in schema:
+            array = self._arrays[field.name]
+            layout, found = layout_of(field.type), Layout(array.shape[1:], array.dtype.newbyteorder("="))
+            if layout != found:
+                raise DataError(
+                    f"{self.path}, column {field.name!r}: expected rows of {field.type}, as its schema says, "
+                    f"got {found.dtype} of shape {found.shape}. Write it anew."
+                )
         return schema, len(self._arrays[schema.names[0]])
 
     @abstractmethod

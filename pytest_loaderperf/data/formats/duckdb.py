@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.formats.convert import taken
 from pytest_loaderperf.data.formats.library import library
-from pytest_loaderperf.data.formats.storage import stored, stored_schema
+from pytest_loaderperf.data.formats.storage import refuse_types, stored, stored_names, stored_schema
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
@@ -21,7 +22,7 @@ _MOST_ITEMS = 100_000  # of DuckDB's ARRAY; longer fixed-size lists are stored a
 
 
 class DuckDb:
-    """Format ``duckdb``. Half-precision floats are stored as floats, which hold them exactly."""
+    """Format ``duckdb``. Half-precision floats are stored as floats, which hold them exactly; durations as int64."""
 
     name = "duckdb"
     suffix = ".duckdb"
@@ -29,10 +30,10 @@ class DuckDb:
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the database file ``path``, complete or absent. Raises DataError."""
-        names = [name.lower() for name in batches.schema.names]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise DataError(f"DuckDB takes no columns that differ in case alone: {', '.join(twice)}. Rename one.")
-        schema = _stored(batches.schema)
+        refuse_types(batches.schema, self.name, _is_refused)
+        schema = stored_schema(batches.schema, _stored)
+        names = stored_names(schema.names, lambda name: not name or "\0" in name, case=False)
+        schema = pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
         rows = pa.RecordBatchReader.from_batches(schema, stored(batches, schema))
         with complete_or_absent(path) as new, closing(_connect(new, "")) as connection:
             connection.register("batches", rows)
@@ -62,6 +63,8 @@ def _connect(path: Path, options: str) -> Any:
 class DuckDbTable(CheckedTable):
     """A table in a DuckDB file. Its threads do not outlive a fork: give workers the pickled table."""
 
+    format_name = "duckdb"
+
     def _open(self) -> tuple[pa.Schema, int]:
         self._connection = _connect(self.path, "(READ_ONLY, TYPE duckdb)")
         listed = self._connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'file'")
@@ -71,36 +74,42 @@ class DuckDbTable(CheckedTable):
             raise DataError(
                 f"{self.path} has the tables {', '.join(tables) or '(none)'}. Expected one, or one called {TABLE!r}."
             )
-        self._from = f"FROM file.{_quoted(TABLE if TABLE in tables else tables[0])}"
+        table = f"file.{_quoted(TABLE if TABLE in tables else tables[0])}"
         if ours:
             (text,) = self._connection.execute(f"SELECT ipc FROM file.{SCHEMA_TABLE}").fetchone()  # noqa: S608
             schema = pa.ipc.read_schema(pa.py_buffer(text))
         else:
-            schema = self._query("*", "LIMIT 0").to_arrow_table().schema
+            schema = self._connection.sql(f"FROM {table} LIMIT 0").to_arrow_table().schema
+        # Under names of our own columns can have any name, and `rowid` is DuckDB's, also where a column is called so.
+        self._names = {name: f"c{place}" for place, name in enumerate(schema.names)}
+        self._from = f"FROM {table} AS data({', '.join(self._names.values())})"
         rows, last = self._connection.execute(f"SELECT count(*), max(rowid) {self._from}").fetchone()
         # Rows that were deleted leave gaps in the rowids.
         gaps = rows and last != rows - 1
-        self._rowids = self._query("rowid", "ORDER BY rowid").fetchnumpy()["rowid"] if gaps else None
+        self._rowids = self._query(["rowid"], "ORDER BY rowid").fetchnumpy()["rowid"] if gaps else None
         return schema, rows
 
-    def _query(self, columns: str, rest: str = "", *values: object) -> Any:
-        return self._connection.cursor().sql(f"SELECT {columns} {self._from} {rest}", params=list(values))
+    def _query(self, columns: list[str], rest: str = "", *values: object) -> Any:
+        return self._connection.cursor().sql(f"SELECT {', '.join(columns)} {self._from} {rest}", params=list(values))
+
+    def _columns(self, names: list[str]) -> list[str]:
+        return [self._names[name] for name in names]
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return self._query(", ".join(map(_quoted, columns))).to_arrow_table()
+        return self._query(self._columns(columns)).to_arrow_table()
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         wanted = indices if self._rowids is None else self._rowids[indices]
-        names = ", ".join(map(_quoted, columns))
-        found = self._query(f"{names}, rowid", "WHERE rowid IN (SELECT unnest(?))", np.unique(wanted).tolist())
+        names = [*self._columns(columns), "rowid"]
+        found = self._query(names, "WHERE rowid IN (SELECT unnest(?))", np.unique(wanted).tolist())
         rows = found.to_arrow_table()
         rowids = rows.column(rows.num_columns - 1).to_numpy()
         order = np.argsort(rowids)
         back = order[np.searchsorted(rowids, wanted, sorter=order)]
-        return rows.select(range(rows.num_columns - 1)).take(pa.array(back))
+        return taken(rows.select(range(rows.num_columns - 1)), pa.array(back))
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        reader: Iterable[pa.RecordBatch] = self._query(", ".join(map(_quoted, columns))).to_arrow_reader(rows)
+        reader: Iterable[pa.RecordBatch] = self._query(self._columns(columns)).to_arrow_reader(rows)
         return reader
 
     def _close(self) -> None:
@@ -112,5 +121,14 @@ def _quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
-def _stored(schema: pa.Schema) -> pa.Schema:
-    return stored_schema(schema, lambda kind: pa.float32() if pa.types.is_float16(kind) else kind)
+def _stored(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_duration(kind):
+        return pa.int64()
+    return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def _is_refused(kind: pa.DataType) -> bool:
+    if pa.types.is_decimal(kind):
+        return bool(pa.types.is_decimal256(kind) or kind.scale < 0)
+    names = {field.name.lower() for field in kind} if pa.types.is_struct(kind) else set()
+    return len(names) < (kind.num_fields if names else 0)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.dense import Layout, array_of, column_of, kind_of, layout_of
+from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find
 from pytest_loaderperf.data.formats.storage import read_schema, write_schema
 from pytest_loaderperf.data.formats.table import CheckedTable, reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
@@ -73,26 +71,44 @@ class ImageFolderTable(CheckedTable):
     def _pixels(self, sample: Path) -> np.ndarray:
         """An image."""
 
+    def _one_a_sample(self, files: list[Path]) -> list[Path]:
+        """Those of ``files`` that stand for a sample each; of a folder that was not written here."""
+        return files
+
     def _open(self) -> tuple[pa.Schema, int]:
-        self._samples = _ordered(_found(self.path, self.endings), self.path, self.endings)
+        found = find(self.path, self.endings)
+        for path, wrong in found.broken.items():
+            raise DataError(f"{path} {wrong}. Repair it, or take it out of the folder.")
         schema = read_schema(self.path)
         self._written = schema is not None  # by us
-        folders = [sample.relative_to(self.path).parts[0] for sample in self._samples]
-        labelled = bool(folders) and all(sample.parent != self.path for sample in self._samples)
+        samples = found.samples if self._written else self._one_a_sample(found.samples)
+        self._samples = _ordered(samples, self.path, self.endings)
+        folders = class_folders(self._samples, self.path)
         if schema is not None:
             self._image, self._label = _columns(schema, "this format")
-            labels = [int(folder) for folder in folders] if self._label else []
+            if self._label is not None and folders is None and self._samples:
+                raise DataError(
+                    f"{self.path}: expected its images in folders of labels, got some without. Write it anew."
+                )
         elif not self._samples:
             raise DataError(f"{self.path} holds no images. Expected files that end in {', '.join(self.endings)}.")
         else:
+            self._image, self._label = IMAGE, LABEL if folders else None
+        kind = schema.field(self._label).type.to_pandas_dtype() if schema is not None and self._label else LABEL_DTYPE
+        try:
+            labels, metadata = class_labels(folders or [], np.dtype(kind))
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
+        if schema is None:
             with reading(self._samples[0]):
                 fields = [pa.field(IMAGE, kind_of(self._layout(self._samples[0])))]
-            labels, metadata = _labels(folders) if labelled else ([], None)
-            if labelled:
+            if folders:
                 fields.append(pa.field(LABEL, pa.int64(), metadata=metadata))
             schema = pa.schema(fields)
-            self._image, self._label = IMAGE, LABEL if labelled else None
-        self._labels = np.array(labels)
+        elif metadata is not None:
+            names = ", ".join(sorted(set(folders or [])))
+            raise DataError(f"{self.path}: expected folders whose names are labels, got {names}. Rename them.")
+        self._labels = np.array(labels, kind)
         return schema, len(self._samples)
 
     def _gather(self, columns: list[str], rows: np.ndarray) -> pa.Table:
@@ -129,20 +145,6 @@ class ImageFolderTable(CheckedTable):
             yield from self._gather(columns, np.arange(start, min(start + rows, len(self)))).to_batches()
 
 
-def _found(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Samples in ``folder`` and below it, also behind links, but not what is hidden."""
-    samples = []
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        shown = [name for name in (*folders, *files) if not name.startswith(".")]
-        samples += [Path(parent, name) for name in shown if name.lower().endswith(endings)]
-        folders[:] = [name for name in folders if name in shown and not name.lower().endswith(endings)]
-    return samples
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
 def _ordered(samples: list[Path], folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """By row number where all names are such numbers and differ, else by relative path."""
     stems = {sample: _stem(sample.name, endings) for sample in samples}
@@ -155,12 +157,3 @@ def _ordered(samples: list[Path], folder: Path, endings: tuple[str, ...]) -> lis
 def _stem(name: str, endings: tuple[str, ...]) -> str:
     ending = next(ending for ending in endings if name.lower().endswith(ending))
     return name[: -len(ending)]
-
-
-def _labels(folders: list[str]) -> tuple[list[int], dict[str, str] | None]:
-    """Labels by the names of class folders: numbers as they are, others by their place, which the metadata tell."""
-    if all(folder.removeprefix("-").isdecimal() for folder in folders):
-        return [int(folder) for folder in folders], None
-    classes = sorted(set(folders))
-    place = {name: i for i, name in enumerate(classes)}
-    return [place[folder] for folder in folders], {"classes": json.dumps(classes)}

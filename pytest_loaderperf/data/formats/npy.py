@@ -16,6 +16,8 @@ from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
+_MOST_NAME_NBYTES = 250  # of a file system's 255, for .npy needs four
+
 
 class Npy:
     """Format ``npy``."""
@@ -27,21 +29,24 @@ class Npy:
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
         layouts = layouts_of(batches.schema, self.name)
+        for name in batches.schema.names:
+            if "/" in name or "\0" in name or name in ("", ".", "..") or len(name.encode()) > _MOST_NAME_NBYTES:
+                raise DataError(f"column {name[:80]!r} cannot be the name of a file, as npy needs. Rename it.")
         with complete_or_absent(path) as new:
             new.mkdir()
             write_schema(batches.schema, new)
-            write_arrays(batches, layouts, new)
+            write_arrays(batches, layouts, [new / f"{name}.npy" for name in batches.schema.names])
 
     def open(self, path: Path) -> NpyTable:
         """The table in the folder ``path``. Raises DataError."""
         return NpyTable(path)
 
 
-def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], folder: Path) -> None:
-    """Write one .npy a column into ``folder``; they grow with the batches."""
+def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Sequence[Path]) -> None:
+    """Write one .npy a column, to the path at its place in ``paths``; they grow with the batches."""
     rows, names = 0, batches.schema.names
     with ExitStack() as stack:
-        files = [stack.enter_context((folder / f"{name}.npy").open("wb")) for name in names]
+        files = [stack.enter_context(path.open("wb")) for path in paths]
         _write_headers(files, layouts, 0)
         for batch in batches:
             rows += len(batch)
@@ -59,9 +64,30 @@ def _write_headers(files: Sequence[BinaryIO], layouts: list[Layout], rows: int) 
 
 
 def map_array(file: Path) -> np.ndarray:
-    """The array in a .npy file, mapped into memory read-only. Raises DataError naming the file."""
+    """The array in a .npy file, mapped into memory read-only. Raises DataError naming the file.
+
+    More bytes than the header says are an error, too: rows would be missing, and nothing would tell.
+    """
     with reading(file):
-        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        try:
+            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "allow_pickle" not in str(error) and "Python objects" not in str(error):
+                raise
+            raise DataError(
+                f"{file}: expected an array of numbers, got Python objects or another kind of file. "
+                "Save it anew with numpy.save, as numbers."
+            ) from error
+        if not isinstance(mapped, np.memmap):
+            mapped.close()
+            raise DataError(f"{file}: expected one array, got {type(mapped).__name__}. Save it with numpy.save.")
+        extra = file.stat().st_size - mapped.offset - mapped.nbytes
+        if extra:
+            raise DataError(
+                f"{file}: expected {mapped.nbytes} bytes for {mapped.dtype} of shape {mapped.shape}, got {extra} more. "
+                "Write it anew, or give a file of one array."
+            )
+        return np.asarray(mapped)
 
 
 class NpyTable(ArraysTable):
@@ -71,12 +97,14 @@ class NpyTable(ArraysTable):
 
     def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
         schema = read_schema(self.path)
-        names = sorted(file.stem for file in self.path.glob("*.npy")) if schema is None else schema.names
+        names = sorted(file.stem for file in self.path.glob("[!.]*.npy")) if schema is None else schema.names
         if wrong := [name for name in names if not is_file_name(name) or names.count(name) > 1]:
             raise DataError(
                 f"{self.path / SCHEMA_FILE}: expected columns of different names, each of a file in this folder, "
                 f"got {wrong[0]!r:.80}. Write the folder anew."
             )
+        if schema is not None:
+            layouts_of(schema, Npy.name)
         if not names:
             raise DataError(f"{self.path} holds no .npy files. Expected a folder with one for each column.")
         return {name: map_array(self.path / f"{name}.npy") for name in names}, schema

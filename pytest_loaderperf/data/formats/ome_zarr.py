@@ -18,6 +18,7 @@ AXES = "tczyx"  # of an image of fewer dimensions the last ones
 _KINDS = {"t": "time", "c": "channel"}  # and the others are space
 _VERSIONS = {2: "0.4", 3: "0.5"}  # of OME-Zarr, by the version of Zarr that it is written in
 _LEAST_DIMENSIONS = 2
+_LONGEST = 200  # characters of metadata in a message
 
 
 class OmeZarr:
@@ -90,21 +91,45 @@ class OmeZarrTable(ImageFolderTable):
         return Layout(array.shape, array.dtype)
 
     def _pixels(self, sample: Path) -> np.ndarray:
-        array = _finest(sample)
-        pixels: np.ndarray = array[...]
-        # Zarr gives zeros for chunks that it does not find. Ours are planes, all of which were written.
-        if self._written and not pixels.any(axis=(-2, -1)).all():
-            _check_chunks(sample, array)
-        return pixels
+        return zarr_pixels(sample, planes_written=self._written)
+
+
+def zarr_pixels(sample: Path, *, planes_written: bool) -> np.ndarray:
+    """The pixels of the finest scale of an OME-Zarr image. ``planes_written``: no chunk was left out as one of zeros.
+
+    Raises DataError that names the image, and what zarr and its codecs raise where they fail.
+    """
+    array = _finest(sample)
+    pixels: np.ndarray = array[...]
+    # Zarr gives zeros for chunks that it does not find. Ours are planes, all of which were written.
+    if planes_written and not pixels.any(axis=(-2, -1)).all():
+        _check_chunks(sample, array)
+    return pixels
 
 
 def _finest(sample: Path) -> Any:
-    group = library("zarr", OmeZarr.package).open_group(str(sample), mode="r")
+    zarr = library("zarr", OmeZarr.package)
+    group = zarr.open_group(str(sample), mode="r")
     attributes = group.attrs.asdict()
-    scales = attributes.get("ome", attributes).get("multiscales")
+    version = attributes.get("ome", attributes)
+    scales = version.get("multiscales") if isinstance(version, dict) else None
     if not scales:
         raise DataError(f"{sample} has no multiscales. Expected an OME-Zarr image of version 0.4 or 0.5.")
-    return group[scales[0]["datasets"][0]["path"]]
+    try:
+        path, axes = scales[0]["datasets"][0]["path"], scales[0].get("axes")
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{sample}: expected multiscales with a path for each of their datasets, got {str(scales)[:_LONGEST]}. "
+            "Write it anew, or give an image that is whole."
+        ) from error
+    array = group[path]
+    if not isinstance(array, zarr.Array) or (axes is not None and len(axes) != array.ndim) or not array.ndim:
+        found = f"shape {array.shape}" if isinstance(array, zarr.Array) else "a group"
+        raise DataError(
+            f"{sample}: expected an array of {len(axes or AXES)} dimensions at {path!r}, got {found}. "
+            "Write it anew, or give an image that is whole."
+        )
+    return array
 
 
 def _check_chunks(sample: Path, array: Any) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
-from pytest_loaderperf.data.formats.storage import schema_of_text
+from pytest_loaderperf.data.formats.storage import refuse_types, schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.data.mapping import FileMapping
@@ -28,6 +28,7 @@ class Parquet:
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
+        refuse_types(batches.schema, self.name, _is_refused, keeps_order=True)
         with complete_or_absent(path) as new, pq.ParquetWriter(new, batches.schema) as writer:
             for batch in merged(batches, ROW_GROUP_NBYTES):
                 rows = max(1, int(len(batch) * ROW_GROUP_NBYTES / max(batch.nbytes, ROW_GROUP_NBYTES)))
@@ -40,6 +41,8 @@ class Parquet:
 
 class ParquetTable(CheckedTable):
     """A Parquet file, mapped into memory and decoded by need."""
+
+    format_name = "parquet"
 
     def _open(self) -> tuple[pa.Schema, int]:
         self._map = FileMapping(self.path, 4 * ROW_GROUP_NBYTES)
@@ -70,3 +73,10 @@ class ParquetTable(CheckedTable):
 
     def _close(self) -> None:
         del self._map
+
+
+def _is_refused(kind: pa.DataType) -> bool:
+    if pa.types.is_decimal(kind):
+        return bool(kind.scale < 0)
+    empty = pa.types.is_fixed_size_list(kind) and not kind.list_size
+    return bool(empty or pa.types.is_run_end_encoded(kind))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.dense import ArraysTable, layouts_of
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.npy import map_array, write_arrays
-from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text
+from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text, stored_names
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
@@ -32,8 +33,11 @@ class Safetensors:
         with complete_or_absent(path) as new:
             columns = new.parent / "columns"
             columns.mkdir()
-            write_arrays(batches, layouts, columns)
-            arrays = {name: map_array(columns / f"{name}.npy") for name in batches.schema.names}
+            # Under numbers, because a name of a column need not be one that a file can have.
+            files = [columns / f"{place}.npy" for place in range(len(layouts))]
+            write_arrays(batches, layouts, files)
+            names = _stored_names(batches.schema)
+            arrays = {name: map_array(file) for name, file in zip(names, files, strict=True)}
             save_file(arrays, new, metadata={SCHEMA_KEY: schema_text(batches.schema)})
 
     def open(self, path: Path) -> SafetensorsTable:
@@ -44,11 +48,27 @@ class Safetensors:
 class SafetensorsTable(ArraysTable):
     """A safetensors file whose tensors' first dimension is the rows."""
 
+    format_name = "safetensors"
+
     def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
         # As torch tensors, because those share the mapped memory; the library copies what it gives as NumPy arrays.
         with library("safetensors", Safetensors.package).safe_open(self.path, framework="pt") as file:
-            arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 it is no dict
+            arrays = {name: _array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 it is no dict
             text = (file.metadata() or {}).get(SCHEMA_KEY)
         if not arrays:
             raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
-        return arrays, schema_of_text(text) if text else None
+        if not text:
+            return arrays, None
+        schema = schema_of_text(text)
+        return {name: arrays[kept] for name, kept in zip(schema.names, _stored_names(schema), strict=True)}, schema
+
+
+def _stored_names(schema: pa.Schema) -> list[str]:
+    return stored_names(schema.names, lambda name: name == "__metadata__")  # which no tensor can have
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """Its memory, but of floats of 16 or 8 bits that NumPy lacks a copy in float32, which holds them exactly."""
+    narrow = tensor.is_floating_point() and str(tensor.dtype) not in ("torch.float16", "torch.float32", "torch.float64")
+    array: np.ndarray = (tensor.float() if narrow else tensor).numpy()
+    return array

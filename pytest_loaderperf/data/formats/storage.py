@@ -4,43 +4,98 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.arrow_lists import is_list
+from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema
 from pytest_loaderperf.data.formats.table import reading
+from pytest_loaderperf.errors import DataError
 
+_MOST_SHOWN = 200  # characters of a type
 SCHEMA_FILE = "_schema.arrow"  # in the folders that we write: an Arrow IPC file without rows
 
 
+def refuse_types(
+    schema: pa.Schema, format_name: str, refused: Callable[[pa.DataType], bool], *, keeps_order: bool = False
+) -> None:
+    """Raise DataError for the first column of a type that ``format_name`` cannot hold, with what to do.
+
+    ``refused``: of a type, not of those inside it, whether it is one, beside those that most libraries get wrong:
+    unions, intervals, lists of nothing but nulls, structs without fields or with two of one name, and dictionaries
+    whose order means something: values are stored in their place. ``keeps_order``: but for those of texts.
+    """
+    for field in schema:
+        if any_inside(field.type, lambda kind: refused(kind) or _is_odd(kind, keeps_order)):
+            raise DataError(
+                f"column {field.name!r}: expected a type that {format_name} can hold and give back as it was, got "
+                f"{str(field.type)[:_MOST_SHOWN]}. Write it as arrow, which holds every type, or cast or drop that "
+                "column."
+            )
+
+
+def _is_odd(kind: pa.DataType, keeps_order: bool) -> bool:  # noqa: FBT001 one that is passed on
+    types = pa.types
+    if types.is_struct(kind):
+        names = [field.name for field in kind]
+        return len(set(names)) < max(1, len(names))
+    if types.is_dictionary(kind):
+        return bool(kind.ordered and not (keeps_order and types.is_string(kind.value_type)))
+    return bool(types.is_union(kind) or types.is_interval(kind) or (is_list(kind) and types.is_null(kind.value_type)))
+
+
+def stored_names(names: list[str], refused: Callable[[str], bool], *, case: bool = True) -> list[str]:
+    """``names``, with ``column_<place>`` for those that are refused, or but for ``case`` are those of earlier ones."""
+    given: list[str] = []
+    known = {name.lower() for name in names}
+    for place, name in enumerate(names):
+        new = name
+        if refused(name) or (not case and name.lower() in {one.lower() for one in given}):
+            new = next(one for one in (f"column_{place}" + "_" * n for n in count()) if one not in known)
+        given.append(new)
+    return given
+
+
 def stored_schema(schema: pa.Schema, leaf: Callable[[pa.DataType], pa.DataType] = lambda kind: kind) -> pa.Schema:
-    """``schema`` with storage types for extension types, also inside lists and structs, and ``leaf`` of all others."""
-    return pa.schema([field.with_type(_stored(field.type, leaf)) for field in schema], schema.metadata)
+    """``schema`` with the types that libraries store: no extension types, dictionaries, runs or views, at any depth.
+
+    ``leaf``: of every other type without items or fields, what is stored for it.
+    """
+    return pa.schema([field.with_type(stored_type(field.type, leaf)) for field in schema], schema.metadata)
 
 
-def _stored(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+def stored_type(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """What `stored_schema` has for a column of ``kind``."""
+
+    def inner(one: pa.DataType) -> pa.DataType:
+        return stored_type(one, leaf)
+
     if isinstance(kind, pa.BaseExtensionType):
-        return _stored(kind.storage_type, leaf)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_stored(field.type, leaf)) for field in kind])
-    for is_list, make in (
-        (pa.types.is_list, pa.list_),
-        (pa.types.is_large_list, pa.large_list),
-        (pa.types.is_fixed_size_list, lambda item: pa.list_(item, kind.list_size)),
-    ):
-        if is_list(kind):
-            return make(kind.value_field.with_type(_stored(kind.value_type, leaf)))
-    return leaf(kind)
+        return inner(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return inner(kind.value_type)
+    if pa.types.is_list_view(kind):
+        return pa.list_(kind.value_field.with_type(inner(kind.value_type)))
+    if pa.types.is_large_list_view(kind):
+        return pa.large_list(kind.value_field.with_type(inner(kind.value_type)))
+    if is_view(kind):
+        return pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
+    nested = rebuilt(kind, inner)
+    return nested if kind.num_fields else leaf(kind)
 
 
 def stored(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """``batches`` cast to the storage types of ``schema``, and each in memory of its own.
+    """``batches`` in the names and types of ``schema``, and each in memory of its own.
 
-    Vortex and Lance panic on structs that are slices of others, DuckDB refuses them; IPC writes the slice alone.
+    Vortex and Lance panic on structs that are slices of others, DuckDB refuses them; a take copies the slice alone.
     """
     for batch in batches:
-        for part in pa.Table.from_batches([batch]).cast(schema).to_batches():
-            yield pa.ipc.read_record_batch(part.serialize(), schema)
+        for part in with_schema(pa.Table.from_batches([batch]), schema).to_batches():
+            if len(part):
+                yield taken(part, np.arange(len(part)))
 
 
 def schema_text(schema: pa.Schema) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import unsliced
+from pytest_loaderperf.data.formats.convert import with_schema
+from pytest_loaderperf.data.formats.diagnosis import explained, plain_text, refused_file
 from pytest_loaderperf.errors import DataError
 
 
@@ -21,7 +22,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever a library raises while it reads ``path`` into DataError."""
     try:
         yield
-    except (DataError, IndexError):
+    except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{error.filename or path} is missing. Give a path that exists, or write it first.") from error
@@ -31,28 +32,30 @@ def reading(path: Path) -> Iterator[None]:
         # Libraries in Rust raise their panics past Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise DataError(
-            f"{path} cannot be read: {said(error)}. Write it anew, or give a file that is whole."
-        ) from error
-
-
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """``table`` with ``schema``. Arrow fails to cast slices of some structs, even to what they are."""
-    return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
+        if was_interrupted(error):
+            raise KeyboardInterrupt from error
+        raise DataError(explained(path, said(error))) from error
 
 
 def said(error: BaseException) -> str:
-    """The first line of what an error says, without its full stop and where in Rust it was raised."""
-    lines = str(error).strip().splitlines()
-    if not lines or isinstance(error, KeyError):  # which says no more than the key
+    """What an error says, in one line, or its type where that is nothing or no more than a key."""
+    if isinstance(error, KeyError) or not str(error).strip():
         return f"{type(error).__name__} {error}".strip()
-    return re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", lines[0]).rstrip(". ")
+    if type(error).__name__ == "PanicException":
+        return "its library stopped with an error of its own"
+    return plain_text(str(error))
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether a library made ``error`` of a Ctrl-C."""
+    return type(error).__name__ == "InterruptException" or "KeyboardInterrupt" in str(error)
 
 
 class CheckedTable(ABC):
     """A `Table` over a library's own: subclasses are made from a path alone, and so pickle as that path."""
 
     is_folder = False  # what lies at the path
+    format_name = ""  # of a file that is known by its first bytes
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,6 +66,8 @@ class CheckedTable(ABC):
             kinds = ("file", "folder") if self.is_folder else ("folder", "file")
             raise DataError(f"{path} is a {kinds[0]}; expected a {kinds[1]}. Name another format or path.")
         with reading(path):
+            if self.format_name and (why := refused_file(path, self.format_name)):
+                raise DataError(f"{path} {why}")
             self.schema, self._rows = self._open()
 
     def __len__(self) -> int:
@@ -76,7 +81,7 @@ class CheckedTable(ABC):
         self._check_open()
         schema = self._chosen(columns)
         with reading(self.path):
-            return _cast(self._read(schema.names), schema)
+            return with_schema(self._read(schema.names), schema)
 
     def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
@@ -94,7 +99,7 @@ class CheckedTable(ABC):
         if not len(indices):
             return pa.Table.from_batches([], schema)
         with reading(self.path):
-            return _cast(self._take(indices.astype(np.int64, copy=False), schema.names), schema)
+            return with_schema(self._take(indices.astype(np.int64, copy=False), schema.names), schema)
 
     def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
@@ -111,7 +116,7 @@ class CheckedTable(ABC):
                 batch = next(batches, None)
                 if batch is None:
                     return
-                batch = _cast(pa.Table.from_batches([batch]), schema).to_batches()
+                batch = with_schema(pa.Table.from_batches([batch]), schema).to_batches()
             for part in batch:
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
 
@@ -142,15 +147,15 @@ class CheckedTable(ABC):
 
     @abstractmethod
     def _read(self, columns: list[str]) -> pa.Table:
-        """All rows of ``columns``, in storage types."""
+        """All rows of ``columns``, in their order, in storage names and types."""
 
     @abstractmethod
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        """The rows at ``indices``, at least one, which are in range, of ``columns``, in storage types."""
+        """The rows at ``indices``, at least one, all in range, of ``columns`` in order, in storage names and types."""
 
     @abstractmethod
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        """All rows of ``columns`` in batches near ``rows``, in storage types."""
+        """All rows of ``columns`` in batches near ``rows``, in their order, in storage names and types."""
 
     def _close(self) -> None:  # noqa: B027 most tables hold nothing
         """Let go of what ``_open`` opened."""

@@ -10,6 +10,8 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.dense import Layout
 from pytest_loaderperf.data.formats.image_folder import ImageFolderTable, write_images
 from pytest_loaderperf.data.formats.library import library
+from pytest_loaderperf.data.formats.ome_sets import TiffImage, tiff_images
+from pytest_loaderperf.data.formats.whole_tiff import tiff_layout, tiff_pixels
 from pytest_loaderperf.errors import DataError
 
 _LEAST_DIMENSIONS = 2
@@ -41,14 +43,19 @@ class Tiff:
 
 
 class TiffTable(ImageFolderTable):
-    """A folder of TIFFs. Of a file with several series the first one is the image."""
+    """A folder of TIFFs. Of a file with several series the first is the image; an OME-TIFF of several files is one."""
 
     endings = (".tif", ".tiff")
 
+    def _one_a_sample(self, files: list[Path]) -> list[Path]:
+        self._images_by_file = tiff_images(files)
+        return list(self._images_by_file)
+
+    def _image_at(self, sample: Path) -> TiffImage:
+        return TiffImage(sample) if self._written else self._images_by_file[sample]
+
     def _layout(self, sample: Path) -> Layout:
-        with library("tifffile", Tiff.package).TiffFile(sample) as file:
-            return Layout(file.series[0].shape, file.series[0].dtype)
+        return tiff_layout(self._image_at(sample))
 
     def _pixels(self, sample: Path) -> np.ndarray:
-        pixels: np.ndarray = library("tifffile", Tiff.package).imread(sample)
-        return pixels
+        return tiff_pixels(self._image_at(sample))

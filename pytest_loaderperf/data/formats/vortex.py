@@ -10,7 +10,14 @@ import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import in_order
 from pytest_loaderperf.data.formats.library import library
-from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text, stored, stored_schema
+from pytest_loaderperf.data.formats.storage import (
+    refuse_types,
+    schema_of_text,
+    schema_text,
+    stored,
+    stored_names,
+    stored_schema,
+)
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 
@@ -29,7 +36,8 @@ class Vortex:
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
         write = library("vortex.io", self.package).write
-        schema = stored_schema(batches.schema)
+        refuse_types(batches.schema, self.name, lambda _: False)
+        schema = _stored(batches.schema)
         marked = schema.append(pa.field(SCHEMA_COLUMN + schema_text(batches.schema), pa.null()))
         with complete_or_absent(path) as new:
             rows = (
@@ -46,18 +54,20 @@ class Vortex:
 class VortexTable(CheckedTable):
     """A Vortex file mapped into memory and decoded by need."""
 
+    format_name = "vortex"
+
     def _open(self) -> tuple[pa.Schema, int]:
         self._vortex = library("vortex", Vortex.package)
         self._file = self._vortex.open(str(self.path), memory_map=True)
         schema = self._file.dtype.to_arrow_schema()
         if schema.names and schema.names[-1].startswith(SCHEMA_COLUMN):
             schema = schema_of_text(schema.names[-1].removeprefix(SCHEMA_COLUMN))
-        self._stored = stored_schema(schema)
+        self._stored = _stored(schema)
         return schema, len(self._file)
 
     def _scan(self, columns: list[str], **rows: object) -> pa.RecordBatchReader:
-        chosen = pa.schema([self._stored.field(name) for name in columns])
-        return self._file.to_arrow(columns, schema=chosen, **rows)
+        chosen = [self._stored.field(self.schema.get_field_index(name)) for name in columns]
+        return self._file.to_arrow([field.name for field in chosen], schema=pa.schema(chosen), **rows)
 
     def _read(self, columns: list[str]) -> pa.Table:
         return self._scan(columns, batch_size=max(1, len(self))).read_all()  # in one chunk
@@ -73,3 +83,15 @@ class VortexTable(CheckedTable):
 
     def _close(self) -> None:
         del self._file
+
+
+def _stored(schema: pa.Schema) -> pa.Schema:
+    stored = stored_schema(schema, _stored_leaf)
+    names = stored_names(stored.names, lambda name: not name or "\0" in name)
+    return pa.schema([field.with_name(name) for field, name in zip(stored, names, strict=True)])
+
+
+def _stored_leaf(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
+    return pa.int64() if pa.types.is_duration(kind) else kind

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pytest_loaderperf.data.formats.table import said
+from pytest_loaderperf.data.formats.table import said, was_interrupted
 from pytest_loaderperf.errors import DataError
 
 if os.name != "nt":
@@ -51,6 +51,8 @@ def complete_or_absent(
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        if was_interrupted(error):
+            raise KeyboardInterrupt from error
         raise DataError(
             f"{path} cannot be written: {said(error)}. What lay there before is unchanged; {advice}."
         ) from error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FIRST_ROWS = 32  # read to learn what the rows are like
+FIRST_NBYTES = 8 << 20  # that they may take; of larger ones the first row alone is read
 VERBS = ("read", "take", "stream", "schema")  # by which a table of data/formats is known
 
 
@@ -46,8 +47,11 @@ class Source:
         self.names: list[str] = list(known if columns is None else columns)
         self.schema: pa.Schema = pa.schema([table.schema.field(name) for name in self.names])
         check_columns(self.schema)
-        batch = next(self._stream(FIRST_ROWS), None)
-        rows = Rows(table, self.schema.empty_table() if batch is None else pa.Table.from_batches([batch]), int)
+        self._chunks: list[pa.RecordBatch] | None = None
+        read = self._first(1)  # one may be as large as the budget
+        if read.nbytes * FIRST_ROWS <= FIRST_NBYTES:
+            read = self._first(FIRST_ROWS)
+        rows = Rows(table, read, int)
         self.first: dict[str, Flat] = {name: rows.flat(name) for name in self.names}
         nbytes = sum(flat.values.nbytes for flat in self.first.values())
         self.row_nbytes: int = -(-nbytes // max(1, len(rows)))
@@ -67,11 +71,20 @@ class Source:
     def take(self, indices: np.ndarray) -> Rows:
         """The rows at ``indices``, each from 0 up, in that order."""
         with naming(self.table):
-            if self.in_memory:
-                rows = self.table.select(self.names).take(indices)  # the other columns are not worth the copy
-            else:
-                rows = self.table.take(indices, self.names)
+            rows = self._take_by_chunk(indices) if self.in_memory else self.table.take(indices, self.names)
         return Rows(self.table, rows, indices.__getitem__)
+
+    def _take_by_chunk(self, indices: np.ndarray) -> pa.Table:
+        """From the chunks that hold the rows: Arrow's own take copies all chunks of a column into one first."""
+        import pyarrow as pa
+
+        from pytest_loaderperf.data.formats.chunks import take_by_chunk
+
+        if self._chunks is None:
+            self._chunks = self.table.select(self.names).to_batches()
+            self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
+        chunks = self._chunks
+        return take_by_chunk(self._ends, lambda place: pa.Table.from_batches([chunks[place]]), indices)
 
     def chunks(self, nbytes: int) -> Iterator[Rows]:
         """All rows in order, about ``nbytes`` at a time; where there are none, once no rows."""
@@ -89,6 +102,18 @@ class Source:
             rows += batch.num_rows
         if held or not len(self):
             yield Rows(self.table, pa.Table.from_batches(held, self.schema), shifted(int, first))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_chunks": None}  # which would be pickled as copies
+
+    def _first(self, rows: int) -> pa.Table:
+        """At most so many of the first rows."""
+        import pyarrow as pa
+
+        if self.in_memory:
+            return self.table.select(self.names).slice(0, rows)
+        batch = next(self._stream(rows), None)
+        return self.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
 
     def _stream(self, rows: int) -> Iterator[pa.RecordBatch]:
         with naming(self.table):

@@ -60,7 +60,7 @@ HOLDS = {
     "parquet": list(KINDS),
     "arrow": list(KINDS),
     "lance": list(KINDS),
-    "duckdb": [kind for kind in KINDS if kind != "cased"],
+    "duckdb": list(KINDS),
     "vortex": list(KINDS),
     "tiff": ["tensors", "volumes", "permuted"],
     "ome_zarr": ["tensors", "volumes", "permuted"],

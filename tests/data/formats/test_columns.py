@@ -166,11 +166,6 @@ class TestDuckDb:
         with closing(written(tmp_path / "a.duckdb", wide)) as table:
             assert table.read().equals(wide)
 
-    def test_columns_that_differ_in_case_are_refused(self, tmp_path):
-        with pytest.raises(DataError) as caught:
-            write_table(KINDS["cased"], tmp_path / "a.duckdb")
-        assert str(caught.value) == "DuckDB takes no columns that differ in case alone: a. Rename one."
-
 
 class TestVortex:
     def test_a_file_of_others_is_read_in_vortexs_own_types(self, tmp_path):
@@ -206,7 +201,7 @@ class TestNpy:
 
     def test_pickled_objects_are_not_loaded(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array([{}]), allow_pickle=True)
-        with pytest.raises(DataError, match=r"a.npy cannot be read: .*"):
+        with pytest.raises(DataError, match=r"a.npy: expected an array of numbers, got Python objects"):
             open_table(tmp_path)
 
     @pytest.mark.parametrize("name", ["npy", "safetensors"])

@@ -211,6 +211,31 @@ class TestOmeZarr:
             f"{tmp_path / 'a.zarr'} has no multiscales. Expected an OME-Zarr image of version 0.4 or 0.5."
         )
 
+    @pytest.mark.parametrize(
+        "multiscales, text",
+        [
+            ([{"datasets": []}], "expected multiscales with a path"),
+            ([{}], "expected multiscales with a path"),
+            (["x"], "expected multiscales with a path"),
+            ({"datasets": []}, "expected multiscales with a path"),
+            ([], "has no multiscales"),
+            ([{"datasets": [{"path": "gone"}]}], "cannot be read: KeyError 'gone'"),
+            ([{"datasets": [{"path": "below"}]}], "expected an array of 5 dimensions at 'below', got a group"),
+            (
+                [{"datasets": [{"path": "0"}], "axes": ["z", "y", "x"]}],
+                "expected an array of 3 dimensions at '0', got shape (4, 5)",
+            ),
+        ],
+    )
+    def test_metadata_that_fit_no_array_are_an_error_that_names_the_image(self, multiscales, text, tmp_path):
+        group = zarr.create_group(tmp_path / "a.zarr", attributes={"ome": {"multiscales": multiscales}})
+        group.create_array("0", data=np.ones((4, 5), "u1"))
+        group.create_group("below")
+        with pytest.raises(DataError) as caught:
+            open_table(tmp_path)
+        assert str(tmp_path / "a.zarr") in str(caught.value)
+        assert text in str(caught.value)
+
     def test_more_axes_than_ome_has_are_refused(self, tmp_path):
         with pytest.raises(DataError) as caught:
             write_table(pa.table({"image": tensors("uint8", 1, 1, 1, 1, 2, 2)}), tmp_path / "a", "ome_zarr")

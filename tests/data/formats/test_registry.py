@@ -101,12 +101,6 @@ def test_columns_of_one_name_are_refused(tmp_path):
     assert str(caught.value) == "expected columns of different names, but x came more than once. Rename it."
 
 
-def test_a_column_without_a_name_is_refused(tmp_path):
-    with pytest.raises(DataError) as caught:
-        write_table(pa.table({"x": [1], "": [2]}), tmp_path / "rows.parquet")
-    assert str(caught.value) == "expected a name for every column, but one of ['x', ''] has none. Name it."
-
-
 def test_a_source_that_is_no_table_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         write_table({"x": np.arange(3)}, tmp_path / "rows.parquet")

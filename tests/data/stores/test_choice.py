@@ -273,3 +273,53 @@ def test_the_bytes_of_all_rows_are_told_from_the_first():
 def test_small_batches_of_a_stream_are_put_together(on_disk):
     source = Source(on_disk(TABLE, group=3), None)
     assert [len(chunk) for chunk in source.chunks(10 * 8)] == [9] * 10 + [10]
+
+
+class TestLargeSamples:
+    def test_one_large_row_is_read_to_judge_the_others(self, monkeypatch):
+        asked, stream = [], Source._stream
+
+        def spy(self, rows):
+            asked.append(rows)
+            return stream(self, rows)
+
+        class OnDisk:
+            schema = pa.schema({"x": pa.list_(pa.uint8(), 1 << 20)})
+            path = "rows"
+
+            def __len__(self):
+                return 100
+
+            def read(self, columns):
+                raise AssertionError("read")
+
+            take = read
+
+            def stream(self, rows, columns):
+                items = pa.array(np.zeros(rows << 20, np.uint8))
+                yield pa.record_batch([pa.FixedSizeListArray.from_arrays(items, 1 << 20)], ["x"])
+
+        monkeypatch.setattr(Source, "_stream", spy)
+        assert Source(OnDisk(), None).nbytes == 100 << 20
+        assert asked == [1]
+
+    @pytest.mark.parametrize("cache", ["lru", "lazy"])
+    def test_a_row_of_several_chunks_is_no_copy_of_all_of_them(self, cache):
+        chunk = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(32 << 20, dtype=np.uint8)), 1 << 20)
+        store = optimize(pa.table({"x": pa.chunked_array([chunk] * 4)}), cache=cache)
+        default = pa.default_memory_pool()
+        counted = pa.proxy_memory_pool(default)
+        pa.set_memory_pool(counted)
+        try:
+            assert store[97]["x"][:3].tolist() == [0, 1, 2]
+        finally:
+            pa.set_memory_pool(default)
+        assert 1 << 20 <= counted.max_memory() < 8 << 20
+
+    def test_lists_of_more_items_than_an_offset_counts_are_read_row_by_row(self):
+        """The chunks share their memory, so that 2**31 items take 64 MiB."""
+        chunk = pa.ListArray.from_arrays(
+            pa.array(np.arange(3, dtype=np.int32) << 25), pa.array(np.zeros(1 << 26, np.uint8))
+        )
+        store = optimize(pa.table({"x": pa.chunked_array([chunk] * 33)}), cache="lru", memory_budget=1 << 27)
+        assert store[65]["x"].shape == (1 << 25,)

@@ -1,6 +1,6 @@
 """Each test here runs on torch's DataLoader, which proves it right, and on ReferenceLoader, which must do the same.
 
-What ReferenceLoader decides by itself when it is left open (num_workers, persistent_workers) is given where it matters.
+What ReferenceLoader decides by itself when it is left open (num_workers) is given where it matters.
 """
 
 from __future__ import annotations

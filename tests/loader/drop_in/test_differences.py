@@ -34,17 +34,6 @@ def test_workers_left_out_are_none_in_torch_and_decided_on_here():
         assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5]]
 
 
-def test_workers_last_an_epoch_in_torch_and_as_long_as_the_loader_here(children):
-    theirs = DataLoader(SAMPLES, num_workers=1)
-    list(theirs)
-    assert (theirs.persistent_workers, children.started()) == (False, set())
-    with ReferenceLoader(SAMPLES, num_workers=1) as ours:
-        list(ours)
-        workers = children.started()
-        assert (ours.persistent_workers, len(workers)) == (True, 1)
-    assert children.end(workers)
-
-
 def test_the_prefetch_factor_of_workers_is_two_in_torch():
     assert DataLoader(SAMPLES, num_workers=1).prefetch_factor == 2
 

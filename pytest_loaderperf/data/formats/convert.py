@@ -1,0 +1,179 @@
+"""Arrow arrays from one type to another and back, where Arrow's own casts and takes have gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from pytest_loaderperf.data.arrow_lists import items_of
+
+
+def any_inside(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:
+    """Whether ``is_one`` holds for ``kind`` or for a type inside it: items, fields, storage, values of a dictionary."""
+    return is_one(kind) or any(any_inside(inner, is_one) for inner in _inside(kind))
+
+
+def _inside(kind: pa.DataType) -> Iterator[pa.DataType]:
+    if isinstance(kind, pa.BaseExtensionType):
+        yield kind.storage_type
+    elif types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        yield kind.value_type
+    else:
+        yield from (kind.field(i).type for i in range(kind.num_fields))
+
+
+def is_view(kind: pa.DataType) -> bool:
+    """Whether it is one of Arrow's types of texts or bytes that point into buffers."""
+    return bool(types.is_string_view(kind) or types.is_binary_view(kind))
+
+
+def _has_gaps(kind: pa.DataType) -> bool:
+    """Whether Arrow has no cast to it, or one that gives other memory for fixed-size lists that are slices."""
+    list_views = types.is_list_view(kind) or types.is_large_list_view(kind)
+    encoded = types.is_dictionary(kind) or types.is_run_end_encoded(kind)
+    return bool(encoded or list_views or isinstance(kind, pa.BaseExtensionType))
+
+
+def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """``array`` as ``kind``: the same values, else shared where the types are the same. Raises what Arrow's casts do.
+
+    Of a dictionary the values come back, each in the place of its first row.
+    """
+    came = array.type
+    if came.equals(kind):
+        return array
+    if not any(any_inside(one, _has_gaps) for one in (came, kind)):
+        return array.cast(kind)
+    if isinstance(array, pa.ExtensionArray):
+        array = converted(array.storage, kind)
+    elif types.is_dictionary(came):
+        array = converted(array.dictionary_decode(), kind)
+    elif types.is_run_end_encoded(came):
+        array = converted(pc.run_end_decode(array), kind)
+    elif isinstance(kind, pa.BaseExtensionType):
+        array = pa.ExtensionArray.from_storage(kind, converted(array, kind.storage_type))
+    elif types.is_dictionary(kind):
+        encoded = converted(array, kind.value_type).dictionary_encode()
+        codes = encoded.indices.cast(kind.index_type)
+        array = pa.DictionaryArray.from_arrays(codes, encoded.dictionary, ordered=kind.ordered)
+    elif types.is_run_end_encoded(kind):
+        array = pc.run_end_encode(converted(array, kind.value_type), run_end_type=kind.run_end_type)
+    else:
+        array = _nested(array, kind)
+    return array
+
+
+def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    mask = array.is_null() if array.null_count else None
+    if types.is_struct(kind):
+        fields = [converted(array.field(i), kind.field(i).type) for i in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=mask)
+    if types.is_map(kind):
+        offsets = pa.array(array.offsets.to_numpy() - array.offsets[0].as_py(), mask=_mask_of_offsets(array))
+        start, count = array.offsets[0].as_py(), array.offsets[-1].as_py() - array.offsets[0].as_py()
+        keys = converted(array.keys.slice(start, count), kind.key_type)
+        return pa.MapArray.from_arrays(
+            offsets, keys, converted(array.items.slice(start, count), kind.item_type), type=kind
+        )
+    items, lengths = items_of(array)
+    items = converted(items, kind.value_type)
+    if types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(items, type=kind, mask=mask)
+    ends = np.cumsum(lengths)
+    large = types.is_large_list(kind) or types.is_large_list_view(kind)
+    offsets = np.concatenate([[0], ends]).astype(np.int64 if large else np.int32)
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        make = pa.LargeListViewArray if large else pa.ListViewArray
+        sizes = pa.array(lengths.astype(offsets.dtype))
+        return make.from_arrays(pa.array(offsets[:-1]), sizes, items, type=kind, mask=mask)
+    return (pa.LargeListArray if large else pa.ListArray).from_arrays(pa.array(offsets), items, type=kind, mask=mask)
+
+
+def _mask_of_offsets(array: pa.Array) -> np.ndarray | None:
+    if not array.null_count:
+        return None
+    return np.append(array.is_null().to_numpy(zero_copy_only=False), False)
+
+
+def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of ``table``, by position, in the names and types of ``schema``; shared where they are the same.
+
+    Raises ArrowInvalid and ArrowNotImplementedError, which begin with the column, where a cast loses something.
+    """
+    if table.schema.equals(schema, check_metadata=True):
+        return table  # Arrow fails to cast slices of some structs, even to what they are
+    columns = []
+    for column, field in zip(table.columns, schema, strict=True):
+        try:
+            columns.append(pa.chunked_array([converted(chunk, field.type) for chunk in column.chunks], field.type))
+        except pa.ArrowException as error:
+            raise type(error)(f"column {field.name!r}: {error}") from error
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def taken(rows: Any, indices: Any) -> Any:
+    """``rows``, a table or a record batch, at ``indices``; also columns of the types that Arrow cannot take from."""
+    plain = pa.schema([field.with_type(_takeable(field.type)) for field in rows.schema], rows.schema.metadata)
+    if plain.equals(rows.schema) and not any(map(_is_shifted, rows.columns)):
+        return rows.take(indices)
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    table = with_schema(table, plain)
+    if any(map(_is_shifted, table.columns)):
+        places = np.asarray(indices).tolist()
+        found = pa.concat_tables([table.slice(place, 1) for place in places] or [table.slice(0, 0)]).combine_chunks()
+    else:
+        found = table.take(indices)
+    found = with_schema(found, rows.schema)
+    return found if isinstance(rows, pa.Table) else found.combine_chunks().to_batches()[0]
+
+
+def _is_shifted(column: Any) -> bool:
+    """Whether it has fixed-size lists of fixed-size lists that are a slice: Arrow takes other memory from those."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return types.is_fixed_size_list(column.type) and any(map(_has_shifted_items, chunks))
+
+
+def _has_shifted_items(array: pa.Array) -> bool:
+    items = array.values
+    return types.is_fixed_size_list(items.type) and (items.offset != 0 or _has_shifted_items(items))
+
+
+def _takeable(kind: pa.DataType) -> pa.DataType:
+    """``kind`` itself but for types without a take: what has the same values and has one."""
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_run_end_encoded(kind):
+        return _takeable(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        inner = _takeable(kind.storage_type)
+        return kind if inner.equals(kind.storage_type) else inner
+    return rebuilt(kind, _takeable)
+
+
+def rebuilt(kind: pa.DataType, inner: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """``kind`` with ``inner`` of the types of its items or fields; itself where it has none."""
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(inner(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(
+            kind.key_field.with_type(inner(kind.key_type)),
+            kind.item_field.with_type(inner(kind.item_type)),
+            keys_sorted=kind.keys_sorted,
+        )
+    for is_list, make in (
+        (types.is_list, pa.list_),
+        (types.is_large_list, pa.large_list),
+        (types.is_list_view, pa.list_view),
+        (types.is_large_list_view, pa.large_list_view),
+        (types.is_fixed_size_list, lambda item: pa.list_(item, kind.list_size)),
+    ):
+        if is_list(kind):
+            return make(kind.value_field.with_type(inner(kind.value_type)))
+    return kind

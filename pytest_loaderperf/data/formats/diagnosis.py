@@ -1,0 +1,116 @@
+"""What is wrong with a path that a library cannot read, in words of our own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+DAMAGED = "Write it anew, or give a file that is whole"
+_UNLOCK = "Close it there, then open it again."
+_MOST_HEAD = 1 << 10  # bytes of a file that tell what it is
+_PARQUET = b"PAR1"
+# What a file begins with: what it is, and what to do.
+_HEADS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the data", "Run: git lfs pull"),
+    (b"<<<<<<< ", "a text with Git's conflict markers", "Resolve the conflict, and check the file out anew"),
+    (b"PK\x03\x04", "a zip archive", "Unpack it first"),
+    (b"\x1f\x8b", "a gzip file", "Unpack it first"),
+    (b"BZh", "a bzip2 file", "Unpack it first"),
+    (b"\xfd7zXZ\0", "an xz file", "Unpack it first"),
+    (b"(\xb5/\xfd", "a Zstandard file", "Unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive", "Unpack it first"),
+    (b"PARE", "a Parquet file whose footer is encrypted", "Write it without encryption"),
+    (b"FEA1", "a Feather file of version 1", "Write it anew as Feather version 2 with pyarrow.feather"),
+    (b"\x89HDF", "an HDF5 file", "Give its arrays to write_table first"),
+    (b"SQLite format 3", "an SQLite database", "Write its table with write_table first"),
+    (b"\x89PNG", "a PNG image", "Name another path"),
+    (b"\xff\xd8\xff", "a JPEG image", "Name another path"),
+    (b"%PDF", "a PDF document", "Name another path"),
+)
+# Of the formats that are files: what they begin with, where, and what they end with.
+_OURS = {
+    "parquet": (0, b"PAR1", b"PAR1"),
+    "arrow": (0, b"ARROW1", b"ARROW1"),
+    "vortex": (0, b"VTXF", b"VTXF"),
+    "duckdb": (8, b"DUCK", b""),
+    "npy": (0, b"\x93NUMPY", b""),
+}
+
+
+def refused_file(path: Path, expected: str) -> str | None:
+    """Why the file at ``path`` is none of the format called ``expected``, and what to do; None where it may be one.
+
+    Told by its size, its first bytes, and the mark at its end. Raises OSError.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_MOST_HEAD)
+        file.seek(max(0, size - 8))
+        tail = file.read()
+    if any(head.startswith(mark, place) for place, mark, _ in _OURS.values()):
+        return _of_ours(head, tail, size, expected)
+    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in _HEADS if head.startswith(mark)), None)
+    if not size:
+        other = f"is empty (0 bytes). {DAMAGED}."
+    elif re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE):
+        other = "is a web page (HTML); {} Download the file itself."
+    elif not head.strip(b"\0"):
+        other = f"begins with zeros; {{}} It is damaged. {DAMAGED}."
+    elif other is None and expected in _OURS and not _is_stream(head, expected):
+        other = "begins with other bytes; {} Name its format, or another path."
+    return other and other.format(f"expected a file of the format {expected}.")
+
+
+def _is_stream(head: bytes, expected: str) -> bool:
+    return expected == "arrow" and head.startswith(b"\xff\xff\xff\xff")
+
+
+def _of_ours(head: bytes, tail: bytes, size: int, expected: str) -> str | None:
+    name = next(name for name, (place, mark, _) in _OURS.items() if head.startswith(mark, place))
+    if name != expected:
+        return f"is a file of the format {name}; expected {expected}. Open it with format={name!r}."
+    end = _OURS[name][2]
+    # An encrypted Parquet file and one in the middle of being written end otherwise, too.
+    return None if end in tail else f"is truncated: its {size:,} bytes lack the end of a file of {name}. {DAMAGED}."
+
+
+# What a library's error says: what that means, and what to do.
+_CAUSES = (
+    (r"lock is held in (?:\S*/)?(\S+) \(PID (\d+)\)", "is locked by another process, {1} (PID {2}). " + _UNLOCK),
+    (r"could not set lock|conflicting lock", "is locked by another process. " + _UNLOCK),
+    (r"permission denied", "may not be read. Get permission to read it."),
+    (
+        r"too many open files",
+        "cannot be read: this process has too many open files. Raise the limit (ulimit -n), or close some.",
+    ),
+    (
+        r"cannot allocate memory|malloc of size|out of memory",
+        "cannot be read: {0}. There is too little memory. Read fewer columns or rows at a time.",
+    ),
+    (
+        r"newer version|too new|version number .* but|unsupported (file )?version|feature flag",
+        "was written by a newer version of its library: {0}. Update the library that reads it.",
+    ),
+    (
+        r"unsupported cast|no kernel|not (yet )?implemented|unhandled type|notimplemented",
+        "cannot be read: {0}. A column has a type that is not served. Choose the other columns, or cast it.",
+    ),
+    (r"", "cannot be read: {0}. " + DAMAGED + "."),
+)
+
+
+def explained(path: Path, text: str) -> str:
+    """What a library's error ``text`` says about ``path``, and what to do."""
+    found = ((re.search(pattern, text, re.IGNORECASE), words) for pattern, words in _CAUSES)
+    match, words = next((match, words) for match, words in found if match)
+    return f"{path} {words.format(text, *match.groups())}"
+
+
+def plain_text(text: str) -> str:
+    """The first line of a library's error, without where in its source it was raised and in what it was wrapped."""
+    lines = text.strip().splitlines() or [""]
+    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", lines[0])
+    line = re.sub(r"[. ]*Detail: Python exception.*", "", line)
+    line = re.sub(r"called `\w+::unwrap\(\)` on an? `\w+` value: ?", "the library stopped at ", line)
+    line = re.sub(r"^(LanceError\(\w+\)|External error|Invalid user input|Invalid): ", "", line)
+    return line.rstrip(". ")

@@ -1,0 +1,103 @@
+"""The samples of a folder: files, or folders that are one image each, and the labels that their class folders say."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pytest_loaderperf.errors import DataError
+
+LABEL_DTYPE: np.dtype[Any] = np.dtype(np.int64)
+
+
+class Found(NamedTuple):
+    """``samples`` of a folder, sorted by path, and what is ``broken``: links and folders by what is wrong with them."""
+
+    samples: list[Path]
+    broken: dict[Path, str]
+
+
+def find(folder: Path, endings: tuple[str, ...]) -> Found:
+    """Everything in ``folder`` and below it whose name ends in one of ``endings``, but not what is hidden.
+
+    A folder is entered once, by device and inode, however many links lead to it: by its own path where it lies in
+    ``folder``, else by the first of the links in sorted order. A link to a file is a sample of its own.
+    """
+    samples: list[Path] = []
+    broken: dict[Path, str] = {}
+    entered: set[tuple[int, int]] = set()
+    folders, links = [folder], list[Path]()
+    while folders or links:
+        # Links wait for all that truly lies here, so that an image keeps the class folder that it is in.
+        here = folders.pop() if folders else links.pop(links.index(min(links)))
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        try:
+            entries = list(os.scandir(here))
+        except OSError as error:
+            broken[here] = f"cannot be read: {error.strerror}"
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = here / entry.name
+            is_link = entry.is_symlink()
+            if is_link and (wrong := _dangling(path)):
+                broken[path] = wrong
+            elif entry.name.lower().endswith(endings):
+                samples.append(path)
+            elif entry.is_dir():
+                (links if is_link else folders).append(path)
+    return Found(sorted(samples), broken)
+
+
+def _dangling(link: Path) -> str:
+    """What is wrong with ``link``, or nothing."""
+    try:
+        link.stat()
+    except OSError as error:
+        return f"is a link to {link.readlink()}, which cannot be followed: {error.strerror}"
+    return ""
+
+
+def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
+    """The name of the class folder of each sample; None where one lies in ``folder`` itself."""
+    if any(sample.parent == folder for sample in samples):
+        return None
+    return [sample.relative_to(folder).parts[0] for sample in samples]
+
+
+def class_labels(names: Sequence[str], dtype: np.dtype[Any] = LABEL_DTYPE) -> tuple[list[int], dict[str, str] | None]:
+    """The label of each of ``names`` of class folders, and the metadata of the field where labels are places.
+
+    Where all names are numbers that ``dtype`` holds, these are the labels, else the places of sorted names.
+    Raises DataError where two names are different and their label, or how they are written, is not.
+    """
+    classes = sorted(set(names))
+    numbers = {name: int(name) for name in classes if name.removeprefix("-").isdecimal()}
+    held = np.iinfo(dtype)
+    if len(numbers) == len(classes) and all(held.min <= number <= held.max for number in numbers.values()):
+        _check_different(numbers, "are one number")
+        return [numbers[name] for name in names], None
+    _check_different({name: unicodedata.normalize("NFC", name) for name in classes}, "are one text in Unicode")
+    place = {name: i for i, name in enumerate(classes)}
+    return [place[name] for name in names], {"classes": json.dumps(classes)}
+
+
+def _check_different(meanings: dict[str, int] | dict[str, str], why: str) -> None:
+    first: dict[int | str, str] = {}
+    for name, meaning in meanings.items():
+        other = first.setdefault(meaning, name)
+        if other != name:
+            raise DataError(
+                f"expected one folder for each class, got {other!a} and {name!a}, which {why}. "
+                "Rename one, or put their images into one folder."
+            )
