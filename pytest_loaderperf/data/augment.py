@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from torch.utils.data import Dataset, Subset, default_collate
 
-from pytest_loaderperf.data.columns import Columns, as_columns, checked_indices, places
+from pytest_loaderperf.data.columns import Columns, as_columns
+from pytest_loaderperf.data.indices import checked_indices, places
 from pytest_loaderperf.data.randomness import at, generators_kept, seed_generators
 from pytest_loaderperf.errors import DataError
 
@@ -119,26 +120,26 @@ def check_transform(transform: object, per: object) -> None:
         )
 
 
-class _Part:
-    """What torch took subsets of, read at their indices, which keep their seeds."""
+class _Source:
+    """What loaders read samples or batches from: also what torch took subsets of, whose indices keep their seeds."""
 
-    def __init__(self, subset: Any) -> None:
-        self._subset = subset
-
-    def _read(self, found: Any) -> Any:
-        subset = self._subset
-        while type(subset) is Subset:
-            found, subset = [at(subset.indices, index) for index in found], subset.dataset
-        return subset, found
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
 
     def __getitem__(self, index: Any) -> Any:
         several = isinstance(index, list)
-        whole, found = self._read(index if several else [index])
+        whole, found = self._found(index if several else [index])
         return whole[found if several else found[0]]
 
     def __getitems__(self, indices: Any) -> Any:
-        whole, found = self._read(indices)
-        return whole.__getitems__(found)
+        whole, found = self._found(indices)
+        return whole[list(found)] if isinstance(whole, AugmentedBatches) else whole.__getitems__(found)
+
+    def _found(self, indices: Any) -> Any:
+        dataset = self._dataset
+        while type(dataset) is Subset:
+            indices, dataset = [at(dataset.indices, index) for index in indices], dataset.dataset
+        return dataset, indices
 
 
 def whole_of(dataset: Any) -> Any:
@@ -149,8 +150,8 @@ def whole_of(dataset: Any) -> Any:
 
 
 def source_of(dataset: Any) -> Any:
-    """What to read ``dataset`` from, so that the seeds of indices also reach what torch took a subset of."""
-    return _Part(dataset) if type(dataset) is Subset and is_augmented(dataset) else dataset
+    """What a loader reads ``dataset`` from: itself, unless it is transformed."""
+    return _Source(dataset) if is_augmented(dataset) else dataset
 
 
 def is_augmented(dataset: Any) -> bool:
@@ -161,3 +162,12 @@ def is_augmented(dataset: Any) -> bool:
 def gives_batches(dataset: Any) -> bool:
     """Whether ``dataset``, or what torch took a subset of, makes its batches itself, from a list of indices."""
     return isinstance(whole_of(dataset), AugmentedBatches)
+
+
+def check_gives_samples(dataset: Any) -> None:
+    """Raise DataError where ``dataset`` makes its batches itself, for a loader that is to leave out samples."""
+    if gives_batches(dataset):
+        raise DataError(
+            'expected a dataset of samples for on_error="skip", got one that transforms whole batches, of which no '
+            'sample can be left out. Take per="sample", or catch the error inside transform.'
+        )

@@ -14,8 +14,9 @@ from weakref import ref
 import numpy as np
 import psutil
 
-from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset, places
+from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset
 from pytest_loaderperf.data.fields import Field, alike, field_of, nbytes
+from pytest_loaderperf.data.indices import places
 from pytest_loaderperf.data.randomness import generators_kept
 from pytest_loaderperf.data.structure import SampleMismatchError, carrying, leaves, rebuilder, write
 from pytest_loaderperf.data.turns import Turns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
@@ -49,13 +49,16 @@ def at(indices: Any, index: Any) -> Any:
     return found
 
 
-def seeded_indices(feed: Iterable[Any], seed: int, epoch: int, start: int, *, single: bool) -> Iterator[Any]:
-    """The batches of indices of ``feed``, each index with a seed of its own that nothing but its place determines.
+def seeded_indices(
+    make_feed: Callable[[], Iterable[Any]], seed: int, epoch: int, first: int, *, single: bool
+) -> Iterator[Any]:
+    """The batches of indices of a feed, each index with a seed of its own, made of seed, epoch, place and index.
 
-    ``start``: the place of the first index; ``single``: ``feed`` gives what counts as one place, a sample or a batch.
+    ``make_feed`` is called for the first batch. ``first``: the place of its first index; ``single``: what the feed
+    gives counts as one place, be it a sample or a batch.
     """
-    place = start
-    for indices in feed:
+    place = first
+    for indices in make_feed():
         if not isinstance(indices, list | tuple | np.ndarray | torch.Tensor) or not getattr(indices, "ndim", 1):
             yield _seeded(indices, seed, epoch, place)
             place += 1

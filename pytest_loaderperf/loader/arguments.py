@@ -14,7 +14,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from pytest_loaderperf.data.augment import gives_batches
+from pytest_loaderperf.data.augment import check_gives_samples
 from pytest_loaderperf.data.columns import RowDataset
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.errors import DataError
@@ -51,8 +51,8 @@ def check_kind(name: str, value: object, kind: type) -> None:
         raise DataError(f"{name} must be a {kind.__module__}.{kind.__qualname__}, but {value!r} came.")
 
 
-def check_dataset(dataset: Any) -> None:
-    """Raise DataError unless samples can be had from ``dataset``."""
+def check_dataset(dataset: Any, on_error: object) -> None:
+    """Raise DataError unless samples can be had from ``dataset``, or batches where none of them may be left out."""
     by_index = hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")
     if not isinstance(dataset, IterableDataset) and not by_index:
         raise DataError(
@@ -60,6 +60,8 @@ def check_dataset(dataset: Any) -> None:
             f"__len__ and __getitem__, but {type(dataset).__name__} came. "
             "Make what can only be iterated an IterableDataset."
         )
+    if on_error == "skip":
+        check_gives_samples(dataset)
 
 
 def check_numbers(
@@ -98,15 +100,6 @@ def check_choices(worker_kind: object, on_error: object, *, streams: bool, apart
         raise DataError(
             "on_error='skip' needs a map-style dataset: an iterator that has raised is at its end, and what it would "
             "have given is lost. Catch the error inside the dataset's __iter__."
-        )
-
-
-def check_skipping(dataset: Any, on_error: object) -> None:
-    """Raise DataError where samples cannot be left out, for there are only batches."""
-    if on_error == "skip" and gives_batches(dataset):
-        raise DataError(
-            'expected a dataset of samples for on_error="skip", got one that transforms whole batches, of which '
-            'no sample can be left out. Take per="sample", or catch the error inside transform.'
         )
 
 

@@ -30,16 +30,12 @@ class Epochs(Restart[T_co]):
     """A DataLoader whose epochs come from an engine of ours; who derives from it makes that in ``_begin``."""
 
     on_error: str
+    worker_kind: Any
     error_limit: float
     _engines: Engines
     _mover: Mover | None
     _policy: SkipPolicy
     _workers: int | None
-
-    @property
-    def threads(self) -> int:
-        """Threads that make batches, 0 where none do, or while that is being found out."""
-        raise NotImplementedError
 
     def _refresh(self) -> None:
         """Make the engine anew where something asks for another one."""
@@ -88,8 +84,9 @@ class Epochs(Restart[T_co]):
     def _batches(self, progress: Progress) -> Any:
         engine: Any = self._engine
         make_feed: Any = partial(self._feed, progress)
-        if self.seed is not None and is_augmented(self.dataset) and not self.threads:
-            make_feed = partial(self._seeded_feed, progress)
+        if self.seed is not None and self.worker_kind != "threads" and is_augmented(self.dataset):
+            place = progress.epoch, progress.position(self.batch_size)
+            make_feed = partial(seeded_indices, make_feed, self.seed, *place, single=self.batch_size is None)
         if isinstance(engine, Processes):
             told: Any = self._IterableDataset_len_called
             if told is not None:
@@ -159,11 +156,6 @@ class Epochs(Restart[T_co]):
             return feed
         drops = self.drop_last and (self.on_error == "raise" or isinstance(self._engine, Gather))
         return Feed(self._fed_by, self.batch_size, progress, drop_last=drops)
-
-    def _seeded_feed(self, progress: Progress) -> Iterator[Any]:
-        assert self.seed is not None
-        start, single = progress.position(self.batch_size), self.batch_size is None
-        return seeded_indices(self._feed(progress), self.seed, progress.epoch, start, single=single)
 
     @property
     def skipped(self) -> list[Skipped]:

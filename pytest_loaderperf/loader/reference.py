@@ -13,10 +13,8 @@ from typing import Any, Self
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from pytest_loaderperf.data.augment import gives_batches
 from pytest_loaderperf.data.columns import RowDataset, as_columns, is_named, state_of
 from pytest_loaderperf.data.cores import usable_cores
-from pytest_loaderperf.data.datasets import as_is
 from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.loader import arguments as given
@@ -101,14 +99,13 @@ class ReferenceLoader(Epochs[T_co]):
         given.check_numbers(num_workers, prefetch_factor, seed, memory_budget, error_limit)
         apart = worker_init_fn is not None or multiprocessing_context is not None
         given.check_choices(worker_kind, on_error, streams=streams, apart=apart)
-        given.check_skipping(dataset, on_error)
         given.check_share(rank, world_size, orders=orders, streams=streams)
         num_workers, prefetch_factor, seed, memory_budget = given.plain(
             num_workers, prefetch_factor, seed, memory_budget
         )
         rank, world_size = given.plain(rank, world_size)
         samples = RowDataset(dataset) if is_named(dataset) else dataset
-        given.check_dataset(samples)
+        given.check_dataset(samples, on_error)
         given.check_kind("executor", executor, PersistentExecutor)
         given.check_kind("generator", generator, torch.Generator)
         if executor is not None and worker_kind == "auto":
@@ -158,8 +155,6 @@ class ReferenceLoader(Epochs[T_co]):
         dataset: Any = self.dataset
         streams, batched = isinstance(dataset, IterableDataset), self.batch_sampler is not None
         own_collate = None if self.collate_fn is self._default_collate else self.collate_fn
-        if batched and own_collate is None and gives_batches(dataset):
-            own_collate = as_is
         columns = as_columns(self._samples) if batched and own_collate is None and not streams else None
         apart = self.worker_init_fn is not None or self.multiprocessing_context is not None
         route = given.route(dataset, self.worker_kind, self._workers, gathers=columns is not None, apart=apart)

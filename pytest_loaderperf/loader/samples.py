@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from pytest_loaderperf.data.augment import gives_batches, source_of
+from pytest_loaderperf.data.augment import source_of
 
 _SHOWN = 4  # indices in a note
 
@@ -26,16 +26,14 @@ class MapSamples:
         self.dataset = dataset
         self.write = _writer(dataset)
         self._source = source_of(dataset)
-        self._whole = gives_batches(dataset)
-        gives_many = self._whole or getattr(dataset, "__getitems__", None) is not None
-        self.at_once = self.write is None and gives_many
+        self.at_once = self.write is None and getattr(self._source, "__getitems__", None) is not None
 
     def fetch(self, indices: Sequence[Any]) -> Any:
         """The samples at ``indices``, or a batch where the dataset makes that itself."""
         if not self.at_once:
             return self._one_by_one(indices)
         try:
-            return self._source[list(indices)] if self._whole else self._source.__getitems__(indices)
+            return self._source.__getitems__(indices)
         except Exception as error:
             _note(error, brief(indices))
             raise
