@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_loaderperf.data import PersistentExecutor, as_tensor, optimize
+    from pytest_loaderperf.errors import FrozenAugmentationWarning
     from pytest_loaderperf.loader import Collate, ReferenceLoader, vectorized_collate
     from pytest_loaderperf.script import measure
     from pytest_loaderperf.units import ms, s, us
 
 __all__ = [
     "Collate",
+    "FrozenAugmentationWarning",
     "PersistentExecutor",
     "ReferenceLoader",
     "__version__",
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Collate": "loader",
+    "FrozenAugmentationWarning": "errors",
     "PersistentExecutor": "data",
     "ReferenceLoader": "loader",
     "as_tensor": "data",

@@ -92,3 +92,7 @@ class MeasureError(LoaderPerfError):
 
 class LoaderHangError(LoaderPerfError):
     """A loader gave nothing for longer than the watchdog allows."""
+
+
+class FrozenAugmentationWarning(UserWarning):
+    """A dataset draws at random, and what is kept of it will be the same in every epoch."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES, check_images
 from pytest_loaderperf.data.check_table import check_table
 from pytest_loaderperf.data.findings import MAX_ERRORS, CheckResult, Expected, Findings, Problem
 from pytest_loaderperf.data.isolated import CrashedError, Isolated
@@ -44,6 +43,8 @@ def check(
     findings, kind = Findings(max_errors or MAX_ERRORS), _format_name(path)
     expected = Expected(shape, dtype, classes, workers, max_errors > 0, progress)
     if kind is None:
+        from pytest_loaderperf.data.check_images import check_images  # which needs pyarrow
+
         return check_images(path, findings, expected)
     from pytest_loaderperf.data.formats import missing
 
@@ -80,6 +81,8 @@ def _unreadable(path: Path, kind: str, what: str, expected: Expected) -> CheckRe
 
 def _format_name(path: Path) -> str | None:
     """The name of the format of the table at ``path``; None: images. Raises DataError for a file of no known format."""
+    from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES
+
     if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         return None
     from pytest_loaderperf.data.formats import format_of

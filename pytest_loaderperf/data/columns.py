@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from pytest_loaderperf.data.fields import is_plain, tensor_over
+from pytest_loaderperf.data.indices import checked_indices, places
 from pytest_loaderperf.data.tensors import as_rows, is_arrow
 from pytest_loaderperf.errors import DataError
 
@@ -286,54 +287,3 @@ class BatchDataset(RowDataset):
 
     def __getitems__(self, indices: list[int]) -> Any:
         return self[checked_indices(len(self), indices)]
-
-
-def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
-    """The rows that ``index`` asks for, as int64 from 0 up, and whether that is a single sample and no batch.
-
-    A batch is asked for by a slice, a mask of one bool a sample, or a list, tuple, range, array or tensor of whole
-    numbers, none of which may be there. Raises IndexError for what lies outside, and DataError for anything else.
-    """
-    if isinstance(index, slice):
-        return np.arange(*index.indices(samples)), False
-    if type(index) is int and not -samples <= index < samples:  # also one that no array can hold
-        raise IndexError(f"index {index} is out of range for a dataset of {samples} samples.")
-    if not isinstance(index, list | tuple | range) and not getattr(index, "ndim", 0):
-        return checked_indices(samples, [index]), True
-    came = np.asarray(index)
-    if came.dtype.kind == "b" and came.ndim == 1:
-        if len(came) != samples:
-            raise IndexError(f"expected a mask of {samples} bools, one a sample, got {len(came)}. Make it as long.")
-        return np.flatnonzero(came), False
-    if came.shape == (0,):
-        return np.empty(0, np.int64), False
-    return checked_indices(samples, index), False
-
-
-def checked_indices(samples: int, indices: Any) -> np.ndarray:
-    """A batch of indices that a sampler gave, as int64 from 0 up. Raises DataError or IndexError."""
-    if (positions := positions_of(samples, indices)) is None:
-        raise DataError(
-            f"expected a list of whole numbers as a batch of indices, got {indices!r}. "
-            "Arrays are indexed by position; give a map-style dataset for other keys."
-        )
-    return positions
-
-
-def positions_of(samples: int, indices: Any) -> np.ndarray | None:
-    """``indices`` as int64 from 0 up; None where they are no whole numbers in a row.
-
-    Raises IndexError for one beyond the ``samples``; negative ones count from the end.
-    """
-    try:
-        came = np.asarray(indices)
-    except ValueError:  # lists of several lengths
-        return None
-    if came.ndim != 1 or not len(came) or came.dtype.kind not in "iu":
-        return None
-    least, most = int(came.min()), int(came.max())
-    if least < -samples or most >= samples:
-        wrong = most if most >= samples else least
-        raise IndexError(f"index {wrong} is out of range for a dataset of {samples} samples.")
-    came = came.astype(np.int64, copy=False)
-    return np.where(came < 0, came + samples, came) if least < 0 else came

@@ -71,6 +71,15 @@ def array_over(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
+def alike(field: Field, one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays of ``field`` have the same values, where NaN is NaN."""
+    floats = one.dtype.kind in "fc"
+    if field.torch_dtype is not None and field.torch_dtype.is_floating_point:
+        one, other = (tensor_over(array, field.torch_dtype).double().numpy() for array in (one, other))
+        floats = True
+    return np.array_equal(one, other, equal_nan=floats)
+
+
 def _buffer_dtypes(kind: Any) -> tuple[np.dtype[Any], torch.dtype | None] | None:
     """``Field.dtype`` and ``Field.torch_dtype`` for a dtype or a type of numbers; None where torch has none for it."""
     if isinstance(kind, torch.dtype):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import ref
@@ -12,13 +14,17 @@ from weakref import ref
 import numpy as np
 import psutil
 
-from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset, places
-from pytest_loaderperf.data.fields import Field, field_of, nbytes
+from pytest_loaderperf.data.columns import Column, Columns, Rebuild, RowDataset
+from pytest_loaderperf.data.fields import Field, alike, field_of, nbytes
+from pytest_loaderperf.data.indices import places
+from pytest_loaderperf.data.randomness import generators_kept
 from pytest_loaderperf.data.structure import SampleMismatchError, carrying, leaves, rebuilder, write
 from pytest_loaderperf.data.turns import Turns
-from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.errors import DataError, FrozenAugmentationWarning
 
 _log = logging.getLogger("pytest_loaderperf")
+PROBED = 8  # reads more: an augmentation that changes every second read goes unseen once in 256 times
+PROBE_S = 0.1  # no further one is begun after that: a dataset that is costly to read is asked for one sample more
 CHUNK = 32  # samples fetched at a time, and that a consumer may have to wait for while the rest is filled in
 EXIT_S = (
     5.0  # the interpreter's exit waits as long for a chunk: a thread that then is in torch's code aborts the process
@@ -67,11 +73,43 @@ class Preloaded(RowDataset):
             )
         self._allocate(samples, fields, rebuilder(first))
         self._write(0, first)
+        self._warn_of_draws(1 if background else min(PROBED, samples))
         _log.info("pre-load: %d samples, %d bytes%s", samples, needed, ", in the background" if background else "")
         if background:
             self._begin()
         else:
             self._fill(range(samples))
+
+    def _warn_of_draws(self, samples: int) -> None:
+        """Read the first ``samples`` again, and warn where one comes out different."""
+        deadline_s = time.perf_counter() + PROBE_S
+        for index in range(samples):
+            try:
+                self._fill_chunk([index])
+            except Exception:  # noqa: BLE001 it is raised again when that sample's turn comes
+                return
+            with generators_kept():
+                for _ in range(-(-PROBED // samples)):
+                    if (name := self._read_again(index)) is not None:
+                        _warn(index, name)
+                        return
+                    if time.perf_counter() > deadline_s:
+                        return
+
+    def _read_again(self, index: int) -> str | None:
+        """The field of sample ``index`` that another read gives otherwise, by its name; None: they are alike."""
+        again = [np.empty((1, *field.shape), field.dtype) for field in self._fields]
+        try:
+            sample = self._dataset[index]
+        except Exception as error:  # noqa: BLE001 it was read once, which is enough
+            _log.info("pre-load: sample %d cannot be read twice: %s: %s", index, type(error).__name__, error)
+            return None
+        try:
+            write(sample, self._fields, again, 0)
+        except SampleMismatchError as error:
+            return error.name
+        fields = zip(self._fields, self._arrays, again, strict=True)
+        return next((field.name for field, kept, read in fields if not alike(field, kept[index], read[0])), None)
 
     def _allocate(self, samples: int, fields: Sequence[Field], rebuild: Rebuild) -> None:
         """Make empty arrays, one a field."""
@@ -170,6 +208,17 @@ class Preloaded(RowDataset):
             ) from None
         self._filled[index] = True
         self._missing -= 1
+
+
+def _warn(index: int, name: str) -> None:
+    warnings.warn(
+        f"expected two reads of sample {index} to give the same, got another{f' {name}' if name else ''}: optimize() "
+        "keeps what it reads once, so what the dataset draws at random would be the same in every epoch. Take the "
+        "random augmentation out of the dataset, and give it as optimize(dataset, transform=augment), which calls it "
+        "each time. Where one draw for all epochs is meant, ignore pytest_loaderperf.FrozenAugmentationWarning.",
+        FrozenAugmentationWarning,
+        stacklevel=6,  # who calls optimize
+    )
 
 
 def _fill_in(preloaded: ref[Preloaded]) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from pytest_loaderperf.data.augment import check_gives_samples
 from pytest_loaderperf.data.columns import RowDataset
 from pytest_loaderperf.data.order import EpochSampler
 from pytest_loaderperf.errors import DataError
@@ -50,8 +51,8 @@ def check_kind(name: str, value: object, kind: type) -> None:
         raise DataError(f"{name} must be a {kind.__module__}.{kind.__qualname__}, but {value!r} came.")
 
 
-def check_dataset(dataset: Any) -> None:
-    """Raise DataError unless samples can be had from ``dataset``."""
+def check_dataset(dataset: Any, on_error: object) -> None:
+    """Raise DataError unless samples can be had from ``dataset``, or batches where none of them may be left out."""
     by_index = hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")
     if not isinstance(dataset, IterableDataset) and not by_index:
         raise DataError(
@@ -59,6 +60,8 @@ def check_dataset(dataset: Any) -> None:
             f"__len__ and __getitem__, but {type(dataset).__name__} came. "
             "Make what can only be iterated an IterableDataset."
         )
+    if on_error == "skip":
+        check_gives_samples(dataset)
 
 
 def check_numbers(

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, MapDataPipe
 
 from pytest_loaderperf.data import as_is
+from pytest_loaderperf.data.augment import gives_batches
 from pytest_loaderperf.data.columns import Columns, as_columns
 from pytest_loaderperf.data.cores import usable_cores
 from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
@@ -69,7 +70,7 @@ class Engines:
         plan = plan_samples(workers, self.prefetch_factor)
         return Fetch(
             self.dataset,
-            self.collate or (Collate() if self.batched else self.convert),
+            self._collate(Collate()),
             plan,
             self._executor(plan),
             batched=self.batched,
@@ -77,13 +78,18 @@ class Engines:
             timeout=self.torchs["timeout"],
         )
 
+    def _collate(self, default: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        if self.collate is not None or not self.batched:
+            return self.collate or self.convert
+        return as_is if gives_batches(self.dataset) else default
+
     def _executor(self, plan: Plan) -> PersistentExecutor:
         return self.executor or PersistentExecutor(plan.workers or None)
 
     def processes(self, workers: int, timeout_s: float | None = None) -> Processes:
         """Torch's own DataLoader with ``workers`` processes. ``timeout_s`` instead of the caller's timeout."""
         dataset = self.dataset
-        collate = self.collate or (vectorized_collate if self.batched else self.convert)
+        collate = self._collate(vectorized_collate)
         settings = self.torchs | {
             "num_workers": workers,
             "prefetch_factor": (self.prefetch_factor or PREFETCH_FACTOR) if workers else None,

@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from pytest_loaderperf.data.augment import is_augmented
 from pytest_loaderperf.data.order import EpochSampler, generator_of
+from pytest_loaderperf.data.randomness import seeded_indices
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
@@ -28,6 +30,7 @@ class Epochs(Restart[T_co]):
     """A DataLoader whose epochs come from an engine of ours; who derives from it makes that in ``_begin``."""
 
     on_error: str
+    worker_kind: Any
     error_limit: float
     _engines: Engines
     _mover: Mover | None
@@ -80,7 +83,10 @@ class Epochs(Restart[T_co]):
 
     def _batches(self, progress: Progress) -> Any:
         engine: Any = self._engine
-        make_feed = partial(self._feed, progress)
+        make_feed: Any = partial(self._feed, progress)
+        if self.seed is not None and self.worker_kind != "threads" and is_augmented(self.dataset):
+            place = progress.epoch, progress.position(self.batch_size)
+            make_feed = partial(seeded_indices, make_feed, self.seed, *place, single=self.batch_size is None)
         if isinstance(engine, Processes):
             told: Any = self._IterableDataset_len_called
             if told is not None:

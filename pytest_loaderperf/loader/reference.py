@@ -105,7 +105,7 @@ class ReferenceLoader(Epochs[T_co]):
         )
         rank, world_size = given.plain(rank, world_size)
         samples = RowDataset(dataset) if is_named(dataset) else dataset
-        given.check_dataset(samples)
+        given.check_dataset(samples, on_error)
         given.check_kind("executor", executor, PersistentExecutor)
         given.check_kind("generator", generator, torch.Generator)
         if executor is not None and worker_kind == "auto":

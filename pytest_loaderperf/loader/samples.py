@@ -10,6 +10,8 @@ from typing import Any
 
 from torch.utils.data import Subset
 
+from pytest_loaderperf.data.augment import source_of
+
 _SHOWN = 4  # indices in a note
 
 
@@ -23,14 +25,15 @@ class MapSamples:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.write = _writer(dataset)
-        self.at_once = self.write is None and getattr(dataset, "__getitems__", None) is not None
+        self._source = source_of(dataset)
+        self.at_once = self.write is None and getattr(self._source, "__getitems__", None) is not None
 
     def fetch(self, indices: Sequence[Any]) -> Any:
-        """The samples at ``indices``."""
+        """The samples at ``indices``, or a batch where the dataset makes that itself."""
         if not self.at_once:
             return self._one_by_one(indices)
         try:
-            return self.dataset.__getitems__(indices)
+            return self._source.__getitems__(indices)
         except Exception as error:
             _note(error, brief(indices))
             raise
@@ -62,7 +65,7 @@ class MapSamples:
             return Failure(index, error)
 
     def _one_by_one(self, indices: Sequence[Any]) -> list[Any]:
-        samples, dataset, index = [], self.dataset, None
+        samples, dataset, index = [], self._source, None
         try:
             for index in indices:
                 samples.append(dataset[index])

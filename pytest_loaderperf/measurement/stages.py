@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
+from pytest_loaderperf.data.augment import gives_batches
+
 _BATCHES = 16  # enough for shares to a few percent
 _ENOUGH_SECONDS = 2.0  # of a dataset whose batches take seconds, one or two tell as much
 
@@ -15,12 +17,13 @@ _ENOUGH_SECONDS = 2.0  # of a dataset whose batches take seconds, one or two tel
 def stage_shares(loader: Any) -> dict[str, float]:
     """Share of a batch's time in each stage (``sampler``, ``fetch``, ``collate``), replayed in this process.
 
-    Empty where the loader does not expose torch's ``batch_sampler``, ``dataset`` and ``collate_fn``.
+    Empty where the loader does not expose torch's ``batch_sampler``, ``dataset`` and ``collate_fn``, or where the
+    dataset makes whole batches itself.
     """
     batch_sampler: Any = getattr(loader, "batch_sampler", None)
     dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
-    if batch_sampler is None or collate is None or isinstance(dataset, IterableDataset):
+    if batch_sampler is None or collate is None or isinstance(dataset, IterableDataset) or gives_batches(dataset):
         return {}
     spent_ns = {"sampler": 0, "fetch": 0, "collate": 0}
     fetch_all = getattr(dataset, "__getitems__", None)

@@ -1,4 +1,4 @@
-"""The tables as a picture: one panel a regime, one bar a loader, on a log scale."""
+"""The tables as a picture: one panel a regime, one bar a loader, from zero, so that lengths compare as figures do."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from matplotlib import rcParams
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from suites.peers.loaders import LIMIT, OWN
+from suites.peers.loaders import IN_PROCESS, LIMIT, OWN
 from suites.peers.record import Row
-from suites.peers.report import by_name, samples_per_s
+from suites.peers.report import by_name, ratio, samples_per_s
 
 WIDTH_INCHES, BAR_INCHES, PANEL_INCHES = 8.0, 0.22, 0.75
-NARROW = 10  # the slowest and the fastest lie so close that powers of ten alone would leave the axis bare
+ROOM = 1.3  # of the longest bar: for the text beside it
 OURS_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#0b6e4f", "#8fa3b0", "#d9d9d9"
 
 
@@ -27,14 +27,13 @@ def _panel(axes: Any, title: str, rows: Sequence[Row]) -> None:
     measured = by_name(rows)  # the slowest first, and bars are drawn upwards
     rates = [samples_per_s(row) for row in measured.values()]
     axes.barh(list(measured), rates, color=[_colour(name) for name in measured], height=0.75)
-    for position, rate in enumerate(rates):
-        axes.text(rate * 1.08, position, f"{rate:,.0f}", va="center", fontsize=7)
-    axes.set_xscale("log")
-    narrow = max(rates) < NARROW * min(rates)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    base = measured.get(IN_PROCESS)
+    for position, (row, rate) in enumerate(zip(measured.values(), rates, strict=True)):
+        times = f", {ratio(row, base):.2g} x" if base and row is not base else ""
+        axes.text(rate + max(rates) / 100, position, f"{rate:,.0f}{times}", va="center", fontsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlim(min(rates) / 3, max(rates) * 4)
+    axes.set_xlim(0, ROOM * max(rates))
     axes.set_ylim(-0.6, len(rates) - 0.4)
     axes.set_title(title, loc="left", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -53,6 +52,6 @@ def draw(results: Mapping[str, Sequence[Row]], titles: Mapping[str, str], file: 
     panels = figure.subplots(len(bars), 1, squeeze=False, height_ratios=[count + 1 for count in bars])[:, 0]
     for axes, (regime, rows) in zip(panels, shown.items(), strict=True):
         _panel(axes, titles[regime], rows)
-    panels[-1].set_xlabel("samples per second, log scale", fontsize=8)
+    panels[-1].set_xlabel(f"samples per second; x: times {IN_PROCESS}", fontsize=8)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement import stages
 from pytest_loaderperf.measurement.stages import stage_shares
 
@@ -74,6 +76,11 @@ def test_the_stage_that_sleeps_costs_most(loader, costs_most):
 @pytest.mark.parametrize("loader", [[1, 2], DataLoader(Stream(), 4), DataLoader(TensorDataset(torch.zeros(4)), None)])
 def test_a_loader_without_these_stages_has_no_shares(loader):
     assert stage_shares(loader) == {}
+
+
+def test_a_dataset_that_makes_whole_batches_has_no_shares():
+    store = optimize(Samples(), transform=torch.neg, per="batch")
+    assert stage_shares(ReferenceLoader(store, 4)) == {}
 
 
 def test_a_slow_dataset_is_replayed_for_a_while_only(monkeypatch):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pytest_loaderperf.data.augment import Per, Transform, augmented, check_transform
 from pytest_loaderperf.data.preload import Preloaded, budget_of
 from pytest_loaderperf.data.stores.background import PreloadedTable
 from pytest_loaderperf.data.stores.compressed import compressed
@@ -30,15 +31,20 @@ def optimize(
     memory_budget: int | None = None,
     background: bool = False,
     cache_dir: str | Path | None = None,
+    transform: Transform | None = None,
+    per: Per = "sample",
 ) -> Any:
     """``source`` as a map-style dataset whose batches are gathered from memory, and no code of it runs again.
 
-    ``source``: a map-style dataset, whose every sample is fetched once, so that what it draws at random is drawn once
-    for all; samples must be alike in structure, shape and dtype. Or a ``pa.Table``, or a Table of ``data/formats``:
-    its samples are dicts of one tensor a column, and columns of encoded pictures are decoded once, to RGB
-    (`encoded.pictures.open_pictures` has other choices). ``memory_budget``: bytes that it may take, by default half of
-    what is available. ``background``: return at once and fill in from a thread; what is asked for early is fetched
-    then, by one thread at a time.
+    ``source``: a map-style dataset, whose every sample is kept as it was read, so that what it draws at random is drawn
+    once for all: a FrozenAugmentationWarning says so. Samples must be alike in structure, shape and dtype. Or a
+    ``pa.Table``, or a Table of ``data/formats``: its samples are dicts of one tensor a column, and columns of
+    encoded pictures are decoded once, to RGB (`encoded.pictures.open_pictures` has other choices). ``memory_budget``:
+    bytes that it may take, by default half of what is available. ``background``: return at once and fill in from a
+    thread; what is asked for early is fetched then, by one thread at a time.
+
+    ``transform``: called with what is kept each time it is asked for, where the loader fetches: augmentation belongs
+    here. ``per``: ``"sample"``, it is called with each sample and returns it; or ``"batch"``, with each batch.
 
     For tables alone: ``columns``: those to load; None: all. ``cache``: ``"whole"`` (one read), ``"chunked"`` (copied
     out of a stream), ``"mapped"`` (a file in ``cache_dir`` that processes share), ``"compressed"``, ``"lru"`` (as many
@@ -48,6 +54,20 @@ def optimize(
     Raises DataError where it does not fit, has samples or columns that no array holds, or is empty and map-style; and
     what a map-style dataset raises.
     """
+    check_transform(transform, per)
+    store = _optimized(source, columns, cache, memory_budget, background=background, cache_dir=cache_dir)
+    return augmented(store, transform, per)
+
+
+def _optimized(
+    source: Any,
+    columns: Sequence[str] | None,
+    cache: Cache,
+    memory_budget: int | None,
+    *,
+    background: bool,
+    cache_dir: str | Path | None,
+) -> Any:
     if cache not in get_args(Cache):
         raise DataError(f"cache must be one of {', '.join(get_args(Cache))}, but {cache!r} came.")
     if not is_table(source):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import RowDataset, checked_indices, places
+from pytest_loaderperf.data.columns import RowDataset
+from pytest_loaderperf.data.indices import checked_indices, places
 from pytest_loaderperf.data.ragged import dropped, offsets_of, one_shape
 from pytest_loaderperf.data.stores.source import Rows, Source, naming
 from pytest_loaderperf.data.stores.store import Values, samples_of

@@ -14,10 +14,9 @@ from pytest_loaderperf.data.columns import (
     DictOf,
     Gathered,
     RowDataset,
-    checked_indices,
     column_over,
-    places,
 )
+from pytest_loaderperf.data.indices import checked_indices, places
 
 Values = torch.Tensor | list[torch.Tensor]
 

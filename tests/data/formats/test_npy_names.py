@@ -55,10 +55,9 @@ def test_other_names_are_names(tmp_path, name):
     assert open_table(tmp_path / "y-npy").read([name]).column(name).to_pylist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("format", ["npy", "safetensors"])
 @pytest.mark.parametrize("name", ["a/b", "..", "a\0b"])
-def test_such_columns_are_not_written(tmp_path, name, format):  # noqa: A002
+def test_such_columns_are_not_written(tmp_path, name):
     with pytest.raises(DataError) as caught:
-        write_table(pa.table({name: np.arange(3)}), tmp_path / "z", format)
-    assert str(caught.value) == f"column {name!r} cannot be the name of a file, as {format} needs. Rename it."
+        write_table(pa.table({name: np.arange(3)}), tmp_path / "z", "npy")
+    assert str(caught.value) == f"column {name!r} cannot be the name of a file, as npy needs. Rename it."
     assert not (tmp_path / "z").exists()

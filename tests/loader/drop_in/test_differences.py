@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf import ReferenceLoader
+from pytest_loaderperf import ReferenceLoader, optimize
 from pytest_loaderperf.errors import DataError
 
 SAMPLES = list(range(6))
@@ -118,3 +118,16 @@ def test_small_batches_of_workers_lie_in_shared_memory_in_torch_and_are_sent_by_
             for batch in loader_class(samples, batch_size=2, num_workers=1, persistent_workers=False):
                 assert batch.tolist() == torch.stack(list(map(torch.as_tensor, samples))).tolist()
                 assert batch.is_shared() is (shared and batch.numel() > 0)
+
+
+def test_a_transform_draws_from_the_generators_in_torch_and_from_the_seed_here():
+    store = optimize(SAMPLES, transform=lambda sample: sample + torch.rand(()))
+
+    def drawn(loader_class, generators, **arguments):
+        torch.manual_seed(generators)
+        return torch.cat(list(loader_class(store, 3, **arguments)))
+
+    assert torch.equal(drawn(DataLoader, 1), drawn(DataLoader, 1))
+    assert not torch.equal(drawn(DataLoader, 1), drawn(DataLoader, 2))
+    assert torch.equal(drawn(ReferenceLoader, 1), drawn(DataLoader, 1))
+    assert torch.equal(drawn(ReferenceLoader, 1, seed=0), drawn(ReferenceLoader, 2, seed=0, num_workers=2))
