@@ -27,6 +27,7 @@ class DuckDb:
     name = "duckdb"
     suffix = ".duckdb"
     package = "duckdb"
+    options = ()
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the database file ``path``, complete or absent. Raises DataError."""
@@ -42,9 +43,9 @@ class DuckDb:
             connection.execute(f"CREATE TABLE file.{SCHEMA_TABLE} AS SELECT ?::BLOB AS ipc", [text])
             connection.execute("DETACH file")
 
-    def open(self, path: Path) -> DuckDbTable:
+    def open(self, path: Path, **options: Any) -> DuckDbTable:
         """The table ``data``, or the only one, in the database file ``path``, read-only. Raises DataError."""
-        return DuckDbTable(path)
+        return DuckDbTable(path, options)
 
 
 def _connect(path: Path, options: str) -> Any:

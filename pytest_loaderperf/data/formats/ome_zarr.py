@@ -30,6 +30,7 @@ class OmeZarr:
     name = "ome_zarr"
     suffix = "-ome-zarr"
     package = "zarr"
+    options = ()
 
     def __init__(self, zarr_format: Literal[2, 3] = 3, *, sharded: bool = False) -> None:
         if zarr_format not in _VERSIONS or (sharded and zarr_format == 2):  # noqa: PLR2004 the name says what it is
@@ -76,9 +77,9 @@ class OmeZarr:
             return {"multiscales": [{"version": version, **image}]}
         return {"ome": {"version": version, "multiscales": [image]}}
 
-    def open(self, path: Path) -> OmeZarrTable:
+    def open(self, path: Path, **options: Any) -> OmeZarrTable:
         """The table in the folder ``path``, of OME-Zarr images of either version. Raises DataError."""
-        return OmeZarrTable(path)
+        return OmeZarrTable(path, options)
 
 
 class OmeZarrTable(ImageFolderTable):

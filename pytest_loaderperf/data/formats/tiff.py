@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ class Tiff:
     name = "tiff"
     suffix = "-tiff"
     package = "tifffile"
+    options = ()
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
@@ -37,9 +39,9 @@ class Tiff:
 
         write_images(batches, path, self.name, ".tif", write)
 
-    def open(self, path: Path) -> TiffTable:
+    def open(self, path: Path, **options: Any) -> TiffTable:
         """The table in the folder ``path``, of any TIFFs, also OME-TIFF stacks. Raises DataError."""
-        return TiffTable(path)
+        return TiffTable(path, options)
 
 
 class TiffTable(ImageFolderTable):
