@@ -17,6 +17,7 @@ from pytest_loaderperf.data.formats.duckdb import DuckDb
 from pytest_loaderperf.data.formats.lance import Lance
 from pytest_loaderperf.data.formats.npy import Npy
 from pytest_loaderperf.data.formats.npz import Npz
+from pytest_loaderperf.data.formats.ome_layouts import is_zarr
 from pytest_loaderperf.data.formats.ome_zarr import OmeZarr
 from pytest_loaderperf.data.formats.parquet import Parquet
 from pytest_loaderperf.data.formats.protocol import Format, Table
@@ -53,6 +54,8 @@ _OTHER_SUFFIXES = {
     ".pq": "parquet",
     ".npy": "npy",
     ".npz": "npz",
+    ".tif": "tiff",
+    ".tiff": "tiff",
     **dict.fromkeys(CSV_ENDINGS, "csv"),
     ".tar": "webdataset",
 }
@@ -109,6 +112,8 @@ def formats_in(folder: Path) -> list[str]:
     """The names of the formats that the contents of ``folder`` are of, sorted."""
     if (folder / "_versions").is_dir():
         return ["lance"]
+    if is_zarr(folder):
+        return [OmeZarr.name]
     if is_saved_dataset(folder):
         return [SavedDataset.name]
     for contents in (_CONTENTS, _TABLES):
