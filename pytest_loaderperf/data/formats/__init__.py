@@ -30,7 +30,18 @@ from pytest_loaderperf.data.formats.vortex import Vortex
 from pytest_loaderperf.data.formats.webdataset import WebDataset
 from pytest_loaderperf.errors import DataError
 
-__all__ = ["FORMATS", "READ_ONLY", "Format", "Table", "format_of", "missing", "named", "open_table", "write_table"]
+__all__ = [
+    "FORMATS",
+    "READ_ONLY",
+    "Format",
+    "Table",
+    "format_of",
+    "missing",
+    "named",
+    "open_table",
+    "refuse_unknown",
+    "write_table",
+]
 
 FORMATS: dict[str, Format] = {
     one.name: one
@@ -136,10 +147,16 @@ def open_table(
     """
     path = Path(path)
     chosen = format_of(path) if format is None else named(format)
-    if unknown := sorted(set(options) - set(chosen.options)):
-        known = f"has the options {', '.join(chosen.options)}" if chosen.options else "has no options"
-        raise DataError(f"{path}: the format {chosen.name} {known}; got {', '.join(unknown)}. Leave it out.")
+    refuse_unknown(path, chosen.name, options)
     return chosen.open(path, **options)
+
+
+def refuse_unknown(path: Path, name: str, options: Iterable[str]) -> None:
+    """Raise DataError where the format called ``name`` has not all of the ``options``; it names those it has."""
+    known = named(name).options
+    if unknown := sorted(set(options) - set(known)):
+        has = f"has the options {', '.join(known)}" if known else "has no options"
+        raise DataError(f"{path}: the format {name} {has}; got {', '.join(unknown)}. Leave it out.")
 
 
 def write_table(

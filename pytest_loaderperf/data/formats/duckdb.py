@@ -50,7 +50,7 @@ class DuckDb:
             connection.execute("DETACH file")
 
     def open(self, path: Path, **options: Any) -> DuckDbTable:
-        """The table ``data``, the only one, or what was asked for, in the file ``path``, read-only. Raises DataError."""
+        """The table ``data``, the only one, or what was asked for, in the file ``path``. Raises DataError."""
         return DuckDbTable(path, options)
 
 

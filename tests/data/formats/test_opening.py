@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pytest_loaderperf.data import optimize
+from pytest_loaderperf.cli import main
+from pytest_loaderperf.data import check, optimize
 from pytest_loaderperf.data.formats import FORMATS, READ_ONLY, format_of, open_table, write_table
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.errors import DataError
@@ -461,3 +462,31 @@ def test_compressed_and_joined_tars_say_what_to_do(tmp_path):
     (tmp_path / "b.tar").write_bytes((tmp_path / "b.tar").read_bytes() * 2)
     with pytest.raises(DataError, match="several tars were joined"):
         open_table(tmp_path / "b.tar")
+
+
+# The check of data
+
+
+def test_the_check_takes_options(tmp_path, capsys):
+    for split, rows in (("train", ROWS), ("test", ROWS.slice(0, 2))):
+        saved(tmp_path / "d" / split, [rows])
+    (tmp_path / "d" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert "has the splits train, test" in check(tmp_path / "d").problems[0].what
+    assert check(tmp_path / "d", options={"split": "test"}).total == 2
+    assert main(["data", "check", str(tmp_path / "d"), "--option", "split=train"]) == 0
+    assert "10" in capsys.readouterr().out
+    with pytest.raises(DataError, match="the format saved_dataset has the options split; got level"):
+        check(tmp_path / "d", options={"level": 1})
+    np.savez(tmp_path / "a.npz", x=np.arange(3), y=np.arange(4))
+    assert main(["data", "check", str(tmp_path / "a.npz"), "--option", 'columns=["y"]']) == 0
+    assert main(["data", "check", str(tmp_path / "a.npz")]) == 1
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(tmp_path / "a.npz"), "--option", "columns"])
+    assert "expected NAME=VALUE, such as split=train, got 'columns'" in capsys.readouterr().err
+
+
+def test_the_check_reads_a_level_of_each_image(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 8, 8), "u1"), photometric="minisblack")
+    assert check(tmp_path, options={"page": 2}, shape=(8, 8)).good
+    assert "expected a page below 3" in check(tmp_path, options={"page": 3}).problems[0].what
