@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -40,6 +41,13 @@ def add_data_commands(commands: Commands) -> None:
     check.add_argument("--classes", metavar="N", type=settings.count, help="labels must be below N")
     check.add_argument("--shape", metavar="SIZES", type=_shape, help="such as 100,100: of every image or array column")
     check.add_argument("--dtype", metavar="DTYPE", help="such as uint16: of every image or array column")
+    check.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        type=_option,
+        action="append",
+        help="of the format, such as split=train; VALUE is JSON or a text; may be given several times",
+    )
     check.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     check.set_defaults(run=_check)
 
@@ -48,6 +56,16 @@ def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, but {text!r} came")
     return int(text)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as split=train, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -107,7 +125,7 @@ def _check(options: argparse.Namespace) -> int:
             raise LoaderPerfError(f"--json: {problem}")
         with progress:
             given = _given(options, "max_errors", "workers", "classes", "shape", "dtype")
-            result = check(options.path, progress=progress.show, **given)
+            result = check(options.path, progress=progress.show, options=dict(options.option or []), **given)
     except LoaderPerfError as error:
         return _refused(error)
     print(*check_lines(result), sep="\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_loaderperf.data.arrow_lists import (
+    COMPLEX,
     RowOf,
     decoded,
     flat_lists,
@@ -27,6 +28,8 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_PARTS = 2  # of a complex number: real, imaginary
+
 
 def arrays_of(table: pa.Table) -> dict[str, np.ndarray | Ragged]:
     """Every column of ``table`` by its name: (rows, ...) where all samples have one shape, else ragged.
@@ -37,22 +40,42 @@ def arrays_of(table: pa.Table) -> dict[str, np.ndarray | Ragged]:
     Raises DataError, with column and row, for nulls, for what no tensor can hold, and for images as `images_of` does.
     """
     check_columns(table.schema)
-    return {name: array_of(table.column(name), name) for name in table.column_names}
+    return {name: array_of(table, name) for name in table.column_names}
 
 
-def array_of(column: pa.ChunkedArray, name: str) -> np.ndarray | Ragged:
+def array_of(table: pa.Table, name: str) -> np.ndarray | Ragged:
     """One column, as `arrays_of` does it."""
+    column = table.column(name)
     if _may_differ(column.type):
-        return settled(flat_of(column, name))
+        return settled(flat_of(table, name))
     rows = [_rows(chunk, name, own) for chunk, own in _chunks(column, int)]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    array = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    dtype = _complex_dtype(table.schema.field(name))
+    return array if dtype is None else array.view(dtype)[..., 0]
 
 
-def flat_of(column: pa.ChunkedArray, name: str, row_of: RowOf = int) -> Flat:
-    """The same as it lies in memory, with the shape of each sample, which may differ in the chunks that follow.
+def flat_of(table: pa.Table, name: str, row_of: RowOf = int) -> Flat:
+    """A column as it lies in memory, with the shape of each sample, which may differ in the chunks that follow.
 
-    ``row_of``: the row of the table that errors name, by the position in ``column``.
+    ``row_of``: the row of the table that errors name, by the position in the column.
     """
+    flat = _flat(table.column(name), name, row_of)
+    dtype = _complex_dtype(table.schema.field(name))
+    return flat if dtype is None else Flat(flat.values.view(dtype), flat.shapes[:, :-1])
+
+
+def _complex_dtype(field: pa.Field) -> str | None:
+    """That of the numbers whose parts a column has as its last dimension, as `data.formats` opens them."""
+    import pyarrow as pa
+
+    dtype = (field.metadata or {}).get(COMPLEX.encode(), b"").decode()
+    is_pairs = isinstance(field.type, pa.FixedShapeTensorType) and field.type.shape[-1] == _PARTS
+    parts = field.type.value_type if is_pairs else None
+    known = {"complex64": "float", "complex128": "double"}
+    return dtype if dtype in known and str(parts) == known[dtype] else None
+
+
+def _flat(column: pa.ChunkedArray, name: str, row_of: RowOf) -> Flat:
     if is_ome_arrow(column.type):
         return flat_images(column.chunks, name, row_of)
     if _may_differ(column.type):

@@ -13,6 +13,7 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COMPLEX = "complex"  # in the metadata of a field of pairs of floats: the dtype of the numbers that they are
 RowOf = Callable[[int], int]  # from the position of an item to the row of the table that it belongs to
 
 

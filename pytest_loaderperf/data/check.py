@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,7 @@ def check(
     shape: tuple[int, ...] | None = None,
     dtype: str | None = None,
     progress: Callable[[str], object] = str,
+    options: Mapping[str, Any] | None = None,
 ) -> CheckResult:
     """Read all images in the folder ``path``, or all rows of the table there, on ``workers`` threads (min(4, cores)).
 
@@ -32,7 +34,7 @@ def check(
     images: or from those that most of the first 25 have), and labels outside of 0 to below ``classes`` (of images: the
     folders they are in). Begins nothing more once ``max_errors`` problems are met, and keeps as many; 0 goes on to the
     end, and keeps the first 10. The same arguments give the same result with any number of workers. ``progress`` is
-    told in words how far it is.
+    told in words how far it is. ``options``: those of `open_table`, such as ``{"split": "train"}``.
 
     Raises DataError where there is nothing to check, a library for it is not installed, or an argument does not fit.
     """
@@ -40,32 +42,42 @@ def check(
     _check_arguments(max_errors, classes, shape, dtype)
     if not path.exists():
         raise DataError(f"nothing lies at {path}. Give the path of a folder of images or of a table.")
-    findings, kind = Findings(max_errors or MAX_ERRORS), _format_name(path)
+    findings, kind = Findings(max_errors or MAX_ERRORS), _format_name(path, images=not options)
     expected = Expected(shape, dtype, classes, workers, max_errors > 0, progress)
     if kind is None:
         from pytest_loaderperf.data.check_images import check_images  # which needs pyarrow
 
         return check_images(path, findings, expected)
-    from pytest_loaderperf.data.formats import missing
+    from pytest_loaderperf.data.formats import missing, refuse_unknown
 
     if kind in missing():
         raise DataError(f"{path} is of the format {kind}, which is not installed. Run: {missing()[kind]}")
+    refuse_unknown(path, kind, options or {})
     with Isolated[CheckResult](_checked_table, progress) as checked_table:
         try:
-            return checked_table(path, kind, findings, replace(expected, progress=str))
+            return checked_table(_Asked(path, kind, dict(options or {})), findings, replace(expected, progress=str))
         except CrashedError as error:
             return _unreadable(path, kind, str(error), expected)
 
 
+class _Asked(NamedTuple):
+    """The table to check, of the format called ``kind``."""
+
+    path: Path
+    kind: str
+    options: dict[str, Any]
+
+
 def _checked_table(
-    path: Path, kind: str, findings: Findings, expected: Expected, told: Callable[[str], object] = str
+    asked: _Asked, findings: Findings, expected: Expected, told: Callable[[str], object] = str
 ) -> CheckResult:
     from pytest_loaderperf.data.formats import open_table
 
+    path, kind, options = asked
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise DataError("is empty (0 bytes)")
-        table = open_table(path, kind)
+        table = open_table(path, kind, **options)
     except (DataError, OSError) as error:
         return _unreadable(path, kind, str(error).removeprefix(f"{path} "), expected)
     with closing(table):
@@ -79,22 +91,25 @@ def _unreadable(path: Path, kind: str, what: str, expected: Expected) -> CheckRe
     )
 
 
-def _format_name(path: Path) -> str | None:
-    """The name of the format of the table at ``path``; None: images. Raises DataError for a file of no known format."""
+def _format_name(path: Path, *, images: bool) -> str | None:
+    """The name of the format of the table at ``path``; None, if there may be ``images`` alone: such.
+
+    Raises DataError for a file of no known format.
+    """
     from pytest_loaderperf.data.check_images import IMAGE_SUFFIXES
 
-    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+    if images and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         return None
     from pytest_loaderperf.data.formats import format_of
 
     try:
         name = format_of(path).name
     except DataError:
-        if path.is_dir():
+        if images and path.is_dir():
             return None
         raise
     # Each image is read by itself, so that all of them are named.
-    return None if name in ("tiff", "ome_zarr", "pictures") else name
+    return None if images and name in ("tiff", "ome_zarr", "pictures") else name
 
 
 def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None) -> None:

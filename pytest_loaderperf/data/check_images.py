@@ -16,6 +16,7 @@ import psutil
 
 from pytest_loaderperf.data.check_pictures import MEMORY_SHARE
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.formats.ome_layouts import is_zarr, zarr_images
 from pytest_loaderperf.data.formats.ome_sets import TiffImage, tiff_image, tiff_images
 from pytest_loaderperf.data.formats.ome_zarr import zarr_pixels
 from pytest_loaderperf.data.formats.picture_folder import SUFFIXES
@@ -65,20 +66,38 @@ def image_samples(path: Path) -> list[Sample]:
 
     Raises DataError where there are none.
     """
-    if not path.is_dir() or path.name.lower().endswith(ZARR_SUFFIXES):
+    if not path.is_dir():
         return [_sample(path, tiff_image(path), written=False)]
+    if is_zarr(path) or path.name.lower().endswith(ZARR_SUFFIXES):
+        return _zarr_samples(path, written=False)
     found, written = find(path, IMAGE_SUFFIXES), (path / SCHEMA_FILE).exists()
     if not found.samples and not found.broken:
         raise DataError(f"no images in {path}. Expected files that end in one of {', '.join(IMAGE_SUFFIXES)}.")
     tiffs = {file for file in found.samples if file.suffix.lower() in TIFF_SUFFIXES}
     images = {} if written else tiff_images(sorted(tiffs))
+    zarrs = [file for file in found.samples if _suffix(file) in ZARR_SUFFIXES]
     samples = [
         _sample(file, images.get(file), written=written)
         for file in found.samples
-        if written or file not in tiffs or file in images
+        if file not in zarrs and (written or file not in tiffs or file in images)
     ]
+    samples += [sample for file in zarrs for sample in _zarr_samples(file, written=written)]
     samples += [Sample(file, wrong=wrong) for file, wrong in found.broken.items()]
     return sorted(samples, key=lambda sample: sample.file)
+
+
+def _zarr_samples(group: Path, *, written: bool) -> list[Sample]:
+    """The images in a group of Zarr: one, or those of bioformats2raw or of a plate."""
+    try:
+        return [Sample(image.group, None, written) for image in zarr_images(group, {})]
+    except DataError as error:
+        return [Sample(group, wrong=str(error).removeprefix(f"{group}: "))]
+
+
+def _suffix(file: Path) -> str:
+    """What says how to read it; images of a group of Zarr have no suffix of their own."""
+    suffix = file.suffix.lower()
+    return suffix if suffix in IMAGE_SUFFIXES else ZARR_SUFFIXES[0]
 
 
 def _sample(file: Path, tiff: TiffImage | None, *, written: bool) -> Sample:
@@ -93,7 +112,7 @@ def check_images(path: Path, findings: Findings, expected: Expected) -> CheckRes
     does, where a library is missing, and where there are ``classes`` but no folders for them.
     """
     samples = image_samples(path)
-    for suffix in sorted({sample.file.suffix.lower() for sample in samples if not sample.wrong}):
+    for suffix in sorted({_suffix(sample.file) for sample in samples if not sample.wrong}):
         _check_library(suffix)
     findings.add(_label_problems(path, [sample.file for sample in samples], expected.classes))
     shape, dtype, checked = expected.shape, expected.dtype, 0
@@ -200,7 +219,7 @@ def inspect_image(sample: Sample) -> Image:
 def _read(sample: Sample) -> np.ndarray:
     if sample.tiff is not None:
         return tiff_pixels(sample.tiff)
-    if sample.file.suffix.lower() in ZARR_SUFFIXES:
+    if _suffix(sample.file) in ZARR_SUFFIXES:
         return zarr_pixels(sample.file, planes_written=sample.planes_written)
     from pytest_loaderperf.data.encoded.decoder import stored
 

@@ -107,7 +107,7 @@ class TestUniform:
     def test_flat_of_has_the_same_samples(self, column):
         array, _ = column
         for found in (pa.chunked_array([array]), pa.chunked_array([array[4:], array[:4]])):
-            assert np.array_equal(settled(flat_of(found, "x")), arrays_of(table(x=found))["x"])
+            assert np.array_equal(settled(flat_of(table(x=found), "x")), arrays_of(table(x=found))["x"])
 
     def test_bools_are_unpacked(self):
         flags = pa.array([True, False, True])

@@ -6,26 +6,43 @@ import os
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.arrow_ipc import ArrowIpc
 from pytest_loaderperf.data.formats.chunks import unsliced
+from pytest_loaderperf.data.formats.csv import CSV_ENDINGS, Csv
 from pytest_loaderperf.data.formats.duckdb import DuckDb
 from pytest_loaderperf.data.formats.lance import Lance
 from pytest_loaderperf.data.formats.npy import Npy
+from pytest_loaderperf.data.formats.npz import Npz
+from pytest_loaderperf.data.formats.ome_layouts import is_zarr
 from pytest_loaderperf.data.formats.ome_zarr import OmeZarr
 from pytest_loaderperf.data.formats.parquet import Parquet
 from pytest_loaderperf.data.formats.picture_folder import SUFFIXES, PictureFolder
 from pytest_loaderperf.data.formats.protocol import Format, Table
 from pytest_loaderperf.data.formats.safetensors import Safetensors
 from pytest_loaderperf.data.formats.samples import find
+from pytest_loaderperf.data.formats.saved_dataset import SavedDataset, is_saved_dataset
 from pytest_loaderperf.data.formats.table import said
 from pytest_loaderperf.data.formats.tiff import Tiff
 from pytest_loaderperf.data.formats.vortex import Vortex
+from pytest_loaderperf.data.formats.webdataset import WebDataset
 from pytest_loaderperf.errors import DataError
 
-__all__ = ["FORMATS", "Format", "Table", "format_of", "missing", "named", "open_table", "write_table"]
+__all__ = [
+    "FORMATS",
+    "READ_ONLY",
+    "Format",
+    "Table",
+    "format_of",
+    "missing",
+    "named",
+    "open_table",
+    "refuse_unknown",
+    "write_table",
+]
 
 FORMATS: dict[str, Format] = {
     one.name: one
@@ -41,11 +58,36 @@ FORMATS: dict[str, Format] = {
         Npy(),
     )
 }
-READ_ONLY: dict[str, Format] = {one.name: one for one in (PictureFolder(),)}
-_OTHER_SUFFIXES = {".feather": "arrow", ".ipc": "arrow", ".pq": "parquet"}
-_CONTENTS = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".zarr": "ome_zarr"} | dict.fromkeys(
-    SUFFIXES, PictureFolder.name
-)  # of a folder, by suffix
+READ_ONLY: dict[str, Format] = {one.name: one for one in (SavedDataset(), Npz(), Csv(), WebDataset(), PictureFolder())}
+_OTHER_SUFFIXES = {
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".arrows": "arrow",
+    ".pq": "parquet",
+    ".npy": "npy",
+    ".npz": "npz",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    **dict.fromkeys(CSV_ENDINGS, "csv"),
+    ".tar": "webdataset",
+}
+_CONTENTS = {  # of a folder, by suffix
+    ".npy": "npy",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".zarr": "ome_zarr",
+    **dict.fromkeys(SUFFIXES, PictureFolder.name),
+}
+_TABLES = {  # the same, where there is nothing of the above: they often lie beside images as their metadata
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".tar": "webdataset",
+    **dict.fromkeys(CSV_ENDINGS, "csv"),
+}
 
 
 def missing() -> dict[str, str]:
@@ -79,7 +121,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     if name is None:
         raise DataError(
             f"{path} is of no known format. Expected a path that ends in one of {', '.join(suffixes)}, "
-            f"or the name of a format: {', '.join(FORMATS)}."
+            f"or the name of a format: {', '.join(FORMATS | READ_ONLY)}."
         )
     return named(name)
 
@@ -88,17 +130,40 @@ def formats_in(folder: Path) -> list[str]:
     """The names of the formats that the contents of ``folder`` are of, sorted."""
     if (folder / "_versions").is_dir():
         return ["lance"]
-    suffixes = {sample.suffix.lower() for sample in find(folder, tuple(_CONTENTS)).samples}
-    return sorted({_CONTENTS[suffix] for suffix in suffixes})
+    if is_zarr(folder):
+        return [OmeZarr.name]
+    if is_saved_dataset(folder):
+        return [SavedDataset.name]
+    for contents in (_CONTENTS, _TABLES):
+        names = [sample.name.lower() for sample in find(folder, tuple(contents)).samples if sample.name[0] != "_"]
+        if names:
+            return sorted({kind for ending, kind in contents.items() if any(name.endswith(ending) for name in names)})
+    return []
 
 
-def open_table(path: str | os.PathLike[str], format: str | None = None) -> Table:  # noqa: A002 the field's own word
+def open_table(
+    path: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002 the field's own word
+    **options: Any,
+) -> Table:
     """The table at ``path``, of the format called ``format`` or else that of the path.
 
-    Raises DataError where nothing that the format can read lies there, or its library is not installed.
+    ``options``: those of the format, such as ``split``; they count in what a cache of the table is known by.
+    Raises DataError where nothing that the format can read lies there, its library is not installed, or it has no such
+    option.
     """
     path = Path(path)
-    return (format_of(path) if format is None else named(format)).open(path)
+    chosen = format_of(path) if format is None else named(format)
+    refuse_unknown(path, chosen.name, options)
+    return chosen.open(path, **options)
+
+
+def refuse_unknown(path: Path, name: str, options: Iterable[str]) -> None:
+    """Raise DataError where the format called ``name`` has not all of the ``options``; it names those it has."""
+    known = named(name).options
+    if unknown := sorted(set(options) - set(known)):
+        has = f"has the options {', '.join(known)}" if known else "has no options"
+        raise DataError(f"{path}: the format {name} {has}; got {', '.join(unknown)}. Leave it out.")
 
 
 def write_table(

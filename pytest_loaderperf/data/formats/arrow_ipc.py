@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.data.mapping import FileMapping
@@ -23,6 +25,7 @@ class ArrowIpc:
     name = "arrow"
     suffix = ".arrow"
     package = "pyarrow"
+    options = ()
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
@@ -30,9 +33,9 @@ class ArrowIpc:
             for batch in merged(batches, BATCH_NBYTES):
                 writer.write_batch(batch)
 
-    def open(self, path: Path) -> ArrowIpcTable:
-        """The table in the file ``path``. Raises DataError."""
-        return ArrowIpcTable(path)
+    def open(self, path: Path, **options: Any) -> CheckedTable:
+        """The table in the file ``path``, or in all files of the folder. Raises DataError."""
+        return open_folder(ArrowFolderTable, path, options)
 
 
 class ArrowIpcTable(CheckedTable):
@@ -43,7 +46,8 @@ class ArrowIpcTable(CheckedTable):
     def _open(self) -> tuple[pa.Schema, int]:
         self._map = FileMapping(self.path, BATCH_NBYTES)
         data = pa.BufferReader(self._map.buffer)
-        if self._map.buffer[:4].to_pybytes() == _STREAM:
+        self._is_stream = self._map.buffer[:4].to_pybytes() == _STREAM
+        if self._is_stream:
             reader = pa.ipc.open_stream(data)
             self._schema, self._batches = reader.schema, list(reader)
         else:
@@ -72,3 +76,10 @@ class ArrowIpcTable(CheckedTable):
         # The mapping itself goes with the last view of it.
         self._batches = []
         del self._map
+
+
+class ArrowFolderTable(FolderTable):
+    """A folder of Arrow IPC files or streams."""
+
+    part = ArrowIpcTable
+    endings = (".arrow", ".arrows", ".feather", ".ipc")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.arrow_lists import is_number
+from pytest_loaderperf.data.arrow_lists import COMPLEX, is_number
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.tensors import as_rows
 from pytest_loaderperf.errors import DataError
@@ -69,6 +69,14 @@ def column_of(rows: np.ndarray, kind: pa.DataType) -> pa.Array:
     return _wrapped(pa.array(native.reshape(-1)), kind, len(rows))
 
 
+def _real(rows: np.ndarray) -> np.ndarray:
+    """``rows`` with pairs in the place of complex numbers, sharing their memory where they are in C order."""
+    if rows.dtype.kind != "c":
+        return rows
+    parts = np.dtype(f"{rows.dtype.byteorder}f{rows.dtype.itemsize // 2}")
+    return np.ascontiguousarray(rows)[..., None].view(parts)
+
+
 def _wrapped(values: pa.Array, kind: pa.DataType, rows: int) -> pa.Array:
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, _wrapped(values, kind.storage_type, rows))
@@ -78,13 +86,47 @@ def _wrapped(values: pa.Array, kind: pa.DataType, rows: int) -> pa.Array:
     return values
 
 
+def field_of(name: str, layout: Layout) -> pa.Field:
+    """The field of rows that nobody wrote a schema for. Complex numbers are pairs, and the metadata say so."""
+    real = real_layout(layout)
+    return pa.field(
+        name, kind_of(real), metadata=None if real == layout else {COMPLEX: str(layout.dtype.newbyteorder("="))}
+    )
+
+
+def real_layout(layout: Layout) -> Layout:
+    """``layout`` in the machine's byte order, with a last dimension of two in place of complex numbers."""
+    dtype = layout.dtype.newbyteorder("=")
+    if dtype.kind != "c":
+        return Layout(layout.shape, dtype)
+    return Layout((*layout.shape, 2), np.dtype(f"f{dtype.itemsize // 2}"))
+
+
 def kind_of(layout: Layout) -> pa.DataType:
     """The Arrow type of rows that nobody wrote a schema for: numbers, or fixed-shape tensors."""
     number = pa.from_numpy_dtype(layout.dtype.newbyteorder("="))
     return pa.fixed_shape_tensor(number, layout.shape) if layout.shape else number
 
 
-_MOST_ITEM_NBYTES = 8
+_MOST_ITEM_NBYTES = {"c": 16}  # and of others
+_MOST_NBYTES = 8
+
+
+class OneOfArrays(Protocol):
+    """An array whose rows are read when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 class ArraysTable(CheckedTable):
@@ -94,20 +136,23 @@ class ArraysTable(CheckedTable):
         self._arrays, schema = self._load()
         lengths = {name: len(array) if array.ndim else None for name, array in self._arrays.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
-            raise DataError(f"{self.path}: expected arrays of one length, but {lengths} came. Keep others elsewhere.")
+            raise DataError(
+                f"{self.path}: expected arrays of one length, but {lengths} came. Keep others elsewhere, or name "
+                "those to open: columns=[...]."
+            )
         for name, array in self._arrays.items():
-            if array.dtype.kind not in "biuf" or array.dtype.itemsize > _MOST_ITEM_NBYTES:
+            kind = array.dtype.kind
+            if kind not in "biufc" or array.dtype.itemsize > _MOST_ITEM_NBYTES.get(kind, _MOST_NBYTES):
                 raise DataError(
-                    f"{self.path}, column {name!r} holds {array.dtype}. Expected bools, or integers or floats of at "
-                    "most 64 bits: convert it, or keep it elsewhere."
+                    f"{self.path}, column {name!r} holds {array.dtype}. Expected bools, integers or floats of at most "
+                    "64 bits, or complex numbers of two such: convert it, or open the others: columns=[...]."
                 )
         if schema is None:
-            schema = pa.schema(
-                [(name, kind_of(Layout(array.shape[1:], array.dtype))) for name, array in self._arrays.items()]
-            )
+            fields = [(name, Layout(array.shape[1:], array.dtype)) for name, array in self._arrays.items()]
+            schema = pa.schema([field_of(name, layout) for name, layout in fields])
         for field in schema:
             array = self._arrays[field.name]
-            layout, found = layout_of(field.type), Layout(array.shape[1:], array.dtype.newbyteorder("="))
+            layout, found = layout_of(field.type), real_layout(Layout(array.shape[1:], array.dtype))
             if layout != found:
                 raise DataError(
                     f"{self.path}, column {field.name!r}: expected rows of {field.type}, as its schema says, "
@@ -116,12 +161,12 @@ class ArraysTable(CheckedTable):
         return schema, len(self._arrays[schema.names[0]])
 
     @abstractmethod
-    def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
-        """The arrays by name, and the schema that was written, if any."""
+    def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
+        """The arrays that are wanted by name, and the schema of these that was written, if any."""
 
     def _gather(self, names: list[str], rows: np.ndarray | slice) -> pa.Table:
         kinds = [self.schema.field(name).type for name in names]
-        arrays = [column_of(self._arrays[name][rows], kind) for name, kind in zip(names, kinds, strict=True)]
+        arrays = [column_of(_real(self._arrays[name][rows]), kind) for name, kind in zip(names, kinds, strict=True)]
         return pa.Table.from_arrays(arrays, names)
 
     def _read(self, columns: list[str]) -> pa.Table:

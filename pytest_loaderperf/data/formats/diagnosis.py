@@ -27,6 +27,7 @@ _HEADS = (
     (b"\xff\xd8\xff", "a JPEG image", "Name another path"),
     (b"%PDF", "a PDF document", "Name another path"),
 )
+_INSIDE = {"npz": b"PK\x03\x04"}  # formats that are such a file inside
 # Of the formats that are files: what they begin with, where, and what they end with.
 _OURS = {
     "parquet": (0, b"PAR1", b"PAR1"),
@@ -49,7 +50,8 @@ def refused_file(path: Path, expected: str) -> str | None:
         tail = file.read()
     if any(head.startswith(mark, place) for place, mark, _ in _OURS.values()):
         return _of_ours(head, tail, size, expected)
-    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in _HEADS if head.startswith(mark)), None)
+    heads = [one for one in _HEADS if one[0] != _INSIDE.get(expected)]
+    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in heads if head.startswith(mark)), None)
     if not size:
         other = f"is empty (0 bytes). {DAMAGED}."
     elif re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE):

@@ -13,20 +13,27 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.convert import taken
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.storage import refuse_types, stored, stored_names, stored_schema
-from pytest_loaderperf.data.formats.table import CheckedTable
+from pytest_loaderperf.data.formats.table import CheckedTable, said
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
 TABLE, SCHEMA_TABLE = "data", "arrow_schema"  # the second has the Arrow schema, most of which DuckDB has no types for
+_MAIN = "main"  # the schema of tables without one
+_RESULT = "memory.main.result"  # of a query; DuckDB calls a database in memory so
 _MOST_ITEMS = 100_000  # of DuckDB's ARRAY; longer fixed-size lists are stored as LIST
 
 
 class DuckDb:
-    """Format ``duckdb``. Half-precision floats are stored as floats, which hold them exactly; durations as int64."""
+    """Format ``duckdb``. Half-precision floats are stored as floats, which hold them exactly; durations as int64.
+
+    To open: ``table``, the name of a table or view, such as "images" or "schema.images", or ``query``, one SELECT,
+    whose rows DuckDB keeps as long as the table is open. A query sees this file alone.
+    """
 
     name = "duckdb"
     suffix = ".duckdb"
     package = "duckdb"
+    options = ("table", "query")
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the database file ``path``, complete or absent. Raises DataError."""
@@ -42,9 +49,9 @@ class DuckDb:
             connection.execute(f"CREATE TABLE file.{SCHEMA_TABLE} AS SELECT ?::BLOB AS ipc", [text])
             connection.execute("DETACH file")
 
-    def open(self, path: Path) -> DuckDbTable:
-        """The table ``data``, or the only one, in the database file ``path``, read-only. Raises DataError."""
-        return DuckDbTable(path)
+    def open(self, path: Path, **options: Any) -> DuckDbTable:
+        """The table ``data``, the only one, or what was asked for, in the file ``path``. Raises DataError."""
+        return DuckDbTable(path, options)
 
 
 def _connect(path: Path, options: str) -> Any:
@@ -67,14 +74,7 @@ class DuckDbTable(CheckedTable):
 
     def _open(self) -> tuple[pa.Schema, int]:
         self._connection = _connect(self.path, "(READ_ONLY, TYPE duckdb)")
-        listed = self._connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'file'")
-        tables = sorted(name for (name,) in listed.fetchall())
-        ours = SCHEMA_TABLE in tables
-        if TABLE not in tables and len(tables) != 1:
-            raise DataError(
-                f"{self.path} has the tables {', '.join(tables) or '(none)'}. Expected one, or one called {TABLE!r}."
-            )
-        table = f"file.{_quoted(TABLE if TABLE in tables else tables[0])}"
+        table, ours = self._asked() if self.options else self._only()
         if ours:
             (text,) = self._connection.execute(f"SELECT ipc FROM file.{SCHEMA_TABLE}").fetchone()  # noqa: S608
             schema = pa.ipc.read_schema(pa.py_buffer(text))
@@ -88,6 +88,66 @@ class DuckDbTable(CheckedTable):
         gaps = rows and last != rows - 1
         self._rowids = self._query(["rowid"], "ORDER BY rowid").fetchnumpy()["rowid"] if gaps else None
         return schema, rows
+
+    def _only(self) -> tuple[str, bool]:
+        """The quoted name of the table ``data`` or of the only one, and whether it was written here."""
+        tables = self._tables()
+        names = [name for _, name in tables]
+        if (_MAIN, TABLE) not in tables and len(tables) != 1:
+            shown = ", ".join(name if schema == _MAIN else f"{schema}.{name}" for schema, name in tables)
+            raise DataError(
+                f"{self.path} has the tables {shown or '(none)'}. Expected one, or one called {TABLE!r}. Say which: "
+                "table=..., or query=...."
+            )
+        table = (_MAIN, TABLE) if (_MAIN, TABLE) in tables else tables[0]
+        return _full(*table), SCHEMA_TABLE in names and table == (_MAIN, TABLE)
+
+    def _tables(self, *, views: bool = False) -> list[tuple[str, str]]:
+        """The schema and name of each table, sorted; of ``views`` instead."""
+        kind = "view" if views else "table"
+        found = self._connection.execute(
+            f"SELECT schema_name, {kind}_name FROM duckdb_{kind}s() "  # noqa: S608 one of two words
+            f"WHERE database_name = 'file' AND NOT internal"
+        )
+        return sorted(found.fetchall())
+
+    def _asked(self) -> tuple[str, bool]:
+        """The quoted name of the table that was asked for, or of one with the rows of the view or query."""
+        name, query = self.options.get("table"), self.options.get("query")
+        if (name is None) == (query is None) or not isinstance(query if name is None else name, str):
+            raise DataError(
+                f"{self.path}: expected table or query, one text, got {self.options!r:.200}. Leave one out."
+            )
+        self._connection.execute("USE file")
+        if name is not None:
+            tables, views = self._tables(), self._tables(views=True)
+            matching = [one for one in [*tables, *views] if name in (".".join(one), one[1])]
+            exact = [one for one in matching if name == ".".join(one) or one == (_MAIN, name)] or matching
+            if len(exact) != 1:
+                shown = ", ".join(".".join(one) for one in matching or [*tables, *views])
+                raise DataError(
+                    f"{self.path}: expected the name of one of {shown or 'no tables'}, got {name!r}. Name it."
+                )
+            if exact[0] in tables:
+                return _full(*exact[0]), name in (TABLE, f"{_MAIN}.{TABLE}") and (_MAIN, SCHEMA_TABLE) in tables
+            query = f"FROM {_full(*exact[0])}"
+        return self._result(str(query)), False
+
+    def _result(self, query: str) -> str:
+        """The quoted name of a table in memory of the rows of ``query``."""
+        duckdb = library("duckdb", DuckDb.package)
+        try:
+            statements = duckdb.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise DataError(f"{self.path}: expected a query of one SELECT, got {query!r:.200}. Give a SELECT.")
+            # Other files are nothing that a cache is known by, and several threads give rows in any order.
+            self._connection.execute("SET enable_external_access = false; SET threads = 1")
+            select = statements[0].query.rstrip().rstrip(";")
+            self._connection.execute(f"CREATE TABLE {_RESULT} AS {select}")
+            self._connection.execute("RESET threads")
+        except duckdb.Error as error:
+            raise DataError(f"{self.path}: the query cannot be run: {said(error)}. Correct the query.") from error
+        return _RESULT
 
     def _query(self, columns: list[str], rest: str = "", *values: object) -> Any:
         return self._connection.cursor().sql(f"SELECT {', '.join(columns)} {self._from} {rest}", params=list(values))
@@ -114,6 +174,10 @@ class DuckDbTable(CheckedTable):
 
     def _close(self) -> None:
         self._connection.close()
+
+
+def _full(schema: str, name: str) -> str:
+    return f"file.{_quoted(schema)}.{_quoted(name)}"
 
 
 def _quoted(name: str) -> str:

@@ -75,15 +75,19 @@ class ImageFolderTable(CheckedTable):
         """Those of ``files`` that stand for a sample each; of a folder that was not written here."""
         return files
 
-    def _open(self) -> tuple[pa.Schema, int]:
+    def _listed(self) -> tuple[list[Path], list[str] | None]:
+        """The samples in order, and the class of each, if they have classes."""
         found = find(self.path, self.endings)
         for path, wrong in found.broken.items():
             raise DataError(f"{path} {wrong}. Repair it, or take it out of the folder.")
-        schema = read_schema(self.path)
-        self._written = schema is not None  # by us
         samples = found.samples if self._written else self._one_a_sample(found.samples)
-        self._samples = _ordered(samples, self.path, self.endings)
-        folders = class_folders(self._samples, self.path)
+        samples = _ordered(samples, self.path, self.endings)
+        return samples, class_folders(samples, self.path)
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        schema = read_schema(self.path) if self.is_folder else None
+        self._written = schema is not None  # by us
+        self._samples, folders = self._listed()
         if schema is not None:
             self._image, self._label = _columns(schema, "this format")
             if self._label is not None and folders is None and self._samples:

@@ -35,6 +35,7 @@ class Lance:
     name = "lance"
     suffix = ".lance"
     package = "pylance"
+    options = ()
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
@@ -44,9 +45,9 @@ class Lance:
         with complete_or_absent(path) as new:
             lance.write_dataset(pa.RecordBatchReader.from_batches(schema, stored(batches, schema)), str(new))
 
-    def open(self, path: Path) -> LanceTable:
+    def open(self, path: Path, **options: Any) -> LanceTable:
         """The newest version of the dataset in the folder ``path``. Raises DataError."""
-        return LanceTable(path)
+        return LanceTable(path, options)
 
 
 class LanceTable(CheckedTable):

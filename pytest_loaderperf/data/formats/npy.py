@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, array_of, is_file_name, layouts_of
+from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, OneOfArrays, array_of, is_file_name, layouts_of
 from pytest_loaderperf.data.formats.storage import SCHEMA_FILE, read_schema, write_schema
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
@@ -20,11 +20,12 @@ _MOST_NAME_NBYTES = 250  # of a file system's 255, for .npy needs four
 
 
 class Npy:
-    """Format ``npy``."""
+    """Format ``npy``: a folder with one file a column; a single file opens, too. ``columns``: those to open."""
 
     name = "npy"
     suffix = "-npy"
     package = "numpy"
+    options = ("columns",)
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
@@ -37,9 +38,9 @@ class Npy:
             write_schema(batches.schema, new)
             write_arrays(batches, layouts, [new / f"{name}.npy" for name in batches.schema.names])
 
-    def open(self, path: Path) -> NpyTable:
-        """The table in the folder ``path``. Raises DataError."""
-        return NpyTable(path)
+    def open(self, path: Path, **options: Any) -> ArraysTable:
+        """The table in the folder ``path``, or the rows of the array in the file. Raises DataError."""
+        return (NpyFileTable if path.is_file() else NpyTable)(path, options)
 
 
 def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Sequence[Path]) -> None:
@@ -95,7 +96,7 @@ class NpyTable(ArraysTable):
 
     is_folder = True
 
-    def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
+    def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
         schema = read_schema(self.path)
         names = sorted(file.stem for file in self.path.glob("[!.]*.npy")) if schema is None else schema.names
         if wrong := [name for name in names if not is_file_name(name) or names.count(name) > 1]:
@@ -107,4 +108,16 @@ class NpyTable(ArraysTable):
             layouts_of(schema, Npy.name)
         if not names:
             raise DataError(f"{self.path} holds no .npy files. Expected a folder with one for each column.")
-        return {name: map_array(self.path / f"{name}.npy") for name in names}, schema
+        wanted = self._wanted(names)
+        if schema is not None:
+            schema = pa.schema([schema.field(name) for name in wanted], schema.metadata)
+        return {name: map_array(self.path / f"{name}.npy") for name in wanted}, schema
+
+
+class NpyFileTable(ArraysTable):
+    """A .npy file, whose first dimension is the rows of one column of the name of the file."""
+
+    format_name = "npy"
+
+    def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
+        return {name: map_array(self.path) for name in self._wanted([self.path.stem])}, None

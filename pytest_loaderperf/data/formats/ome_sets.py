@@ -21,6 +21,7 @@ class TiffImage(NamedTuple):
 
     ``images``: how many the metadata describe, and how many ``pixels`` this one has; 0: there are no such metadata.
     ``companion`` is the file of metadata, where they lie outside. ``lost``: what describes the image, and is not there.
+    ``level``: of its pyramid, 0 the finest; ``page``: that page of the file alone is the image.
     """
 
     file: Path
@@ -30,6 +31,8 @@ class TiffImage(NamedTuple):
     parts: tuple[Path, ...] = ()
     companion: Path | None = None
     lost: Path | None = None
+    level: int = 0
+    page: int | None = None
 
 
 def tiff_images(files: Iterable[Path]) -> dict[Path, TiffImage]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.dense import Layout
 from pytest_loaderperf.data.formats.image_folder import ImageFolderTable, write_images
 from pytest_loaderperf.data.formats.library import library
+from pytest_loaderperf.data.formats.ome_layouts import is_plate, is_zarr, zarr_images
 from pytest_loaderperf.errors import DataError
 
 AXES = "tczyx"  # of an image of fewer dimensions the last ones
@@ -24,12 +25,14 @@ _LONGEST = 200  # characters of metadata in a message
 class OmeZarr:
     """Format ``ome_zarr``: OME-Zarr 0.5 in Zarr 3, or 0.4 in Zarr 2; each plane is a chunk.
 
-    ``sharded``: all chunks of an image in one file, which takes Zarr 3.
+    ``sharded``: all chunks of an image in one file, which takes Zarr 3. To open: ``level`` of the pyramid, from 0, the
+    finest; of a group with several images ``series``, ``well`` or ``field``, as `ome_layouts.zarr_images` has them.
     """
 
     name = "ome_zarr"
     suffix = "-ome-zarr"
     package = "zarr"
+    options = ("level", "series", "well", "field")
 
     def __init__(self, zarr_format: Literal[2, 3] = 3, *, sharded: bool = False) -> None:
         if zarr_format not in _VERSIONS or (sharded and zarr_format == 2):  # noqa: PLR2004 the name says what it is
@@ -76,30 +79,56 @@ class OmeZarr:
             return {"multiscales": [{"version": version, **image}]}
         return {"ome": {"version": version, "multiscales": [image]}}
 
-    def open(self, path: Path) -> OmeZarrTable:
-        """The table in the folder ``path``, of OME-Zarr images of either version. Raises DataError."""
-        return OmeZarrTable(path)
+    def open(self, path: Path, **options: Any) -> OmeZarrTable:
+        """The images in the folder ``path``, or in the group: one, those of bioformats2raw, or a plate.
+
+        Both versions of OME-Zarr. Raises DataError.
+        """
+        return (OmeZarrGroupTable if is_zarr(path) else OmeZarrTable)(path, options)
 
 
 class OmeZarrTable(ImageFolderTable):
-    """A folder of OME-Zarr images, of each of which the first and finest scale is the image."""
+    """A folder of OME-Zarr images; one that bioformats2raw wrote may be several."""
 
     endings = (".ome.zarr", ".zarr")
 
     def _layout(self, sample: Path) -> Layout:
-        array = _finest(sample)
+        array = _scale(sample, self.options.get("level", 0))
         return Layout(array.shape, array.dtype)
 
     def _pixels(self, sample: Path) -> np.ndarray:
-        return zarr_pixels(sample, planes_written=self._written)
+        return zarr_pixels(sample, planes_written=self._written, level=self.options.get("level", 0))
+
+    def _listed(self) -> tuple[list[Path], list[str] | None]:
+        samples, classes = super()._listed()
+        if self._written:
+            return samples, classes
+        if plate := next(filter(is_plate, samples), None):
+            raise DataError(f"{plate} is a plate of many images. Open it by itself, or keep it in a folder of its own.")
+        images = [[image.group for image in zarr_images(sample, self._choice())] for sample in samples]
+        counts = [len(found) for found in images]
+        repeated = classes and [name for name, times in zip(classes, counts, strict=True) for _ in range(times)]
+        return [group for found in images for group in found], repeated
+
+    def _choice(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name != "level"}
 
 
-def zarr_pixels(sample: Path, *, planes_written: bool) -> np.ndarray:
-    """The pixels of the finest scale of an OME-Zarr image. ``planes_written``: no chunk was left out as one of zeros.
+class OmeZarrGroupTable(OmeZarrTable):
+    """The images of one group of Zarr. Those of a plate have the places of their wells' sorted names as labels."""
+
+    def _listed(self) -> tuple[list[Path], list[str] | None]:
+        images = zarr_images(self.path, self._choice())
+        wells = [image.well for image in images if image.well is not None]
+        return [image.group for image in images], wells or None
+
+
+def zarr_pixels(sample: Path, *, planes_written: bool, level: int = 0) -> np.ndarray:
+    """The pixels of a scale of an OME-Zarr image. ``planes_written``: no chunk was left out as one of zeros.
 
     Raises DataError that names the image, and what zarr and its codecs raise where they fail.
     """
-    array = _finest(sample)
+    array = _scale(sample, level)
     pixels: np.ndarray = array[...]
     # Zarr gives zeros for chunks that it does not find. Ours are planes, all of which were written.
     if planes_written and not pixels.any(axis=(-2, -1)).all():
@@ -107,7 +136,7 @@ def zarr_pixels(sample: Path, *, planes_written: bool) -> np.ndarray:
     return pixels
 
 
-def _finest(sample: Path) -> Any:
+def _scale(sample: Path, level: int) -> Any:
     zarr = library("zarr", OmeZarr.package)
     group = zarr.open_group(str(sample), mode="r")
     attributes = group.attrs.asdict()
@@ -116,12 +145,18 @@ def _finest(sample: Path) -> Any:
     if not scales:
         raise DataError(f"{sample} has no multiscales. Expected an OME-Zarr image of version 0.4 or 0.5.")
     try:
-        path, axes = scales[0]["datasets"][0]["path"], scales[0].get("axes")
+        paths, axes = [one["path"] for one in scales[0]["datasets"]], scales[0].get("axes")
+        finest = paths[0]
     except (LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{sample}: expected multiscales with a path for each of their datasets, got {str(scales)[:_LONGEST]}. "
             "Write it anew, or give an image that is whole."
         ) from error
+    if type(level) is not int or not 0 <= level < len(paths):
+        raise DataError(
+            f"{sample}: expected a level from 0 to below {len(paths)}, got level={level!r}. Choose another."
+        )
+    path = paths[level] if level else finest
     array = group[path]
     if not isinstance(array, zarr.Array) or (axes is not None and len(axes) != array.ndim) or not array.ndim:
         found = f"shape {array.shape}" if isinstance(array, zarr.Array) else "a group"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.storage import refuse_types, schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
@@ -25,6 +27,7 @@ class Parquet:
     name = "parquet"
     suffix = ".parquet"
     package = "pyarrow"
+    options = ()
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
@@ -34,9 +37,9 @@ class Parquet:
                 rows = max(1, int(len(batch) * ROW_GROUP_NBYTES / max(batch.nbytes, ROW_GROUP_NBYTES)))
                 writer.write_table(pa.Table.from_batches([batch]), row_group_size=rows)
 
-    def open(self, path: Path) -> ParquetTable:
-        """The table in the file ``path``. Raises DataError."""
-        return ParquetTable(path)
+    def open(self, path: Path, **options: Any) -> CheckedTable:
+        """The table in the file ``path``, or in all files of the folder. Raises DataError."""
+        return open_folder(ParquetFolderTable, path, options)
 
 
 class ParquetTable(CheckedTable):
@@ -73,6 +76,13 @@ class ParquetTable(CheckedTable):
 
     def _close(self) -> None:
         del self._map
+
+
+class ParquetFolderTable(FolderTable):
+    """A folder of Parquet files."""
+
+    part = ParquetTable
+    endings = (".parquet", ".pq")
 
 
 def _is_refused(kind: pa.DataType) -> bool:

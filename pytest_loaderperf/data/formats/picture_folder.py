@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ class PictureFolder:
     name = "pictures"
     suffix = "-pictures"
     package = "pillow"
+    options = ("mode", "size", "fit", "most_nbytes")
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Raise DataError."""
@@ -35,11 +36,12 @@ class PictureFolder:
             "write their bytes as a binary column of parquet."
         )
 
-    def open(self, path: Path) -> Pictures:
-        """The pictures in the folder ``path``, decoded to RGB, each of its own size. Raises DataError."""
+    def open(self, path: Path, **options: Any) -> Pictures:
+        """The pictures in the folder ``path``, decoded as ``options`` say, as `Decoder` has them. Raises DataError."""
+        from pytest_loaderperf.data.encoded.decoder import Decoder
         from pytest_loaderperf.data.encoded.pictures import Pictures
 
-        return Pictures(PictureFiles(path))
+        return Pictures(PictureFiles(path), Decoder(**options))
 
 
 class PictureFiles(CheckedTable):

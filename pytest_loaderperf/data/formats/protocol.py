@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,11 +48,15 @@ class Format(Protocol):
     """One way to keep a table on disk.
 
     ``name`` is what users type, ``suffix`` how its paths end, ``package`` what `pip install` brings it with.
+    ``options``: the names of what `open` takes beside the path.
     """
 
     name: str
     suffix: str
     package: str
+
+    @property
+    def options(self) -> tuple[str, ...]: ...
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to ``path``, which is complete or absent afterwards. Holds a bounded part in memory.
@@ -59,6 +65,18 @@ class Format(Protocol):
         """
         ...
 
-    def open(self, path: Path) -> Table:
+    def open(self, path: Path, **options: Any) -> Table:
         """What lies at ``path``. Raises DataError where nothing that this format can read lies there."""
         ...
+
+
+class OnlyRead:
+    """A format that others write, and that is opened here."""
+
+    name: str
+
+    def write(self, batches: pa.RecordBatchReader, path: Path) -> NoReturn:
+        """Raise DataError that says what to write instead."""
+        raise DataError(
+            f"{path}: expected a format that is written here, got {self.name}, which is only read. Use parquet."
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import ArraysTable, layouts_of
+from pytest_loaderperf.data.formats.dense import ArraysTable, OneOfArrays, layouts_of
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.npy import map_array, write_arrays
 from pytest_loaderperf.data.formats.storage import schema_of_text, schema_text, stored_names
@@ -25,6 +25,7 @@ class Safetensors:
     name = "safetensors"
     suffix = ".safetensors"
     package = "safetensors"
+    options = ("columns",)
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
@@ -40,9 +41,9 @@ class Safetensors:
             arrays = {name: map_array(file) for name, file in zip(names, files, strict=True)}
             save_file(arrays, new, metadata={SCHEMA_KEY: schema_text(batches.schema)})
 
-    def open(self, path: Path) -> SafetensorsTable:
+    def open(self, path: Path, **options: Any) -> SafetensorsTable:
         """The table in the file ``path``. Raises DataError."""
-        return SafetensorsTable(path)
+        return SafetensorsTable(path, options)
 
 
 class SafetensorsTable(ArraysTable):
@@ -50,17 +51,22 @@ class SafetensorsTable(ArraysTable):
 
     format_name = "safetensors"
 
-    def _load(self) -> tuple[Mapping[str, np.ndarray], pa.Schema | None]:
+    def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
         # As torch tensors, because those share the mapped memory; the library copies what it gives as NumPy arrays.
         with library("safetensors", Safetensors.package).safe_open(self.path, framework="pt") as file:
-            arrays = {name: _array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 it is no dict
             text = (file.metadata() or {}).get(SCHEMA_KEY)
-        if not arrays:
-            raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
-        if not text:
-            return arrays, None
-        schema = schema_of_text(text)
-        return {name: arrays[kept] for name, kept in zip(schema.names, _stored_names(schema), strict=True)}, schema
+            schema = schema_of_text(text) if text else None
+            known = list(file.keys())
+            if not known:
+                raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
+            stored = dict(zip(known, known, strict=True))
+            if schema is not None:
+                stored = dict(zip(schema.names, _stored_names(schema), strict=True))
+            wanted = self._wanted(stored)
+            arrays = {name: _array(file.get_tensor(stored[name])) for name in wanted}
+        if schema is not None:
+            schema = pa.schema([schema.field(name) for name in wanted], schema.metadata)
+        return arrays, schema
 
 
 def _stored_names(schema: pa.Schema) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,13 @@ def was_interrupted(error: BaseException) -> bool:
 
 
 class CheckedTable(ABC):
-    """A `Table` over a library's own: subclasses are made from a path alone, and so pickle as that path."""
+    """A `Table` over a library's own: subclasses are made from a path and options, and so pickle as those."""
 
     is_folder = False  # what lies at the path
     format_name = ""  # of a file that is known by its first bytes
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, options: Mapping[str, Any] | None = None) -> None:
+        self.path, self.options = path, dict(options or {})
         self._closed = False
         if not path.exists():
             raise DataError(f"{path} is missing. Give a path that exists, or write it first.")
@@ -74,7 +74,7 @@ class CheckedTable(ABC):
         return self._rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path,)
+        return type(self), (self.path, self.options) if self.options else (self.path,)
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All rows. Raises DataError as the Protocol says."""
@@ -140,6 +140,17 @@ class CheckedTable(ABC):
                 known = ", ".join(self.schema.names)
                 raise DataError(f"{self.path} has no column {name!r}. It has: {known}.")
         return pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
+
+    def _wanted(self, known: Iterable[str]) -> list[str]:
+        """Those of the columns ``known`` that the option ``columns`` names, or all. Raises DataError."""
+        columns, known = self.options.get("columns"), list(known)
+        if columns is None:
+            return known
+        if not isinstance(columns, list) or not columns or not set(columns) <= set(known):
+            raise DataError(
+                f"{self.path}: expected columns, a list of some of {known}, got {columns!r:.200}. Name them."
+            )
+        return list(dict.fromkeys(columns))
 
     @abstractmethod
     def _open(self) -> tuple[pa.Schema, int]:

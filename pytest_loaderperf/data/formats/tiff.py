@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +20,16 @@ _COLOURS = (3, 4)  # in a last dimension of 8 or 16 bit numbers, and read as col
 
 
 class Tiff:
-    """Format ``tiff``: uncompressed, so that a read is a copy of the disk's bytes."""
+    """Format ``tiff``: uncompressed, so that a read is a copy of the disk's bytes.
+
+    Of each file ``series`` (by default that of its OME-XML, or the first) and ``level`` of its pyramid, or a ``page``
+    alone, are the image; all count from 0.
+    """
 
     name = "tiff"
     suffix = "-tiff"
     package = "tifffile"
+    options = ("series", "level", "page")
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
@@ -37,9 +43,15 @@ class Tiff:
 
         write_images(batches, path, self.name, ".tif", write)
 
-    def open(self, path: Path) -> TiffTable:
-        """The table in the folder ``path``, of any TIFFs, also OME-TIFF stacks. Raises DataError."""
-        return TiffTable(path)
+    def open(self, path: Path, **options: Any) -> TiffTable:
+        """The images in the folder ``path``, or the one in the file: any TIFFs, also stacks. Raises DataError."""
+        for name, value in options.items():
+            if type(value) is not int or value < 0 or ("page" in options and len(options) > 1):
+                raise DataError(
+                    f"{path}: expected series and level, or page alone, whole numbers from 0 up, got {name}={value!r}. "
+                    "Say which image of each file to read."
+                )
+        return (TiffFileTable if path.is_file() else TiffTable)(path, options)
 
 
 class TiffTable(ImageFolderTable):
@@ -52,10 +64,23 @@ class TiffTable(ImageFolderTable):
         return list(self._images_by_file)
 
     def _image_at(self, sample: Path) -> TiffImage:
-        return TiffImage(sample) if self._written else self._images_by_file[sample]
+        image = TiffImage(sample) if self._written else self._images_by_file[sample]
+        series = self.options.get("series", image.series)
+        pixels = image.pixels if series == image.series else 0
+        chosen = {name: value for name, value in self.options.items() if name != "series"}
+        return image._replace(series=series, pixels=pixels, **chosen)
 
     def _layout(self, sample: Path) -> Layout:
         return tiff_layout(self._image_at(sample))
 
     def _pixels(self, sample: Path) -> np.ndarray:
         return tiff_pixels(self._image_at(sample))
+
+
+class TiffFileTable(TiffTable):
+    """A TIFF as a table of one row."""
+
+    is_folder = False
+
+    def _listed(self) -> tuple[list[Path], list[str] | None]:
+        return self._one_a_sample([self.path]), None

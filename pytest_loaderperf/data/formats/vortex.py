@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,7 @@ class Vortex:
     name = "vortex"
     suffix = ".vortex"
     package = "vortex-data"
+    options = ()
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
@@ -46,9 +48,9 @@ class Vortex:
             )
             write(pa.RecordBatchReader.from_batches(marked, rows), str(new))
 
-    def open(self, path: Path) -> VortexTable:
+    def open(self, path: Path, **options: Any) -> VortexTable:
         """The table in the file ``path``, which must not be cut while it is mapped. Raises DataError."""
-        return VortexTable(path)
+        return VortexTable(path, options)
 
 
 class VortexTable(CheckedTable):

@@ -37,7 +37,7 @@ def tiff_pixels(image: TiffImage) -> np.ndarray:
         if series.is_multifile:  # the place of its planes in their files says nothing about one file
             pixels = file.asarray(series=series, key=slice(None)).reshape(series.shape)
         else:
-            pixels = file.asarray(series=series)
+            pixels = series.asarray()
         if pixels.shape != series.shape:
             raise _wrong(image, f"an image of shape {series.shape}, got {pixels.shape}")
         return np.asarray(pixels)
@@ -70,18 +70,46 @@ def _series(image: TiffImage) -> Iterator[tuple[Any, Any]]:
             raise _wrong(image, "a TIFF of one page or more, got none")
         if not file.is_ndpi:
             _check_end(image, file)
+        if image.page is not None:
+            page = _chosen(image, "page", file.pages, image.page)
+            _check_segments(image, page)
+            yield file, _Page(page)
+            return
         every = file.series
         if image.images > 1 and len(every) != image.images:
             raise _wrong(image, f"{image.images} images, as its OME-XML says, got {len(every)}")
-        series = every[image.series]
+        series = _chosen(image, "series", every, image.series)
         if series.is_multifile and not image.parts:
             raise DataError(
                 f"{image.file} is one of several files of an image, but has no OME-XML that says which. "
                 "Save it as one file, or as OME-TIFF."
             )
         _check_promises(image, file, series)
+        series = _chosen(image, "level", series.levels, image.level)
         _check_data(image, file, series)
         yield file, series
+
+
+class _Page:
+    """A page as if it were a series of its own."""
+
+    is_multifile = False
+
+    def __init__(self, page: Any) -> None:
+        self._page, self.shape, self.dtype = page, page.shape, page.dtype
+
+    def asarray(self) -> np.ndarray:
+        pixels: np.ndarray = self._page.asarray()
+        return pixels
+
+
+def _chosen(image: TiffImage, what: str, those: Any, place: int) -> Any:
+    if place >= len(those):
+        raise DataError(
+            f"{image.file}: expected a {what} below {len(those)}, as many as it has, got {what}={place}. Choose "
+            "another, or take the file out of the folder."
+        )
+    return those[place]
 
 
 def _check_end(image: TiffImage, file: Any) -> None:

@@ -149,12 +149,12 @@ def versions(table: Any) -> dict[str, str]:
 
 
 def _packages(kind: type) -> Iterator[str]:
-    from pytest_loaderperf.data.formats import FORMATS
+    from pytest_loaderperf.data.formats import FORMATS, READ_ONLY
 
     modules = {base.__module__ for base in kind.__mro__}
     yield from (module.partition(".")[0] for module in modules)
     yield from getattr(kind, "packages", ())
-    for one in FORMATS.values():
+    for one in (FORMATS | READ_ONLY).values():
         if type(one).__module__ in modules:
             yield from (one.package, *_DECODERS.get(one.package, ()))
 

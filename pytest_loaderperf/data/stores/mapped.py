@@ -139,8 +139,15 @@ def _write(source: Source, identity: str, file: Path, block_nbytes: int) -> None
 def _block_type(dtype: np.dtype[Any]) -> pa.StructType:
     import pyarrow as pa
 
-    values = pa.from_numpy_dtype(np.uint8 if dtype.kind == "b" else dtype)  # Arrow keeps bools eight a byte
+    values = pa.from_numpy_dtype(_written_as(dtype))
     return pa.struct([("rows", pa.int64()), ("values", pa.large_list(values)), ("shapes", pa.large_list(pa.int64()))])
+
+
+def _written_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Bools as bytes, of which Arrow keeps eight in one, and complex numbers, which it lacks, as their parts."""
+    if dtype.kind == "c":
+        return np.dtype(f"f{dtype.itemsize // 2}")
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
 def _block(flat: Flat, dtype: np.dtype[Any]) -> pa.StructArray:
@@ -149,8 +156,8 @@ def _block(flat: Flat, dtype: np.dtype[Any]) -> pa.StructArray:
     kind = _block_type(dtype)
     one = one_shape(flat.shapes)
     shapes = flat.shapes.ravel() if one is None else np.array(one, np.int64)
-    values = flat.values.view(np.uint8) if dtype.kind == "b" else flat.values
-    parts = [pa.array([len(flat.shapes)]), _one_list(values), _one_list(shapes)]
+    values = _one_list(flat.values.view(_written_as(dtype)))
+    parts = [pa.array([len(flat.shapes)]), values, _one_list(shapes)]
     return pa.StructArray.from_arrays(parts, fields=list(kind))
 
 

@@ -177,7 +177,7 @@ class Rows:
     def flat(self, name: str) -> Flat:
         """A column of them. Raises DataError that names the file and the row of the table."""
         with naming(self.table):
-            return flat_of(self.read.column(name), name, self.row_of)
+            return flat_of(self.read, name, self.row_of)
 
 
 @contextmanager
@@ -205,6 +205,6 @@ def _is_arrow_table(source: object) -> bool:
 def _hash_rows(table: pa.Table, digest: hashlib.blake2b) -> None:
     """By values and shapes: the same rows may lie in Arrow's buffers in many ways."""
     for name in table.column_names:
-        flat = flat_of(table.column(name), name)
+        flat = flat_of(table, name)
         digest.update(np.ascontiguousarray(flat.shapes).view(np.uint8).data)
         digest.update(np.ascontiguousarray(flat.values).view(np.uint8).data)

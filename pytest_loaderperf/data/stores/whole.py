@@ -24,7 +24,7 @@ def whole(source: Source, budget: int) -> Store:
     """
     table, kept = source.read(), {}
     for name in source.names:
-        kept[name] = array_of(table.column(name), name)
+        kept[name] = array_of(table, name)
         table = table.drop_columns([name])  # what was copied is needed no more
     if not source.in_memory:
         _leave_small_pages(kept, budget)

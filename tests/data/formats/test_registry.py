@@ -13,6 +13,7 @@ from pytest_loaderperf.errors import DataError
 from tests.data.formats.kinds import KINDS
 
 NAMES = "parquet, arrow, lance, duckdb, vortex, tiff, ome_zarr, safetensors, npy"
+READ = "saved_dataset, npz, csv, webdataset, pictures"
 OPTIONAL = {
     "lance": ("lance", "pylance"),
     "duckdb": ("duckdb", "duckdb"),
@@ -56,8 +57,9 @@ def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(is_folder, tmp_
         open_table(path)
     assert str(caught.value) == (
         f"{path} is of no known format. Expected a path that ends in one of .parquet, .arrow, .lance, .duckdb, "
-        ".vortex, -tiff, -ome-zarr, .safetensors, -npy, .feather, .ipc, .pq, "
-        f"or the name of a format: {NAMES}."
+        ".vortex, -tiff, -ome-zarr, .safetensors, -npy, .feather, .ipc, .arrows, .pq, .npy, .npz, .csv, .csv.gz, "
+        ".csv.bz2, .csv.zst, .tsv, .tsv.gz, .tsv.bz2, .tsv.zst, .tar, "
+        f"or the name of a format: {NAMES}, {READ}."
     )
 
 
@@ -65,7 +67,7 @@ def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(is_folder, tmp_
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(use, tmp_path):
     with pytest.raises(DataError) as caught:
         use(tmp_path / "rows.parquet", "parket")
-    assert str(caught.value) == f"unknown format 'parket'. Known: {NAMES}; only to read: pictures."
+    assert str(caught.value) == f"unknown format 'parket'. Known: {NAMES}; only to read: {READ}."
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

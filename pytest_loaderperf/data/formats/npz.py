@@ -1,0 +1,96 @@
+"""NumPy's archives: several arrays in one .npz file, each read when it is asked for."""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import ArraysTable, OneOfArrays
+from pytest_loaderperf.data.formats.protocol import OnlyRead
+from pytest_loaderperf.data.formats.table import reading
+from pytest_loaderperf.errors import DataError
+
+_ENDING = ".npy"  # of the members that are arrays
+_ZIP = b"PK\x03\x04"
+
+
+class Npz(OnlyRead):
+    """Format ``npz``: what ``numpy.savez`` and ``savez_compressed`` write. ``columns``: the arrays to open."""
+
+    name = "npz"
+    suffix = ".npz"
+    package = "numpy"
+    options = ("columns",)
+
+    def open(self, path: Path, **options: Any) -> NpzTable:
+        """The arrays in the file ``path``, whose first dimension is the rows. Raises DataError."""
+        return NpzTable(path, options)
+
+
+class NpzTable(ArraysTable):
+    """A .npz file. An array is read as a whole, with its checksum, once a row of it is asked for."""
+
+    format_name = "npz"
+
+    def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
+        with zipfile.ZipFile(self.path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(_ENDING)]
+            names = [name.removesuffix(_ENDING) for name in members]
+            if len(set(names)) < len(names):
+                raise DataError(f"{self.path}: expected arrays of different names, got {names}. Save it anew.")
+            if not names:
+                raise DataError(
+                    f"{self.path} holds no arrays. Expected one for each column, as numpy.savez writes them."
+                )
+            return {name: _Member(self.path, archive, name) for name in self._wanted(names)}, None
+
+
+class _Member:
+    """An array in an archive: its shape and dtype, and its items once rows are asked for."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, name: str) -> None:
+        self._path, self._name, self._lock = path, name, threading.Lock()
+        self._array: np.ndarray | None = None
+        with archive.open(name + _ENDING) as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+                self.shape, self._fortran, self.dtype = read(file)
+            except (ValueError, zipfile.BadZipFile) as error:
+                raise DataError(
+                    f"{path}, column {name!r} is no array that NumPy can read: {error}. "
+                    "Save it anew with numpy.savez, or open the others: columns=[...]."
+                ) from error
+            self._start = file.tell()
+        nbytes = archive.getinfo(name + _ENDING).file_size - self._start
+        expected = prod(self.shape) * self.dtype.itemsize
+        if not self.dtype.hasobject and nbytes != expected:
+            raise DataError(
+                f"{path}, column {name!r}: expected {expected} bytes for {self.dtype} of shape {self.shape}, "
+                f"got {nbytes}. Save it anew with numpy.savez."
+            )
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        with self._lock, reading(self._path):
+            if self._array is None:
+                with zipfile.ZipFile(self._path) as archive:
+                    content = archive.read(self._name + _ENDING)  # all of it, for only the end has its checksum checked
+                items = np.frombuffer(io.BytesIO(content).getbuffer(), self.dtype, offset=self._start)
+                self._array = items.reshape(self.shape, order="F" if self._fortran else "C")
+        found: np.ndarray = self._array[rows]
+        return found

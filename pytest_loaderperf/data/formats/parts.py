@@ -1,0 +1,167 @@
+"""Several tables as one: the files of a folder, in order, with the values that the names of their folders say."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.convert import with_schema
+from pytest_loaderperf.data.formats.samples import find
+from pytest_loaderperf.data.formats.table import CheckedTable
+from pytest_loaderperf.errors import DataError
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # what Hive, Spark and Arrow call the folder of nulls
+_LOGS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "metadata/version-hint.text": "an Iceberg table"}
+
+
+class Part(NamedTuple):
+    """A ``table``, and the ``values`` that all its rows have in columns of their own."""
+
+    table: CheckedTable
+    values: Mapping[str, Any]
+
+
+class PartsTable(CheckedTable):
+    """The rows of tables with the same columns, one table after another. The order of columns is that of the first."""
+
+    is_folder = True
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        self._parts = self._opened()
+        if not self._parts:
+            raise DataError(f"{self.path} holds no files with rows. Give the folder that has them.")
+        schema = self._parts[0].table.schema
+        for part in self._parts[1:]:
+            schema = _common(schema, self._parts[0].table, part.table)
+        self._own = set(schema.names)
+        for name, kind in _kinds([part.values for part in self._parts], self.path).items():
+            if name not in self._own:  # else the column of the files says the same
+                schema = schema.append(pa.field(name, kind))
+        self._ends = np.cumsum([len(part.table) for part in self._parts], dtype=np.int64)
+        return schema, int(self._ends[-1])
+
+    @abstractmethod
+    def _opened(self) -> list[Part]:
+        """The tables, in order."""
+
+    def _stored(self, columns: list[str]) -> list[str]:
+        """Those of ``columns`` that the tables have; one of them where there is none, for the number of its rows."""
+        return [name for name in columns if name in self._own] or self._parts[0].table.schema.names[:1]
+
+    def _whole(self, part: Part, rows: pa.Table, columns: list[str]) -> pa.Table:
+        schema = self._chosen(columns)
+        arrays = [
+            rows.column(field.name)
+            if field.name in self._own
+            else pa.repeat(pa.scalar(_value(part.values[field.name], field.type), field.type), len(rows))
+            for field in schema
+        ]
+        return with_schema(pa.Table.from_arrays(arrays, columns), schema)
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        own = self._stored(columns)
+        return pa.concat_tables([self._whole(part, part.table.read(own), columns) for part in self._parts])
+
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        rows, back = np.unique(indices, return_inverse=True)
+        owner = np.searchsorted(self._ends, rows, side="right")
+        own, found = self._stored(columns), []
+        for i in np.unique(owner):
+            part = self._parts[i]
+            first = self._ends[i] - len(part.table)
+            found.append(self._whole(part, part.table.take(rows[owner == i] - first, own), columns))
+        return in_order(pa.concat_tables(found), back)
+
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        own = self._stored(columns)
+        for part in self._parts:
+            for batch in part.table.stream(rows, own):
+                yield from self._whole(part, pa.Table.from_batches([batch]), columns).to_batches()
+
+    def _close(self) -> None:
+        for part in self._parts:
+            part.table.close()
+
+
+def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.Schema:
+    """``schema`` with a type in the place of nulls alone. Raises DataError where ``other`` has other columns."""
+    names = set(schema.names)
+    if odd := sorted(names ^ set(other.schema.names)):
+        raise DataError(
+            f"{other.path}: expected the columns of {first.path.name}, got {'no' if odd[0] in names else 'also'} "
+            f"{odd[0]!r}. Write the files alike, or keep it in a folder of its own."
+        )
+    for place, field in enumerate(schema):
+        kind = other.schema.field(field.name).type
+        if pa.types.is_null(field.type):
+            schema = schema.set(place, field.with_type(kind))
+        elif not kind.equals(field.type) and not pa.types.is_null(kind):
+            raise DataError(
+                f"{other.path}, column {field.name!r}: expected {str(field.type)[:80]}, as in {first.path.name}, got "
+                f"{str(kind)[:80]}. Write the files alike, or keep it in a folder of its own."
+            )
+    return schema
+
+
+class FolderTable(PartsTable):
+    """All files of one format in a folder and its subfolders, sorted by path.
+
+    Folders called ``name=value`` give a column ``name``. What begins with ``_`` or ``.`` is left out.
+    """
+
+    part: type[CheckedTable]
+    endings: tuple[str, ...]
+
+    def _opened(self) -> list[Part]:
+        for mark, what in _LOGS.items():
+            if (self.path / mark).exists():
+                raise DataError(
+                    f"{self.path} is {what}, whose log says which of its files count. Read it with its own library, "
+                    "and give the Arrow table."
+                )
+        found = find(self.path, self.endings)
+        for path, wrong in found.broken.items():
+            raise DataError(f"{path} {wrong}. Repair it, or take it out of the folder.")
+        parts = {file: file.relative_to(self.path).parts for file in found.samples}
+        files = sorted(
+            (file for file in parts if not any(p.startswith("_") for p in parts[file])), key=parts.__getitem__
+        )
+        return [Part(self.part(file, self.options), _hive(parts[file][:-1])) for file in files]
+
+
+def _hive(folders: tuple[str, ...]) -> dict[str, str]:
+    pairs = [folder.partition("=") for folder in folders if "=" in folder]
+    return {unquote(name): unquote(value) for name, _, value in pairs}
+
+
+def _kinds(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
+    """The type of each column that folders name: int64 where all are such numbers, else text."""
+    if any(set(one) != set(values[0]) for one in values):
+        names = " and ".join(sorted({", ".join(one) or "none" for one in values}))
+        raise DataError(
+            f"{path}: expected folders called name=value of the same names for all files, got {names}. Rename them."
+        )
+    kinds = {}
+    for name in values[0]:
+        texts = {one[name] for one in values} - {_NO_VALUE}
+        numbers = all(text.removeprefix("-").isdecimal() and abs(int(text)) < 1 << 63 for text in texts)
+        kinds[name] = pa.int64() if numbers and texts else pa.string()
+    return kinds
+
+
+def _value(text: str, kind: pa.DataType) -> Any:
+    if text == _NO_VALUE:
+        return None
+    return int(text) if pa.types.is_integer(kind) else text
+
+
+def open_folder(table: type[FolderTable], path: Path, options: Mapping[str, Any]) -> CheckedTable:
+    """The file at ``path``, or all files in the folder there."""
+    return (table if path.is_dir() else table.part)(path, options)

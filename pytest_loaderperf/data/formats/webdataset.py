@@ -1,0 +1,223 @@
+"""WebDataset: tars whose neighbouring members with one name up to the first dot are the parts of one sample."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
+from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
+from pytest_loaderperf.data.formats.protocol import OnlyRead
+from pytest_loaderperf.data.formats.table import CheckedTable, reading
+from pytest_loaderperf.data.mapping import FileMapping
+from pytest_loaderperf.errors import DataError
+
+KEY = "__key__"
+_NUMBERS, _TEXTS = ("cls", "cls2", "index", "inx", "id"), ("txt", "text", "transcript", "json", "jsn")
+_MOST_NBYTES = 64 << 20  # of a file that may be there before its pages leave the process
+
+
+class WebDataset(OnlyRead):
+    """Format ``webdataset``: a tar, or a folder of tars. ``columns``: the parts to open, such as ["jpg", "cls"]."""
+
+    name = "webdataset"
+    suffix = ".tar"
+    package = "pyarrow"
+    options = ("columns",)
+
+    def open(self, path: Path, **options: Any) -> CheckedTable:
+        """The samples in the tar ``path``, or in all tars of the folder. Raises DataError."""
+        return open_folder(TarFolderTable, path, options)
+
+
+class _Place(NamedTuple):
+    """Where the content of a member lies."""
+
+    start: int
+    nbytes: int
+
+
+class TarTable(CheckedTable):
+    """A mapped tar, whose headers are read once. A row is a sample, a column the members of one extension.
+
+    ``cls`` and ``index`` are int64, ``txt`` and ``json`` texts, ``npy`` tensors of the shape of the first one, and all
+    others bytes. ``__key__`` is the name that the parts of a sample share.
+    """
+
+    def _open(self) -> tuple[pa.Schema, int]:
+        samples = self._index()
+        kinds = list(dict.fromkeys(kind for _, parts in samples for kind in parts))
+        self._columns = self._wanted([KEY, *kinds])
+        self._keys = [key for key, _ in samples]
+        self._places: dict[str, list[_Place]] = {}
+        for kind in self._columns:
+            if kind == KEY:
+                continue
+            lacking = [key for key, parts in samples if kind not in parts]
+            if lacking:
+                raise DataError(
+                    f"{self.path}: expected {kind!r} in every sample, got {len(lacking)} of {len(samples)} without, "
+                    f"such as {lacking[0]!r}. Add it, or open the others: columns=[...]."
+                )
+            self._places[kind] = [parts[kind] for _, parts in samples]
+        self._map = FileMapping(self.path, _MOST_NBYTES)
+        return pa.schema([self._field(kind) for kind in self._columns]), len(samples)
+
+    def _index(self) -> list[tuple[str, dict[str, _Place]]]:
+        """The samples in order: the key, and the place of each part by its extension."""
+        samples: list[tuple[str, dict[str, _Place]]] = []
+        for name, place in self._members():
+            folder, slash, file = name.rpartition("/")
+            stem, _, kind = file.partition(".")
+            if file.startswith(".") or not kind:
+                continue
+            key, kind = folder + slash + stem, kind.lower()
+            if not samples or samples[-1][0] != key:
+                samples.append((key, {}))
+            if kind in samples[-1][1]:
+                raise DataError(f"{self.path}: expected one {kind!r} in a sample, got two in {key!r}. Write it anew.")
+            samples[-1][1][kind] = place
+        if not samples:
+            raise DataError(f"{self.path} holds no samples. Expected files called key.extension.")
+        return samples
+
+    def _members(self) -> Iterator[tuple[str, _Place]]:
+        size = self.path.stat().st_size
+        try:
+            with tarfile.open(self.path, "r:") as tar:
+                for member in tar:
+                    if member.isdir():
+                        continue
+                    if not member.isreg() or member.issparse():
+                        raise DataError(
+                            f"{self.path}: expected plain files, got {member.name!r}, a link or a sparse file. "
+                            "Write it anew with the files themselves."
+                        )
+                    if member.offset_data + member.size > size:
+                        raise self._cut(f"{member.name!r} ends at byte {member.offset_data + member.size:,}")
+                    yield member.name, _Place(member.offset_data, member.size)
+                end = tar.offset
+        except tarfile.ReadError as error:
+            if "compressed" in str(error) or self._is_compressed():
+                raise DataError(
+                    f"{self.path} is compressed, so that no sample has a place. Unpack it to a .tar."
+                ) from error
+            raise DataError(f"{self.path} is no tar that can be read: {error}. Write it anew.") from error
+        self._check_end(end)
+
+    def _is_compressed(self) -> bool:
+        with self.path.open("rb") as file:
+            return file.read(4).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zX", b"(\xb5/\xfd"))
+
+    def _check_end(self, end: int) -> None:
+        """A reader stops without a word at a header that is damaged: after the last member there are zeros alone."""
+        with self.path.open("rb") as file:
+            file.seek(end)
+            if not file.read(tarfile.BLOCKSIZE):
+                raise self._cut("the mark of its end is missing")
+            file.seek(end)
+            while block := file.read(1 << 20):
+                if block.strip(b"\0"):
+                    raise DataError(
+                        f"{self.path}: expected the end of the tar at byte {end:,}, got other bytes: a header there is "
+                        "damaged, or several tars were joined. Write it anew, or give the tars as files of a folder."
+                    )
+
+    def _cut(self, what: str) -> DataError:
+        nbytes = self.path.stat().st_size
+        return DataError(
+            f"{self.path} is truncated: it has {nbytes:,} bytes, but {what}. Write it anew, or copy all of it."
+        )
+
+    def _field(self, kind: str) -> pa.Field:
+        ending = kind.rpartition(".")[2]
+        if kind == KEY or ending in _TEXTS:
+            return pa.field(kind, pa.string())
+        if ending in _NUMBERS:
+            return pa.field(kind, pa.int64())
+        if ending == "npy":
+            first = self._array(kind, 0)
+            if first.dtype.kind in "biuf":
+                return pa.field(kind, kind_of(Layout(first.shape, first.dtype)))
+        return pa.field(kind, pa.large_binary())
+
+    def _bytes(self, kind: str, row: int) -> memoryview:
+        start, nbytes = self._places[kind][row]
+        return memoryview(self._map.buffer)[start : start + nbytes]
+
+    def _array(self, kind: str, row: int) -> np.ndarray:
+        with reading(self.path):
+            try:
+                array: np.ndarray = np.load(io.BytesIO(self._bytes(kind, row)), allow_pickle=False)
+            except (ValueError, EOFError) as error:
+                raise self._wrong(kind, row, f"an array of numbers, got other content ({error})") from error
+        return array
+
+    def _wrong(self, kind: str, row: int, what: str) -> DataError:
+        return DataError(f"{self.path}, row {row}, {self._keys[row]}.{kind}: expected {what}. Write it anew.")
+
+    def _column(self, field: pa.Field, rows: np.ndarray) -> pa.Array:
+        kind = field.name
+        if kind == KEY:
+            return pa.array([self._keys[row] for row in rows], field.type)
+        if isinstance(field.type, pa.FixedShapeTensorType) or kind.rpartition(".")[2] == "npy":
+            return self._tensors(field, rows)
+        if pa.types.is_large_binary(field.type):
+            return pa.array([self._bytes(kind, row) for row in rows], field.type)
+        values: list[Any] = []
+        for row in rows.tolist():
+            try:
+                text = bytes(self._bytes(kind, row)).decode()
+                values.append(int(text) if pa.types.is_integer(field.type) else text)
+            except ValueError as error:
+                what = "a whole number" if pa.types.is_integer(field.type) else "text in UTF-8"
+                raise self._wrong(kind, row, f"{what}, got {bytes(self._bytes(kind, row))[:40]!r}") from error
+        return pa.array(values, field.type)
+
+    def _tensors(self, field: pa.Field, rows: np.ndarray) -> pa.Array:
+        if pa.types.is_large_binary(field.type):
+            return pa.array([self._bytes(field.name, row) for row in rows], field.type)
+        first = self._array(field.name, 0)
+        images = np.empty((len(rows), *first.shape), first.dtype.newbyteorder("="))
+        for image, row in zip(images if first.shape else images[:, None], rows.tolist(), strict=True):
+            array = self._array(field.name, row)
+            if array.shape != first.shape or array.dtype != first.dtype:
+                raise self._wrong(
+                    field.name,
+                    row,
+                    f"{first.dtype} of shape {first.shape}, as in the first sample, got {array.dtype} of shape "
+                    f"{array.shape}",
+                )
+            image[...] = array
+        return column_of(images, field.type)
+
+    def _gather(self, columns: list[str], rows: np.ndarray) -> pa.Table:
+        table = pa.Table.from_arrays([self._column(self.schema.field(name), rows) for name in columns], columns)
+        self._map.note_read(table.nbytes, len(rows))
+        return table
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._gather(columns, np.arange(len(self)))
+
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return self._gather(columns, indices)
+
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        for start in range(0, len(self), rows):
+            yield from self._gather(columns, np.arange(start, min(start + rows, len(self)))).to_batches()
+
+    def _close(self) -> None:
+        del self._map
+
+
+class TarFolderTable(FolderTable):
+    """A folder of tars."""
+
+    part = TarTable
+    endings = (".tar",)
