@@ -321,3 +321,19 @@ def test_a_closed_one_gives_nothing(source):
     opened.close()
     with pytest.raises(DataError, match="was closed"):
         opened[0]
+
+
+def test_a_check_of_a_folder_finds_what_pillow_lets_pass_and_sees_pictures_upright(tmp_path):
+    """A JPEG of which a half was never written is grey there, and a flipped byte breaks the checksum of a PNG."""
+    good = encoded(image_of("RGB", 120, 160), "JPEG")
+    turned = encoded(image_of("RGB", 160, 120), "JPEG", 6)
+    flipped = bytearray(encoded(image_of("RGB", 120, 160), compress_level=0))
+    flipped[flipped.index(b"IDAT") + 60] ^= 1
+    half = good[: len(good) // 2] + bytes(100_000)
+    for name, data in {"a.jpg": good, "b.jpg": turned, "c.jpg": half, "d.png": bytes(flipped)}.items():
+        (tmp_path / name).write_bytes(data)
+    Image.open(io.BytesIO(half)).load()
+    problems = check(tmp_path).problems
+    assert [problem.file.rpartition("/")[2] for problem in problems] == ["c.jpg", "d.png"]
+    assert "it was cut" in problems[0].what
+    assert "expected the checksum of the chunk 'IDAT'" in problems[1].what
