@@ -14,8 +14,8 @@ from pytest_loaderperf.data import formats
 from pytest_loaderperf.errors import DataError
 
 T = TypeVar("T")
-PARQUET = SimpleNamespace(name="parquet", suffix=".parquet", package="pyarrow")
-ABSENT = SimpleNamespace(name="absent", suffix=".absent", package="no-such-package")
+PARQUET = SimpleNamespace(name="parquet", suffix=".parquet", package="pyarrow", options=())
+ABSENT = SimpleNamespace(name="absent", suffix=".absent", package="no-such-package", options=())
 
 
 class ParquetTable:
