@@ -34,15 +34,15 @@ def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
 
     Raises DataError for an unknown or missing format, and for a path where something lies, unless ``force``.
     """
-    from pytest_loaderperf.data.formats import format_of, missing, named
+    from pytest_loaderperf.data.formats import format_to_write, missing, named
 
     if format_name is not None:
         named(format_name)
     if path.exists():
         if not force:
             raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
-        format_of(path)  # a folder that holds no table is not replaced, whoever says so
-    name = format_name or format_of(path).name
+        format_to_write(path)  # what holds no table, or one that nothing here writes, stays, whoever says so
+    name = format_to_write(path, format_name).name
     if name in missing():
         raise DataError(f"the format {name} is not installed. Run: {missing()[name]}")
     return name

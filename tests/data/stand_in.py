@@ -14,8 +14,8 @@ from pytest_loaderperf.data import formats
 from pytest_loaderperf.errors import DataError
 
 T = TypeVar("T")
-PARQUET = SimpleNamespace(name="parquet", suffix=".parquet", package="pyarrow")
-ABSENT = SimpleNamespace(name="absent", suffix=".absent", package="no-such-package")
+PARQUET = SimpleNamespace(options=(), name="parquet", suffix=".parquet", package="pyarrow")
+ABSENT = SimpleNamespace(options=(), name="absent", suffix=".absent", package="no-such-package")
 
 
 class ParquetTable:
