@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_lists import decoded, is_list, is_number, items_of, value_type
+from pytest_loaderperf.data.arrow_lists import COMPLEX, decoded, is_list, is_number, items_of, value_type
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
 from pytest_loaderperf.data.ome_arrow import is_ome_arrow
@@ -111,7 +111,7 @@ def _schema_problems(
     """What is wrong with columns as a whole."""
     from pyarrow import types
 
-    arrays = {field.name: laid_out(field.type) for field in schema if laid_out(field.type)[0]}
+    arrays = {field.name: _seen(field) for field in schema if _seen(field)[0]}
     if (shape or dtype) and not arrays:
         raise DataError(f"{file} has no column of arrays for a shape or dtype to hold of; columns: {_names(schema)}.")
     if classes and LABEL not in schema.names:
@@ -123,8 +123,8 @@ def _schema_problems(
         if shape and (len(came) != len(shape) or any(a not in (None, b) for a, b in zip(came, shape, strict=True))):
             shown = "(" + ", ".join("any" if size is None else str(size) for size in came) + ")"
             found.append(Problem(file, None, name, f"has shape {shown}; expected {shape}"))
-        if dtype and _dtype(item) != dtype:
-            found.append(Problem(file, None, name, f"has dtype {_dtype(item)}; expected {dtype}"))
+        if dtype and item != dtype:
+            found.append(Problem(file, None, name, f"has dtype {item}; expected {dtype}"))
     return found
 
 
@@ -145,6 +145,17 @@ def laid_out(kind: pa.DataType) -> tuple[Shape, pa.DataType]:
         shape += (kind.list_size if isinstance(kind, pa.FixedSizeListType) else None,)
         kind = kind.value_type
     return shape, kind
+
+
+def _seen(field: pa.Field) -> tuple[Shape, str]:
+    """The shape of one value and the dtype of its items, as `optimize` gives them."""
+    shape, item = laid_out(field.type)
+    if COMPLEX.encode() in (field.metadata or {}):
+        from pytest_loaderperf.data.arrow_columns import complex_dtype
+
+        if dtype := complex_dtype(field):
+            return shape[:-1], dtype
+    return shape, _dtype(item)
 
 
 def _dtype(item: pa.DataType) -> str:

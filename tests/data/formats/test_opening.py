@@ -504,3 +504,11 @@ def test_a_file_of_the_user_is_never_replaced_by_a_folder(file, named, tmp_path)
     with pytest.raises(DataError, match=r"expected the path of a folder|which is only read"):
         checked_target(path, name if named else None, force=True)
     assert path.read_bytes() == b"mine"
+
+
+def test_the_check_sees_complex_numbers_as_they_are_loaded(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2), "complex64"))
+    assert check(tmp_path / "a.npz", dtype="complex64", shape=(2,)).good
+    assert check(tmp_path / "a.npz", dtype="float32").problems[0].what == "has dtype complex64; expected float32"
+    np.savez(tmp_path / "a.npz", x=np.array([[1, complex(0, np.nan)]], "complex64"))
+    assert not check(tmp_path / "a.npz").good
