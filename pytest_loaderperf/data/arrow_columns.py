@@ -50,7 +50,7 @@ def array_of(table: pa.Table, name: str) -> np.ndarray | Ragged:
         return settled(flat_of(table, name))
     rows = [_rows(chunk, name, own) for chunk, own in _chunks(column, int)]
     array = rows[0] if len(rows) == 1 else np.concatenate(rows)
-    dtype = _complex_dtype(table.schema.field(name))
+    dtype = complex_dtype(table.schema.field(name))
     return array if dtype is None else array.view(dtype)[..., 0]
 
 
@@ -60,11 +60,11 @@ def flat_of(table: pa.Table, name: str, row_of: RowOf = int) -> Flat:
     ``row_of``: the row of the table that errors name, by the position in the column.
     """
     flat = _flat(table.column(name), name, row_of)
-    dtype = _complex_dtype(table.schema.field(name))
+    dtype = complex_dtype(table.schema.field(name))
     return flat if dtype is None else Flat(flat.values.view(dtype), flat.shapes[:, :-1])
 
 
-def _complex_dtype(field: pa.Field) -> str | None:
+def complex_dtype(field: pa.Field) -> str | None:
     """That of the numbers whose parts a column has as its last dimension, as `data.formats` opens them."""
     import pyarrow as pa
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_lists import decoded, is_list, is_number, items_of, value_type
+from pytest_loaderperf.data.arrow_lists import COMPLEX, decoded, is_list, is_number, items_of, value_type
 from pytest_loaderperf.data.check_pictures import picture_masks
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
 from pytest_loaderperf.data.kinds import LABEL
@@ -125,7 +125,7 @@ def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures:
     from pyarrow import types
 
     classes, shape, dtype = expected.classes, expected.shape, expected.dtype
-    arrays = {field.name: laid_out(field.type) for field in schema if laid_out(field.type)[0]}
+    arrays = {field.name: _seen(field) for field in schema if _seen(field)[0]}
     if (shape or dtype) and not arrays and not pictures:
         raise DataError(f"{file} has no column of arrays for a shape or dtype to hold of; columns: {_names(schema)}.")
     if classes and LABEL not in schema.names:
@@ -137,8 +137,8 @@ def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures:
         if shape and (len(came) != len(shape) or any(a not in (None, b) for a, b in zip(came, shape, strict=True))):
             shown = "(" + ", ".join("any" if size is None else str(size) for size in came) + ")"
             found.append(Problem(file, None, name, f"has shape {shown}; expected {shape}"))
-        if dtype and _dtype(item) != dtype:
-            found.append(Problem(file, None, name, f"has dtype {_dtype(item)}; expected {dtype}"))
+        if dtype and item != dtype:
+            found.append(Problem(file, None, name, f"has dtype {item}; expected {dtype}"))
     return found
 
 
@@ -159,6 +159,17 @@ def laid_out(kind: pa.DataType) -> tuple[Shape, pa.DataType]:
         shape += (kind.list_size if isinstance(kind, pa.FixedSizeListType) else None,)
         kind = kind.value_type
     return shape, kind
+
+
+def _seen(field: pa.Field) -> tuple[Shape, str]:
+    """The shape of one value and the dtype of its items, as `optimize` gives them."""
+    shape, item = laid_out(field.type)
+    if COMPLEX.encode() in (field.metadata or {}):
+        from pytest_loaderperf.data.arrow_columns import complex_dtype
+
+        if dtype := complex_dtype(field):
+            return shape[:-1], dtype
+    return shape, _dtype(item)
 
 
 def _dtype(item: pa.DataType) -> str:

@@ -34,19 +34,15 @@ def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
 
     Raises DataError for an unknown or missing format, and for a path where something lies, unless ``force``.
     """
-    from pytest_loaderperf.data.formats import READ_ONLY, format_of, missing, named
+    from pytest_loaderperf.data.formats import format_to_write, missing, named
 
     if format_name is not None:
         named(format_name)
     if path.exists():
         if not force:
             raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
-        # A folder that holds no table, or one that nothing here writes, is not replaced, whoever says so.
-        if format_of(path).name in READ_ONLY:
-            raise DataError(f"{path} holds {format_of(path).name}, which nothing here wrote. Give another path.")
-    name = format_name or format_of(path).name
-    if name in READ_ONLY:
-        raise DataError(f"the format {name} is only read. Give one that is written, such as parquet.")
+        format_to_write(path)  # what holds no table, or one that nothing here writes, stays, whoever says so
+    name = format_to_write(path, format_name).name
     if name in missing():
         raise DataError(f"the format {name} is not installed. Run: {missing()[name]}")
     return name

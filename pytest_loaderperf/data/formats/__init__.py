@@ -37,6 +37,7 @@ __all__ = [
     "Format",
     "Table",
     "format_of",
+    "format_to_write",
     "missing",
     "named",
     "open_table",
@@ -78,6 +79,7 @@ _CONTENTS = {  # of a folder, by suffix
     ".zarr": "ome_zarr",
     **dict.fromkeys(SUFFIXES, PictureFolder.name),
 }
+_SINGLE = (".npy", ".tif", ".tiff")  # files that are opened; what is written is a folder
 _TABLES = {  # the same, where there is nothing of the above: they often lie beside images as their metadata
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -166,6 +168,24 @@ def refuse_unknown(path: Path, name: str, options: Iterable[str]) -> None:
         raise DataError(f"{path}: the format {name} {has}; got {', '.join(unknown)}. Leave it out.")
 
 
+def format_to_write(path: Path, name: str | None = None) -> Format:
+    """The format called ``name``, or that of ``path``, to write there.
+
+    Raises DataError for one that is only read, and for the path of a single file of one that is written as a folder.
+    """
+    chosen = format_of(path) if name is None else named(name)
+    if chosen.name in READ_ONLY:
+        raise DataError(
+            f"{path}: expected a format that is written here, got {chosen.name}, which is only read. Use parquet."
+        )
+    if path.suffix.lower() in _SINGLE and (name is None or path.is_file()):
+        raise DataError(
+            f"{path}: expected the path of a folder, which is how {chosen.name} is written, got that of a single file. "
+            f"Give one such as {path.stem}{chosen.suffix}."
+        )
+    return chosen
+
+
 def write_table(
     source: pa.Table | pa.RecordBatchReader,
     path: str | os.PathLike[str],
@@ -178,7 +198,7 @@ def write_table(
     Raises DataError where the format cannot hold the source, its library is not installed, or the disk refuses.
     """
     path = Path(path)
-    chosen = format_of(path) if format is None else named(format)
+    chosen = format_to_write(path, format)
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
         came = type(source).__name__
         raise DataError(

@@ -154,7 +154,10 @@ class TestDuckDb:
         database.close()
         with pytest.raises(DataError) as caught:
             open_table(tmp_path / "a.duckdb")
-        assert str(caught.value) == f"{tmp_path / 'a.duckdb'} has the tables a, b. Expected one, or one called 'data'."
+        assert str(caught.value) == (
+            f"{tmp_path / 'a.duckdb'} has the tables a, b. Expected one, or one called 'data'. Say which: "
+            "table=..., or query=...."
+        )
 
     def test_a_file_that_was_replaced_is_seen_though_the_old_one_is_open(self, tmp_path):
         path = tmp_path / "a.duckdb"
@@ -196,7 +199,8 @@ class TestNpy:
         with pytest.raises(DataError) as caught:
             open_table(tmp_path)
         assert str(caught.value) == (
-            f"{tmp_path}: expected arrays of one length, but {{'a': 2, 'b': 3}} came. Keep others elsewhere."
+            f"{tmp_path}: expected arrays of one length, but {{'a': 2, 'b': 3}} came. Keep others "
+            "elsewhere, or name those to open: columns=[...]."
         )
 
     def test_pickled_objects_are_not_loaded(self, tmp_path):

@@ -19,6 +19,7 @@ import torch
 from pytest_loaderperf.cli import main
 from pytest_loaderperf.data import check, optimize
 from pytest_loaderperf.data.formats import FORMATS, READ_ONLY, format_of, open_table, write_table
+from pytest_loaderperf.data.make import checked_target
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.errors import DataError
 
@@ -490,3 +491,24 @@ def test_the_check_reads_a_level_of_each_image(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 8, 8), "u1"), photometric="minisblack")
     assert check(tmp_path, options={"page": 2}, shape=(8, 8)).good
     assert "expected a page below 3" in check(tmp_path, options={"page": 3}).problems[0].what
+
+
+@pytest.mark.parametrize("file", ["a.npy", "a.tif", "a.npz", "a.csv", "a.tar"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_of_the_user_is_never_replaced_by_a_folder(file, named, tmp_path):
+    path = tmp_path / file
+    path.write_bytes(b"mine")
+    name = format_of(path).name
+    with pytest.raises(DataError, match=r"expected the path of a folder|which is only read"):
+        write_table(ROWS.select(["x"]), path, name if named else None)
+    with pytest.raises(DataError, match=r"expected the path of a folder|which is only read"):
+        checked_target(path, name if named else None, force=True)
+    assert path.read_bytes() == b"mine"
+
+
+def test_the_check_sees_complex_numbers_as_they_are_loaded(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2), "complex64"))
+    assert check(tmp_path / "a.npz", dtype="complex64", shape=(2,)).good
+    assert check(tmp_path / "a.npz", dtype="float32").problems[0].what == "has dtype complex64; expected float32"
+    np.savez(tmp_path / "a.npz", x=np.array([[1, complex(0, np.nan)]], "complex64"))
+    assert not check(tmp_path / "a.npz").good

@@ -57,8 +57,8 @@ def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(is_folder, tmp_
         open_table(path)
     assert str(caught.value) == (
         f"{path} is of no known format. Expected a path that ends in one of .parquet, .arrow, .lance, .duckdb, "
-        ".vortex, -tiff, -ome-zarr, .safetensors, -npy, .feather, .ipc, .arrows, .pq, .npy, .npz, .csv, .csv.gz, "
-        ".csv.bz2, .csv.zst, .tsv, .tsv.gz, .tsv.bz2, .tsv.zst, .tar, "
+        ".vortex, -tiff, -ome-zarr, .safetensors, -npy, .feather, .ipc, .arrows, .pq, .npy, .npz, .tif, .tiff, .csv, "
+        ".csv.gz, .csv.bz2, .csv.zst, .tsv, .tsv.gz, .tsv.bz2, .tsv.zst, .tar, "
         f"or the name of a format: {NAMES}, {READ}."
     )
 
