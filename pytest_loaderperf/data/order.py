@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
 
 from pytest_loaderperf.data.columns import Order
+from pytest_loaderperf.errors import DataError
 
 
 def epoch_order(samples: int, *, shuffle: bool, seed: int, epoch: int) -> Order:
@@ -36,9 +37,10 @@ class EpochSampler(Sampler[int]):
     The indices are those of torch's DistributedSampler: all ranks get equally many, the first ones repeated to fill up.
     """
 
-    def __init__(self, dataset: Sized, *, shuffle: bool, seed: int, rank: int, world_size: int) -> None:
+    def __init__(self, dataset: Sized, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.dataset, self.shuffle, self.seed = dataset, shuffle, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
+        self._asked: int | None = None
 
     def order(self, epoch: int) -> Order:
         """The indices of ``epoch``."""
@@ -49,14 +51,59 @@ class EpochSampler(Sampler[int]):
         return order[self.rank :: self.world_size]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose indices come next."""
-        self.epoch = epoch
+        """Choose the epoch whose indices come next. The sampler's loader goes on from there."""
+        self.epoch = self._asked = epoch
+
+    def asked(self) -> int | None:
+        """The epoch that ``set_epoch`` has chosen since this was asked last, if it was called."""
+        epoch, self._asked = self._asked, None
+        return epoch
 
     def __iter__(self) -> Iterator[int]:
         return iter(as_list(self.order(self.epoch)))
 
     def __len__(self) -> int:
         return math.ceil(len(self.dataset) / self.world_size)
+
+
+# Trainers ask a sampler's class whether a loader shuffles, and whether it shares out the samples.
+class _InOrder(EpochSampler, SequentialSampler):
+    @property
+    def data_source(self) -> Sized:  # type: ignore[override]  # read only
+        return self.dataset
+
+
+class _Shuffled(EpochSampler, RandomSampler):
+    replacement, generator, _num_samples = False, None, None
+
+    @property
+    def data_source(self) -> Sized:  # type: ignore[override]  # read only
+        return self.dataset
+
+
+class _Share(EpochSampler, DistributedSampler[int]):  # type: ignore[misc]  # any sized dataset
+    drop_last = False
+
+    @property
+    def num_replicas(self) -> int:  # type: ignore[override]  # read only
+        return self.world_size
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]  # read only
+        return len(self)
+
+    @property
+    def total_size(self) -> int:  # type: ignore[override]  # read only
+        return len(self) * self.world_size
+
+
+def epoch_sampler(
+    dataset: Sized, *, shuffle: bool, seed: int, rank: int | None, world_size: int | None
+) -> EpochSampler:
+    """An EpochSampler that is one of torch's samplers, too: a DistributedSampler where there is a ``rank``."""
+    if rank is not None and world_size is not None:
+        return _Share(dataset, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+    return (_Shuffled if shuffle else _InOrder)(dataset, shuffle=shuffle, seed=seed)
 
 
 @dataclass(slots=True)
@@ -106,7 +153,7 @@ class Draw:
 
 def generator_of(sampler: object) -> torch.Generator | None:
     """The generator that ``sampler``, or the one inside a batch sampler, draws from, where it was given one."""
-    generator = getattr(_innermost(sampler), "generator", None)
+    generator = getattr(innermost(sampler), "generator", None)
     return generator if isinstance(generator, torch.Generator) else None
 
 
@@ -115,15 +162,34 @@ def with_epochs(sampler: object) -> Any:
 
     None where neither has, and for an EpochSampler, whose epoch its loader sets.
     """
-    inner: Any = _innermost(sampler)
+    inner: Any = innermost(sampler)
     counts = callable(getattr(inner, "set_epoch", None)) and isinstance(getattr(inner, "epoch", None), int)
     return inner if counts and not isinstance(inner, EpochSampler) else None
 
 
-def _innermost(sampler: object) -> object:
+def innermost(sampler: object) -> object:
+    """``sampler``, or the one inside a batch sampler of torch's."""
     while isinstance(sampler, BatchSampler) and not hasattr(sampler, "generator"):
         sampler = sampler.sampler
     return sampler
+
+
+def is_share(sampler: object, rank: int | None, world_size: int | None) -> bool:
+    """Whether ``sampler`` is a loader's own, for this ``rank``: who makes a loader anew hands on both."""
+    own = innermost(sampler)
+    return isinstance(own, EpochSampler) and (own.rank, own.world_size) == (rank, world_size)
+
+
+def check_counted(sampler: object, arrays: Sized, samples: int) -> None:
+    """Raise DataError where ``sampler`` takes the number of ``arrays``, a dict or tuple, for that of ``samples``."""
+    inner = innermost(sampler)
+    if any(getattr(inner, name, None) is arrays for name in ("dataset", "data_source")):
+        raise DataError(
+            f"expected a sampler of {samples} samples, got a {type(inner).__name__} over a {type(arrays).__name__} of "
+            f"{len(arrays)} arrays, whose number it takes for that of the samples. Make it over range({samples}). "
+            "Where a trainer makes it: give rank= and world_size=, and it keeps the loader's own, or give a "
+            "TensorDataset."
+        )
 
 
 def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from pytest_loaderperf.data.augment import is_augmented
-from pytest_loaderperf.data.order import EpochSampler, generator_of
+from pytest_loaderperf.data.order import EpochSampler, generator_of, innermost
 from pytest_loaderperf.data.randomness import seeded_indices
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.gather import Gather
@@ -55,13 +55,16 @@ class Epochs(Restart[T_co]):
 
     def __iter__(self) -> Any:  # an iterator; torch promises its own private class
         self._refresh()
+        own = innermost(self._fed_by)
+        if isinstance(own, EpochSampler) and (asked := own.asked()) is not None and self._resumed is None:
+            self.set_epoch(asked)
         progress, self._resumed = self._resumed or Progress(self.epoch), None
         self._progress = progress
-        self.epoch = progress.epoch + 1
+        self._next_epoch = progress.epoch + 1
         if (generator := generator_of(self._fed_by)) is not None:
             progress.began.repeat(generator)
-        if isinstance(self.sampler, EpochSampler):
-            self.sampler.set_epoch(progress.epoch)
+        if isinstance(own, EpochSampler):
+            own.epoch = progress.epoch
         if progress.draws_seed:
             progress.draws_seed = False
             return self._epoch(progress)

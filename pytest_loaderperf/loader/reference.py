@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from pytest_loaderperf.data.columns import RowDataset, as_columns, is_named, state_of
 from pytest_loaderperf.data.cores import usable_cores
 from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
-from pytest_loaderperf.data.order import EpochSampler
+from pytest_loaderperf.data.order import check_counted, epoch_sampler, is_share
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.epochs import Epochs
+from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.plan import Memory
 from pytest_loaderperf.loader.processes import Processes
@@ -94,18 +95,20 @@ class ReferenceLoader(Epochs[T_co]):
         world_size: int | None = None,
         executor: PersistentExecutor | None = None,
     ) -> None:
-        streams = isinstance(dataset, IterableDataset)
-        orders = sampler is not None or batch_sampler is not None
+        streams, order = isinstance(dataset, IterableDataset), batch_sampler if sampler is None else sampler
         given.check_numbers(num_workers, prefetch_factor, seed, memory_budget, error_limit)
         apart = worker_init_fn is not None or multiprocessing_context is not None
         given.check_choices(worker_kind, on_error, streams=streams, apart=apart)
-        given.check_share(rank, world_size, orders=orders, streams=streams)
+        if not is_share(order, rank, world_size):
+            given.check_share(rank, world_size, orders=order is not None, streams=streams)
         num_workers, prefetch_factor, seed, memory_budget = given.plain(
             num_workers, prefetch_factor, seed, memory_budget
         )
         rank, world_size = given.plain(rank, world_size)
         samples = RowDataset(dataset) if is_named(dataset) else dataset
         given.check_dataset(samples, on_error)
+        if samples is not dataset:
+            check_counted(order, dataset, len(samples))
         given.check_kind("executor", executor, PersistentExecutor)
         given.check_kind("generator", generator, torch.Generator)
         if executor is not None and worker_kind == "auto":
@@ -113,11 +116,9 @@ class ReferenceLoader(Epochs[T_co]):
             num_workers = executor.max_workers if num_workers is None else num_workers
         self.worker_kind, self.seed, self.device, self.memory_budget = worker_kind, seed, device, memory_budget
         self.on_error, self.error_limit, self.rank, self.world_size = on_error, error_limit, rank, world_size
-        self.shuffle, self.epoch = bool(shuffle), 0
-        if not orders and not streams and (seed is not None or rank is not None):
-            sampler = EpochSampler(
-                samples, shuffle=self.shuffle, seed=seed or 0, rank=rank or 0, world_size=world_size or 1
-            )
+        self._shuffle, self._next_epoch = bool(shuffle), 0
+        if order is None and not streams and (seed is not None or rank is not None):
+            sampler = epoch_sampler(samples, shuffle=self.shuffle, seed=seed or 0, rank=rank, world_size=world_size)
             shuffle = None
         if num_workers is None and (worker_kind == "processes" or multiprocessing_context is not None):
             num_workers = 1 if streams else usable_cores()  # each process gives the whole of a stream
@@ -149,6 +150,7 @@ class ReferenceLoader(Epochs[T_co]):
         self._progress: Progress | None = None
         self._resumed: Progress | None = None
         self._begin()
+        self.check_worker_number_rationality()
 
     def _begin(self) -> None:
         """Make the engine from the arguments as they are now: torch's may be set later, for the next epoch."""
@@ -220,7 +222,9 @@ class ReferenceLoader(Epochs[T_co]):
         return self._executor or getattr(self._chosen, "executor", None)
 
     def check_worker_number_rationality(self) -> None:
-        """Nothing: threads are not what torch warns of, and the loader that drives processes checks their number."""
+        """Warn of more workers than cores, as torch does. Of processes, the loader that drives them does it."""
+        if isinstance(self.__dict__.get("_engine"), Gather) and self.worker_kind == "auto" and self._workers:
+            super().check_worker_number_rationality()
 
     @property
     def _chosen(self) -> Any:
@@ -259,8 +263,7 @@ class ReferenceLoader(Epochs[T_co]):
         buffers = None if held is None or batch is None else batch * held.plan.batches
         pinned = buffers or 0 if held is not None and held.empty is pinned_empty else 0
         share = len(self.sampler) if self.shuffle else 0  # type: ignore[arg-type]  # one of torch's, or ours
-        order = 8 * share * (self.world_size or 1)
-        return Memory(batch, buffers, pinned, order)
+        return Memory(batch, buffers, pinned, 8 * share * (self.world_size or 1))
 
     def copy_into(self, static: Any) -> Iterator[Any]:
         """Copy each batch of an epoch into the same tensors, such as a CUDA graph's inputs, and yield ``static``.

@@ -34,18 +34,30 @@ _STATE = (*_PLACE, *_ORDER, *_SAME)
 class Restart(DataLoader[T_co]):
     """A DataLoader that goes on in mid-epoch. Who derives from it notes in ``_progress`` what is delivered."""
 
-    epoch: int
     seed: int | None
     world_size: int | None
     _engine: Any
+    _next_epoch: int
     _persists: bool | None
     _progress: Progress | None
     _resumed: Progress | None
+    _shuffle: bool
     _keeps_epoch = False  # whether set_epoch() asked for the resumed epoch, also where nothing of it is left
 
     def _feed(self, progress: Progress) -> Feed:
         """The indices that are still to come."""
         raise NotImplementedError
+
+    # Not plain attributes, for whoever makes a loader anew from those takes each for an argument to hand on.
+    @property
+    def epoch(self) -> int:
+        """The next epoch to be iterated, counted from 0."""
+        return self._next_epoch
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether ``shuffle`` was given."""
+        return self._shuffle
 
     @property
     def _fed_by(self) -> Any:
@@ -157,7 +169,7 @@ class Restart(DataLoader[T_co]):
         self._resumed = Progress(
             epoch, batches, skipped, draw=draw, began=began, trail=trail, draws_seed=state["draws_seed"]
         )
-        self.epoch, self._keeps_epoch = self._resumed.epoch, False
+        self._next_epoch, self._keeps_epoch = self._resumed.epoch, False
 
     def set_epoch(self, epoch: int) -> None:
         """Make ``epoch`` the next one to be iterated, as torch's DistributedSampler does."""
@@ -165,7 +177,7 @@ class Restart(DataLoader[T_co]):
         self._keeps_epoch = self._resumed is not None and self._resumed.epoch == epoch
         if not self._keeps_epoch:
             self._resumed = None
-        self.epoch = epoch
+        self._next_epoch = epoch
 
 
 def _shuffles(pipe: Any) -> bool:

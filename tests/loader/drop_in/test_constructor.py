@@ -176,11 +176,16 @@ def test_a_context_that_is_none_is_refused_in_torchs_words(loader_class):
     )
 
 
-def test_more_workers_than_cores_are_warned_of(loader_class):
+@pytest.mark.parametrize(
+    "dataset",
+    [list(range(6)), TensorDataset(torch.arange(6)), torch.arange(6)],
+    ids=lambda dataset: type(dataset).__name__,
+)
+def test_more_workers_than_cores_are_warned_of(loader_class, dataset):
     with pytest.warns(
         UserWarning, match=r"^This DataLoader will create 1000 worker processes in total\. Our suggested"
     ):
-        loader_class(list(range(6)), num_workers=1000)
+        loader_class(dataset, num_workers=1000)
 
 
 def test_the_arguments_can_be_read(loader_class):
