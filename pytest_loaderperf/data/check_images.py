@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.ome_sets import TiffImage, tiff_image, tiff_images
 from pytest_loaderperf.data.formats.ome_zarr import zarr_pixels
 from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find
@@ -182,6 +183,8 @@ def inspect_image(sample: Sample) -> Image:
     """Read one image, and say what it holds or what is wrong with it."""
     file = sample.file
     try:
+        if not file.is_dir():
+            check_file(file)
         if file.stat().st_size == 0:
             return Image(str(file), wrong="is empty (0 bytes)")
         array = _read(sample)
