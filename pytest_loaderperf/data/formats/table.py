@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import unsliced
 from pytest_loaderperf.data.formats.convert import any_inside, with_schema
-from pytest_loaderperf.data.formats.diagnosis import check_file, explained, plain_text, refused_file
+from pytest_loaderperf.data.formats.diagnosis import DAMAGED, check_file, explained, plain_text, refused_file
 from pytest_loaderperf.errors import DataError
 
 
@@ -84,7 +84,9 @@ class CheckedTable(ABC):
         self._check_open()
         schema = self._chosen(columns)
         with reading(self.path):
-            return with_schema(self._sound(self._read(schema.names)), schema)
+            rows = self._sound(self._read(schema.names))
+            self._check_rows(len(rows), self._rows)
+            return with_schema(rows, schema)
 
     def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
@@ -103,6 +105,7 @@ class CheckedTable(ABC):
             return pa.Table.from_batches([], schema)
         with reading(self.path):
             rows = self._take(indices.astype(np.int64, copy=False), schema.names)
+            self._check_rows(len(rows), len(indices))
             return with_schema(self._sound(rows), schema)
 
     def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -115,11 +118,14 @@ class CheckedTable(ABC):
     def _streamed(self, rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with reading(self.path):
             batches = iter(self._stream(rows, schema.names))
+        found = 0
         while True:
             with reading(self.path):
                 batch = next(batches, None)
                 if batch is None:
+                    self._check_rows(found, self._rows)
                     return
+                found += len(batch)
                 batch = with_schema(self._sound(pa.Table.from_batches([batch])), schema).to_batches()
             for part in batch:
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
@@ -149,6 +155,10 @@ class CheckedTable(ABC):
         """``rows`` that were just read. Raises for sizes, offsets or texts that would crash who looks at them."""
         rows.validate(full=True)
         return rows
+
+    def _check_rows(self, found: int, expected: int) -> None:
+        if found != expected:
+            raise DataError(f"{self.path} is damaged: expected {expected:,} rows, got {found:,}. {DAMAGED}.")
 
     @abstractmethod
     def _open(self) -> tuple[pa.Schema, int]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pytest_loaderperf.data import check
+from pytest_loaderperf.data import check, optimize
 from pytest_loaderperf.data.formats import open_table, write_table
 from pytest_loaderperf.data.formats.ome_zarr import OmeZarr
 from pytest_loaderperf.errors import DataError
@@ -153,3 +153,19 @@ def test_a_pipe_that_is_called_like_a_picture_is_a_problem_of_a_check(tmp_path):
         os.mkfifo(file)
         assert [problem.what[:27] for problem in check(file).problems] == ["is a pipe; expected a file."]
     assert len(check(tmp_path).problems) == 2
+
+
+@pytest.mark.parametrize("way", ["read", "stream"])
+def test_fewer_rows_than_a_file_promises_are_an_error(tmp_path, monkeypatch, way):
+    path = tmp_path / "a.parquet"
+    pq.write_table(numbers(), path)
+    table = open_table(path)
+    monkeypatch.setattr(table, "_rows", 3)
+    with pytest.raises(DataError, match=r"a\.parquet is damaged: expected 3 rows, got 2\. Write it anew"):
+        WAYS[way](table)
+
+
+def test_a_table_without_rows_of_tensors_with_a_permutation_is_loaded(tmp_path):
+    kind = pa.fixed_shape_tensor(pa.uint8(), (2, 3), permutation=[1, 0])
+    write_table(pa.Table.from_batches([], pa.schema([("x", kind)])), tmp_path / "a.parquet")
+    assert len(optimize(open_table(tmp_path / "a.parquet"), cache="whole")) == 0
