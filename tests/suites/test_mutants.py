@@ -25,7 +25,7 @@ def test_damaged_files_give_the_right_rows_or_an_error_of_ours(name, tmp_path):
     found = list(outcomes(name, tmp_path, 1, indices, workers=1, check_every=0))
     kinds = {outcome.kind for _, _, outcome in found}
     assert [(index, verb, *outcome) for index, verb, outcome in found if is_bad(verb, outcome)] == []
-    assert ERROR in kinds
+    assert (RIGHT if name == "cache" else ERROR) in kinds  # a damaged cache is written anew
 
 
 @pytest.mark.parametrize("kind", BYTES)
