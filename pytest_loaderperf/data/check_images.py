@@ -16,6 +16,7 @@ import psutil
 
 from pytest_loaderperf.data.check_pictures import MEMORY_SHARE
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.ome_layouts import is_zarr, zarr_images
 from pytest_loaderperf.data.formats.ome_sets import TiffImage, tiff_image, tiff_images
 from pytest_loaderperf.data.formats.ome_zarr import zarr_pixels
@@ -203,6 +204,8 @@ def inspect_image(sample: Sample) -> Image:
     """Read one image, and say what it holds or what is wrong with it."""
     file = sample.file
     try:
+        if not file.is_dir():
+            check_file(file)
         if file.stat().st_size == 0:
             return Image(str(file), wrong="is empty (0 bytes)")
         array = _read(sample)

@@ -54,23 +54,37 @@ class ArrowIpcTable(CheckedTable):
             file = pa.ipc.open_file(data)
             self._schema = file.schema
             self._batches = [file.get_batch(i) for i in range(file.num_record_batches)]
+        self._checked: set[tuple[int, str]] = set()  # batches and columns
         self._ends = np.cumsum([len(batch) for batch in self._batches], dtype=np.int64)
         return self._schema, sum(map(len, self._batches))
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return pa.Table.from_batches(self._batches, self._schema).select(columns)
+        batches = [self._batch(i, columns) for i in range(len(self._batches))]
+        return pa.Table.from_batches(batches, pa.schema([self._schema.field(name) for name in columns]))
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batches[i].select(columns)]), indices)
+        return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batch(i, columns)]), indices)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         mapping = self._map  # which lives as long as the stream
-        for batch in self._batches:
-            chosen = batch.select(columns)
-            for start in range(0, len(batch), rows):
+        for i in range(len(self._batches)):
+            chosen = self._batch(i, columns)
+            for start in range(0, len(chosen), rows):
                 part = chosen.slice(start, rows)
                 yield part
                 mapping.note_read(part.nbytes, 1)
+
+    def _batch(self, place: int, columns: list[str]) -> pa.RecordBatch:
+        """Columns of a batch, which are checked once: of a damaged file, what reads them would leave its memory."""
+        chosen = self._batches[place].select(columns)
+        for name, column in zip(columns, chosen.columns, strict=True):
+            if (place, name) not in self._checked:
+                column.validate(full=True)
+                self._checked.add((place, name))
+        return chosen
+
+    def _sound(self, rows: pa.Table) -> pa.Table:
+        return rows  # whose batches are
 
     def _close(self) -> None:
         # The mapping itself goes with the last view of it.

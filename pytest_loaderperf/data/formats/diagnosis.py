@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
+
+from pytest_loaderperf.errors import DataError
 
 DAMAGED = "Write it anew, or give a file that is whole"
 _UNLOCK = "Close it there, then open it again."
 _MOST_HEAD = 1 << 10  # bytes of a file that tell what it is
 _PARQUET = b"PAR1"
+_OTHERS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 # What a file begins with: what it is, and what to do.
 _HEADS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "Run: git lfs pull"),
@@ -36,6 +45,33 @@ _OURS = {
     "duckdb": (8, b"DUCK", b""),
     "npy": (0, b"\x93NUMPY", b""),
 }
+
+
+def no_file(path: Path) -> str | None:
+    """What lies at ``path`` where that is no file to read, and what to do; None for a file.
+
+    Opening a pipe would wait for ever, and devices have no end. Raises OSError.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return None
+    kind = next((name for test, name in _OTHERS if test(mode)), "a device")
+    return f"is {kind}; expected a file. Put the file there, or name another path."
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError where ``path`` is no file to read, and OSError where there is nothing."""
+    if why := no_file(path):
+        raise DataError(f"{path} {why}")
+
+
+def refuse_others(folder: Path) -> None:
+    """Raise DataError for a pipe or device in ``folder`` or below it, which a library would wait for without end."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if path.exists():
+                check_file(path)
 
 
 def refused_file(path: Path, expected: str) -> str | None:

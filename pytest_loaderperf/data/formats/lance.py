@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.convert import any_inside
+from pytest_loaderperf.data.formats.diagnosis import refuse_others
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.storage import (
     refuse_types,
@@ -58,6 +59,7 @@ class LanceTable(CheckedTable):
     def _open(self) -> tuple[pa.Schema, int]:
         if not (self.path / "_versions").is_dir():  # for which Lance would look again and again
             raise DataError(f"{self.path} holds no _versions. Expected the folder of a Lance dataset.")
+        refuse_others(self.path)
         self._dataset = library("lance", Lance.package).dataset(str(self.path))
         schema = self._dataset.schema
         self._names = dict(zip(schema.names, schema.names, strict=True))

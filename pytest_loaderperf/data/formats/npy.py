@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, OneOfArrays, array_of, is_file_name, layouts_of
+from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.storage import SCHEMA_FILE, read_schema, write_schema
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
@@ -70,6 +71,7 @@ def map_array(file: Path) -> np.ndarray:
     More bytes than the header says are an error, too: rows would be missing, and nothing would tell.
     """
     with reading(file):
+        check_file(file)
         try:
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:

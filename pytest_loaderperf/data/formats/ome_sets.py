@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from xml.etree import ElementTree as ET
 
+from pytest_loaderperf.data.formats.diagnosis import check_file
+from pytest_loaderperf.errors import DataError
+
 _DESCRIPTION = 270  # the tag ImageDescription
 _MOST_TAGS = 4096  # of a page; more are damage
 _START_NBYTES = 16  # of the header of either kind
@@ -75,7 +78,7 @@ def tiff_image(file: Path) -> TiffImage:
     if elsewhere is None:
         return _described(file, file.name, root, None)
     master = file.parent / elsewhere
-    if master.suffix.lower() in TIFF_SUFFIXES or not master.exists():
+    if master.suffix.lower() in TIFF_SUFFIXES or not master.is_file():
         return TiffImage(file, lost=master)  # a TIFF that describes others is a sample itself
     root = _ome(master.read_bytes())
     return TiffImage(file, lost=master) if root is None else _described(file, file.name, root, master)
@@ -130,12 +133,13 @@ def _description(file: Path) -> bytes:
     """The description of the first page; nothing where there is none. Reads no more of a file, as it is done to all."""
     try:
         return description(file)
-    except (OSError, EOFError, struct.error, ValueError, OverflowError):
+    except (DataError, OSError, EOFError, struct.error, ValueError, OverflowError):
         return b""
 
 
 def description(file: Path) -> bytes:
     """The same. Raises EOFError where its text lies beyond the end of the file, and others for what is no TIFF."""
+    check_file(file)
     with file.open("rb") as stream:
         return next(_descriptions(stream), b"")
 

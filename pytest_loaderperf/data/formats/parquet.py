@@ -58,7 +58,8 @@ class ParquetTable(CheckedTable):
 
     def _file(self) -> pq.ParquetFile:
         """A reader of the mapped file for one call: one that threads share crashes the process."""
-        return pq.ParquetFile(pa.BufferReader(self._map.buffer), metadata=self._meta, pre_buffer=False)
+        source = pa.BufferReader(self._map.buffer)
+        return pq.ParquetFile(source, metadata=self._meta, pre_buffer=False, page_checksum_verification=True)
 
     def _read(self, columns: list[str]) -> pa.Table:
         return self._file().read(columns).select(columns)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pytest_loaderperf.data.formats.diagnosis import no_file
 from pytest_loaderperf.errors import DataError
 
 LABEL_DTYPE: np.dtype[Any] = np.dtype(np.int64)
@@ -50,7 +51,7 @@ def find(folder: Path, endings: tuple[str, ...]) -> Found:
                 continue
             path = here / entry.name
             is_link = entry.is_symlink()
-            if is_link and (wrong := _dangling(path)):
+            if (is_link or not (entry.is_file() or entry.is_dir())) and (wrong := _unusable(path)):
                 broken[path] = wrong
             elif entry.name.lower().endswith(endings):
                 samples.append(path)
@@ -59,13 +60,14 @@ def find(folder: Path, endings: tuple[str, ...]) -> Found:
     return Found(sorted(samples), broken)
 
 
-def _dangling(link: Path) -> str:
-    """What is wrong with ``link``, or nothing."""
+def _unusable(path: Path) -> str:
+    """What is wrong with the link, pipe or device at ``path``, or nothing."""
     try:
-        link.stat()
+        return "" if path.is_dir() else no_file(path) or ""
     except OSError as error:
-        return f"is a link to {link.readlink()}, which cannot be followed: {error.strerror}"
-    return ""
+        if not path.is_symlink():
+            return f"cannot be read: {error.strerror}"
+        return f"is a link to {path.readlink()}, which cannot be followed: {error.strerror}"
 
 
 def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pytest_loaderperf.data.arrow_lists import is_list
 from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema
+from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.errors import DataError
 
@@ -119,4 +120,5 @@ def read_schema(folder: Path) -> pa.Schema | None:
     if not file.exists():
         return None
     with reading(file):
+        check_file(file)
         return pa.ipc.open_file(file.read_bytes()).schema

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.chunks import unsliced
-from pytest_loaderperf.data.formats.convert import with_schema
-from pytest_loaderperf.data.formats.diagnosis import explained, plain_text, refused_file
+from pytest_loaderperf.data.formats.convert import any_inside, with_schema
+from pytest_loaderperf.data.formats.diagnosis import DAMAGED, check_file, explained, plain_text, refused_file
 from pytest_loaderperf.errors import DataError
 
 
@@ -66,9 +66,12 @@ class CheckedTable(ABC):
             kinds = ("file", "folder") if self.is_folder else ("folder", "file")
             raise DataError(f"{path} is a {kinds[0]}; expected a {kinds[1]}. Name another format or path.")
         with reading(path):
+            if not self.is_folder:
+                check_file(path)
             if self.format_name and (why := refused_file(path, self.format_name)):
                 raise DataError(f"{path} {why}")
             self.schema, self._rows = self._open()
+            _check_names(self.schema)
 
     def __len__(self) -> int:
         return self._rows
@@ -81,7 +84,9 @@ class CheckedTable(ABC):
         self._check_open()
         schema = self._chosen(columns)
         with reading(self.path):
-            return with_schema(self._read(schema.names), schema)
+            rows = self._sound(self._read(schema.names))
+            self._check_rows(len(rows), self._rows)
+            return with_schema(rows, schema)
 
     def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at ``indices``. Raises IndexError for one that is out of range, else as the Protocol says."""
@@ -99,7 +104,9 @@ class CheckedTable(ABC):
         if not len(indices):
             return pa.Table.from_batches([], schema)
         with reading(self.path):
-            return with_schema(self._take(indices.astype(np.int64, copy=False), schema.names), schema)
+            rows = self._take(indices.astype(np.int64, copy=False), schema.names)
+            self._check_rows(len(rows), len(indices))
+            return with_schema(self._sound(rows), schema)
 
     def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
@@ -111,12 +118,15 @@ class CheckedTable(ABC):
     def _streamed(self, rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with reading(self.path):
             batches = iter(self._stream(rows, schema.names))
+        found = 0
         while True:
             with reading(self.path):
                 batch = next(batches, None)
                 if batch is None:
+                    self._check_rows(found, self._rows)
                     return
-                batch = with_schema(pa.Table.from_batches([batch]), schema).to_batches()
+                found += len(batch)
+                batch = with_schema(self._sound(pa.Table.from_batches([batch])), schema).to_batches()
             for part in batch:
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
 
@@ -152,6 +162,15 @@ class CheckedTable(ABC):
             )
         return list(dict.fromkeys(columns))
 
+    def _sound(self, rows: pa.Table) -> pa.Table:
+        """``rows`` that were just read. Raises for sizes, offsets or texts that would crash who looks at them."""
+        rows.validate(full=True)
+        return rows
+
+    def _check_rows(self, found: int, expected: int) -> None:
+        if found != expected:
+            raise DataError(f"{self.path} is damaged: expected {expected:,} rows, got {found:,}. {DAMAGED}.")
+
     @abstractmethod
     def _open(self) -> tuple[pa.Schema, int]:
         """The schema as it was written, and the rows."""
@@ -170,3 +189,8 @@ class CheckedTable(ABC):
 
     def _close(self) -> None:  # noqa: B027 most tables hold nothing
         """Let go of what ``_open`` opened."""
+
+
+def _check_names(schema: pa.Schema) -> None:
+    """Raise UnicodeDecodeError where a damaged name is no text: Arrow would raise that whenever one asks for it."""
+    any_inside(pa.struct(list(schema)), lambda kind: any(kind.field(i).name is None for i in range(kind.num_fields)))

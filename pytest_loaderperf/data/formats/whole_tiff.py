@@ -53,7 +53,7 @@ def _series(image: TiffImage) -> Iterator[tuple[Any, Any]]:
     # It logs what it meets. What is wrong is told here, once.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     for part in (*image.parts, *([] if image.lost is None else [image.lost])):
-        if image.lost is not None or not part.exists():
+        if image.lost is not None or not part.is_file():
             raise DataError(
                 f"{part} is missing or cannot be read, but it belongs to the image of {image.file.name}. Put it back, "
                 "or take the other files of this image out of the folder."

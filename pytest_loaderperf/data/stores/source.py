@@ -116,7 +116,7 @@ class Source:
         if self.in_memory:
             return self.table.select(self.names).slice(0, rows)
         batch = next(self._stream(rows), None)
-        return self.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
+        return pa.Table.from_batches([], self.schema) if batch is None else pa.Table.from_batches([batch])
 
     def _stream(self, rows: int) -> Iterator[pa.RecordBatch]:
         with naming(self.table):

@@ -1,0 +1,68 @@
+"""A few damaged files of every format; `make mutants` reads as many as you like."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+
+from suites.mutants.__main__ import is_bad
+from suites.mutants.mutation import BYTES
+from suites.mutants.pool import CHECK, CRASH, HANG, READ, Child, outcomes
+from suites.mutants.reading import ERROR, FOREIGN, OTHER_ROWS, RIGHT, WRONG, Outcome
+from suites.mutants.sound import MAKERS, make
+
+COUNT = {"ome_zarr": 30, "duckdb": 40, "tiff": 60}  # the slow ones; others 100
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_damaged_files_give_the_right_rows_or_an_error_of_ours(name, tmp_path):
+    make(name, tmp_path / "sound")
+    indices = range(COUNT.get(name, 100))
+    found = list(outcomes(name, tmp_path, 1, indices, workers=1, check_every=0))
+    kinds = {outcome.kind for _, _, outcome in found}
+    assert [(index, verb, *outcome) for index, verb, outcome in found if is_bad(verb, outcome)] == []
+    assert (RIGHT if name == "cache" else ERROR) in kinds  # a damaged cache is written anew
+
+
+@pytest.mark.parametrize("kind", BYTES)
+def test_a_seed_repeats_the_damage(kind):
+    results = []
+    for _ in range(2):
+        rng, content = random.Random(5), bytearray(range(250))  # noqa: S311 a seed that repeats
+        BYTES[kind](rng, content)
+        results.append(bytes(content))
+    assert results[0] == results[1] != bytes(range(250))
+
+
+def test_which_outcomes_are_bad():
+    bad = {(verb, kind) for verb in (READ, CHECK) for kind in (RIGHT, ERROR, OTHER_ROWS, WRONG, FOREIGN, CRASH, HANG)}
+    bad = {pair for pair in bad if is_bad(pair[0], Outcome(pair[1], ""))}
+    everywhere = {(verb, kind) for verb in (READ, CHECK) for kind in (WRONG, FOREIGN, HANG)}
+    assert bad == everywhere | {(CHECK, CRASH)}
+
+
+@pytest.mark.parametrize(
+    "code, kind, text",
+    [
+        ("import os; os.abort()", CRASH, "SIGABRT"),
+        ("import time; time.sleep(600)", HANG, "longer than 2 s"),
+    ],
+)
+def test_a_crash_and_a_hang_are_told_apart_and_the_next_mutant_has_a_new_child(code, kind, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("suites.mutants.pool.LIMIT_S", 2.0)
+    child = Child("npy", tmp_path, tmp_path, 0)
+    child._command = [sys.executable, "-c", code]
+    assert child.ask(READ, 0) == Outcome(kind, "", text)
+    child._command = [sys.executable, "-c", f"input(); print({json.dumps(json.dumps([RIGHT, 'flip']))})"]
+    assert child.ask(READ, 1) == Outcome(RIGHT, "flip")
+    child.close()
+
+
+def test_the_command_prints_a_table_and_says_by_its_status_whether_all_is_well():
+    command = [sys.executable, "-m", "suites.mutants", "--format", "npy", "--count", "20", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[2].startswith("| `npy` | 20 | ")
