@@ -36,14 +36,14 @@ def held(table: Any, path: Path, names: Sequence[str], pictures: Sequence[str]) 
     """
     others = [name for name in names if name not in pictures]
     if isinstance(table, PictureFiles):
-        labels = {name: _Plain(table.take(np.arange(len(table)), [name]).column(0), name) for name in others}
+        labels = {name: _Plain(table.take(np.arange(len(table)), [name]), name) for name in others}
         return Held({**dict.fromkeys(pictures, table.data), **labels}, alone=True)
     values: dict[str, Callable[[int], Any]]
     if not isinstance(table, InMemory) and _nbytes_at(path) > budget_of(None):
         values = {name: _Taken(table, name, path.parent, encoded=name in pictures) for name in names}
         return Held(values, alone=False)
     read = table.read(list(names))
-    values = {name: _Plain(read.column(name), name) for name in others}
+    values = {name: _Plain(read, name) for name in others}
     values |= {name: _Encoded(read.column(name), path.parent) for name in pictures}
     return Held(values, alone=True)
 
@@ -67,11 +67,11 @@ class _Encoded:
 class _Plain:
     """The values of another column in memory: tensors where it holds numbers, else what Python has for them."""
 
-    def __init__(self, column: pa.ChunkedArray, name: str) -> None:
+    def __init__(self, table: pa.Table, name: str) -> None:
         self._rows: np.ndarray | Ragged | None = None
-        self._column = column
+        self._column = table.column(name)
         with suppress(DataError):  # texts, for one
-            self._rows = array_of(column, name)
+            self._rows = array_of(table, name)
 
     def __call__(self, row: int) -> Any:
         if self._rows is None:
@@ -89,5 +89,5 @@ class _Taken:
     encoded: bool
 
     def __call__(self, row: int) -> Any:
-        column = self.table.take(np.array([row]), [self.name]).column(0)
-        return encoded_bytes(column[0], self.folder) if self.encoded else _Plain(column, self.name)(0)
+        taken = self.table.take(np.array([row]), [self.name])
+        return encoded_bytes(taken.column(0)[0], self.folder) if self.encoded else _Plain(taken, self.name)(0)

@@ -205,7 +205,7 @@ def test_a_folder_without_classes_has_no_labels(blobs, tmp_path):
 
 def test_a_folder_of_pictures_is_not_written_and_not_replaced(blobs, tmp_path):
     path = folder_of(tmp_path / "photos", blobs)
-    with pytest.raises(DataError, match="which are only read"):
+    with pytest.raises(DataError, match="which is only read"):
         write_table(pa.table({"a": [1]}), tmp_path / "new", "pictures")
     with pytest.raises(DataError, match="holds pictures, which nothing here wrote"):
         checked_target(path, "npy", force=True)
