@@ -20,7 +20,7 @@ LEAVES = ["errors", "units", "defaults"]
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 HEAVY = {"torch", "numpy", "pyarrow", "scipy", "psutil"}
 MOST_LINES = 320
-MOST_LOADER_LINES = 2400  # of code, in all: without blank lines, comments and docstrings
+MOST_LOADER_LINES = 2500  # of code, in all: without blank lines, comments and docstrings
 
 
 def imports(source, module):

@@ -297,13 +297,10 @@ class TestWorktree:
         with pytest.raises(BaseError, match=r"needs git, but there is none on the PATH\. Install git\."):
             Worktree("HEAD", tmp_path)
 
-    def test_what_killed_runs_left_is_removed_and_what_others_use_stays(self, project):
+    def test_it_may_be_closed_twice_and_leaves_nothing(self, project):
         path = project(files(FAST), {}).path
-        killed, used = (path / ".loaderperf" / f"base-0123456789ab-c0ffee-{pid}" for pid in (2**22 + 1, os.getppid()))
-        for folder in (killed, used):
-            git(path, "worktree", "add", "--detach", str(folder), "HEAD")
         made = Worktree("HEAD", path)
-        assert [killed.exists(), used.exists(), made.path.exists()] == [False, True, True]
+        assert made.path.exists()
         made.close()
         made.close()
         assert not made.path.exists()
