@@ -16,7 +16,7 @@ from suites.mutants.reading import ERROR, FOREIGN, OTHER_ROWS, RIGHT, WRONG, Out
 from suites.mutants.sound import MAKERS, make
 
 COUNT = {"ome_zarr": 3, "duckdb": 3, "lance": 3, "vortex": 3, "arrow": 4, "parquet": 4}  # the slow ones
-MOST = 12  # of the others
+MOST = 5  # of the others
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -64,6 +64,6 @@ def test_a_crash_and_a_hang_are_told_apart_and_the_next_mutant_has_a_new_child(c
 
 
 def test_the_command_prints_a_table_and_says_by_its_status_whether_all_is_well():
-    command = [sys.executable, "-m", "suites.mutants", "--format", "npy", "--count", "20", "--workers", "1"]
+    command = [sys.executable, "-m", "suites.mutants", "--format", "npy", "--count", "4", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[2].startswith("| `npy` | 20 | ")
+    assert done.stdout.splitlines()[2].startswith("| `npy` | 4 | ")
