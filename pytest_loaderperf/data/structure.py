@@ -181,7 +181,7 @@ def _filled(sample: Any, tensors: Iterable[Any], *, tuples: bool = False) -> Any
     return next(tensors)
 
 
-class RowOf:
+class RowViews:
     """Makes of one row of a batch's arrays what samples like ``sample`` may be written to; ``fields`` are its fields.
 
     It has the structure of the sample: where that has a tensor, a tensor over the row; where it has an array, an array;

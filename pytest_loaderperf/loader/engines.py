@@ -129,8 +129,7 @@ class Engines:
             # From a generator of their own, so that later epochs' orders do not depend on how the trials went.
             drawn_from = self.torchs["generator"] or torch.default_generator
             seed = self.seed if self.seed is not None else drawn_from.initial_seed() >> 1
-            seeded = replace(
-                self, seed=seed, torchs=self.torchs | {"in_order": True}
-            )  # a trial that fails is gone on with
+            # In order, as a trial that fails is gone on with by others.
+            seeded = replace(self, seed=seed, torchs=self.torchs | {"in_order": True})
             others["processes"] = (partial(seeded.processes, cores), depth)
         return Choice(self.fetch(0), others, remembered(self.dataset, self.batch_size, self.collate))

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.executor import PersistentExecutor
 from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.structure import RowOf, SampleMismatchError, kind_of, rebuilder, write
+from pytest_loaderperf.data.structure import RowViews, SampleMismatchError, kind_of, rebuilder, write
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan
@@ -48,7 +48,7 @@ class Fetch:
         self.buffers = Buffers(plan, budget)
         self._samples, self._collate, self.executor = MapSamples(dataset), collate, executor
         self.batched, self._budgeted, self._timeout = batched, budget is not None, timeout
-        self._by_row: tuple[tuple[Field, ...], RowOf] | None = None  # of samples that are copied one by one
+        self._by_row: tuple[tuple[Field, ...], RowViews] | None = None  # of samples that are copied one by one
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
@@ -99,7 +99,7 @@ class Fetch:
         fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
         return self.collate(fetched, indices)
 
-    def _make_row_by_row(self, indices: list[Any], fields: tuple[Field, ...], row_of: RowOf) -> Made:
+    def _make_row_by_row(self, indices: list[Any], fields: tuple[Field, ...], row_views: RowViews) -> Made:
         """Have the dataset write each sample to its row, or copy it there while it is in the core's cache."""
         slab = self.buffers.take(fields, len(indices))
         arrays = slab.batch(0, len(indices))
@@ -109,11 +109,12 @@ class Fetch:
             if self._samples.write is None:
                 sample = self._samples.fetch_one(index)
             else:
-                out, own = row_of(arrays, row)
+                out, own = row_views(arrays, row)
                 sample = self._samples.fetch_into(index, out)
             if not row:
                 first, kind = sample, kind_of(sample)
-            elif kind_of(sample) != kind:
+                is_nested = isinstance(kind, tuple) and any(kind[1:])
+            elif type(sample) is not type(first) or (is_nested and kind_of(sample) != kind):
                 raise SampleMismatchError("the containers are of several types", row)
             write(sample, fields, arrays, row, own)
         return rebuilder(first)([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
@@ -137,7 +138,7 @@ class Fetch:
             fields = self._collate.fields(fetched[0])
             self._by_row = None
             if fields and (writes or nbytes(fields) >= LARGE_NBYTES):
-                self._by_row = fields, RowOf(fetched[0], fields)
+                self._by_row = fields, RowViews(fetched[0], fields)
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:

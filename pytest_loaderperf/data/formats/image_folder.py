@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.dense import Layout, array_of, column_of, kind_of, layout_of
 from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find
 from pytest_loaderperf.data.formats.storage import read_schema, write_schema
-from pytest_loaderperf.data.formats.table import CheckedTable, reading
+from pytest_loaderperf.data.formats.table import TakenTable, reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
@@ -57,7 +57,7 @@ def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
     return images[0], labels[0] if labels else None
 
 
-class ImageFolderTable(CheckedTable):
+class ImageFolderTable(TakenTable):
     """A folder of images that are alike, each read when its row is asked for."""
 
     is_folder = True
@@ -115,11 +115,11 @@ class ImageFolderTable(CheckedTable):
         self._labels = np.array(labels, kind)
         return schema, len(self._samples)
 
-    def _gather(self, columns: list[str], rows: np.ndarray) -> pa.Table:
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         arrays = []
         for name in columns:
             kind = self.schema.field(name).type
-            arrays.append(self._images(rows, kind) if name == self._image else pa.array(self._labels[rows], kind))
+            arrays.append(self._images(indices, kind) if name == self._image else pa.array(self._labels[indices], kind))
         return pa.Table.from_arrays(arrays, columns)
 
     def _images(self, rows: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -137,16 +137,6 @@ class ImageFolderTable(CheckedTable):
                 )
             image[...] = pixels
         return column_of(images, kind)
-
-    def _read(self, columns: list[str]) -> pa.Table:
-        return self._gather(columns, np.arange(len(self)))
-
-    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        return self._gather(columns, indices)
-
-    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        for start in range(0, len(self), rows):
-            yield from self._gather(columns, np.arange(start, min(start + rows, len(self)))).to_batches()
 
 
 def _ordered(samples: list[Path], folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find
-from pytest_loaderperf.data.formats.table import CheckedTable, reading
+from pytest_loaderperf.data.formats.table import TakenTable, reading
 from pytest_loaderperf.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class PictureFolder:
         return Pictures(PictureFiles(path), Decoder(**options))
 
 
-class PictureFiles(CheckedTable):
+class PictureFiles(TakenTable):
     """Columns ``image``, the bytes of each file in binary, and ``label`` where the files lie in class folders.
 
     Labels are as torchvision's ``ImageFolder`` has them: the places of the folders' names in sorted order.
@@ -81,13 +80,6 @@ class PictureFiles(CheckedTable):
         arrays = {IMAGE: lambda: pa.array([self.data(row) for row in indices], pa.large_binary())}
         arrays[LABEL] = lambda: pa.array(self._labels[indices])
         return pa.table({name: arrays[name]() for name in columns})
-
-    def _read(self, columns: list[str]) -> pa.Table:
-        return self._take(np.arange(len(self)), columns)
-
-    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        for start in range(0, len(self), rows):
-            yield from self._take(np.arange(start, min(start + rows, len(self))), columns).to_batches()
 
 
 def picture_classes(files: list[Path], folder: Path) -> list[str] | None:

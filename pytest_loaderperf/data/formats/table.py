@@ -191,6 +191,17 @@ class CheckedTable(ABC):
         """Let go of what ``_open`` opened."""
 
 
+class TakenTable(CheckedTable):
+    """A table of which nothing is read sooner, or by other means, than the rows that are asked for."""
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return self._take(np.arange(len(self)), columns)
+
+    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
+        for start in range(0, len(self), rows):
+            yield from self._take(np.arange(start, min(start + rows, len(self))), columns).to_batches()
+
+
 def _check_names(schema: pa.Schema) -> None:
     """Raise UnicodeDecodeError where a damaged name is no text: Arrow would raise that whenever one asks for it."""
     any_inside(pa.struct(list(schema)), lambda kind: any(kind.field(i).name is None for i in range(kind.num_fields)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.protocol import OnlyRead
-from pytest_loaderperf.data.formats.table import CheckedTable, reading
+from pytest_loaderperf.data.formats.table import CheckedTable, TakenTable, reading
 from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.errors import DataError
 
@@ -43,7 +43,7 @@ class _Place(NamedTuple):
     nbytes: int
 
 
-class TarTable(CheckedTable):
+class TarTable(TakenTable):
     """A mapped tar, whose headers are read once. A row is a sample, a column the members of one extension.
 
     ``cls`` and ``index`` are int64, ``txt`` and ``json`` texts, ``npy`` tensors of the shape of the first one, and all
@@ -197,20 +197,10 @@ class TarTable(CheckedTable):
             image[...] = array
         return column_of(images, field.type)
 
-    def _gather(self, columns: list[str], rows: np.ndarray) -> pa.Table:
-        table = pa.Table.from_arrays([self._column(self.schema.field(name), rows) for name in columns], columns)
-        self._map.note_read(table.nbytes, len(rows))
-        return table
-
-    def _read(self, columns: list[str]) -> pa.Table:
-        return self._gather(columns, np.arange(len(self)))
-
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        return self._gather(columns, indices)
-
-    def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        for start in range(0, len(self), rows):
-            yield from self._gather(columns, np.arange(start, min(start + rows, len(self)))).to_batches()
+        table = pa.Table.from_arrays([self._column(self.schema.field(name), indices) for name in columns], columns)
+        self._map.note_read(table.nbytes, len(indices))
+        return table
 
     def _close(self) -> None:
         del self._map
