@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
-from suites.mutants.reading import Outcome, Reader
+from suites.mutants.reading import FOREIGN, Outcome, Reader
 
 CRASH, HANG = "crash", "hang"
 LIMIT_S = 30.0  # a mutant; sound ones take milliseconds, and a child begins in some seconds on a busy machine
@@ -62,8 +62,11 @@ class Child:
         if line:
             return Outcome(*json.loads(line))
         self.close()
-        how = signal.Signals(-process.returncode).name if process.returncode < 0 else f"status {process.returncode}"
-        return Outcome(HANG, "", f"longer than {LIMIT_S:g} s") if late.is_set() else Outcome(CRASH, "", how)
+        if late.is_set():
+            return Outcome(HANG, "", f"longer than {LIMIT_S:g} s")
+        if process.returncode < 0:
+            return Outcome(CRASH, "", signal.Signals(-process.returncode).name)
+        return Outcome(FOREIGN, "", f"status {process.returncode}: an error in what asks, or a library that exits")
 
     def close(self) -> None:
         """End the process. The next question starts another."""

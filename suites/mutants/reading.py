@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data import check, optimize
-from pytest_loaderperf.data.check import _checked_table
+from pytest_loaderperf.data.check import _Asked, _checked_table
 from pytest_loaderperf.data.check_images import image_samples, inspect_image
 from pytest_loaderperf.data.findings import CheckResult, Expected, Findings
 from pytest_loaderperf.data.formats import open_table
@@ -129,7 +129,7 @@ def _inspected(path: Path, name: str) -> Any:
     if name in ("tiff", "ome_zarr"):
         return _pictures(path)
     expected = Expected(None, None, None, 1, stop=True, progress=str)
-    return _sound(_checked_table(path, name, Findings(10), expected))
+    return _sound(_checked_table(_Asked(path, name, {}), Findings(10), expected))
 
 
 def _sound(result: CheckResult) -> int:

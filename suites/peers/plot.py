@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rcParams
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -40,13 +40,13 @@ def _panel(axes: Any, title: str, rows: Sequence[Row]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+@rc_context({"svg.hashsalt": "peers", "svg.fonttype": "none"})  # the same data give the same, small file
 def draw(results: Mapping[str, Sequence[Row]], titles: Mapping[str, str], file: Path) -> None:
     """Write ``file``, a PNG or SVG by its ending; regimes without any figures are left out."""
     shown = {regime: rows for regime, rows in results.items() if by_name(rows)}
     if not shown:
         return
     bars = [len(by_name(rows)) for rows in shown.values()]
-    rcParams.update({"svg.hashsalt": "peers", "svg.fonttype": "none"})  # the same data give the same, small file
     height = sum(bars) * BAR_INCHES + len(bars) * PANEL_INCHES
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     panels = figure.subplots(len(bars), 1, squeeze=False, height_ratios=[count + 1 for count in bars])[:, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from matplotlib import rcParams
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from suites.tracks.report import BEFORE, Row
@@ -30,9 +30,9 @@ TRACKS: tuple[tuple[str, bool, Callable[[Row], float]], ...] = (
 )
 
 
+@rc_context({"svg.hashsalt": "tracks", "svg.fonttype": "none"})  # the same data give the same, small file
 def draw(rows: Sequence[Row], file: Path) -> None:
     """Write ``file``, a PNG or SVG by its ending. A format without figures keeps its line, with the reason."""
-    rcParams.update({"svg.hashsalt": "tracks", "svg.fonttype": "none"})  # the same data give the same, small file
     sets = {name: [row for row in rows if row.images == name] for name in dict.fromkeys(row.images for row in rows)}
     heights = [len({row.format for row in own}) * LINE_INCHES + PANEL_INCHES for own in sets.values()]
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + PANEL_INCHES), layout="constrained")

@@ -13,12 +13,12 @@ from suites.mutants.__main__ import is_bad
 from suites.mutants.mutation import BYTES
 from suites.mutants.pool import CHECK, CRASH, HANG, READ, Child, outcomes
 from suites.mutants.reading import ERROR, FOREIGN, OTHER_ROWS, RIGHT, WRONG, Outcome
-from suites.mutants.sound import make
+from suites.mutants.sound import MAKERS, make
 
-COUNT = 4
+COUNT = 10
 
 
-@pytest.mark.parametrize("name", ["arrow", "cache", "parquet", "tiff"])  # one of each kind; all take minutes
+@pytest.mark.parametrize("name", MAKERS)
 def test_damaged_files_give_the_right_rows_or_an_error_of_ours(name, tmp_path):
     make(name, tmp_path / "sound")
     indices = range(COUNT)
@@ -50,9 +50,12 @@ def test_which_outcomes_are_bad():
     [
         ("import os; os.abort()", CRASH, "SIGABRT"),
         ("import time; time.sleep(600)", HANG, "longer than 2 s"),
+        ("raise SystemExit(1)", FOREIGN, "status 1: an error in what asks, or a library that exits"),
     ],
 )
-def test_a_crash_and_a_hang_are_told_apart_and_the_next_mutant_has_a_new_child(code, kind, text, tmp_path, monkeypatch):
+def test_a_crash_a_hang_and_an_error_are_told_apart_and_the_next_has_a_new_child(
+    code, kind, text, tmp_path, monkeypatch
+):
     monkeypatch.setattr("suites.mutants.pool.LIMIT_S", 2.0)
     child = Child("npy", tmp_path, tmp_path, 0)
     child._command = [sys.executable, "-c", code]
