@@ -53,6 +53,9 @@ mutants: $(STAMP)
 	$(BIN)/python -m suites.mutants --count $(MUTANTS)
 
 # torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes.
+# pytest writes the modules it has rewritten, which makes its many sub-sessions quicker, unless this forbids it.
+unexport PYTHONDONTWRITEBYTECODE
+
 $(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

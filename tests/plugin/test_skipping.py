@@ -32,6 +32,7 @@ def test_a_fixture_that_asks_for_it_at_run_time_is_skipped_too(pytester):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--markers"], ["--fixtures"], ["--help"]])
+@pytest.mark.own_interpreter
 def test_a_run_that_does_not_measure_imports_no_heavy_library(pytester, arguments):
     pytester.makepyfile(MEASURING)
     pytester.makeconftest(

@@ -52,10 +52,9 @@ def test_a_long_measurement_shows_its_progress_on_a_terminal(pytester, capture):
     assert shown.rindex(SAVED) < shown.index("= loaderperf =")
 
 
-@pytest.mark.parametrize("delay_s, ci", [(QUICK, ""), (SLOW, "true")], ids=["short", "CI"])
-def test_a_short_measurement_and_ci_show_no_progress(pytester, delay_s, ci):
-    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", delay_s))
-    assert SAVED not in on_a_terminal(pytester, ci=ci)
+def test_ci_shows_no_progress(pytester):
+    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
+    assert SAVED not in on_a_terminal(pytester, ci="true")
 
 
 def test_a_log_gets_neither_progress_nor_colour(pytester):

@@ -30,6 +30,8 @@ FAILING = """
     import torch
     from torch.utils.data import DataLoader, Dataset
 
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5  # for workers that do not end, each 5 s otherwise
+
     class Strikes(Dataset):
         def __init__(self, strike=None):
             self.strike = strike
