@@ -31,6 +31,9 @@ def notes_of(run: Run) -> list[str]:
         if not side.rebuildable
     ]
     notes += [f"{name} works on when it is not asked for batches" for name in sorted(run.rounds.never_idle)]
+    notes += [
+        f"{why.rstrip('.')}; so workers' work is not compared in turns" for why in run.rounds.replays.left_out.values()
+    ]
     if ROOFLINE not in run.rounds.sides:
         notes.append(run.no_roofline)
     for name, side in sides.items():

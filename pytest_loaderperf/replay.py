@@ -287,18 +287,18 @@ class Relayed:
 
 
 def replayed_by(watchdog: Watchdog) -> Callable[[Any, int], Replay | None]:
-    """A function that makes the replay of a side, here or in the process of its loader; None where there is none."""
+    """A function that makes the replay of a side, here or in the process of its loader; None where there is none.
+
+    It raises as ``player_of``, or RemoteError.
+    """
 
     def make(side: Any, seed: int) -> Replay | None:
         player: Player | Crew | Relay
-        try:
-            if isinstance(side, RemoteSide):
-                player, state = Relay(side), side.relay("open", seed)
-            elif (played := player_of(side, seed, watchdog)) is not None:
-                player, state = played
-            else:
-                return None
-        except RemoteError:
+        if isinstance(side, RemoteSide):
+            player, state = Relay(side), side.relay("open", seed)
+        elif (played := player_of(side, seed, watchdog)) is not None:
+            player, state = played
+        else:
             return None
         return None if state is None else Replay(player, side.name, state)
 

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from pytest_loaderperf import PersistentExecutor, ReferenceLoader, measure
 from pytest_loaderperf.measurement import Key, Side, Watchdog, Work
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.notes import notes_of
 from pytest_loaderperf.replay import ReplayError, player_of, replayed_by
 
 SIDES = ["loader", "against"]
@@ -214,7 +215,8 @@ class Raises(Rows):
 
 
 def test_a_dataset_that_raises_there_says_so_and_is_not_replayed(replay):
-    assert replay(DataLoader(Raises(0), 4, num_workers=2)) is None
+    with pytest.raises(ReplayError, match="broken sample"):
+        replay(DataLoader(Raises(0), 4, num_workers=2))
     replayed = replay(DataLoader(Raises(21), 4, num_workers=2))
     with pytest.raises(ReplayError, match=r"loader: replaying its workers: (?s:.*)broken sample"):
         taken(replayed, 6)
@@ -227,7 +229,8 @@ def test_a_worker_init_fn_that_raises_there_is_not_replayed(replay):
     def refuse(worker):
         raise ValueError("no")
 
-    assert replay(DataLoader(Rows(), 4, num_workers=2, worker_init_fn=refuse)) is None
+    with pytest.raises(ReplayError, match="no"):
+        replay(DataLoader(Rows(), 4, num_workers=2, worker_init_fn=refuse))
 
 
 def test_a_start_method_of_the_users_own_is_used(replay):
@@ -237,7 +240,8 @@ def test_a_start_method_of_the_users_own_is_used(replay):
 
 def test_what_cannot_be_given_to_a_process_is_not_replayed(replay):
     loader = DataLoader(Rows(), 4, num_workers=2, multiprocessing_context="spawn", collate_fn=lambda rows: rows)
-    assert replay(loader, count=len) is None
+    with pytest.raises(ReplayError, match="cannot be given to another process"):
+        replay(loader, count=len)
 
 
 def test_a_replay_that_is_killed_says_so(replay):
@@ -255,13 +259,13 @@ def test_replays_are_made_anew_with_their_sides_and_end_with_the_run():
 
     with measure(make, make, budget=0.3) as run:
         assert run.rounds.replayed(SIDES)
-        players = [run.rounds._replays._made[name]._player.pid for name in SIDES]
+        players = [run.rounds.replays._made[name]._player.pid for name in SIDES]
         records = run.rounds.observe([Key(name, Work()) for name in SIDES]).records
         assert [record.samples % 4 for record in records.values()] == [0, 0]
         assert len(records) == 2
         run.rounds.rebuild(SIDES)
         assert run.rounds.replayed(SIDES)
-        assert not set(players) & {run.rounds._replays._made[name]._player.pid for name in SIDES}
+        assert not set(players) & {run.rounds.replays._made[name]._player.pid for name in SIDES}
         assert not any(map(psutil.pid_exists, players))
     assert {child.pid for child in psutil.Process().children()} <= before
 
@@ -328,8 +332,8 @@ def test_a_lock_that_is_held_while_the_replay_starts_is_no_hang_of_the_loader(ha
     dataset = Locked()
     side = Side("loader", lambda: DataLoader(dataset, 4, num_workers=2), hasty, count=None, deliver=None)
     side.start()
-    with dataset.lock:
-        assert replayed_by(hasty)(side, 1) is None
+    with dataset.lock, pytest.raises(ReplayError, match="gave no answer"):
+        replayed_by(hasty)(side, 1)
     side.close()
 
 
@@ -459,7 +463,8 @@ def test_a_replay_that_would_move_the_place_in_a_file_of_ours_is_given_up_and_th
     with path.open("rb", buffering=0) as file:
         file.seek(40)
         loader = DataLoader(Shared(file), 4, num_workers=1)
-        assert replay(loader) is None
+        with pytest.raises(ReplayError, match="files that were opened before"):
+            replay(loader)
         assert file.tell() == 40
 
 
@@ -480,6 +485,19 @@ def test_a_loader_whose_workers_share_a_channel_is_not_replayed(where):
         player_of(side, 1, watchdog)
     side.close()
     watchdog.close()
+
+
+def test_the_table_says_why_workers_are_not_replayed():
+    queue = multiprocessing.SimpleQueue()
+
+    def make(**named):
+        return DataLoader(Holds(**named), 4, num_workers=2, persistent_workers=True)
+
+    with measure(lambda: make(held=queue), lambda: make(held=None), budget=0.5) as run:
+        assert run.throughput >= 0.01 * run.against.throughput
+        told = [note for note in notes_of(run) if "so workers' work is not compared in turns" in note]
+    (note,) = told
+    assert note.startswith("loader: its dataset holds a multiprocessing.queues.SimpleQueue, ")
 
 
 class Takes(Rows):
@@ -505,7 +523,8 @@ def test_a_replay_reads_and_writes_no_pipe_or_socket_that_it_was_not_told_of(rep
         lambda: os.read(number, 9),
         lambda: os.write(number, b"another"),
     ):
-        assert replay(DataLoader(Takes(take), 4, num_workers=2)) is None
+        with pytest.raises(ReplayError, match="loader:"):
+            replay(DataLoader(Takes(take), 4, num_workers=2))
     assert os.read(reads, 99) == b"a message"
     assert theirs.recv(99) == b"a message"
     ours.setblocking(False)

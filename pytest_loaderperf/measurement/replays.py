@@ -27,6 +27,7 @@ class Replays:
         self._seeds: dict[str, int] = {}  # of those that were made
         self._seed = order.getrandbits(31)
         self.standings: dict[str, Standing] = {}
+        self.left_out: dict[str, str] = {}  # why a side whose workers do the work has no replay
 
     def playing(self, sides: Mapping[str, AnySide]) -> dict[str, AnyReplay]:
         """The replay of each of ``sides``, made now where there is none; empty where that compares nothing."""
@@ -39,20 +40,31 @@ class Replays:
         for name, side in sides.items():
             if name in self._made:
                 continue
-            replay = self._made[name] = self._make(side, self._seed)
+            replay = self._made[name] = self._made_of(side)
             self._seeds[name] = self._seed
             if replay is not None and name not in self.standings:
                 self.standings[name] = Standing.probed(replay)
             elif replay is not None:
                 replay.slow = False
         found = {name: replay for name in sides if (replay := self._made[name]) is not None}
-        self._give_up([name for name, replay in found.items() if not replay.inline])
+        threaded = [name for name, replay in found.items() if not replay.inline]
+        self._give_up(threaded)
+        self.left_out |= {name: f"{name}: its dataset works in threads or processes of its own" for name in threaded}
         # Where one side has more workers, equal work is no equal pace: of another comparison it may be.
         alike = len({(replay.workers, replay.in_threads) for replay in found.values()}) == 1
         if len(found) == len(sides) and alike and all(replay.inline for replay in found.values()):
             return found
         self.renew(sides)
         return {}
+
+    def _made_of(self, side: AnySide) -> AnyReplay | None:
+        try:
+            return self._make(side, self._seed)
+        except LoaderHangError:
+            raise
+        except LoaderPerfError as error:
+            self.left_out[side.name] = str(error)
+            return None
 
     def made(self, names: Sequence[str]) -> bool:
         """Whether it is known of these sides whether they can be replayed."""
@@ -72,7 +84,8 @@ class Replays:
             return observe(playing) if playing else {}
         except LoaderHangError:
             raise
-        except LoaderPerfError:
+        except LoaderPerfError as error:
+            self.left_out[" and ".join(sides)] = str(error)
             self._give_up(sides)
             return {}
 

@@ -67,7 +67,7 @@ class Rounds:
         self._standings: dict[str, Standing] = {}
         self._conditions = conditions
         self._order = random.Random()  # noqa: S311 no secret depends on it
-        self._replays = Replays(replay, self._order)
+        self.replays = Replays(replay, self._order)
         for side in sides.values():
             self.add(side)
         self._last: str | None = None
@@ -107,8 +107,8 @@ class Rounds:
         sides = {name: self.sides[name] for name in names}
         if any(isinstance(key.kind, Work) for key in keys):
             self._quieten()
-            standings = self._replays.standings
-            records = self._replays.attempt(sides, lambda playing: self._noted(keys, playing, standings, longer))
+            standings = self.replays.standings
+            records = self.replays.attempt(sides, lambda playing: self._noted(keys, playing, standings, longer))
         elif all(isinstance(key.kind, Refilled) for key in keys):
             records = self._refilled(keys, sides)
         else:
@@ -165,9 +165,9 @@ class Rounds:
         sides = {name: self.sides[name] for name in names}
         playing: dict[str, AnySide] = {}
         if len(names) > 1:
-            if not self._replays.made(names):
+            if not self.replays.made(names):
                 self._quieten()  # a worker that works meanwhile may share a file with its replay
-            self._replays.attempt(sides, lambda found: playing.update(found) or {})
+            self.replays.attempt(sides, lambda found: playing.update(found) or {})
         return bool(playing)
 
     def waits_for_work(self, names: Sequence[str]) -> bool:
@@ -177,7 +177,7 @@ class Rounds:
             found = [seen.records.get(Key(name, Steady())) for seen in self.done]
             return [record for record in found if isinstance(record, SteadyRecord)]
 
-        return all(self._replays.waited_for(name, trials(name)) for name in names)
+        return all(self.replays.waited_for(name, trials(name)) for name in names)
 
     def refillable(self, names: Sequence[str]) -> bool:
         """Whether these sides can take turns of refills: several, which work ahead and have come to rest so far."""
@@ -269,7 +269,7 @@ class Rounds:
 
         In random order: the first one may get the memory that the last one had, and keep what is better or worse of it.
         """
-        self._replays.renew(names)
+        self.replays.renew(names)
         for side in map(self.sides.__getitem__, self._order.sample(list(names), len(names))):
             side.build()
             self._helpers = frozenset()
@@ -287,7 +287,7 @@ class Rounds:
         share_s = _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings)
         if cost_s > share_s:
             return
-        self._replays.renew(names)
+        self.replays.renew(names)
         order, left_s = self._order.sample(list(names), len(names)), 0.0
         for done, name in enumerate(order, 1):
             self.rebuild([name])
@@ -311,7 +311,7 @@ class Rounds:
     def close(self) -> None:
         """Close every side. May be called twice."""
         inline = all(side.inline for side in self.sides.values())
-        self._replays.close()
+        self.replays.close()
         for side in self.sides.values():
             side.close()
         self._conditions.restore()
