@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_loaderperf.data import PersistentExecutor, as_tensor, optimize
     from pytest_loaderperf.errors import FrozenAugmentationWarning
     from pytest_loaderperf.loader import Collate, ReferenceLoader, vectorized_collate
-    from pytest_loaderperf.script import measure
+    from pytest_loaderperf.runs.script import measure
     from pytest_loaderperf.units import ms, s, us
 
 __all__ = [

@@ -62,14 +62,18 @@ def test_a_layer_imports_only_from_its_left_and_never_the_shell(module):
     [
         ("judge/claim.py", "from pytest_loaderperf.report import explain", ["pytest_loaderperf.report.explain"]),
         ("judge/claim.py", "from pytest_loaderperf import report", ["pytest_loaderperf.report"]),
-        ("judge/claim.py", "import pytest_loaderperf.run", ["pytest_loaderperf.run"]),
+        ("judge/claim.py", "import pytest_loaderperf.runs.run", ["pytest_loaderperf.runs.run"]),
         ("judge/claim.py", "import pytest_loaderperf", ["pytest_loaderperf"]),
         ("judge/claim.py", "def f():\n    from ..report import words", ["pytest_loaderperf.report.words"]),
         ("judge/claim.py", "from . import evidence\nfrom ..data import spec\nfrom ..errors import MeasureError", []),
         ("data/spec.py", "from pytest_loaderperf import measure", ["pytest_loaderperf.measure"]),
         ("errors.py", "from pytest_loaderperf.units import s", ["pytest_loaderperf.units.s"]),
         ("units.py", "from pytest_loaderperf.errors import ClaimError", []),
-        ("report/words.py", "from pytest_loaderperf.settings import Settings", ["pytest_loaderperf.settings.Settings"]),
+        (
+            "report/words.py",
+            "from pytest_loaderperf.plugin.settings import Settings",
+            ["pytest_loaderperf.plugin.settings.Settings"],
+        ),
     ],
 )
 def test_a_breach_is_found(module, source, found):

@@ -9,11 +9,12 @@ import sys
 import psutil
 import pytest
 
-from pytest_loaderperf import calibration, cli, known_work
-from pytest_loaderperf.calibration import EFFECTS, THRESHOLD, Row, calibrate
+from pytest_loaderperf import cli
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.known_work import Work
 from pytest_loaderperf.report import calibration_lines, draw_operating_curve, loader_words
+from pytest_loaderperf.runs import calibration, known_work
+from pytest_loaderperf.runs.calibration import EFFECTS, THRESHOLD, Row, calibrate
+from pytest_loaderperf.runs.known_work import Work
 
 WORK = Work(970_000)
 WITHIN_S = [1, 5, 10]

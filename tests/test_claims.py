@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from pytest_loaderperf import ms, s
-from pytest_loaderperf.claims import CPU, Evidence
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge import ExactTest, Outcome, PairTest, PercentileTest, RatioTest, SignTest
 from pytest_loaderperf.measurement import Key, Refilled, Work
 from pytest_loaderperf.measurement.record import Effort, ResourceRecord, StartRecord, SteadyRecord
-from pytest_loaderperf.metric import Measured
+from pytest_loaderperf.runs.claims import CPU, Evidence
+from pytest_loaderperf.runs.metric import Measured
 
 RUN = object()
 LOADER, OTHER = Measured(RUN, "loader", ""), Measured(RUN, "against", "against.")

@@ -52,7 +52,7 @@ def test_an_interruption_is_said_and_no_traceback(capsys, monkeypatch):
     def interrupted(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("pytest_loaderperf.data.make"), "checked_target", interrupted)
+    monkeypatch.setattr(import_module("pytest_loaderperf.data.workloads.make"), "checked_target", interrupted)
     status, out, err = run(capsys, "make", "images", "-o", "t.parquet")
     assert (status, out, err.splitlines()[-1]) == (130, [], "loaderperf: interrupted")
 

@@ -9,9 +9,9 @@ import pytest
 
 from pytest_loaderperf import cli, measure, s
 from pytest_loaderperf.errors import LoaderError, LoaderPerfError
-from pytest_loaderperf.heads import OtherHead
-from pytest_loaderperf.naming import resolve, spec_of
-from pytest_loaderperf.options import Options
+from pytest_loaderperf.remote.interpreter import OtherHead
+from pytest_loaderperf.remote.naming import resolve, spec_of
+from pytest_loaderperf.runs.options import Options
 
 MODULE = """
 import os, time
@@ -166,5 +166,5 @@ def test_bench_runs_the_other_loader_by_another_interpreter(loaders, capsys):
 
 
 def test_a_function_is_named_as_another_process_can_import_it():
-    assert spec_of(resolve) == "pytest_loaderperf.naming:resolve"
+    assert spec_of(resolve) == "pytest_loaderperf.remote.naming:resolve"
     assert spec_of("a:b") == "a:b"

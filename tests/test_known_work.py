@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf import known_work
-from pytest_loaderperf.known_work import BATCHES, BURST_COST, BURST_EVERY, HandedOver, KnownSamples, Work, make_loader
+from pytest_loaderperf.runs import known_work
+from pytest_loaderperf.runs.known_work import (
+    BATCHES,
+    BURST_COST,
+    BURST_EVERY,
+    HandedOver,
+    KnownSamples,
+    Work,
+    make_loader,
+)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from pytest_loaderperf import measure, ms, s
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.measurement.record import EpochRecord, ResourceRecord, StartRecord, SteadyRecord, StepRecord
-from pytest_loaderperf.metric import DEFINITIONS, Measured, Metric, Others, limit_text
+from pytest_loaderperf.runs.metric import DEFINITIONS, Measured, Metric, Others, limit_text
 from pytest_loaderperf.units import BYTE, SAMPLES_PER_SECOND, Quantity
 
 

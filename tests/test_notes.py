@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from pytest_loaderperf import ReferenceLoader, measure
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.measurement.record import EpochRecord
-from pytest_loaderperf.notes import epoch_story, notes_of
+from pytest_loaderperf.runs.notes import epoch_story, notes_of
 
 X = torch.zeros(4, 8)
 MS = 1_000_000

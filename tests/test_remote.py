@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pytest_loaderperf.remote import Child, RemoteError
+from pytest_loaderperf.remote.child import Child, RemoteError
 
 SCRIPT = """
 import json, os, time

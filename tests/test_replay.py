@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from pytest_loaderperf import PersistentExecutor, ReferenceLoader, measure
 from pytest_loaderperf.measurement import Key, Side, Watchdog, Work
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.notes import notes_of
-from pytest_loaderperf.replay import ReplayError, player_of, replayed_by
+from pytest_loaderperf.remote.replay import ReplayError, player_of, replayed_by
+from pytest_loaderperf.runs.notes import notes_of
 
 SIDES = ["loader", "against"]
 LARGE = torch.zeros(40, 1 << 20)
@@ -548,7 +548,7 @@ import os, signal, sys
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 from pytest_loaderperf.measurement import Side, Watchdog
-from pytest_loaderperf.replay import player_of
+from pytest_loaderperf.remote.replay import player_of
 
 if __name__ == "__main__":
     watchdog = Watchdog(60, print)

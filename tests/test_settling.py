@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_loaderperf import settling
-from pytest_loaderperf.claims import REFILLS
 from pytest_loaderperf.judge import Outcome
 from pytest_loaderperf.measurement import Refilled, Round, Steady, Work
 from pytest_loaderperf.measurement.record import Effort, SteadyRecord
-from pytest_loaderperf.metric import Measured
-from pytest_loaderperf.settling import Settling
+from pytest_loaderperf.runs import settling
+from pytest_loaderperf.runs.claims import REFILLS
+from pytest_loaderperf.runs.metric import Measured
+from pytest_loaderperf.runs.settling import Settling
 
 ALPHA, NEEDED, BUDGET_S = 0.001, 0.97, 10.0
 EVEN = (1.0,)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from pytest_loaderperf.shared_channels import held_channel
+from pytest_loaderperf.remote.shared_channels import held_channel
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pytest_loaderperf.data.apportion import apportioned, stratified_counts
-from pytest_loaderperf.data.draws import Draws
+from pytest_loaderperf.data.workloads.apportion import apportioned, stratified_counts
+from pytest_loaderperf.data.workloads.draws import Draws
 from pytest_loaderperf.errors import DataError
 
 _TOLERANCE = 1e-9  # of the sum of the ratios: what adding a dozen decimal fractions may be off by

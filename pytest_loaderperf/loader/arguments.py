@@ -14,9 +14,9 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from pytest_loaderperf.data.augment import check_gives_samples
-from pytest_loaderperf.data.columns import RowDataset
-from pytest_loaderperf.data.order import EpochSampler
+from pytest_loaderperf.data.arrays.columns import RowDataset
+from pytest_loaderperf.data.arrays.order import EpochSampler
+from pytest_loaderperf.data.stores.augment import check_gives_samples
 from pytest_loaderperf.errors import DataError
 
 WorkerKind = Literal["auto", "threads", "processes"]

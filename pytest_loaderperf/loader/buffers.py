@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_loaderperf.data.fields import Sized, nbytes
+from pytest_loaderperf.data.arrays.fields import Sized, nbytes
 from pytest_loaderperf.loader.plan import SPARE_BATCHES, Plan, within
 
 Empty = Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]

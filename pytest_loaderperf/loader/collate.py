@@ -14,9 +14,17 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import collate as torchs
 
-from pytest_loaderperf.data import structure
-from pytest_loaderperf.data.fields import Field, array_over, buffer_dtypes, field_of, is_plain, nbytes, tensor_over
-from pytest_loaderperf.data.structure import SampleMismatchError
+from pytest_loaderperf.data.arrays import structure
+from pytest_loaderperf.data.arrays.fields import (
+    Field,
+    array_over,
+    buffer_dtypes,
+    field_of,
+    is_plain,
+    nbytes,
+    tensor_over,
+)
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.errors import DataError
 
 Allocate = Callable[[Sequence[Field], int], Sequence[np.ndarray]]  # fields, rows -> C-contiguous (rows, *field.shape)

@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, MapDataPipe
 
 from pytest_loaderperf.data import as_is
-from pytest_loaderperf.data.augment import gives_batches
-from pytest_loaderperf.data.columns import Columns, as_columns
-from pytest_loaderperf.data.cores import usable_cores
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
-from pytest_loaderperf.data.fields import nbytes
+from pytest_loaderperf.data.arrays.columns import Columns, as_columns
+from pytest_loaderperf.data.arrays.fields import nbytes
+from pytest_loaderperf.data.execution.cores import usable_cores
+from pytest_loaderperf.data.execution.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
+from pytest_loaderperf.data.stores.augment import gives_batches
 from pytest_loaderperf.loader.choice import Choice, remembered
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.fetch import Fetch

@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import IterableDataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from pytest_loaderperf.data.augment import is_augmented
-from pytest_loaderperf.data.order import EpochSampler, generator_of, innermost
-from pytest_loaderperf.data.randomness import seeded_indices
+from pytest_loaderperf.data.arrays.order import EpochSampler, generator_of, innermost
+from pytest_loaderperf.data.arrays.randomness import seeded_indices
+from pytest_loaderperf.data.stores.augment import is_augmented
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover

@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from pytest_loaderperf.data.executor import PersistentExecutor
-from pytest_loaderperf.data.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.structure import RowViews, SampleMismatchError, kind_of, rebuilder, write
+from pytest_loaderperf.data.arrays.fields import Field, nbytes, tensor_over
+from pytest_loaderperf.data.arrays.structure import RowViews, SampleMismatchError, kind_of, rebuilder, write
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan

@@ -8,9 +8,9 @@ from functools import partial
 from operator import call
 from typing import Any, TypeVar
 
-from pytest_loaderperf.data.columns import Columns, Order
-from pytest_loaderperf.data.executor import PersistentExecutor
-from pytest_loaderperf.data.indices import positions_of
+from pytest_loaderperf.data.arrays.columns import Columns, Order
+from pytest_loaderperf.data.arrays.indices import positions_of
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import vectorized_collate
 from pytest_loaderperf.loader.fetch import Begun, Delivery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS
+from pytest_loaderperf.data.execution.executor import MAX_DEFAULT_WORKERS
 from pytest_loaderperf.errors import DataError
 
 CHUNK_NBYTES = 3 << 19  # bytes gathered by one task: hides the ~20 us that a hand-over between threads costs

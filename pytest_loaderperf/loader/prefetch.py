@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from itertools import islice
 from typing import Generic, Self, TypeVar
 
-from pytest_loaderperf.data.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader.placement import Placement
 

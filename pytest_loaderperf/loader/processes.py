@@ -16,8 +16,8 @@ from torch.multiprocessing.reductions import reduce_storage, reduce_tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from pytest_loaderperf.data.columns import RowDataset, is_named
-from pytest_loaderperf.data.indices import positions_of
+from pytest_loaderperf.data.arrays.columns import RowDataset, is_named
+from pytest_loaderperf.data.arrays.indices import positions_of
 from pytest_loaderperf.loader.collate import SHARED_NBYTES, vectorized_collate
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples

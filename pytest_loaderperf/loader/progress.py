@@ -12,8 +12,8 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import Order
-from pytest_loaderperf.data.order import Draw, as_list, known_order, with_epochs
+from pytest_loaderperf.data.arrays.columns import Order
+from pytest_loaderperf.data.arrays.order import Draw, as_list, known_order, with_epochs
 from pytest_loaderperf.errors import DataError
 
 _FOLDED = 1024  # indices after which those delivered are folded into a checksum: their memory stays small

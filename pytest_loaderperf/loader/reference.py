@@ -13,10 +13,10 @@ from typing import Any, Self
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from pytest_loaderperf.data.columns import RowDataset, as_columns, is_named, state_of
-from pytest_loaderperf.data.cores import usable_cores
-from pytest_loaderperf.data.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
-from pytest_loaderperf.data.order import check_counted, epoch_sampler, is_share
+from pytest_loaderperf.data.arrays.columns import RowDataset, as_columns, is_named, state_of
+from pytest_loaderperf.data.arrays.order import check_counted, epoch_sampler, is_share
+from pytest_loaderperf.data.execution.cores import usable_cores
+from pytest_loaderperf.data.execution.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.loader import arguments as given
 from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines

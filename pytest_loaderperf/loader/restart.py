@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 from torch.utils.data.graph import traverse_dps
 from torch.utils.data.graph_settings import get_all_graph_pipes
 
-from pytest_loaderperf.data.order import Draw, generator_of, with_epochs
+from pytest_loaderperf.data.arrays.order import Draw, generator_of, with_epochs
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.arguments import check_whole
 from pytest_loaderperf.loader.processes import Processes

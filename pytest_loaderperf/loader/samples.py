@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from pytest_loaderperf.data.augment import source_of
+from pytest_loaderperf.data.stores.augment import source_of
 
 _SHOWN = 4  # indices in a note
 

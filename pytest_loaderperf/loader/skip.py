@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from pytest_loaderperf.data.structure import SampleMismatchError
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.progress import Progress
 from pytest_loaderperf.loader.samples import Failure

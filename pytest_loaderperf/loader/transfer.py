@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from pytest_loaderperf.data import structure
+from pytest_loaderperf.data.arrays import structure
 from pytest_loaderperf.errors import DataError, LoaderPerfError
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from pytest_loaderperf.data.augment import gives_batches
+from pytest_loaderperf.data.stores.augment import gives_batches
 
 _BATCHES = 16  # enough for shares to a few percent
 _ENOUGH_SECONDS = 2.0  # of a dataset whose batches take seconds, one or two tell as much

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_loaderperf.data.findings import CheckResult, Problem
-from pytest_loaderperf.data.make import Known, Listed, Made
+from pytest_loaderperf.data.checks.findings import CheckResult, Problem
+from pytest_loaderperf.data.workloads.make import Known, Listed, Made
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import size_text
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from scipy import stats
 
-from pytest_loaderperf.claims import Evidence, Records
 from pytest_loaderperf.judge import CONFIRM_ALPHA, Outcome
 from pytest_loaderperf.measurement import Key, Steady
 from pytest_loaderperf.measurement.record import SteadyRecord
-from pytest_loaderperf.metric import DEFINITIONS, Metric
-from pytest_loaderperf.sources import AGAINST, LOADER
+from pytest_loaderperf.runs.claims import Evidence, Records
+from pytest_loaderperf.runs.metric import DEFINITIONS, Metric
+from pytest_loaderperf.runs.sources import AGAINST, LOADER
 
 ALPHA = 0.001
 PERCENT = 5

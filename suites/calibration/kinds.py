@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_loaderperf import measure
-from pytest_loaderperf.calibration import noise_load
 from pytest_loaderperf.measurement import machine_facts
+from pytest_loaderperf.runs.calibration import noise_load
 from suites.calibration.wild import BATCH_SIZE, KINDS, Setting, samples_of
 
 THRESHOLD = 0.90

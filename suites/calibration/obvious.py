@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from pytest_loaderperf.calibration import noise_load
 from pytest_loaderperf.measurement import machine_facts
+from pytest_loaderperf.runs.calibration import noise_load
 from suites.calibration.repository import make_repository, measure_repository
 
 SLOWDOWNS = (10, 30)

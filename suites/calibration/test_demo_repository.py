@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from pytest_loaderperf.calibration import noise_load
+from pytest_loaderperf.runs.calibration import noise_load
 from suites.calibration.repository import git, make_repository, measure_repository
 
 TIMES = int(os.environ.get("DEMO_TIMES", "1"))

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data import check, optimize
-from pytest_loaderperf.data.check import _Asked, _checked_table
-from pytest_loaderperf.data.check_images import image_samples, inspect_image
-from pytest_loaderperf.data.findings import CheckResult, Expected, Findings
+from pytest_loaderperf.data.checks.check import _Asked, _checked_table
+from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings
+from pytest_loaderperf.data.checks.images import image_samples, inspect_image
 from pytest_loaderperf.data.formats import open_table
 from pytest_loaderperf.data.stores.mapped import MappedStore
 from pytest_loaderperf.errors import DataError

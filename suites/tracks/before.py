@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pytest_loaderperf.data.ome_arrow import AXES
+from pytest_loaderperf.data.arrow.ome_arrow import AXES
 
 
 class PerSample:

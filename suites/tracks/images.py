@@ -9,7 +9,7 @@ import numpy as np
 from tifffile import TiffFile
 
 from pytest_loaderperf.data import workload
-from pytest_loaderperf.data.ome_arrow import AXES
+from pytest_loaderperf.data.arrow.ome_arrow import AXES
 
 MADE = "made"
 SIDE = 100  # pixels of a made image

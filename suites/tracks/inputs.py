@@ -16,10 +16,10 @@ import pyarrow as pa
 import torch
 
 from pytest_loaderperf.data import optimize
-from pytest_loaderperf.data.arrow_columns import arrays_of
+from pytest_loaderperf.data.arrow.columns import arrays_of
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array
 from pytest_loaderperf.data.formats import FORMATS, open_table, write_table
-from pytest_loaderperf.data.make import disk_nbytes
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+from pytest_loaderperf.data.workloads.make import disk_nbytes
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.report import write_json
 from suites.tracks.before import PerFile, PerSample, pixels_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_loaderperf.data import isolated
+from pytest_loaderperf.data.checks import isolated
 
 
 class _Kept(isolated._Child):

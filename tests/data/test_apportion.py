@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_loaderperf.data.apportion import apportioned, stratified_counts
+from pytest_loaderperf.data.workloads.apportion import apportioned, stratified_counts
 
 WEIGHTS = st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_loaderperf.data.arrow_columns import arrays_of, flat_of
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
-from pytest_loaderperf.data.ragged import Flat, Ragged, alike, joined, settled
+from pytest_loaderperf.data.arrays.ragged import Flat, Ragged, alike, joined, settled
+from pytest_loaderperf.data.arrow.columns import arrays_of, flat_of
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array
 from pytest_loaderperf.errors import DataError
 
 ROWS = 6

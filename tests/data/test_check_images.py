@@ -8,8 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pytest_loaderperf.data import check, check_images
-from pytest_loaderperf.data.findings import Problem
+from pytest_loaderperf.data import check
+from pytest_loaderperf.data.checks import images as check_images
+from pytest_loaderperf.data.checks.findings import Problem
 from pytest_loaderperf.errors import DataError
 from tests.data import stand_in
 

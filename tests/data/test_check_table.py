@@ -6,8 +6,8 @@ import pytest
 from pyarrow import parquet
 
 from pytest_loaderperf.data import check, optimize, workload
-from pytest_loaderperf.data.check_table import laid_out, rows_at_once, unusable
-from pytest_loaderperf.data.findings import Problem
+from pytest_loaderperf.data.checks.findings import Problem
+from pytest_loaderperf.data.checks.table import laid_out, rows_at_once, unusable
 from pytest_loaderperf.errors import DataError
 from tests.data import stand_in
 
@@ -108,7 +108,7 @@ def test_labels_that_are_no_whole_numbers_are_a_problem(write):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_after_max_errors_no_more_is_read(write, monkeypatch, workers):
-    monkeypatch.setattr("pytest_loaderperf.data.check_table._MOST_ROWS", 10)
+    monkeypatch.setattr("pytest_loaderperf.data.checks.table._MOST_ROWS", 10)
     path = write(label=[0] * 15 + [9] * 1000)
     result = check(path, classes=2, max_errors=3, workers=workers)
     assert (result.checked, result.total, result.stopped_early, result.found) == (20, 1015, True, 5)
@@ -117,7 +117,7 @@ def test_after_max_errors_no_more_is_read(write, monkeypatch, workers):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_table_that_fails_in_its_midst_is_a_problem_after_those_before(write, monkeypatch, workers):
-    monkeypatch.setattr("pytest_loaderperf.data.check_table._MOST_ROWS", 10)
+    monkeypatch.setattr("pytest_loaderperf.data.checks.table._MOST_ROWS", 10)
     monkeypatch.setattr(stand_in.ParquetTable, "fails_at", 30)
     path = write(label=[0] * 25 + [9] * 1000)
     result = check(path, classes=2, workers=workers, max_errors=0)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pytest_loaderperf.data import cores
+from pytest_loaderperf.data.execution import cores
 
 V2 = "25 30 0:22 / {root} rw - cgroup2 cgroup2 rw\n"
 V1 = "32 31 0:29 {seen} {root} rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"

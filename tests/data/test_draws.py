@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_loaderperf.data.draws import Draws
+from pytest_loaderperf.data.workloads.draws import Draws
 
 MANY = 20_000
 DRAWN = {

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pytest_loaderperf.data import PersistentExecutor
-from pytest_loaderperf.data import executor as module
+from pytest_loaderperf.data.execution import executor as module
 from pytest_loaderperf.errors import LoaderPerfError
 
 CLOSED = "this executor is closed. Make a new PersistentExecutor, or close it later."

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from pytest_loaderperf.data.findings import Findings, Problem, in_order
+from pytest_loaderperf.data.checks.findings import Findings, Problem, in_order
 
 
 def problems(n):

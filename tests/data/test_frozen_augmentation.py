@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import pytest_loaderperf
-from pytest_loaderperf.data import optimize, preload
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.stores import preload
 from pytest_loaderperf.errors import FrozenAugmentationWarning
 
 numpys = np.random.rand

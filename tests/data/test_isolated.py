@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pytest_loaderperf.data import check, isolated
-from pytest_loaderperf.data.isolated import CrashedError, Isolated
+from pytest_loaderperf.data import check
+from pytest_loaderperf.data.checks import isolated
+from pytest_loaderperf.data.checks.isolated import CrashedError, Isolated
 from pytest_loaderperf.errors import DataError
 
 
@@ -88,7 +89,7 @@ def aborts(tmp_path, monkeypatch):
     (tmp_path / "site" / "crashing.py").write_text(
         "import os, pathlib\n"
         "from PIL import Image\n"
-        "from pytest_loaderperf.data import check_images\n"
+        "from pytest_loaderperf.data.checks import images as check_images\n"
         "read = check_images._read\n"
         "def _read(sample):\n"
         "    if b'CRASH' in pathlib.Path(sample.file).read_bytes():\n"

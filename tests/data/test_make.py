@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from pytest_loaderperf.data import formats, load_spec, make, workload, workload_names
-from pytest_loaderperf.data.make import Known, Listed, bundled, disk_nbytes, known_formats, listed
+from pytest_loaderperf.data.workloads.make import Known, Listed, bundled, disk_nbytes, known_formats, listed
 from pytest_loaderperf.errors import DataError
 from tests.data import stand_in
 

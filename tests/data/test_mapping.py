@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_loaderperf.data import mapping
-from pytest_loaderperf.data.mapping import FileMapping
+from pytest_loaderperf.data.arrays import mapping
+from pytest_loaderperf.data.arrays.mapping import FileMapping
 
 NBYTES = 8 << 20
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_loaderperf.data import ome_arrow
-from pytest_loaderperf.data.arrow_columns import arrays_of
-from pytest_loaderperf.data.ome_arrow import images_of, is_ome_arrow, ome_arrow_array, ome_arrow_type
+from pytest_loaderperf.data.arrow import ome_arrow
+from pytest_loaderperf.data.arrow.columns import arrays_of
+from pytest_loaderperf.data.arrow.ome_arrow import images_of, is_ome_arrow, ome_arrow_array, ome_arrow_type
 from pytest_loaderperf.errors import DataError
 
 SHAPES = [(4, 5, 6), (1, 1, 1), (3, 2, 3, 4, 5, 6), (3, 1, 2, 1, 5, 6), (2, 1, 1, 1, 5, 6), (2, 2, 1, 3, 1, 4)]

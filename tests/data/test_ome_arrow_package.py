@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array, ome_arrow_type
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array, ome_arrow_type
 
 
 @pytest.fixture

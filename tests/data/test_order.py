@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from pytest_loaderperf.data.order import epoch_order
+from pytest_loaderperf.data.arrays.order import epoch_order
 
 SIZES = st.integers(0, 200)
 SEEDS = st.integers(0, 2**32)

@@ -18,8 +18,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from pytest_loaderperf.data import optimize, preload
-from pytest_loaderperf.data.columns import Columns
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.arrays.columns import Columns
+from pytest_loaderperf.data.stores import preload
 from pytest_loaderperf.errors import DataError, FrozenAugmentationWarning
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.fetch import Fetch
@@ -360,7 +361,8 @@ class TestInTheBackground:
     def test_the_interpreter_exits_while_it_fills(self, fetch):
         script = f"""
 import faulthandler, threading, time, torch
-from pytest_loaderperf.data import optimize, preload
+from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data.stores import preload
 preload.EXIT_S = 0.5
 faulthandler.dump_traceback_later(30, exit=True)
 class Endless:

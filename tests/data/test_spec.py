@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_loaderperf.data import WorkloadSpec, load_spec, workload_names
-from pytest_loaderperf.data.spec import spec_of
+from pytest_loaderperf.data.workloads.spec import spec_of
 from pytest_loaderperf.errors import DataError
 
 KEYS = {
@@ -180,7 +180,7 @@ def test_class_weights_must_fit_the_classes():
 
 
 def test_an_installation_without_specs_says_where_it_looked(tmp_path, monkeypatch):
-    monkeypatch.setattr("pytest_loaderperf.data.spec._FOLDERS", (tmp_path / "a", tmp_path / "b"))
+    monkeypatch.setattr("pytest_loaderperf.data.workloads.spec._FOLDERS", (tmp_path / "a", tmp_path / "b"))
     with pytest.raises(DataError) as caught:
         workload_names()
     assert str(caught.value) == (

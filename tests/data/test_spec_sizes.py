@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.data import workload
-from pytest_loaderperf.data.draws import Draws
-from pytest_loaderperf.data.make import make
-from pytest_loaderperf.data.spec import load_spec
+from pytest_loaderperf.data.workloads.draws import Draws
+from pytest_loaderperf.data.workloads.make import make
+from pytest_loaderperf.data.workloads.spec import load_spec
 from pytest_loaderperf.errors import DataError
 
 ARRAYS = 'factory = "arrays"\nsamples = 10\n'

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.data import workload
-from pytest_loaderperf.data.ragged import Ragged
+from pytest_loaderperf.data.arrays.ragged import Ragged
 
 SPECS = {
     "float arrays": {"factory": "arrays", "shape": [3]},

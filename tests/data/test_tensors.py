@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pytest_loaderperf.data.tensors import CopyNeededError, as_rows, as_tensor
+from pytest_loaderperf.data.arrays.tensors import CopyNeededError, as_rows, as_tensor
 from pytest_loaderperf.errors import DataError
 
 SHAPE = (4, 2, 3)
@@ -584,7 +584,7 @@ class TestArrow:
 
     def test_pyarrow_is_not_imported_for_those_who_do_not_use_it(self):
         code = (
-            "import sys, numpy; from pytest_loaderperf.data.tensors import as_rows, as_tensor; "
+            "import sys, numpy; from pytest_loaderperf.data.arrays.tensors import as_rows, as_tensor; "
             "as_tensor(numpy.ones(2)); as_rows(bytearray(2)); sys.exit('pyarrow' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

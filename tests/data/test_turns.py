@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pytest_loaderperf.data.turns import Turns
+from pytest_loaderperf.data.execution.turns import Turns
 
 PATIENCE_S = 30  # far beyond what a busy machine needs; only a failure waits so long
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.data import load_spec, workload, workload_names
-from pytest_loaderperf.data.ragged import Ragged
-from pytest_loaderperf.data.workload import Workload
+from pytest_loaderperf.data.arrays.ragged import Ragged
+from pytest_loaderperf.data.workloads.workload import Workload
 from pytest_loaderperf.errors import DataError
 
 # The first 16 hex digits of sha256 over the bytes of the features and of the labels.

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import IterableDataset, TensorDataset, default_collate, get_worker_info
 
 from pytest_loaderperf.data import PersistentExecutor, optimize
-from pytest_loaderperf.data.order import epoch_order
+from pytest_loaderperf.data.arrays.order import epoch_order
 from pytest_loaderperf.loader import ReferenceLoader
 
 SAMPLES, BATCH_SIZE, SEED = 203, 3, 5  # a short last batch, and enough batches for several in one chunk

@@ -203,7 +203,7 @@ class Words:
 @pytest.mark.parametrize(
     "arguments, expected, came",
     [
-        ({"executor": 3}, "executor must be a pytest_loaderperf.data.executor.PersistentExecutor", "3"),
+        ({"executor": 3}, "executor must be a pytest_loaderperf.data.execution.executor.PersistentExecutor", "3"),
         ({"generator": 3}, "generator must be a torch._C.Generator", "3"),
         ({"device": "gpu"}, "device must be 'cpu', 'cuda' or 'cuda:N'", "'gpu'"),
         ({"device": "cuda:-1"}, "device must be 'cpu', 'cuda' or 'cuda:N'", "'cuda:-1'"),

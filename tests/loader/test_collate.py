@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from pytest_loaderperf.data.fields import Field
+from pytest_loaderperf.data.arrays.fields import Field
 from pytest_loaderperf.loader.collate import Collate
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
-from pytest_loaderperf.data.fields import Field
-from pytest_loaderperf.data.structure import SampleMismatchError, rebuilder
+from pytest_loaderperf.data.arrays.fields import Field
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError, rebuilder
 from pytest_loaderperf.loader import collate as collate_module
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 

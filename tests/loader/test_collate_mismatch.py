@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_loaderperf.data.structure import SampleMismatchError
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.collate import Collate
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf.data.preload import Preloaded
+from pytest_loaderperf.data.stores.preload import Preloaded
 from tests.loader.paths import ARRAY_PATHS, BATCH_SIZE, FEATURES, PATHS
 
 CHUNKED = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
-from pytest_loaderperf.data.structure import SampleMismatchError
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
 

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_loaderperf.data import structure
+from pytest_loaderperf.data.arrays import structure
 from pytest_loaderperf.errors import DataError, LoaderPerfError
 from pytest_loaderperf.loader import transfer as transfer_module
 from pytest_loaderperf.loader.mover import CONSUMER_BATCHES

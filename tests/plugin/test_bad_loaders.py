@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import pytest_loaderperf.hooks
-import pytest_loaderperf.results  # noqa: F401 one copy of each module for all inner runs
+import pytest_loaderperf.plugin.hooks
+import pytest_loaderperf.runs.results  # noqa: F401 one copy of each module for all inner runs
 from pytest_loaderperf import measure, ms, s
 from pytest_loaderperf.errors import ClaimError, LoaderError, LoaderPerfError, MeasureError
 from pytest_loaderperf.measurement import side as side_module

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 
 import pytest
 
-from pytest_loaderperf.worktree import BaseError, Worktree
+from pytest_loaderperf.remote.worktree import BaseError, Worktree
 
 LOADER = """
 import time

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_loaderperf.worktree import Worktree
+from pytest_loaderperf.remote.worktree import Worktree
 from tests.plugin.test_base import FAST, LOADER, SLOW, git
 
 TEST = """

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_loaderperf.base_child import Anything
-from pytest_loaderperf.base_invocation import Invocation, Places, environment, interpreter_options, neutral
-from pytest_loaderperf.base_missing import why_missing
+from pytest_loaderperf.plugin.base_child import Anything
+from pytest_loaderperf.plugin.base_missing import why_missing
+from pytest_loaderperf.remote.invocation import Invocation, Places, environment, interpreter_options, neutral
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_childs_command_is_that_of_the_run(places):
         "a.py",
     ]
     command = Invocation.of(config_of(places, given), device="cpu", timeout_seconds=5.0).command(places, "cache")
-    options = command[command.index("pytest_loaderperf.base_child") + 1 :]
+    options = command[command.index("pytest_loaderperf.plugin.base_child") + 1 :]
     assert options[:5] == ["-pmyplugin", "-m", "perf", f"--data={places.there}/both", str(places.there / "both")]
     assert options[-2:] == ["--", "a.py"]
     own = {"--loaderperf", "--import-mode=importlib", "--loaderperf-device=cpu", f"--rootdir={places.there}"}

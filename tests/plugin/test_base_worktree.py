@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_loaderperf.worktree import BaseError, Worktree
+from pytest_loaderperf.remote.worktree import BaseError, Worktree
 from tests.plugin.test_base import FAST, files, git, project, run
 
 __all__ = ["project"]  # a fixture of those tests
@@ -20,7 +20,7 @@ __all__ = ["project"]  # a fixture of those tests
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pytest_loaderperf.worktree import Worktree
+from pytest_loaderperf.remote.worktree import Worktree
 print(Worktree("HEAD", Path(sys.argv[1])).path, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

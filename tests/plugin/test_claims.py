@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
 import pytest
 
-import pytest_loaderperf.hooks
-import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
+import pytest_loaderperf.plugin.hooks
+import pytest_loaderperf.runs.results  # noqa: F401 torch bears to be imported only once in a process
 
 FAKES = dedent(
     """
@@ -281,7 +281,7 @@ def test_the_stages_of_an_undecided_claim_are_told_and_those_of_one_that_passes_
 
 
 NO_BASE = """
-    from pytest_loaderperf.session import session_of
+    from pytest_loaderperf.plugin.session import session_of
 
     def pytest_collection_finish(session):
         session_of(session.config).unpaired.append(("test_it.py::test_it", "the base did not collect it", {is_new}))

@@ -8,11 +8,11 @@ import hypothesis  # noqa: F401 else its plugin imports it anew in every inner r
 import pytest
 import torch
 
-import pytest_loaderperf.hooks
-import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
+import pytest_loaderperf.plugin.hooks
+import pytest_loaderperf.runs.results  # noqa: F401 torch bears to be imported only once in a process
 from pytest_loaderperf import measure, s
 from pytest_loaderperf.errors import ClaimError
-from pytest_loaderperf.settings import SETTINGS
+from pytest_loaderperf.plugin.settings import SETTINGS
 
 SECONDS = "expected a positive number of seconds such as 10, but {!r} came"
 CHANCE = "expected a chance between 0 and 1 such as 0.001, but {!r} came"

@@ -7,8 +7,8 @@ import json
 import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
 import pytest
 
-import pytest_loaderperf.hooks
-import pytest_loaderperf.results  # noqa: F401 torch bears to be imported only once in a process
+import pytest_loaderperf.plugin.hooks
+import pytest_loaderperf.runs.results  # noqa: F401 torch bears to be imported only once in a process
 
 MEASURING = """
     import pytest

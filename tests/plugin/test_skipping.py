@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis  # noqa: F401 else its plugin imports it anew in every inner run, a second each
 import pytest
 
-import pytest_loaderperf.hooks  # noqa: F401 one copy of each module for all inner runs
+import pytest_loaderperf.plugin.hooks  # noqa: F401 one copy of each module for all inner runs
 
 MEASURING = """
     def test_measures(loaderperf):

@@ -9,7 +9,7 @@ import sys
 import pexpect
 import pytest
 
-from pytest_loaderperf import progress
+from pytest_loaderperf.report import progress
 
 MEASURING = """
     import time

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_loaderperf.data.findings import CheckResult, Problem
-from pytest_loaderperf.data.make import Known, Listed, Made
+from pytest_loaderperf.data.checks.findings import CheckResult, Problem
+from pytest_loaderperf.data.workloads.make import Known, Listed, Made
 from pytest_loaderperf.report import check_lines, format_lines, made_line, workload_lines
 
 

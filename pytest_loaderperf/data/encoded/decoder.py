@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.encoded.header import Header, header_of
 from pytest_loaderperf.data.formats.library import library
-from pytest_loaderperf.data.kinds import is_count
+from pytest_loaderperf.data.workloads.kinds import is_count
 from pytest_loaderperf.errors import DataError
 
 Mode = Literal["RGB", "RGBA", "L", "I;16"]

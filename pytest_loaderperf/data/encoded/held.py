@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pytest_loaderperf.data.arrow_columns import array_of
+from pytest_loaderperf.data.arrays.ragged import Ragged
+from pytest_loaderperf.data.arrow.columns import array_of
 from pytest_loaderperf.data.encoded.columns import InMemory, encoded_bytes
 from pytest_loaderperf.data.formats.picture_folder import PictureFiles
-from pytest_loaderperf.data.preload import budget_of
-from pytest_loaderperf.data.ragged import Ragged
+from pytest_loaderperf.data.stores.preload import budget_of
 from pytest_loaderperf.errors import DataError
 
 

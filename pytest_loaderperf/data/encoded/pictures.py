@@ -22,7 +22,7 @@ from pytest_loaderperf.data.encoded.columns import (
 from pytest_loaderperf.data.encoded.decoder import MOST_NBYTES, Decoder, Fit, Mode, Size
 from pytest_loaderperf.data.encoded.header import Header, header_of
 from pytest_loaderperf.data.encoded.held import Held, held
-from pytest_loaderperf.data.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.data.formats import open_table
 from pytest_loaderperf.data.formats.picture_folder import PictureFiles
 from pytest_loaderperf.data.formats.table import CheckedTable

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.arrays.mapping import FileMapping
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
-from pytest_loaderperf.data.mapping import FileMapping
 
 BATCH_NBYTES = 64 << 20  # held in memory while writing or streaming; a reader sees one chunk for each
 _STREAM = b"\xff\xff\xff\xff"  # what a stream begins with

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from pytest_loaderperf.data.arrow_lists import items_of
+from pytest_loaderperf.data.arrow.lists import items_of
 
 
 def any_inside(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:

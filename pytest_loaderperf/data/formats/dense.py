@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.arrow_lists import COMPLEX, is_number
+from pytest_loaderperf.data.arrays.tensors import as_rows
+from pytest_loaderperf.data.arrow.lists import COMPLEX, is_number
 from pytest_loaderperf.data.formats.table import CheckedTable
-from pytest_loaderperf.data.tensors import as_rows
 from pytest_loaderperf.errors import DataError
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pytest_loaderperf.data.arrays.mapping import FileMapping
 from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.storage import refuse_types, schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
-from pytest_loaderperf.data.mapping import FileMapping
 
 ROW_GROUP_NBYTES = 16 << 20  # before compression; far smaller ones cost more in footers than they save in a take
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.arrow_lists import is_list
+from pytest_loaderperf.data.arrow.lists import is_list
 from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema
 from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.table import reading

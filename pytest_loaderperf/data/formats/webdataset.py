@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from pytest_loaderperf.data.arrays.mapping import FileMapping
 from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.protocol import OnlyRead
 from pytest_loaderperf.data.formats.table import CheckedTable, TakenTable, reading
-from pytest_loaderperf.data.mapping import FileMapping
 from pytest_loaderperf.errors import DataError
 
 KEY = "__key__"

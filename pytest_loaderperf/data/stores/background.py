@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.columns import DictOf
-from pytest_loaderperf.data.fields import Field
-from pytest_loaderperf.data.indices import checked_indices
-from pytest_loaderperf.data.preload import Preloaded
-from pytest_loaderperf.data.ragged import dropped, one_shape
+from pytest_loaderperf.data.arrays.columns import DictOf
+from pytest_loaderperf.data.arrays.fields import Field
+from pytest_loaderperf.data.arrays.indices import checked_indices
+from pytest_loaderperf.data.arrays.ragged import dropped, one_shape
+from pytest_loaderperf.data.stores.preload import Preloaded
 from pytest_loaderperf.data.stores.source import Rows, Source, naming
 from pytest_loaderperf.data.stores.store import samples_of
 from pytest_loaderperf.errors import DataError

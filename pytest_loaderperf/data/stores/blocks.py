@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import Gathered, Order
-from pytest_loaderperf.data.ragged import dropped, joined_shapes, offsets_of, one_shape
+from pytest_loaderperf.data.arrays.columns import Gathered, Order
+from pytest_loaderperf.data.arrays.ragged import dropped, joined_shapes, offsets_of, one_shape
 from pytest_loaderperf.data.stores.store import Taken
 
 NoteRead = Callable[[int, int], object]  # is told bytes that were read, and from how many places

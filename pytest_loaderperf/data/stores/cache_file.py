@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_loaderperf.data.cores import usable_cores
+from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.errors import DataError
 
 _MARK, _CHECK_NBYTES = b"loaderperf-check", 64

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pytest_loaderperf.data.augment import Per, Transform, augmented, check_transform
-from pytest_loaderperf.data.preload import Preloaded, budget_of
+from pytest_loaderperf.data.stores.augment import Per, Transform, augmented, check_transform
 from pytest_loaderperf.data.stores.background import PreloadedTable
 from pytest_loaderperf.data.stores.compressed import compressed
 from pytest_loaderperf.data.stores.mapped import mapped
 from pytest_loaderperf.data.stores.memo import MemoStore
+from pytest_loaderperf.data.stores.preload import Preloaded, budget_of
 from pytest_loaderperf.data.stores.source import Source, is_table, naming
 from pytest_loaderperf.data.stores.whole import chunked, whole
 from pytest_loaderperf.errors import DataError

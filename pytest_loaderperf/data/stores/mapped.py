@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.columns import Gathered
-from pytest_loaderperf.data.mapping import FileMapping
-from pytest_loaderperf.data.ragged import Flat, alike, one_shape, settled
+from pytest_loaderperf.data.arrays.columns import Gathered
+from pytest_loaderperf.data.arrays.mapping import FileMapping
+from pytest_loaderperf.data.arrays.ragged import Flat, alike, one_shape, settled
 from pytest_loaderperf.data.stores.blocks import column_of_blocks
 from pytest_loaderperf.data.stores.cache_file import Stamp, open_own, private_folder, seal, stamp_of, verify
 from pytest_loaderperf.data.stores.identity import refuse_inside

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import RowDataset
-from pytest_loaderperf.data.indices import checked_indices, places
-from pytest_loaderperf.data.ragged import dropped, offsets_of, one_shape
+from pytest_loaderperf.data.arrays.columns import RowDataset
+from pytest_loaderperf.data.arrays.indices import checked_indices, places
+from pytest_loaderperf.data.arrays.ragged import dropped, offsets_of, one_shape
+from pytest_loaderperf.data.execution.turns import Turns
 from pytest_loaderperf.data.stores.source import Rows, Source, naming
 from pytest_loaderperf.data.stores.store import Values, samples_of
-from pytest_loaderperf.data.turns import Turns
 from pytest_loaderperf.errors import DataError
 
 Sample = dict[str, np.ndarray]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import check_columns, flat_of
-from pytest_loaderperf.data.arrow_lists import RowOf, shifted
-from pytest_loaderperf.data.ragged import Flat
+from pytest_loaderperf.data.arrays.ragged import Flat
+from pytest_loaderperf.data.arrow.columns import check_columns, flat_of
+from pytest_loaderperf.data.arrow.lists import RowOf, shifted
 from pytest_loaderperf.data.stores.identity import Files, digest, files_at, made_from, versions
 from pytest_loaderperf.errors import DataError
 

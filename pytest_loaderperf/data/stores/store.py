@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.columns import (
+from pytest_loaderperf.data.arrays.columns import (
     Column,
     Columns,
     DictOf,
@@ -16,7 +16,7 @@ from pytest_loaderperf.data.columns import (
     RowDataset,
     column_over,
 )
-from pytest_loaderperf.data.indices import checked_indices, places
+from pytest_loaderperf.data.arrays.indices import checked_indices, places
 
 Values = torch.Tensor | list[torch.Tensor]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_loaderperf.data.arrow_columns import array_of
-from pytest_loaderperf.data.ragged import Flat, Ragged, joined_shapes, settled
+from pytest_loaderperf.data.arrays.ragged import Flat, Ragged, joined_shapes, settled
+from pytest_loaderperf.data.arrow.columns import array_of
 from pytest_loaderperf.data.stores.pages import in_small_pages
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store

@@ -17,7 +17,7 @@ from pytest_loaderperf.data import check
 from pytest_loaderperf.data.encoded import decoder, held, pictures
 from pytest_loaderperf.data.encoded.pictures import open_pictures, with_pictures
 from pytest_loaderperf.data.formats import format_of, open_table, write_table
-from pytest_loaderperf.data.make import checked_target
+from pytest_loaderperf.data.workloads.make import checked_target
 from pytest_loaderperf.errors import DataError
 from tests.data.encoded.encode import encoded, image_of, smooth
 

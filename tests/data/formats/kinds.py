@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array
 
 ROWS = 13
 IMAGES = np.random.default_rng(0).integers(0, 60_000, (ROWS, 4, 5), dtype=np.uint16)

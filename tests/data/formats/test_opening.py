@@ -19,8 +19,8 @@ import torch
 from pytest_loaderperf.cli import main
 from pytest_loaderperf.data import check, optimize
 from pytest_loaderperf.data.formats import FORMATS, READ_ONLY, format_of, open_table, write_table
-from pytest_loaderperf.data.make import checked_target
 from pytest_loaderperf.data.stores.source import Source
+from pytest_loaderperf.data.workloads.make import checked_target
 from pytest_loaderperf.errors import DataError
 
 ROWS = pa.table({"x": np.arange(10), "y": np.arange(10) * 0.5})

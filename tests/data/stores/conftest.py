@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array
 
 ROWS = 50
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pytest_loaderperf.data import optimize
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array
 from pytest_loaderperf.data.stores import background, compressed, memo
 from pytest_loaderperf.data.stores.mapped import MappedStore
 from pytest_loaderperf.data.stores.source import Source

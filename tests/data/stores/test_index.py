@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pytest_loaderperf.data import optimize
-from pytest_loaderperf.data.columns import BatchDataset
+from pytest_loaderperf.data.arrays.columns import BatchDataset
 from pytest_loaderperf.data.stores import background, compressed, mapped, whole
 from pytest_loaderperf.errors import DataError
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pytest_loaderperf.data import optimize
-from pytest_loaderperf.data.mapping import FileMapping
+from pytest_loaderperf.data.arrays.mapping import FileMapping
 from pytest_loaderperf.data.stores import mapped
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.errors import DataError

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pytest_loaderperf.data import optimize
-from pytest_loaderperf.data.ome_arrow import ome_arrow_array
+from pytest_loaderperf.data.arrow.ome_arrow import ome_arrow_array
 from pytest_loaderperf.data.stores import background, compressed, mapped, whole
 from pytest_loaderperf.errors import DataError
 

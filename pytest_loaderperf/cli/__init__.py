@@ -1,0 +1,129 @@
+"""The ``loaderperf`` command."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pytest_loaderperf.cli.calibrate import add_calibrate_command
+from pytest_loaderperf.cli.data import add_data_commands
+from pytest_loaderperf.defaults import DEFAULT_ALPHA
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
+from pytest_loaderperf.plugin import settings
+
+INTERRUPTED = 130  # as shells have it: 128 and the signal
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured (of data: where
+    problems are found), 2 for bad usage, 130 where it was interrupted.
+    """
+    parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
+    parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    bench = commands.add_parser("bench", help="the numbers of a loader, as a table")
+    bench.add_argument("loader", metavar="MODULE:FACTORY", help="such as mypkg.data:make_loader")
+    bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to measure beside it")
+    bench.add_argument(
+        "--python", metavar="PYTHON", help="interpreter that runs --against's loader, in its own process"
+    )
+    for name, does in (("count", "gives its number of samples"), ("touch", "reads it, as lazy batches need it")):
+        bench.add_argument(f"--{name}", metavar="MODULE:FUNCTION", help=f"function that takes a batch and {does}")
+    bench.add_argument("--budget", metavar="SECONDS", type=settings.seconds, default=5.0, help="default 5")
+    bench.add_argument("--device", metavar="cpu|cuda|auto", type=settings.device, default="cpu", help="default cpu")
+    bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
+    bench.set_defaults(run=_bench)
+    add_calibrate_command(commands)
+    add_data_commands(commands)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the encoding is, there is something to read
+    options = parser.parse_args(arguments)
+    try:
+        status = int(options.run(options))
+        sys.stdout.flush()
+    except (OSError, MemoryError) as error:
+        print(f"loaderperf: {refusal(error)}", file=sys.stderr)
+        _abandon_output()
+        return 1
+    except LoaderPerfError as error:
+        shown = str(error).replace("\n", "\n  ")  # a name with a line end forges no line of ours
+        print(f"loaderperf: {shown}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("loaderperf: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return status
+
+
+def _abandon_output() -> None:
+    """Leave out what standard output has refused, which Python would write again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import shutil
+
+    from pytest_loaderperf.measurement import Reading, machine_facts
+    from pytest_loaderperf.remote.interpreter import OtherHead
+    from pytest_loaderperf.remote.naming import resolve
+    from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
+    from pytest_loaderperf.report.progress import Progress
+    from pytest_loaderperf.runs.options import Options
+    from pytest_loaderperf.runs.results import document_of, head_commit, write_result
+    from pytest_loaderperf.runs.run import Run
+
+    if options.json is not None and (problem := settings.not_a_file(options.json)):
+        raise LoaderPerfError(f"--json: {problem}")
+    if options.python is not None and options.against is None:
+        raise LoaderPerfError("--python runs the loader of --against: give --against MODULE:FACTORY as well.")
+    width = shutil.get_terminal_size().columns
+    progress = Progress(sys.stderr, width)
+    bench_options = Options(budget_seconds=options.budget, device=options.device, progress=progress.show)
+    reading = Reading(_function(options.count, "--count"), _function(options.touch, "--touch"))
+    against = options.against
+    if options.python is not None:
+        against = OtherHead(against, options.python, options=bench_options, reading=reading)
+    elif against is not None:
+        against = resolve(against)
+    loader = resolve(options.loader)
+    with progress, Run(loader, against, options=bench_options, reading=reading, name=options.loader) as run:
+        run.look_until(options.budget)
+        document = document_of(run)
+    for line in [*table_lines([document], width), *disturbance_lines([document])]:
+        print(line.text)
+    if options.json is not None:
+        result = result_document(
+            machine=machine_facts(),
+            commit=head_commit(),
+            base_commit=None,
+            alpha=DEFAULT_ALPHA,
+            runs=[document],
+            partial=False,
+        )
+        write_result(result, options.json)
+        print(f"result written to {printable(options.json, MOST_OF_PATH)}")
+    return 0
+
+
+def _function(spec: str | None, option: str) -> Any:
+    """The function of batches that ``option`` names; None where it was not given."""
+    from pytest_loaderperf.remote.naming import resolve
+
+    if spec is None:
+        return None
+    function = resolve(spec, "FUNCTION", f"a function of a batch, for {option}")
+    if not callable(function):
+        raise LoaderPerfError(
+            f"{option} {spec}: expected a function that takes a batch, got {type(function).__name__}."
+        )
+    return function

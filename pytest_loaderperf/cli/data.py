@@ -1,0 +1,135 @@
+# ruff: noqa: T201 a command prints
+"""``loaderperf data make|list|check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
+from pytest_loaderperf.plugin import settings
+from pytest_loaderperf.report.progress import Progress
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
+
+GOOD, PROBLEMS, USAGE = 0, 1, 2  # exit status
+
+
+def add_data_commands(commands: Commands) -> None:
+    """Let ``loaderperf`` know ``data`` and its three commands."""
+    data = commands.add_parser("data", help="synthetic and sample data on disk")
+    verbs = data.add_subparsers(required=True, metavar="COMMAND")
+    make = verbs.add_parser("make", help="put a workload on disk")
+    make.add_argument("workload", metavar="NAME|SPEC.toml", help="as `loaderperf data list` shows, or a TOML file")
+    make.add_argument("-o", "--output", metavar="PATH", type=Path, required=True, help="where to put it")
+    make.add_argument("--format", metavar="F", help="default: by the suffix of PATH")
+    make.add_argument("--samples", metavar="N", type=settings.count, help="instead of the spec's own")
+    make.add_argument("--seed", metavar="S", type=_whole, help="instead of the spec's own")
+    make.add_argument("--force", action="store_true", help="replace what lies at PATH")
+    make.set_defaults(run=_make)
+    listing = verbs.add_parser("list", help="the workloads and the formats that there are")
+    listing.set_defaults(run=_list)
+    check = verbs.add_parser("check", help="look for damage in a folder of images or in a table")
+    check.add_argument("path", metavar="PATH", type=Path)
+    check.add_argument("--max-errors", metavar="N", type=_whole, help="problems to stop after, 0: never (10)")
+    check.add_argument("--workers", metavar="N", type=settings.count, help="threads (default min(4, cores))")
+    check.add_argument("--classes", metavar="N", type=settings.count, help="labels must be below N")
+    check.add_argument("--shape", metavar="SIZES", type=_shape, help="such as 100,100: of every image or array column")
+    check.add_argument("--dtype", metavar="DTYPE", help="such as uint16: of every image or array column")
+    check.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        type=_option,
+        action="append",
+        help="of the format, such as split=train; VALUE is JSON or a text; may be given several times",
+    )
+    check.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
+    check.set_defaults(run=_check)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, but {text!r} came")
+    return int(text)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as split=train, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected sizes such as 100,100, but {text!r} came")
+    return tuple(map(int, sizes))
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _refused(error: LoaderPerfError) -> int:
+    print(f"loaderperf: {error}", file=sys.stderr)  # one line, whatever names are in it
+    return USAGE
+
+
+def _progress() -> Progress:
+    return Progress(sys.stderr, shutil.get_terminal_size().columns)
+
+
+def _make(options: argparse.Namespace) -> int:
+    from pytest_loaderperf.data import make, workload
+    from pytest_loaderperf.data.workloads.make import checked_target
+    from pytest_loaderperf.report import made_line
+
+    try:
+        made = workload(options.workload, **_given(options, "samples", "seed"))
+        checked_target(options.output, options.format, force=options.force)
+    except LoaderPerfError as error:
+        return _refused(error)
+    progress = _progress()
+    with progress:
+        done = make(made, options.output, options.format, force=options.force, progress=progress.show)
+    print(made_line(done))
+    return GOOD
+
+
+def _list(_: argparse.Namespace) -> int:
+    from pytest_loaderperf.data.workloads.make import bundled, known_formats
+    from pytest_loaderperf.report import format_lines, workload_lines
+
+    print(*workload_lines(bundled()), "", *format_lines(known_formats()), sep="\n")
+    return GOOD
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pytest_loaderperf.data import check
+    from pytest_loaderperf.report import check_lines
+    from pytest_loaderperf.runs.results import write_result
+
+    progress = _progress()
+    try:
+        if options.json is not None and (problem := settings.not_a_file(options.json)):
+            raise LoaderPerfError(f"--json: {problem}")
+        with progress:
+            given = _given(options, "max_errors", "workers", "classes", "shape", "dtype")
+            result = check(options.path, progress=progress.show, options=dict(options.option or []), **given)
+    except LoaderPerfError as error:
+        return _refused(error)
+    print(*check_lines(result), sep="\n")
+    if options.json is not None:
+        write_result(result.document(), options.json)
+        print(f"result written to {printable(options.json, MOST_OF_PATH)}")
+    return GOOD if result.good else PROBLEMS

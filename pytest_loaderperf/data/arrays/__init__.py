@@ -1,0 +1,1 @@
+"""What batches are gathered from: tensors, columns, structures and their order."""

@@ -1,0 +1,219 @@
+"""The order of an epoch's samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
+
+from pytest_loaderperf.data.arrays.columns import Order
+from pytest_loaderperf.errors import DataError
+
+
+def epoch_order(samples: int, *, shuffle: bool, seed: int, epoch: int) -> Order:
+    """Indices of one epoch: ``range(samples)``, or the int64 permutation that (seed, epoch) determines.
+
+    Seeded as torch's DistributedSampler does it: ``torch.randperm`` under a generator seeded with ``seed + epoch``.
+    """
+    if not shuffle:
+        return range(samples)
+    return _permutation(samples, torch.Generator().manual_seed(seed + epoch))
+
+
+def _permutation(samples: int, generator: torch.Generator) -> np.ndarray:
+    permutation: np.ndarray = torch.randperm(samples, generator=generator).numpy()
+    return permutation
+
+
+class EpochSampler(Sampler[int]):
+    """The share of ``rank`` in an epoch of ``dataset``, a pure function of (seed, epoch, rank, world_size).
+
+    The indices are those of torch's DistributedSampler: all ranks get equally many, the first ones repeated to fill up.
+    """
+
+    def __init__(self, dataset: Sized, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.dataset, self.shuffle, self.seed = dataset, shuffle, seed
+        self.rank, self.world_size, self.epoch = rank, world_size, 0
+        self._asked: int | None = None
+
+    def order(self, epoch: int) -> Order:
+        """The indices of ``epoch``."""
+        order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=epoch)
+        missing = len(self) * self.world_size - len(order)
+        if missing:
+            order = np.resize(order, len(order) + missing)  # repeats from the start
+        return order[self.rank :: self.world_size]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose indices come next. The sampler's loader goes on from there."""
+        self.epoch = self._asked = epoch
+
+    def asked(self) -> int | None:
+        """The epoch that ``set_epoch`` has chosen since this was asked last, if it was called."""
+        epoch, self._asked = self._asked, None
+        return epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(as_list(self.order(self.epoch)))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.dataset) / self.world_size)
+
+
+# Trainers ask a sampler's class whether a loader shuffles, and whether it shares out the samples.
+class _InOrder(EpochSampler, SequentialSampler):
+    @property
+    def data_source(self) -> Sized:  # type: ignore[override]  # read only
+        return self.dataset
+
+
+class _Shuffled(EpochSampler, RandomSampler):
+    replacement, generator, _num_samples = False, None, None
+
+    @property
+    def data_source(self) -> Sized:  # type: ignore[override]  # read only
+        return self.dataset
+
+
+class _Share(EpochSampler, DistributedSampler[int]):  # type: ignore[misc]  # any sized dataset
+    drop_last = False
+
+    @property
+    def num_replicas(self) -> int:  # type: ignore[override]  # read only
+        return self.world_size
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]  # read only
+        return len(self)
+
+    @property
+    def total_size(self) -> int:  # type: ignore[override]  # read only
+        return len(self) * self.world_size
+
+
+def epoch_sampler(
+    dataset: Sized, *, shuffle: bool, seed: int, rank: int | None, world_size: int | None
+) -> EpochSampler:
+    """An EpochSampler that is one of torch's samplers, too: a DistributedSampler where there is a ``rank``."""
+    if rank is not None and world_size is not None:
+        return _Share(dataset, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+    return (_Shuffled if shuffle else _InOrder)(dataset, shuffle=shuffle, seed=seed)
+
+
+@dataclass(slots=True)
+class Draw:
+    """The randomness that went into an epoch's order, as far as something was drawn.
+
+    ``seed``: what torch's RandomSampler drew; ``generator_state``: of the sampler's generator, before the order was
+    drawn; ``default_state``: of torch's default generator before that, where another sampler drew from it.
+    """
+
+    seed: int | None = None
+    generator_state: torch.Tensor | None = None
+    default_state: torch.Tensor | None = None
+
+    def repeat(self, generator: torch.Generator) -> None:
+        """Let ``generator`` stand as it did then; where that is unknown, note how it stands."""
+        if self.generator_state is None:
+            self.generator_state = generator.get_state()
+        else:
+            generator.set_state(self.generator_state)
+
+    def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
+        """Those of ``sampler``, drawn as noted here; what is drawn anew is noted.
+
+        Torch's samplers draw from the default generator for their first index, if at all, and not later. Where that is
+        repeated, the default generator stands afterwards as before.
+        """
+        if (generator := generator_of(sampler)) is not None:
+            self.repeat(generator)
+            yield from sampler
+            return
+        now, then = torch.get_rng_state(), self.default_state
+        try:
+            if then is not None:
+                torch.set_rng_state(then)
+            indices = iter(sampler)
+            first = list(islice(indices, 1))
+        finally:
+            if then is not None:
+                torch.set_rng_state(now)
+        if then is None and not torch.equal(now, torch.get_rng_state()):
+            self.default_state = now
+        yield from first
+        del first
+        yield from indices
+
+
+def generator_of(sampler: object) -> torch.Generator | None:
+    """The generator that ``sampler``, or the one inside a batch sampler, draws from, where it was given one."""
+    generator = getattr(innermost(sampler), "generator", None)
+    return generator if isinstance(generator, torch.Generator) else None
+
+
+def with_epochs(sampler: object) -> Any:
+    """What has ``set_epoch`` and an int as ``epoch``, as torch's DistributedSampler: ``sampler`` or the one inside.
+
+    None where neither has, and for an EpochSampler, whose epoch its loader sets.
+    """
+    inner: Any = innermost(sampler)
+    counts = callable(getattr(inner, "set_epoch", None)) and isinstance(getattr(inner, "epoch", None), int)
+    return inner if counts and not isinstance(inner, EpochSampler) else None
+
+
+def innermost(sampler: object) -> object:
+    """``sampler``, or the one inside a batch sampler of torch's."""
+    while isinstance(sampler, BatchSampler) and not hasattr(sampler, "generator"):
+        sampler = sampler.sampler
+    return sampler
+
+
+def is_share(sampler: object, rank: int | None, world_size: int | None) -> bool:
+    """Whether ``sampler`` is a loader's own, for this ``rank``: who makes a loader anew hands on both."""
+    own = innermost(sampler)
+    return isinstance(own, EpochSampler) and (own.rank, own.world_size) == (rank, world_size)
+
+
+def check_counted(sampler: object, arrays: Sized, samples: int) -> None:
+    """Raise DataError where ``sampler`` takes the number of ``arrays``, a dict or tuple, for that of ``samples``."""
+    inner = innermost(sampler)
+    if any(getattr(inner, name, None) is arrays for name in ("dataset", "data_source")):
+        raise DataError(
+            f"expected a sampler of {samples} samples, got a {type(inner).__name__} over a {type(arrays).__name__} of "
+            f"{len(arrays)} arrays, whose number it takes for that of the samples. Make it over range({samples}). "
+            "Where a trainer makes it: give rank= and world_size=, and it keeps the loader's own, or give a "
+            "TensorDataset."
+        )
+
+
+def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:
+    """All indices of ``epoch`` of ``sampler`` at once, as iterating it would give them; None for other samplers.
+
+    Repeats what ``draw`` tells; an empty one is filled in. The generators advance as by iterating the sampler.
+    """
+    if isinstance(sampler, EpochSampler):
+        return sampler.order(epoch)
+    if type(sampler) is SequentialSampler:
+        return range(len(sampler))
+    if type(sampler) is not RandomSampler or sampler.replacement or len(sampler) != len(sampler.data_source):
+        return None
+    samples, generator = len(sampler), sampler.generator
+    if generator is None:
+        if draw.seed is None:
+            draw.seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        return _permutation(samples, torch.Generator().manual_seed(draw.seed))
+    draw.repeat(generator)
+    order = _permutation(samples, generator)
+    _permutation(samples, generator)  # torch's sampler draws another one to find that none of it is wanted
+    return order
+
+
+def as_list(order: Order) -> list[int]:
+    """``order`` as Python integers."""
+    return list(order) if isinstance(order, range) else order.tolist()

@@ -1,0 +1,1 @@
+"""The columns and lists of Arrow tables as arrays."""

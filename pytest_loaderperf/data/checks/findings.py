@@ -1,0 +1,115 @@
+"""What a check found, kept within bounds, and how its work is shared among threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
+
+T = TypeVar("T")
+R = TypeVar("R")
+MAX_ERRORS = 10  # as many as one reads before mending the cause
+_AHEAD = 2  # items per thread that are begun before an earlier one is done: enough to keep all of them busy
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What to look for, and how: `check` says what each of these means."""
+
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    classes: int | None
+    workers: int | None
+    stop: bool
+    progress: Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``what`` is wrong, in which file, and where it is known in which row (from 0) and which field."""
+
+    file: str
+    row: int | None
+    field: str | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check of ``path`` found. ``kind`` is ``images`` or the name of the table's format.
+
+    ``checked`` of ``total`` images or rows were looked at, and ``found`` problems met, of which ``problems`` are the
+    first. ``stopped_early``: there were so many that the rest was not begun. ``shape`` and ``dtype`` are what was
+    expected of all, where something was.
+    """
+
+    path: str
+    kind: str
+    total: int
+    checked: int
+    found: int
+    problems: tuple[Problem, ...]
+    stopped_early: bool
+    shape: tuple[int, ...] | None
+    dtype: str | None
+
+    @property
+    def good(self) -> bool:
+        """Whether no problem was found."""
+        return self.found == 0
+
+    def document(self) -> dict[str, Any]:
+        """The result as JSON keeps it: these fields, ``good``, and a schema."""
+        shown = asdict(self) | {"path": printable(self.path, MOST_OF_PATH)}
+        for problem in shown["problems"]:
+            texts = {key: text for key, text in problem.items() if isinstance(text, str)}
+            problem |= {key: printable(text, MOST_OF_PATH) for key, text in texts.items()}
+        return {"schema": "loaderperf-check/1", "good": self.good} | shown
+
+
+@dataclass(slots=True)
+class Findings:
+    """Problems in the order they are met: the first ``most`` are kept, all are counted."""
+
+    most: int
+    found: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, problems: Sequence[Problem], found: int | None = None) -> None:
+        """Note ``problems``, which are the first of ``found``."""
+        self.problems += problems[: max(0, self.most - len(self.problems))]
+        self.found += len(problems) if found is None else found
+
+    @property
+    def full(self) -> bool:
+        return self.found >= self.most
+
+
+def in_order(items: Iterable[T], inspect: Callable[[T], R], workers: int | None) -> Generator[R, None, None]:
+    """``inspect(item)`` for each, on ``workers`` threads (None: min(4, cores)), results in the order of ``items``.
+
+    Closing the iterator begins no further item, and waits for those that were begun. An error of ``items`` itself
+    comes after the results of those before it.
+    """
+    with PersistentExecutor(workers) as executor:
+        waiting: deque[Future[R]] = deque()
+        failed: Exception | None = None
+        source = iter(items)
+        while failed is None:
+            try:
+                waiting.append(executor.submit(inspect, next(source)))
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 raised below
+                failed = error
+            if len(waiting) >= _AHEAD * executor.max_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+        if failed is not None:
+            raise failed

@@ -1,0 +1,188 @@
+"""The hooks of a pytest run that measures: registered with --loaderperf alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_loaderperf.errors import MOST_OF_PATH, MeasureError, printable, refusal
+from pytest_loaderperf.plugin.completeness import attach
+from pytest_loaderperf.plugin.session import Unpaired, session_of
+from pytest_loaderperf.plugin.settings import measures
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_UNPAIRED_KEY = "loaderperf_unpaired"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    own = session_of(session.config)
+    try:
+        from pytest_loaderperf.measurement import resolve_device, steal_seconds
+
+        own.steal_before_seconds = steal_seconds()
+        resolve_device(own.settings.device)
+    except MeasureError as error:
+        raise pytest.UsageError(f"--loaderperf-device: {error}") from None
+    except (OSError, MemoryError) as error:  # torch is imported here, and needs files and memory
+        raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    own = session_of(session.config)
+    own.files = list(dict.fromkeys(item.path for item in session.items if measures(item)))
+    own.other_files = list(dict.fromkeys(item.path for item in session.items if not measures(item)))
+    if not session.config.option.collectonly and not any(map(_may_measure, session.items)):
+        if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
+            return  # under xdist the controller collects nothing; what was measured is checked at the end
+        raise pytest.UsageError(
+            "--loaderperf was given, but no collected test uses the loaderperf fixture: nothing would be measured. "
+            "Name the folder or file with such tests, or leave --loaderperf out."
+        )
+
+
+def _may_measure(item: pytest.Item) -> bool:
+    """Whether a test measures, or has a fixture that could ask for ours by ``request.getfixturevalue``."""
+    found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})  # pytest has no public name for it
+    functions = [definition.func for definitions in found.values() for definition in definitions]
+    return measures(item) or any("getfixturevalue" in _names_used(function) for function in functions)
+
+
+def _names_used(function: object) -> tuple[str, ...]:
+    return getattr(getattr(function, "__code__", None), "co_names", ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Let progress stand behind whatever the terminal's line shows already."""
+    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and measures(item):
+        writer = reporter._tw  # noqa: SLF001 as above
+        session_of(item.config).progress.room = writer.fullwidth - writer.width_of_current_line - 1
+    try:
+        return (yield)
+    finally:
+        session_of(item.config).progress.clear()
+        _report_undecided(item)
+
+
+def _report_undecided(item: pytest.Item) -> None:
+    """Let the report of a test, and with it JUnit's, tell of undecided claims that did not fail it."""
+    for run in session_of(item.config).open_runs:
+        for verdict in run.verdicts:
+            if verdict and verdict.ruling.outcome == "INCONCLUSIVE":
+                from pytest_loaderperf.report import undecided
+
+                item.user_properties.append(("loaderperf", undecided(verdict)))
+                item.add_report_section("call", "loaderperf", verdict.words)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    metric = sys.modules.get("pytest_loaderperf.runs.metric")
+    if metric is None or (not isinstance(left, metric.Metric) and not isinstance(right, metric.Metric)):
+        return None
+    from pytest_loaderperf.report import explain
+
+    run = left.run if isinstance(left, metric.Metric) else right.run  # type: ignore[attr-defined]
+    verdict = run.last_verdict(left, op, right)
+    return None if verdict is None else explain(verdict, run.stages)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    own = session_of(session.config)
+    try:
+        own.finish(exitstatus)  # an interrupt may have kept a fixture from its end
+    finally:
+        output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            own.completeness.send(output, own.take_unsent())
+            output[_UNPAIRED_KEY] = [tuple(test) for test in own.unpaired]
+    if own.is_worker:
+        return
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ended and not own.documents and not _collects_only(session):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    if own.json_error:
+        session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+    if own.settings.inconclusive == "fail" and any(not is_new for _, _, is_new in own.unpaired):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _collects_only(session: pytest.Session) -> bool:
+    return bool(session.config.option.collectonly)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    _in_its_own_words(call)
+    report = yield
+    own = session_of(item.config)
+    if own.is_worker and call.when == "teardown":
+        attach(report, own.take_unsent())
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: tell its one worker how pytest was called, so that the base's child is called alike."""
+    from pytest_loaderperf.remote.invocation import ARGUMENTS_KEY
+
+    node.workerinput[ARGUMENTS_KEY] = [os.fspath(argument) for argument in node.config.invocation_params.args]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """xdist: take over what its one worker measured."""
+    own, output = session_of(node.config), getattr(node, "workeroutput", {})
+    own.unpaired.extend(Unpaired(*test) for test in output.get(_UNPAIRED_KEY, []))
+
+
+def _in_its_own_words(call: pytest.CallInfo[None]) -> None:
+    """A base that cannot be had is told so: where in this package that was found helps nobody."""
+    remote = sys.modules.get("pytest_loaderperf.remote.child")
+    if remote is not None and call.excinfo is not None and isinstance(call.excinfo.value, remote.RemoteError):
+        failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
+        call.excinfo = pytest.ExceptionInfo.from_exc_info((type(failed), failed, call.excinfo.tb))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    own = session_of(config)
+    if config.option.collectonly:
+        return
+    write = terminalreporter.write_line
+    if not own.documents:
+        terminalreporter.section("loaderperf", red=True)
+        write("--loaderperf was given, but nothing was measured: no test called loaderperf(...) to its end.", red=True)
+        if own.unpaired:
+            from pytest_loaderperf.report import unpaired_lines
+
+            for line in unpaired_lines(own.unpaired):
+                write(line.text, yellow=True)
+        return
+    from pytest_loaderperf.report import summary_lines, table_lines
+
+    terminalreporter.section("loaderperf")
+    width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
+    summary = summary_lines(own.documents, own.settings.alpha, own.unpaired)
+    for line in [*table_lines(own.documents, width), *summary]:
+        write(line.text, **({line.color: True} if line.color else {}))
+    if new := sum(is_new for _, _, is_new in own.unpaired):
+        write(f"{new} {'tests have' if new > 1 else 'test has'} no base: new at the head")
+    if own.json_error:
+        write(f"--loaderperf-json: {own.json_error}", red=True)
+    elif own.settings.json_path is not None:
+        write(f"result written to {printable(own.settings.json_path, MOST_OF_PATH)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    own = session_of(config)
+    try:
+        own.finish(None)  # where a plugin, or a Ctrl-C, ended the session's end before us
+    finally:
+        own.terminal.close()

@@ -1,0 +1,289 @@
+"""What one pytest session measures: one object, kept in pytest's stash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import pytest
+
+from pytest_loaderperf.errors import lines_of, printable, refusal
+from pytest_loaderperf.plugin.completeness import Completeness
+from pytest_loaderperf.plugin.settings import SETTINGS, Settings
+from pytest_loaderperf.report.progress import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_loaderperf.remote.child import RemoteSide
+    from pytest_loaderperf.remote.commit import Base
+    from pytest_loaderperf.runs.options import Options
+    from pytest_loaderperf.runs.run import Run
+
+Document = dict[str, Any]
+
+
+class Unpaired(NamedTuple):
+    """A test that asked for a base and got none, and why; ``is_new`` where the commit has no such test."""
+
+    nodeid: str
+    reason: str
+    is_new: bool
+
+
+@dataclass
+class LoaderPerfSession:
+    """Settings, the runs that are open, and the documents of those that are done."""
+
+    settings: Settings
+    progress: Progress
+    terminal: TextIO
+    open_runs: list[Run] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    steal_before_seconds: float = 0.0
+    json_error: str | None = None
+    serve: Callable[..., Any] | None = None  # in the child process that another commit's loaders live in
+    files: list[Path] = field(default_factory=list)  # of the tests that measure
+    other_files: list[Path] = field(default_factory=list)  # of tests that do not say so
+    unpaired: list[Unpaired] = field(default_factory=list)  # where a base was asked for
+    base_commit: str | None = None
+    is_worker: bool = False  # of xdist, whose controller writes the result
+    completeness: Completeness = field(init=False)
+    _machine: dict[str, object] = field(default_factory=dict)
+    _commit: str | None = None
+    _ended: bool = False
+    _bases: dict[str, Base] = field(default_factory=dict)
+    _no_bases: dict[str, str] = field(default_factory=dict)  # and why
+    _next_alpha: Callable[[], float] | None = None
+
+    def __post_init__(self) -> None:
+        self.completeness = Completeness(self.add_documents)
+
+    def options(
+        self,
+        *,
+        budget: object = None,
+        device: object = None,
+        timeout: object = None,
+        max_budget: object = None,
+        inconclusive: object = None,
+        make_base: Callable[[], Any] | None = None,
+    ) -> Options:
+        """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
+        from pytest_loaderperf.runs.options import Options, alpha_shares, max_budget_for
+        from pytest_loaderperf.units import as_seconds
+
+        if self._next_alpha is None:
+            self._next_alpha = alpha_shares(self.settings.alpha)
+
+        def chosen(value: object, default: float, what: str) -> float:
+            return default if value is None else as_seconds(value, what, "10 or 10 * s", bare=True)
+
+        base: dict[str, Any] = {} if make_base is None else {"make_base": make_base}
+        own, what = self.settings, "the marker's max_budget"
+        budget_seconds = chosen(budget, own.budget_seconds, "the marker's budget")
+        max_seconds = chosen(max_budget, own.max_budget_seconds, what)
+        return Options(
+            budget_seconds=budget_seconds,
+            max_budget_seconds=max_budget_for(budget_seconds, max_seconds, what, own.max_budget_seconds),
+            inconclusive=own.inconclusive if inconclusive is None else str(inconclusive),
+            device=self.settings.device if device is None else str(device),
+            timeout_seconds=chosen(timeout, self.settings.timeout_seconds, "the marker's timeout"),
+            next_alpha=self._next_alpha,
+            progress=self.progress.show,
+            abandon=self.abandon,
+            on_close=self.keep,
+            **base,
+        )
+
+    def base_side(self, test: pytest.Item, call: int, base: object) -> RemoteSide:
+        """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
+        from pytest_loaderperf.remote.commit import NoBaseError
+        from pytest_loaderperf.remote.worktree import BaseError
+        from pytest_loaderperf.runs.sources import BASE
+
+        ref = self.settings.base if base is None else str(base)
+        if ref is None:
+            pytest.skip("run.base needs a commit to pair with: --loaderperf-base=REF")
+        try:
+            return self._base(test.config, ref).side(test.nodeid, test.path, call, BASE)
+        except NoBaseError as error:
+            self._note_unpaired(test, str(error), is_new=True)
+            pytest.skip(str(error))
+        except BaseError as error:
+            self._note_unpaired(test, str(error), is_new=False)
+            raise
+
+    def _note_unpaired(self, test: pytest.Item, reason: str, *, is_new: bool) -> None:
+        self.unpaired = [other for other in self.unpaired if other.nodeid != test.nodeid]
+        self.unpaired.append(Unpaired(test.nodeid, reason, is_new))
+
+    def _base(self, config: pytest.Config, ref: str) -> Base:
+        from pytest_loaderperf.remote.commit import Base
+        from pytest_loaderperf.remote.invocation import Invocation
+        from pytest_loaderperf.remote.worktree import BaseError
+
+        if ref in self._no_bases:
+            raise BaseError(self._no_bases[ref])
+        if ref not in self._bases:
+            self.progress.show(f"checking out {ref}")
+            timeout_s = self.settings.timeout_seconds
+            invocation = Invocation.of(config, device=self.settings.device, timeout_seconds=timeout_s)
+            try:
+                base = Base(ref, invocation, self.files, self.other_files, timeout_s)
+            except BaseError as error:
+                self._no_bases[ref] = str(error)
+                raise
+            self._bases[ref] = base
+            self.base_commit = base.worktree.commit
+        return self._bases[ref]
+
+    def close_bases(self) -> None:
+        """End the children and remove their worktrees. May be called twice."""
+        with _interrupts_wait():
+            while self._bases:
+                self._bases.popitem()[1].close()
+
+    def abandon(self, report: str) -> None:
+        """Save what there is before the process ends in the middle of a loader that never returns."""
+        self.terminal.write(
+            f"\n{lines_of(report)}\nThe loader does not return from native code; the process ends here.\n"
+        )
+        self.terminal.flush()
+        for run in list(self.open_runs):
+            with suppress(BaseException):
+                self.keep(run)
+        with suppress(Exception):  # the main thread may be asking it
+            self.close_bases()
+
+    def keep(self, run: Run) -> None:
+        """Keep the document of a run that is about to close; once. Fails the test whose loader cannot be described."""
+        from pytest_loaderperf.runs.results import document_of
+
+        if run not in self.open_runs:
+            return
+        try:
+            document = document_of(run)
+        except BaseException as error:
+            self.completeness.cut_short = True
+            self._kept(run, document_of(run, asks_loaders=False))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            # Without a traceback, for which pytest would ask the loader again.
+            pytest.fail(f"a loader of this test raised {type(error).__name__} when it was described", pytrace=False)
+        self._kept(run, document)
+
+    def _kept(self, run: Run, document: Document) -> None:
+        self.open_runs.remove(run)
+        self.add_documents([document])
+
+    def add_documents(self, documents: Sequence[Document]) -> None:
+        """Add what has been measured, and write it down: the process may be ended at any time."""
+        self.documents.extend(documents)
+        if documents:
+            self.write_json(partial=True)
+
+    def take_unsent(self) -> list[Document]:
+        """In xdist's worker: the documents that the controller has not got yet."""
+        unsent, self.documents = self.documents, []
+        return unsent
+
+    def finish(self, exitstatus: int | None) -> None:
+        """Write the result of a run that ends with ``exitstatus``, then release what it holds; once.
+
+        None: the session's own end was cut short. An interrupted run writes also where nothing was measured: what an
+        earlier run left is not taken for its result.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        runs = list(self.open_runs)
+        with _interrupts_wait():
+            for run in runs:
+                with suppress(BaseException):  # what it raises has no test any more; the result is partial
+                    self.keep(run)
+            if self.documents or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+                self.write_json(partial=self.completeness.partial(exitstatus))
+        with ExitStack() as ends:  # each is tried, whatever the others raise
+            ends.callback(self.close_bases)
+            for run in runs:
+                ends.callback(run.close)
+
+    def result(self, *, partial: bool) -> Document:
+        """The whole result as one document."""
+        from pytest_loaderperf.measurement import machine_facts
+        from pytest_loaderperf.report import result_document
+        from pytest_loaderperf.runs.results import head_commit
+
+        if not self._machine:
+            self._machine, self._commit = machine_facts(), head_commit()
+        return result_document(
+            machine=self._machine | {"steal_seconds": self.steal_seconds()},
+            commit=self._commit,
+            base_commit=self.base_commit,
+            alpha=self.settings.alpha,
+            runs=self.documents,
+            partial=partial,
+        )
+
+    def steal_seconds(self) -> float:
+        """Seconds stolen from this machine since the session began."""
+        from pytest_loaderperf.measurement import steal_seconds
+
+        return max(0.0, steal_seconds() - self.steal_before_seconds)
+
+    def write_json(self, *, partial: bool) -> None:
+        """Write the result file where one was asked for; a failure is kept for the summary."""
+        from pytest_loaderperf.report import write_json
+
+        if self.settings.json_path is None or self.is_worker:
+            return
+        self.json_error = None
+        try:
+            write_json(self.result(partial=partial), self.settings.json_path)
+        except (OSError, ValueError) as error:
+            self.json_error = printable(f"cannot write {self.settings.json_path}: {error}")
+
+
+SESSION = pytest.StashKey[LoaderPerfSession]()
+
+
+def begin(config: pytest.Config) -> None:
+    """Put a new session object into pytest's stash."""
+    # While a test runs, pytest captures the descriptors themselves; at this moment they are still the terminal's.
+    try:
+        out = os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    except OSError as error:
+        raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
+    terminal = os.fdopen(out, "w", encoding="utf-8", errors="backslashreplace")
+    own = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
+    own.is_worker = hasattr(config, "workerinput")
+    config.stash[SESSION] = own
+    config.pluginmanager.register(own.completeness, "loaderperf-completeness")
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let a Ctrl-C that strikes in this block wait for its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    struck: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: struck.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if struck:
+            signal.raise_signal(signal.SIGINT)
+
+
+def session_of(config: pytest.Config) -> LoaderPerfSession:
+    """The session object of this pytest run."""
+    return config.stash[SESSION]

@@ -1,0 +1,1 @@
+"""Sides whose loader lives in another process: a replay, another interpreter, or the base commit."""

@@ -1,0 +1,182 @@
+"""How pytest was called here, and how it is called the same way in the worktree of another commit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_loaderperf.measurement.tracing import COVERAGE_ENVIRONMENT
+
+ARGUMENTS_KEY = "loaderperf_arguments"  # in what xdist's controller tells its worker
+_CHECKOUT = "<checkout>"  # stands for either folder in what both sides name
+_PATH = r"(?<![^=:,;@\s'\"]){top}(?P<rest>(?:/[^:,;\s'\"]*)?)(?=[:,;\s'\"]|$)"
+_FLAGS = {
+    "debug": "d",
+    "optimize": "O",
+    "dont_write_bytecode": "B",
+    "no_user_site": "s",
+    "no_site": "S",
+    "verbose": "v",
+    "bytes_warning": "b",
+}
+
+_REPORTS = ("GITHUB_STEP_SUMMARY",)
+
+
+class Places:
+    """The checkout ``top`` and its worktree ``there``; ``seen`` are paths by which folders of it are called."""
+
+    def __init__(self, top: Path, there: Path, seen: Sequence[Path]) -> None:
+        self.top, self.there = top, there
+        around = [folder for path in seen for folder in (path, *path.parents)]
+        tops = dict.fromkeys([top, *(folder for folder in around if folder.resolve() == top)])
+        self._tops = sorted(tops, key=lambda folder: -len(str(folder)))
+        # The worktree lies inside the checkout; pytest escapes what is not ASCII in a test's id.
+        spelled = [str(folder) for folder in (there, *self._tops)]
+        self.spelled = list(dict.fromkeys([*spelled, *(text.encode("unicode_escape").decode() for text in spelled)]))
+
+    def path(self, path: Path) -> Path | None:
+        """The place in the worktree of a path in the checkout; None outside. Links inside are kept as links."""
+        for top in self._tops:
+            if path.is_relative_to(top):
+                return self.there / path.relative_to(top)
+        path = path.resolve()
+        return self.there / path.relative_to(self.top) if path.is_relative_to(self.top) else None
+
+    def text(self, text: str) -> str:
+        """``text`` with the checkout's paths as they are in the worktree, but for what is missing there alone."""
+
+        def moved(match: re.Match[str]) -> str:
+            there = f"{self.there}{match['rest']}"
+            here = match[0]
+            return there if Path(there).exists() or not Path(here).exists() else here
+
+        for top in self._tops:
+            text = re.sub(_PATH.format(top=re.escape(str(top))), moved, text)
+        return text
+
+
+def neutral(text: str, spelled: Sequence[str]) -> str:
+    """``text``, such as a test's id, without the folder that it was made in: the same on both sides."""
+    for folder in spelled:
+        text = text.replace(folder, _CHECKOUT)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How pytest was called: in ``folder``, with ``arguments``, and what it made of them.
+
+    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``own`` are options that hold for the child in any case.
+    """
+
+    root: Path
+    folder: Path
+    arguments: Sequence[str]
+    ini_file: Path | None
+    own: Sequence[str]
+
+    @classmethod
+    def of(cls, config: Any, *, device: str, timeout_seconds: float) -> Invocation:
+        """That of this run; under xdist, of its controller."""
+        arguments = getattr(config, "workerinput", {}).get(ARGUMENTS_KEY, config.invocation_params.args)
+        plugins = config.invocation_params.plugins or ()
+        ini_name = config.getoption("inifilename")
+        own = ["--loaderperf", f"--import-mode={config.getoption('importmode')}", f"--loaderperf-device={device}"]
+        own += [f"--override-ini=loaderperf_timeout={timeout_seconds}"]
+        return cls(
+            root=config.rootpath,
+            folder=config.invocation_params.dir,
+            arguments=[*(f"-p{plugin}" for plugin in plugins if isinstance(plugin, str)), *map(os.fspath, arguments)],
+            ini_file=None if ini_name is None else config.invocation_params.dir / ini_name,
+            own=own + ["-p", "no:cacheprovider"] * (not config.pluginmanager.has_plugin("cacheprovider")),
+        )
+
+    def command(self, places: Places, cache: str) -> list[str]:
+        """The like in the worktree, keeping its cache in the folder ``cache``: interpreter, options and arguments.
+
+        What belongs to this run alone, such as reports, the child leaves out by itself: see base_child.
+        """
+        root = self.root_there(places)
+        given = [self._moved(argument, places) for argument in self.arguments if not _writes_while_parsed(argument)]
+        end = given.index("--") if "--" in given else len(given)
+        own = [*self.own, f"--rootdir={root}"]
+        own += [] if "no:cacheprovider" in self.own else [f"--override-ini=cache_dir={cache}"]
+        if self.ini_file is not None:
+            own += ["-c", str(_ini_there(self.ini_file, places))]
+        # -P: the folder it starts in is on its path where it is on ours, and there alone.
+        started = [
+            sys.executable,
+            *interpreter_options(),
+            "-P",
+            "-m",
+            "pytest",
+            "-p",
+            "pytest_loaderperf.plugin.base_child",
+        ]
+        return [*started, *given[:end], *own, *given[end:]]
+
+    def root_there(self, places: Places) -> Path:
+        """The rootdir in the worktree."""
+        return places.path(self.root) or places.there
+
+    def folder_there(self, places: Places) -> Path:
+        """Where the child starts: in the same folder of the worktree, so that relative paths lead there, too."""
+        folder = places.path(self.folder)
+        if folder is None or not _lies_in(folder, places.there):
+            return self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _moved(self, argument: str, places: Places) -> str:
+        if places.path(self.folder) is None:  # the child starts outside, too, where relative paths lead to the checkout
+            option, equals, value = argument.rpartition("=")
+            path = self.folder / value.partition("::")[0]
+            if value and path.exists() and places.path(path) is not None:
+                argument = f"{option}{equals}{self.folder / value}"
+        return places.text(argument)
+
+
+def _writes_while_parsed(argument: str) -> bool:
+    return argument == "--debug" or argument.startswith(("--debug=", "--benchmark-json="))
+
+
+def _ini_there(file: Path, places: Places) -> Path:
+    """The ini file in the worktree: ours, where the commit has none of that name."""
+    there = places.path(file)
+    if there is None or not _lies_in(there, places.there):
+        return file
+    if not there.exists():
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, there)
+    return there
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether it is there or can be made there, and not where a link leads to."""
+    return path.exists() or path.resolve().is_relative_to(folder.resolve())
+
+
+def interpreter_options() -> list[str]:
+    """The options that this interpreter was started with, as far as they change how code runs."""
+    flags = [f"-{letter * getattr(sys.flags, name)}" for name, letter in _FLAGS.items() if getattr(sys.flags, name)]
+    options = [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]  # noqa: SLF001 there is no other way to see them
+    return [*flags, *options, *(f"-W{option}" for option in sys.warnoptions)]
+
+
+def environment(places: Places, import_path: Sequence[str]) -> dict[str, str]:
+    """Ours, without what starts coverage in the child or names a report, and with paths that lead into the worktree."""
+
+    def kept(name: str) -> bool:
+        deaf = sys.flags.ignore_environment and name.startswith("PYTHON")
+        return not deaf and name not in (*COVERAGE_ENVIRONMENT, *_REPORTS)
+
+    inherited: Mapping[str, str] = {name: value for name, value in os.environ.items() if kept(name)}
+    addopts = {name: places.text(inherited[name]) for name in ("PYTEST_ADDOPTS",) if name in inherited}
+    return {**inherited, **addopts, "PYTHONPATH": os.pathsep.join(import_path)}

@@ -1,0 +1,212 @@
+"""The process that replays: it is given what a worker of a loader is given, and makes batches when it is asked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch.utils.data import _DatasetKind as DatasetKind
+from torch.utils.data._utils import worker as torch_worker
+
+from pytest_loaderperf.loader import ReferenceLoader
+from pytest_loaderperf.measurement import Side
+from pytest_loaderperf.measurement.counting import Declared
+from pytest_loaderperf.remote.child import STATE
+from pytest_loaderperf.remote.shared_channels import sever
+
+LEAVE = "leave"  # the message that ends it
+SETTLE_SECONDS = 0.0005  # until who asks is asleep: on the same CPU it would run within the batch
+_SEEDS, _SEED_BITS = 1 << 32, 31  # NumPy's, and those that torch draws
+_LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """The answer of a process whose epoch is over, where the workers end with theirs: ask another one.
+
+    ``epochs``: how many batches an epoch has, if that is known.
+    """
+
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a worker of a DataLoader is given, and the indices that the main process draws for it.
+
+    ``threaded``: the loader itself, where threads make its batches; then the rest but the seed is not asked.
+    ``persists``: whether its workers live longer than an epoch. ``number`` and ``epochs``: how many processes have done
+    this work before, and how many batches an epoch had there.
+    """
+
+    name: str
+    dataset: Any
+    kind: int
+    auto_collation: bool
+    collate: Callable[[Any], Any]
+    drop_last: bool
+    indices: Any
+    init_worker: Callable[[int], None] | None
+    workers: int
+    count: Callable[[Any], int] | None
+    declared: Declared
+    persists: bool
+    seed: int
+    worker: int = 0
+    threaded: ReferenceLoader[Any] | None = None
+    number: int = 0
+    epochs: tuple[int, ...] = ()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its dataset is a stream, of which each worker may read another part."""
+        return self.kind == DatasetKind.Iterable and self.threaded is None
+
+    def begin(self) -> None:
+        """Become this worker, as torch makes one; its seed is that of every side's in this epoch."""
+        seed = self._base_seed + self.worker
+        torch.set_num_threads(1)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        with suppress(ImportError):
+            import numpy as np
+
+            np.random.seed(seed % _SEEDS)  # noqa: NPY002 the state that users' datasets draw from
+        if self.threaded is not None:
+            return
+        self._be(self.worker)
+        if self.init_worker is not None:
+            self.init_worker(self.worker)
+
+    def take_turn(self, rounds: int) -> None:
+        """Be the next worker in the next round, where a worker is nothing but a number: each may have other work."""
+        if self.init_worker is None and self.threaded is None and not self.streamed:
+            self._be((self.worker + self.number + rounds) % self.workers)
+
+    @property
+    def _base_seed(self) -> int:
+        """What torch draws for an epoch, and adds a worker's number to."""
+        return random.Random(f"{self.seed} {self.number}").getrandbits(_SEED_BITS)  # noqa: S311 the same for all sides
+
+    def _be(self, worker: int) -> None:
+        seed = self._base_seed + worker
+        info = torch_worker.WorkerInfo(id=worker, num_workers=self.workers, seed=seed, dataset=self.dataset)
+        torch_worker._worker_info = info  # noqa: SLF001 torch has no other way to be a worker
+
+
+class _Work:
+    """The batches that one worker would make of all indices, made by who asks."""
+
+    num_workers, prefetch_factor = 0, None
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def __iter__(self) -> Iterator[Any]:
+        recipe = self._recipe
+        if recipe.threaded is not None:
+            yield from recipe.threaded.without_threads()
+            return
+        fetcher = DatasetKind.create_fetcher(  # type: ignore[no-untyped-call]  # torch's
+            recipe.kind, recipe.dataset, recipe.auto_collation, recipe.collate, recipe.drop_last
+        )
+        for index in recipe.indices:
+            try:
+                batch = fetcher.fetch(index)
+            except StopIteration:  # a stream's end
+                return
+            yield batch
+
+
+class _Unwatched:
+    """In the player: the asking process watches."""
+
+    def stage(self, name: str, progress: Any = ()) -> Any:
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+
+def _received(connection: Connection) -> list[Any]:
+    """What the other end asks next; LEAVE where it is closed, or the process there is gone.
+
+    A closed end is not enough: a process forked from there may hold that end open, and this one does.
+    """
+    parent, started_by = multiprocessing.parent_process(), os.getppid()
+    try:
+        while not connection.poll(_LOOK_SECONDS):
+            if os.getppid() != started_by or parent is None or not parent.is_alive():
+                return [LEAVE]
+        return list(connection.recv())
+    except (EOFError, OSError):
+        return [LEAVE]
+
+
+def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -> None:
+    """Answer until it is told to leave, or nobody is there any more.
+
+    ``inherited``: sockets and pipes of the process that asks, as ``sever`` wants them: this one must leave them alone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sever(inherited)
+    side: Any = None
+    told = rounds = 0
+    used = False  # for more than the first batch
+    while True:
+        verb, *arguments = _received(connection)
+        if verb == LEAVE:
+            return
+        try:
+            if verb == "begin":
+                recipe.begin()
+                watchdog: Any = _Unwatched()
+                side = Side(
+                    recipe.name, _Work(recipe), watchdog, count=recipe.count, deliver=None, declared=recipe.declared
+                )
+                side._epochs.extend(recipe.epochs)  # noqa: SLF001 as if it had seen them itself
+            if used and verb == "ready" and not recipe.persists and not side.more_in_epoch(arguments[0]):
+                connection.send((True, Anew(() if side.epoch_batches is None else (side.epoch_batches,))))
+                continue
+            used = used or verb in ("ready", "take", "slice")
+            if verb == "ready":
+                recipe.take_turn(rounds)
+                rounds += 1
+            answer = _answer(side, verb, *arguments)
+        except Exception:  # noqa: BLE001 told to who asks
+            connection.send((False, traceback.format_exc()))
+            continue
+        state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "epochs": []}
+        told = len(side.starts)
+        state |= {"kind": "replay", "described": "replay", "declared": {}}
+        state |= {"workers": recipe.workers, "in_threads": recipe.threaded is not None}
+        connection.send((True, (answer, state)))
+
+
+def _answer(side: Side, verb: str, *arguments: Any) -> Any:
+    if verb == "begin":
+        side.start()
+        return None
+    if verb in ("ready", "slice"):
+        batches, conditions, *warm = arguments
+        time.sleep(SETTLE_SECONDS)
+        with replace(conditions, torch_threads=1).hold():  # as in every worker
+            return side.ready(batches, warm=warm[0]) if warm else side.take(batches)
+    if verb == "slow":
+        (side.slow,) = arguments
+        return None
+    return getattr(side, verb)(*arguments)

@@ -1,0 +1,173 @@
+"""In a child process: serves one loader to the parent, which asks for its records."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from threading import Lock, Thread
+from typing import Any
+
+from pytest_loaderperf.errors import LoaderError, LoaderHangError, ShortEpochError
+from pytest_loaderperf.measurement import Reading, Side, Watchdog, delivery, resolve_device
+from pytest_loaderperf.measurement.ahead import torch_threads
+from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.measurement.tracing import untraced
+from pytest_loaderperf.remote.child import DESCRIPTOR, STATE, RemoteError
+from pytest_loaderperf.remote.player import SETTLE_SECONDS
+from pytest_loaderperf.remote.replay import Relayed
+from pytest_loaderperf.runs.options import Options
+from pytest_loaderperf.runs.sources import describe
+
+_LONG_SLICE_SECONDS = 0.001  # in which the kernel may let another process of the same CPU run
+_POLL_SECONDS = 1.0  # between two looks whether the parent is still there
+_KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
+
+
+class Parent:
+    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone.
+
+    ``answered`` is whether the last message has its answer; ``tidy`` is called, with ``told``, when the parent is gone.
+    """
+
+    def __init__(self, tidy: Callable[[Sequence[str]], None] = lambda told: None) -> None:
+        self.answered = False
+        self._number = 0  # of the message that is answered
+        self._lock = Lock()
+        descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
+        self._connection = Connection(descriptor)
+        self._tidy, self._tidying = tidy, Lock()  # both threads may find the parent gone
+        Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
+
+    def _outlive_not(self) -> None:
+        while os.getppid() == self._pid:
+            time.sleep(_POLL_SECONDS)
+        self._leave_nothing()
+        os._exit(1)
+
+    def _leave_nothing(self) -> None:
+        with self._tidying, suppress(Exception):  # whatever it is, nobody is left to tell
+            self._tidy(self.told)
+
+    def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
+        """Send what the function returns, or that it raised; whether it returned."""
+        try:
+            answer = function(*arguments)
+        except Exception as error:  # noqa: BLE001 told to the parent
+            known = next((kind for base, kind in _KINDS.items() if isinstance(error, base)), "")
+            told = known or isinstance(error, RemoteError)
+            self.send(known or "other", str(error) if told else traceback.format_exc())
+            return False
+        self.send("ok", answer)
+        return True
+
+    def send(self, kind: str, content: Any) -> None:
+        """Send an answer to the last message."""
+        with self._lock:  # the watchdog answers, too
+            self._connection.send((self._number, kind, content))
+            self.answered = True
+
+    def receive(self) -> Any:
+        """The next message; ("leave",) once the parent has closed its end."""
+        try:
+            self._number, *message = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._leave_nothing()
+            return ("leave",)
+        self.answered = False
+        return tuple(message)
+
+    def serve(self, served: Served, check: Callable[[], str]) -> str:
+        """Answer until the parent has had enough; the word it left with, or nothing where the loader failed to start.
+
+        ``check`` says what is wrong with where the loader came from.
+        """
+        try:
+            with untraced(starting=True):
+                if not self.answer(served.begin, check):
+                    return ""
+                while (message := self.receive())[0] not in ("end", "leave"):
+                    self.answer(served.perform, *message)
+                return str(message[0])
+        finally:
+            served.close()
+
+
+class Served:
+    """The loader of one test, as the parent asks for it; ``reading`` says how its batches are read."""
+
+    def __init__(
+        self,
+        name: str,
+        make_loader: object,
+        options: Options,
+        reading: Callable[[], Reading],
+        parent: Parent,
+    ) -> None:
+        self._watchdog = Watchdog(options.timeout_seconds, partial(parent.send, "hang"))
+        torch_threads()  # they start now, and are not taken for a loader's
+        self._name, self._source, self._device, self._reading = name, make_loader, options.device, reading
+        self._side: Side | None = None
+        self._replayed: Relayed | None = None
+        self._slice_s = 0.0  # of the latest
+        self._told = 0, 0
+        self._conditions = Conditions.now()
+
+    def begin(self, foreign: Callable[[], str]) -> dict[str, Any]:
+        """Make the loader and start it; ``foreign`` says what is wrong with where it came from."""
+        reading = self._reading()
+        deliver = reading.after(delivery(resolve_device(self._device)))
+        side = self._side = Side(self._name, self._source, self._watchdog, count=reading.count, deliver=deliver)
+        self._replayed = Relayed(side, self._watchdog)
+        side.start()
+        if problem := foreign():
+            raise RemoteError(problem)
+        said = {name: getattr(side.loader, name, None) for name in ("num_workers", "persistent_workers")}
+        return self._state(side) | {
+            "kind": type(side.loader).__name__,
+            "described": describe(side.loader),
+            "declared": {name: value for name, value in said.items() if isinstance(value, int)},
+        }
+
+    def perform(self, verb: str, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """The answer to one message, and how the side stands then."""
+        side = self._side
+        assert side is not None
+        if verb in ("ready", "slice"):
+            batches, conditions, *warm = arguments
+            if self._slice_s > _LONG_SLICE_SECONDS:
+                time.sleep(SETTLE_SECONDS)
+            with conditions.hold():
+                done = side.ready(batches, warm=warm[0]) if warm else side.take(batches)
+            self._slice_s = done.wall_ns * 1e-9 if isinstance(done, SteadyRecord) else 0.0
+            return done, self._state(side)
+        if verb == "replay":
+            assert self._replayed is not None
+            return self._replayed.perform(*arguments), self._state(side)
+        self._conditions.restore()
+        if verb == "slow":
+            (side.slow,) = arguments
+            return None, self._state(side)
+        return getattr(side, verb)(*arguments), self._state(side)
+
+    def _state(self, side: Side) -> dict[str, Any]:
+        starts, epochs = self._told
+        self._told = len(side.starts), len(side.epochs)
+        return {name: getattr(side, name) for name in STATE} | {
+            "starts": side.starts[starts:],
+            "epochs": side.epochs[epochs:],
+        }
+
+    def close(self) -> None:
+        """Release the loader."""
+        if self._replayed is not None:
+            self._replayed.close()
+        if self._side is not None:
+            self._side.close()
+        self._watchdog.close()

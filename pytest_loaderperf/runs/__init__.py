@@ -1,0 +1,1 @@
+"""Runs: a claim asks the judge, the judge asks for more, the rounds measure."""

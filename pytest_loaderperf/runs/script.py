@@ -1,0 +1,59 @@
+"""Measuring outside pytest, in a script or a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytest_loaderperf.defaults import DEFAULT_BUDGET_SECONDS, DEFAULT_MAX_BUDGET_SECONDS, DEFAULT_POLICY
+from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS, Reading
+from pytest_loaderperf.remote.interpreter import OtherHead
+from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.runs.options import Options, max_budget_for
+from pytest_loaderperf.runs.run import Run
+from pytest_loaderperf.runs.sources import AGAINST, named
+from pytest_loaderperf.units import Quantity, as_seconds, s
+
+
+def measure(
+    make_loader: object,
+    against: object = None,
+    budget: Quantity | float = DEFAULT_BUDGET_SECONDS * s,
+    device: str = "cpu",
+    *,
+    max_budget: Quantity | float = DEFAULT_MAX_BUDGET_SECONDS * s,
+    inconclusive: str = DEFAULT_POLICY,
+    count: Callable[[Any], int] | None = None,
+    touch: Callable[[Any], object] | None = None,
+    dataset_nbytes: int | None = None,
+    timeout: Quantity | float = DEFAULT_TIMEOUT_SECONDS * s,
+    python: str | None = None,
+) -> Run:
+    """Measure outside pytest, in a script or a notebook; use the Run in a ``with`` block, or ``close()`` it.
+
+    ``make_loader`` and ``against`` are factories, or loaders that can be iterated again; ``against`` may map names to
+    them. A claim may spend ``budget``, or ``max_budget`` if its 95 % interval lies beyond its threshold by then. If it
+    stays undecided, it is true where ``inconclusive`` is "pass", false where that is "fail", or "leaning" and the
+    interval breaches the threshold. ``timeout`` is the longest silence of a loader.
+    ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, where they cannot be seen.
+    ``touch`` reads a batch, where the work is done only then; it is timed with the batch, but not on the roofline.
+    ``python`` is an interpreter, this or another, that runs each loader of ``against`` in a process of its own:
+    factories that it can import, or their names ``"module:function"``; so must ``count`` and ``touch`` be.
+
+    Raises LoaderError, ClaimError or MeasureError, saying what was expected, what came and what to do.
+    """
+    budget_seconds = as_seconds(budget, "budget", "10 * s", bare=True)
+    max_seconds = as_seconds(max_budget, "max_budget", "60 * s", bare=True)
+    options = Options(
+        budget_seconds=budget_seconds,
+        max_budget_seconds=max_budget_for(budget_seconds, max_seconds, "max_budget"),
+        inconclusive=inconclusive,
+        device=device,
+        timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
+    )
+    reading = Reading(count, touch)
+    if python is not None:
+        specs = {name: spec_of(source) for name, source in named(against).items()}
+        heads = {name: OtherHead(spec, python, options=options, reading=reading) for name, spec in specs.items()}
+        against = heads if isinstance(against, Mapping) else heads.get(AGAINST)
+    return Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes)

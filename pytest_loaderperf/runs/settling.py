@@ -1,0 +1,250 @@
+"""Measuring until a claim is settled: settle, confirm, walk on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from pytest_loaderperf.judge import (
+    AGREE_ALPHA,
+    CONFIRM_ALPHA,
+    SLICES,
+    WORK,
+    ExactTest,
+    Outcome,
+    RatioTest,
+    Ruling,
+    beyond,
+)
+from pytest_loaderperf.measurement import Key, Kind, Refilled, Rounds, Work
+from pytest_loaderperf.runs.claims import REFILLS, Evidence
+from pytest_loaderperf.runs.metric import Metric
+from pytest_loaderperf.units import Quantity
+
+_WALK_ROUNDS = 8  # times as long, farther into an epoch
+_FEWEST_LOOKS = 5  # rounds that tell whether loaders wait for work: some see a neighbour on the same core
+_REFILLS_LOOKS = 3  # rounds that tell how long a batch takes, and whether CPU time is what loaders wait for
+_KINDS = 2  # of evidence with work: the sums are the other
+# Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
+_ELSEWHERE_MARGIN = 0.03
+_OBVIOUS_ROUNDS = 4  # settle what is obvious, where each is beyond a factor of two
+_DEAR_SECONDS = 4.0  # a round: first batches of new loaders cost another one
+_ONE_ROUND = 1e-6  # seconds to begin one in
+_PAUSE_SECONDS = 1.0  # most of what slows a machine down for a while is over by then
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of a claim, and the seconds it took; ``unconfirmed`` is what only the first batches say."""
+
+    ruling: Ruling
+    seconds: float
+    unconfirmed: Outcome | None = None
+
+
+@dataclass(slots=True)
+class Settling:
+    """One claim, its share ``alpha`` of the false-alarm budget, and ``budget_seconds`` to settle it.
+
+    Where the interval lies beyond the threshold by then, it goes on, up to ``max_budget_seconds``.
+    """
+
+    rounds: Rounds
+    left: Metric
+    right: Metric | Quantity
+    at_least: bool
+    alpha: float
+    budget_seconds: float
+    max_budget_seconds: float
+    progress: Callable[[str], None]
+    _spent_s: float = field(default=0.0, init=False)
+
+    def settle(self) -> Settled:
+        """Measure until the claim is settled, a FAIL confirmed by new evidence, or the budget is spent."""
+        began_s = time.perf_counter()
+        evidence = self._evidence(aside=self._aside())
+        self._spent_s = time.perf_counter() - began_s
+        for seen in self.rounds.done:
+            evidence.add(seen.records)
+        outcome, most_s = self._within_budget(evidence)
+        if outcome is Outcome.FAIL and not isinstance(evidence.test, ExactTest):
+            outcome, evidence = self._confirm(evidence, most_s)
+        near, mde = outcome, None
+        if outcome is not Outcome.INCONCLUSIVE and self._was_short(evidence):
+            outcome, mde = self._walk_on(evidence, outcome, most_s)
+        ruling = evidence.ruling(self.alpha, self._affordable(evidence))
+        if outcome is near:
+            return Settled(replace(ruling, outcome=outcome), self._spent_s)
+        return Settled(replace(ruling, outcome=outcome, mde=mde), self._spent_s, unconfirmed=near)
+
+    def _evidence(self, *, aside: Kind | None = None, walks: bool = False) -> Evidence:
+        names = [metric.side for metric in (self.left, self.right) if isinstance(metric, Metric)]
+        margin = _ELSEWHERE_MARGIN if any(self.rounds.sides[name].elsewhere for name in names) else 0.0
+        return Evidence(self.left, self.right, at_least=self.at_least, aside=aside, margin=margin, walks=walks)
+
+    def _aside(self) -> Kind | None:
+        """What to observe beside trials: workers' work, done again, if it is waited for; else refills, or None."""
+        evidence = self._evidence()
+        names = evidence.names
+        if not isinstance(evidence.test, RatioTest):
+            return None
+        looks = sum(evidence.holds(seen.records) for seen in self.rounds.done)
+        while self.rounds.replayed(names):
+            if self.rounds.waits_for_work(names):
+                return Work()
+            if looks >= _FEWEST_LOOKS:
+                break
+            self.rounds.observe(evidence.keys)
+            looks += 1
+        return Refilled() if self._refills_count(evidence.keys, looks) else None
+
+    def _refills_count(self, keys: Sequence[Key], looks: int) -> bool:
+        """Whether these loaders come to rest with all their work done, and wait for CPU time rather than anything else.
+
+        ``looks``: rounds of trials so far. Before there are a few, nobody knows how long a batch takes.
+        """
+        evidence = self._evidence(aside=Refilled())
+        if any(self.rounds.sides[name].inline for name in evidence.names):
+            return False
+        for _ in range(looks, _REFILLS_LOOKS):
+            self.rounds.observe(keys)
+        for seen in self.rounds.done:
+            evidence.add(seen.records)
+        for _ in range(_REFILLS_LOOKS):
+            if evidence.refills or not self.rounds.refillable(evidence.names):
+                break
+            evidence.add(self.rounds.observe(evidence.aside_keys).records)
+        return evidence.refills > 0
+
+    def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
+        """The outcome, and the seconds that were allowed: the budget, or more where little seems to be missing."""
+
+        def settled() -> Outcome:
+            return evidence.test.outcome(self.alpha)
+
+        outcome = self._measure([evidence], self._next_keys(evidence), self.budget_seconds, settled)
+        seems = beyond(evidence.ruling(self.alpha, 0), at_least=self.at_least)
+        obvious = isinstance(evidence.test, RatioTest) and evidence.test.obvious  # of too few pairs for an interval
+        if outcome is not Outcome.INCONCLUSIVE or (seems is Outcome.INCONCLUSIVE and not obvious):
+            return outcome, self.budget_seconds
+        most_s = max(self.budget_seconds, self.max_budget_seconds)
+        keys = self._next_keys(evidence)
+        outcome = self._measure([evidence], keys, most_s, settled)
+        for _ in range(_OBVIOUS_ROUNDS):  # a commit shall not go through because it is so slow that these take minutes
+            if outcome is Outcome.INCONCLUSIVE and isinstance(evidence.test, RatioTest) and evidence.test.obvious:
+                outcome = self._measure([evidence], keys, self._spent_s + _ONE_ROUND, settled)
+        return outcome, max(most_s, self._spent_s)
+
+    def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
+        """What to observe next: trials, and the other thing for as long while that may tell more."""
+        test = evidence.test
+        share_s = {False: sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records)), True: 0.0}
+        looked = len(self.rounds.done)
+
+        def choose() -> Sequence[Key]:
+            if not isinstance(test, RatioTest) or not self._aside_goes_on(evidence):
+                return evidence.keys
+            if len(self.rounds.done) > looked:
+                last = self.rounds.done[-1]
+                share_s[evidence.aside_keys[0] in last.records] += last.seconds
+            settled = test.work_outcome(self.alpha / _KINDS) is not Outcome.INCONCLUSIVE
+            return evidence.keys if settled or share_s[True] > share_s[False] else evidence.aside_keys
+
+        return choose
+
+    def _aside_goes_on(self, evidence: Evidence) -> bool:
+        """Whether that can still be observed: it may have failed meanwhile."""
+        if isinstance(evidence.aside, Work):
+            return self.rounds.replayed(evidence.names)
+        return evidence.aside is not None and self.rounds.refillable(evidence.names)
+
+    def _confirm(self, found: Evidence, most_s: float) -> tuple[Outcome, Evidence]:
+        """Whether rounds of sides that were built anew, alone, give a FAIL again; and the evidence to show for it."""
+        by, fail_alpha = found.by(self.alpha), max(self.alpha, CONFIRM_ALPHA)
+        by_work, aside = by == WORK, by in (WORK, REFILLS)
+        obvious = isinstance(found.test, RatioTest) and found.test.sums.obvious
+        if not (by == SLICES or aside or obvious):  # in one piece, a side may suffer alone while a slow spell lasts
+            time.sleep(_PAUSE_SECONDS)
+            fail_alpha = self.alpha
+        if not obvious or self.rounds.done[-1].seconds < _DEAR_SECONDS:  # wherever memory lies, it is not so slow
+            self.rounds.rebuild(found.names)
+        fresh = self._evidence(aside=found.aside if aside else None)
+        fresh.follow(found)
+
+        test = fresh.test
+        of_work = test if by_work and isinstance(test, RatioTest) else None
+        outcome_at = of_work.work_outcome if of_work else test.outcome
+
+        def repeated() -> Outcome:
+            lenient = fail_alpha if not aside or self._aside_goes_on(fresh) else self.alpha
+            return Outcome.FAIL if outcome_at(lenient) is Outcome.FAIL else outcome_at(self.alpha)
+
+        def keys() -> Sequence[Key]:
+            return fresh.aside_keys if aside and self._aside_goes_on(fresh) else fresh.keys
+
+        outcome = self._measure([fresh, found], keys, self._more(most_s), repeated)
+        seen = (of_work.work if of_work else test).ruling(self.alpha, 0)
+        holds = (seen.estimate > seen.needed) if self.at_least else (seen.estimate < seen.needed)
+        if outcome is Outcome.INCONCLUSIVE and not holds:  # or there is no estimate yet
+            outcome = self._measure([fresh, found], keys, self.max_budget_seconds, repeated)
+        if aside:  # there are no rounds of the loaders themselves to pass on
+            return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
+        return outcome, found if outcome is Outcome.FAIL else fresh
+
+    def _was_short(self, evidence: Evidence) -> bool:
+        """Whether the rounds that decide saw the first milliseconds of an epoch alone."""
+        by, test = evidence.by(self.alpha), evidence.test
+        if by not in (SLICES, WORK) or not isinstance(test, RatioTest):
+            return False
+        return not (test.work if by == WORK else test.sums).in_long_trials
+
+    def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, float | None]:
+        """``wanted`` if the sums of rounds farther into an epoch point there, too; INCONCLUSIVE if not in time.
+
+        Then the MDE there. What is slow there, or now and then, is in no short round.
+        """
+        by_work = evidence.by(self.alpha) == WORK
+        farther = self._evidence(aside=evidence.aside if by_work else None, walks=True)
+        keys = farther.aside_keys if by_work else farther.keys
+        assert isinstance(farther.test, RatioTest)
+        test = farther.test.work if by_work else farther.test.sums
+
+        def confirmed() -> Outcome:
+            return wanted if test.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
+
+        outcome = self._measure([farther], lambda: keys, self._more(most_s), confirmed, longer=_WALK_ROUNDS)
+        return outcome, test.ruling(AGREE_ALPHA, test.n).mde
+
+    def _more(self, most_s: float) -> float:
+        """Seconds until a second look must be done: what was allowed, and at least as long as it took so far."""
+        return max(most_s, 2 * self._spent_s)
+
+    def _affordable(self, evidence: Evidence) -> int:
+        """Observations that the whole budget would have paid for."""
+        seconds = sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records))
+        left_s = max(0.0, self.budget_seconds - self._spent_s)
+        return round(evidence.test.n * (1 + left_s / seconds)) if seconds else evidence.test.n
+
+    def _measure(
+        self,
+        gathering: Sequence[Evidence],
+        next_keys: Callable[[], Sequence[Key]],
+        most_s: float,
+        settled: Callable[[], Outcome],
+        longer: int = 1,
+    ) -> Outcome:
+        """Measure rounds until it is settled, or the next one might end later than ``most_s`` of this claim."""
+        began_s, before_s = time.perf_counter(), self._spent_s
+        longest_s, rounds = 0.0, 0
+        with self.rounds.watched():
+            while (outcome := settled()) is Outcome.INCONCLUSIVE and self._spent_s + longest_s < most_s:
+                more = f" of up to {most_s:.0f} s: a verdict is near" if most_s > self.budget_seconds else ""
+                self.progress(f"{rounds} {'long ' if longer > 1 else ''}rounds, {self._spent_s:.0f} s{more}")
+                seen = self.rounds.observe(next_keys(), longer)
+                for evidence in gathering:
+                    evidence.add(seen.records)
+                rounds += 1
+                longest_s = max(longest_s, seen.seconds)
+                self._spent_s = before_s + time.perf_counter() - began_s
+        return outcome

@@ -1,0 +1,73 @@
+"""What a run is given to measure, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_loaderperf.data.arrays.columns import as_columns
+from pytest_loaderperf.errors import LoaderError, printable
+from pytest_loaderperf.measurement import AnySide, Side
+
+LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
+_SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
+
+
+def named(against: object) -> dict[str, object]:
+    """The sources to measure against, by name. Raises LoaderError for names that cannot be used."""
+    if against is None:
+        return {}
+    if not isinstance(against, Mapping):
+        return {AGAINST: against}
+    if not against or any(not isinstance(name, str) or name in (LOADER, BASE, ROOFLINE) for name in against):
+        raise LoaderError(
+            f"against= takes a loader, a factory, or a mapping from names to them, but the names {list(against)} came. "
+            f"Expected at least one string, and none of {LOADER!r}, {BASE!r} and {ROOFLINE!r}."
+        )
+    return dict(against)
+
+
+def epoch_batches(loader: Any) -> int | None:
+    """What the loader says of its length; only the size of the roofline's source depends on it."""
+    try:
+        return max(1, len(loader))
+    except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
+        return None
+
+
+def check_separate(sides: Mapping[str, Side]) -> None:
+    """Raise LoaderError where two sides run on one iterator."""
+    iterators = [side.iterator for side in sides.values() if side.iterator is not None]
+    if len({id(iterator) for iterator in iterators}) < len(iterators):
+        raise LoaderError(
+            "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
+            "Give factories, so that each side has a loader of its own."
+        )
+
+
+def dataset_nbytes(side: AnySide) -> int:
+    """Bytes of all samples of a side's dataset, as they are delivered. Raises LoaderError where it has no length."""
+    dataset = getattr(side.loader, "dataset", None)
+    columns = as_columns(dataset)
+    try:
+        samples = len(columns) if columns is not None else len(dataset)  # type: ignore[arg-type]
+    except TypeError:
+        raise LoaderError(
+            f"run.dataset_nbytes: the loader of type {type(side.loader).__name__} has no dataset with a length. "
+            "Give its size: loaderperf(make_loader, dataset_nbytes=...)."
+        ) from None
+    return round(samples * side.batch_nbytes / side.batch_samples)
+
+
+def describe(loader: object) -> str:
+    """``repr``, or for a loader that has none of its own, its type and settings; escaped and cut."""
+    try:
+        if type(loader).__repr__ is not object.__repr__:
+            return printable(repr(loader))
+        settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
+        dataset = getattr(loader, "dataset", None)
+    except Exception as error:  # noqa: BLE001 what it is called changes no figure
+        return printable(f"{type(loader).__name__} (its repr raised {type(error).__name__})")
+    return printable(
+        f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
+    )
