@@ -16,7 +16,12 @@ import pytest_loaderperf
 PACKAGE = "pytest_loaderperf"
 ROOT = Path(pytest_loaderperf.__file__).parent
 LAYERS = ["data", "loader", "measurement", "judge", "report"]  # each may import itself and what is to its left
-LEAVES = ["errors", "units", "defaults"]
+LEAVES = ["errors", "units", "defaults", "arguments"]
+UPPER = {"remote": ["data", "loader", "measurement"], "runs": [*LAYERS, "remote"]}  # and what is above the layers
+SHELL = ["plugin", "cli"]  # see all; nobody sees them
+DATA = ["execution", "arrays", "arrow", "formats", "stores", "encoded", "choice"]  # of data: as the layers
+BESIDE = {"workloads": ["arrays", "formats"], "split": ["workloads"], "checks": [*DATA[:-1], "workloads"]}
+LAZILY = {"formats/picture_folder.py": "encoded"}  # in a function: a folder opens as pictures
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 HEAVY = {"torch", "numpy", "pyarrow", "scipy", "psutil"}
 MOST_LINES = 320
@@ -41,10 +46,12 @@ def owner(module):
 
 
 def allowed(name):
-    """The parts of the package that ``name``, a layer or a leaf, may import."""
+    """The parts of the package that ``name``, a layer, a leaf or what is above, may import."""
     if name in LAYERS:
         return {*LEAVES, *LAYERS[: LAYERS.index(name) + 1]}
-    return {"errors"}
+    if name in UPPER:
+        return {*LEAVES, *UPPER[name], name}
+    return {"errors", "defaults"} if name == "arguments" else {"errors"}
 
 
 def breaches(source, module):
@@ -52,7 +59,21 @@ def breaches(source, module):
     return [".".join(parts) for parts in inside if parts[-1:] == [PACKAGE] or parts[1] not in allowed(owner(module))]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if owner(module) in (*LAYERS, *LEAVES)])
+def room(module):
+    """The room of data that a file lies in, or the file itself."""
+    return Path(module).parts[1].removesuffix(".py")
+
+
+def data_breaches(source, module):
+    own = room(module)
+    seen = BESIDE.get(own) or DATA[: DATA.index(own)]
+    inside = [name.split(".") for name in imports(source, module) if name.startswith(f"{PACKAGE}.data.")]
+    rooms = {(parts[2], ".".join(parts)) for parts in inside if parts[2] in {*DATA, *BESIDE}}
+    late = LAZILY.get("/".join(Path(module).parts[1:]))
+    return sorted(name for other, name in rooms if other not in {*seen, own, late})
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if owner(module) in (*LAYERS, *LEAVES, *UPPER)])
 def test_a_layer_imports_only_from_its_left_and_never_the_shell(module):
     assert breaches((ROOT / module).read_text("utf-8"), module) == []
 
@@ -80,9 +101,24 @@ def test_a_breach_is_found(module, source, found):
     assert breaches(source, module) == found
 
 
-def test_every_folder_of_the_package_is_a_layer():
-    """Everything else beside the leaves is the shell, which no layer may import."""
-    assert sorted({owner(module) for module in MODULES if "/" in module}) == sorted(LAYERS)
+@pytest.mark.parametrize("module", [m for m in MODULES if owner(m) == "data" and m != "data/__init__.py"])
+def test_a_room_of_data_imports_only_from_its_left(module):
+    assert data_breaches((ROOT / module).read_text("utf-8"), module) == []
+
+
+def test_a_breach_in_data_is_found():
+    source = (
+        "from pytest_loaderperf.data.stores import whole\nfrom pytest_loaderperf.data.arrays.tensors import as_tensor"
+    )
+    assert data_breaches(source, "data/formats/npy.py") == ["pytest_loaderperf.data.stores.whole"]
+    assert data_breaches(source, "data/workloads/make.py") == ["pytest_loaderperf.data.stores.whole"]
+    assert data_breaches(source, "data/choice.py") == []
+
+
+def test_every_module_has_its_room():
+    assert {owner(module) for module in MODULES if "/" in module} == {*LAYERS, *UPPER, *SHELL}
+    assert {owner(module) for module in MODULES if "/" not in module} == {*LEAVES, "__init__"}
+    assert {room(module) for module in MODULES if owner(module) == "data"} == {*DATA, *BESIDE, "__init__"}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if owner(module) == "judge"])

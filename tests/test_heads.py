@@ -137,7 +137,7 @@ def test_a_loader_that_cannot_be_had_there_is_an_error_that_says_why(loaders, ag
 
 def test_arguments_reach_the_factory_there(loaders):
     arguments = {"pause_s": 0.0015, "name": "a 'name'"}
-    side = OtherHead("head_loaders:Told", sys.executable, options=Options(), arguments=arguments).side("against")
+    side = OtherHead("head_loaders:Told", sys.executable, arguments=arguments, **Options().there).side("against")
     try:
         assert repr(side.loader) == "Told a 'name' 0.0015"
     finally:

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.defaults import DEFAULT_ALPHA
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
-from pytest_loaderperf.plugin import settings
 
 INTERRUPTED = 130  # as shells have it: 128 and the signal
 
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for name, does in (("count", "gives its number of samples"), ("touch", "reads it, as lazy batches need it")):
         bench.add_argument(f"--{name}", metavar="MODULE:FUNCTION", help=f"function that takes a batch and {does}")
-    bench.add_argument("--budget", metavar="SECONDS", type=settings.seconds, default=5.0, help="default 5")
-    bench.add_argument("--device", metavar="cpu|cuda|auto", type=settings.device, default="cpu", help="default cpu")
+    bench.add_argument("--budget", metavar="SECONDS", type=seconds, default=5.0, help="default 5")
+    bench.add_argument("--device", metavar="cpu|cuda|auto", type=device, default="cpu", help="default cpu")
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_calibrate_command(commands)
@@ -82,7 +82,7 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.runs.results import document_of, head_commit, write_result
     from pytest_loaderperf.runs.run import Run
 
-    if options.json is not None and (problem := settings.not_a_file(options.json)):
+    if options.json is not None and (problem := not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
     if options.python is not None and options.against is None:
         raise LoaderPerfError("--python runs the loader of --against: give --against MODULE:FACTORY as well.")
@@ -92,7 +92,7 @@ def _bench(options: argparse.Namespace) -> int:
     reading = Reading(_function(options.count, "--count"), _function(options.touch, "--touch"))
     against = options.against
     if options.python is not None:
-        against = OtherHead(against, options.python, options=bench_options, reading=reading)
+        against = OtherHead(against, options.python, reading=reading, **bench_options.there)
     elif against is not None:
         against = resolve(against)
     loader = resolve(options.loader)

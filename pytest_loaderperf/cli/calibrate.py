@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_loaderperf import arguments
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.plugin import settings
 from pytest_loaderperf.report.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_calibrate_command(commands: Commands) -> None:
     """Let ``loaderperf`` know ``calibrate``."""
     calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
     add = calibrate.add_argument
-    add("--claims", metavar="N", type=settings.count, default=50, help="claims of each kind (default 50)")
+    add("--claims", metavar="N", type=arguments.count, default=50, help="claims of each kind (default 50)")
     add("--noise", action="store_true", help="beside two processes that burn a core by turns")
     add("--base", action="store_true", help="hold loaders against one in another process")
     makers = calibrate.add_mutually_exclusive_group()
@@ -45,8 +45,8 @@ def add_calibrate_command(commands: Commands) -> None:
         help="also claims on equal work whose batches cost twice as much to receive; needs --workers",
     )
     add("--effects", metavar="LIST", type=_effects, help="percents beyond the threshold, 0 for A/A (0,1,2,3,5,7,10)")
-    add("--alpha", metavar="P", type=settings.probability, default=0.001, help="default 0.001")
-    add("--budget", metavar="SECONDS", type=settings.seconds, default=10.0, help="default 10")
+    add("--alpha", metavar="P", type=arguments.probability, default=0.001, help="default 0.001")
+    add("--budget", metavar="SECONDS", type=arguments.seconds, default=10.0, help="default 10")
     add("--seconds", metavar="LIST", type=_seconds, default=[1.0, 5.0, 10.0], help="FAIL within these (1,5,10)")
     add("--json", metavar="FILE", type=Path, help="write the result to FILE")
     add("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")
@@ -76,7 +76,7 @@ def _whole(text: str) -> int:
 
 def _milliseconds(text: str) -> float:
     try:
-        return settings.seconds(text)
+        return arguments.seconds(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"expected a positive number of ms such as 3, got {text!r}") from None
 
@@ -93,7 +93,7 @@ def _effects(text: str) -> list[float]:
 
 def _seconds(text: str) -> list[float]:
     try:
-        return sorted({settings.seconds(part) for part in text.split(",")})
+        return sorted({arguments.seconds(part) for part in text.split(",")})
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"expected positive seconds such as 1,5,10, got {text!r}") from None
 
@@ -104,9 +104,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     from pytest_loaderperf.runs.calibration import EFFECTS, THRESHOLD, calibrate
     from pytest_loaderperf.runs.results import write_result
 
-    if options.json is not None and (problem := settings.not_a_file(options.json)):
+    if options.json is not None and (problem := arguments.not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
-    if options.plot is not None and (problem := settings.not_a_place(options.plot)):
+    if options.plot is not None and (problem := arguments.not_a_place(options.plot)):
         raise LoaderPerfError(f"--plot: {problem}")
     if options.beside and options.plot is None:
         raise LoaderPerfError("--beside draws an earlier result's curve: give --plot FILE as well.")

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_loaderperf import arguments
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.plugin import settings
 from pytest_loaderperf.report.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_data_commands(commands: Commands) -> None:
     make.add_argument("workload", metavar="NAME|SPEC.toml", help="as `loaderperf data list` shows, or a TOML file")
     make.add_argument("-o", "--output", metavar="PATH", type=Path, required=True, help="where to put it")
     make.add_argument("--format", metavar="F", help="default: by the suffix of PATH")
-    make.add_argument("--samples", metavar="N", type=settings.count, help="instead of the spec's own")
+    make.add_argument("--samples", metavar="N", type=arguments.count, help="instead of the spec's own")
     make.add_argument("--seed", metavar="S", type=_whole, help="instead of the spec's own")
     make.add_argument("--force", action="store_true", help="replace what lies at PATH")
     make.set_defaults(run=_make)
@@ -37,8 +37,8 @@ def add_data_commands(commands: Commands) -> None:
     check = verbs.add_parser("check", help="look for damage in a folder of images or in a table")
     check.add_argument("path", metavar="PATH", type=Path)
     check.add_argument("--max-errors", metavar="N", type=_whole, help="problems to stop after, 0: never (10)")
-    check.add_argument("--workers", metavar="N", type=settings.count, help="threads (default min(4, cores))")
-    check.add_argument("--classes", metavar="N", type=settings.count, help="labels must be below N")
+    check.add_argument("--workers", metavar="N", type=arguments.count, help="threads (default min(4, cores))")
+    check.add_argument("--classes", metavar="N", type=arguments.count, help="labels must be below N")
     check.add_argument("--shape", metavar="SIZES", type=_shape, help="such as 100,100: of every image or array column")
     check.add_argument("--dtype", metavar="DTYPE", help="such as uint16: of every image or array column")
     check.add_argument(
@@ -121,7 +121,7 @@ def _check(options: argparse.Namespace) -> int:
 
     progress = _progress()
     try:
-        if options.json is not None and (problem := settings.not_a_file(options.json)):
+        if options.json is not None and (problem := arguments.not_a_file(options.json)):
             raise LoaderPerfError(f"--json: {problem}")
         with progress:
             given = _given(options, "max_errors", "workers", "classes", "shape", "dtype")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.errors import LoaderError, printable
+
+_SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
 
 
 def is_factory(source: object) -> bool:
@@ -40,3 +42,17 @@ def call_factory(factory: Any, called: str) -> Any:
     if not hasattr(loader, "__iter__"):
         raise LoaderError(f"{called} returned a {type(loader).__name__}, which cannot be iterated. Expected a loader.")
     return loader
+
+
+def describe(loader: object) -> str:
+    """``repr``, or for a loader that has none of its own, its type and settings; escaped and cut."""
+    try:
+        if type(loader).__repr__ is not object.__repr__:
+            return printable(repr(loader))
+        settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
+        dataset = getattr(loader, "dataset", None)
+    except Exception as error:  # noqa: BLE001 what it is called changes no figure
+        return printable(f"{type(loader).__name__} (its repr raised {type(error).__name__})")
+    return printable(
+        f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
+    )

@@ -21,7 +21,7 @@ from pytest_loaderperf.remote.invocation import neutral
 from pytest_loaderperf.remote.server import Parent, Served
 from pytest_loaderperf.remote.worktree import remove_abandoned
 from pytest_loaderperf.runs.options import Options
-from pytest_loaderperf.runs.sources import BASE
+from pytest_loaderperf.runs.sides import BASE
 
 # What belongs to the parent's run alone, by the names under which pytest and its plugins keep their options: here they
 # have their defaults, whether they stand on the command line, in PYTEST_ADDOPTS or in an ini file's addopts.
@@ -163,7 +163,14 @@ class Server:
         if self._seen <= self._wanted:
             return Anything(1.0)
         self._left = self._parent.serve(
-            Served(BASE, make_loader, options, lambda: reading, self._parent), self._foreign
+            Served(
+                BASE,
+                make_loader,
+                lambda: reading,
+                self._parent,
+                **options.there,
+            ),
+            self._foreign,
         )
         pytest.skip("served")
 

@@ -106,7 +106,7 @@ class LoaderPerfSession:
         """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
         from pytest_loaderperf.remote.commit import NoBaseError
         from pytest_loaderperf.remote.worktree import BaseError
-        from pytest_loaderperf.runs.sources import BASE
+        from pytest_loaderperf.runs.sides import BASE
 
         ref = self.settings.base if base is None else str(base)
         if ref is None:

@@ -12,7 +12,6 @@ from typing import Any
 from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.remote.child import Child, RemoteSide
 from pytest_loaderperf.remote.naming import spec_of
-from pytest_loaderperf.runs.options import Options
 
 _NEEDED = "pytest_loaderperf.remote.interpreter_child"
 
@@ -28,17 +27,18 @@ class OtherHead:
         spec: str,
         python: str,
         *,
-        options: Options,
+        device: str,
+        timeout_s: float,
         arguments: Mapping[str, Any] | None = None,
         reading: Reading | None = None,
     ) -> None:
         self._called, self._python = f"{spec} by {python}", python
-        self._timeout_s = options.timeout_seconds
+        self._timeout_s = timeout_s
         reading = reading or Reading()
         functions = {"count": reading.count, "touch": reading.touch}
         named = [function and spec_of(function, f"{name}=") for name, function in functions.items()]
         told = json.dumps(dict(arguments or {}))
-        self._told = [spec, told, options.device, str(self._timeout_s), *(name or "" for name in named)]
+        self._told = [spec, told, device, str(self._timeout_s), *(name or "" for name in named)]
 
     def side(self, name: str) -> RemoteSide:
         """Start the process, and its loader as a side. Raises LoaderPerfError where either cannot be had."""

@@ -9,14 +9,12 @@ from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.measurement.factory import is_factory
 from pytest_loaderperf.remote.naming import resolve
 from pytest_loaderperf.remote.server import Parent, Served
-from pytest_loaderperf.runs.options import Options
 
 
 def main() -> None:
     """Serve the loader that the parent named, until it has had enough."""
     parent = Parent()
     spec, arguments, device, timeout_s, *functions, name = parent.told
-    options = Options(device=device, timeout_seconds=float(timeout_s))
 
     def make() -> object:
         factory: Any = resolve(spec)
@@ -27,4 +25,4 @@ def main() -> None:
         return Reading(*found)
 
     make.__name__ = spec
-    parent.serve(Served(name, make, options, reading, parent), str)
+    parent.serve(Served(name, make, reading, parent, device=device, timeout_s=float(timeout_s)), str)

@@ -17,13 +17,12 @@ from pytest_loaderperf.errors import LoaderError, LoaderHangError, ShortEpochErr
 from pytest_loaderperf.measurement import Reading, Side, Watchdog, delivery, resolve_device
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.factory import describe
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.remote.child import DESCRIPTOR, STATE, RemoteError
 from pytest_loaderperf.remote.player import SETTLE_SECONDS
 from pytest_loaderperf.remote.replay import Relayed
-from pytest_loaderperf.runs.options import Options
-from pytest_loaderperf.runs.sources import describe
 
 _LONG_SLICE_SECONDS = 0.001  # in which the kernel may let another process of the same CPU run
 _POLL_SECONDS = 1.0  # between two looks whether the parent is still there
@@ -106,13 +105,15 @@ class Served:
         self,
         name: str,
         make_loader: object,
-        options: Options,
         reading: Callable[[], Reading],
         parent: Parent,
+        *,
+        device: str,
+        timeout_s: float,
     ) -> None:
-        self._watchdog = Watchdog(options.timeout_seconds, partial(parent.send, "hang"))
+        self._watchdog = Watchdog(timeout_s, partial(parent.send, "hang"))
         torch_threads()  # they start now, and are not taken for a loader's
-        self._name, self._source, self._device, self._reading = name, make_loader, options.device, reading
+        self._name, self._source, self._device, self._reading = name, make_loader, device, reading
         self._side: Side | None = None
         self._replayed: Relayed | None = None
         self._slice_s = 0.0  # of the latest

@@ -10,7 +10,7 @@ from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.measurement import Epoch, Exit, Key, Rounds, Steady
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.report.figures import time_text
-from pytest_loaderperf.runs.sources import LOADER, epoch_batches
+from pytest_loaderperf.runs.sides import LOADER, epoch_batches
 
 
 def check_affordable(rounds: Rounds, keys: Sequence[Key], most_seconds: float, asked: str) -> None:

@@ -19,7 +19,7 @@ from pytest_loaderperf.remote.naming import spec_of
 from pytest_loaderperf.runs.known_work import Work, make_loader
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.run import Run
-from pytest_loaderperf.runs.sources import BASE
+from pytest_loaderperf.runs.sides import BASE
 
 THRESHOLD = 0.97  # of the claim "throughput >= 0.97 x against.throughput"
 EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10)  # slowdowns beyond the threshold; 0: an A/A run
@@ -130,7 +130,7 @@ def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *
     options = Options(budget_seconds=budget_seconds, max_budget_seconds=budget_seconds, next_alpha=lambda: alpha)
     against = None if base else other_work.loader
     if base:
-        head = OtherHead(spec_of(make_loader), sys.executable, options=options, arguments=asdict(other_work))
+        head = OtherHead(spec_of(make_loader), sys.executable, arguments=asdict(other_work), **options.there)
         side = head.side(BASE)
         options = replace(options, make_base=lambda: side)
     began_s = time.perf_counter()

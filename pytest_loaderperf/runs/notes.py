@@ -11,7 +11,7 @@ from pytest_loaderperf.measurement import Epoch, Key, Steady
 from pytest_loaderperf.measurement.record import EpochRecord, SteadyRecord
 from pytest_loaderperf.report.figures import figure, time_text
 from pytest_loaderperf.runs.metric import NS
-from pytest_loaderperf.runs.sources import ROOFLINE
+from pytest_loaderperf.runs.sides import ROOFLINE
 from pytest_loaderperf.units import SAMPLES_PER_SECOND
 
 if TYPE_CHECKING:

@@ -47,6 +47,11 @@ class Options:
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
 
+    @property
+    def there(self) -> dict[str, Any]:
+        """What of this another process is told, as keyword arguments."""
+        return {"device": self.device, "timeout_s": self.timeout_seconds}
+
     def __post_init__(self) -> None:
         if self.inconclusive not in POLICIES:
             raise ClaimError(f"inconclusive: expected one of {', '.join(POLICIES)}, got {self.inconclusive!r}.")

@@ -11,12 +11,13 @@ from torch.utils.data import DataLoader
 
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.measurement import Key
+from pytest_loaderperf.measurement.factory import describe
 from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
 from pytest_loaderperf.runs.run import Run
-from pytest_loaderperf.runs.sources import AGAINST, BASE, LOADER, ROOFLINE, describe
+from pytest_loaderperf.runs.sides import AGAINST, BASE, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
 
 

@@ -41,7 +41,7 @@ from pytest_loaderperf.runs.metric import DEFINITIONS, Definition, Estimate, Mea
 from pytest_loaderperf.runs.notes import lazy_note
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.settling import Settling
-from pytest_loaderperf.runs.sources import (
+from pytest_loaderperf.runs.sides import (
     AGAINST,
     BASE,
     LOADER,

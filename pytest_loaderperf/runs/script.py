@@ -11,7 +11,7 @@ from pytest_loaderperf.remote.interpreter import OtherHead
 from pytest_loaderperf.remote.naming import spec_of
 from pytest_loaderperf.runs.options import Options, max_budget_for
 from pytest_loaderperf.runs.run import Run
-from pytest_loaderperf.runs.sources import AGAINST, named
+from pytest_loaderperf.runs.sides import AGAINST, named
 from pytest_loaderperf.units import Quantity, as_seconds, s
 
 
@@ -54,6 +54,6 @@ def measure(
     reading = Reading(count, touch)
     if python is not None:
         specs = {name: spec_of(source) for name, source in named(against).items()}
-        heads = {name: OtherHead(spec, python, options=options, reading=reading) for name, spec in specs.items()}
+        heads = {name: OtherHead(spec, python, reading=reading, **options.there) for name, spec in specs.items()}
         against = heads if isinstance(against, Mapping) else heads.get(AGAINST)
     return Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes)

@@ -14,7 +14,7 @@ from pytest_loaderperf.measurement import Key, Steady, machine_facts
 from pytest_loaderperf.runs.calibration import noise_load
 from pytest_loaderperf.runs.known_work import Work
 from pytest_loaderperf.runs.run import Run
-from pytest_loaderperf.runs.sources import AGAINST, LOADER
+from pytest_loaderperf.runs.sides import AGAINST, LOADER
 from suites.calibration.judges import ALPHA, PERCENT, Recording, judged, table
 
 SLOWDOWNS = (0.0, 0.03, 0.05, 0.08, 0.10)  # of the loader, by its work

@@ -14,7 +14,7 @@ from pytest_loaderperf.measurement import Key, Steady
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.runs.claims import Evidence, Records
 from pytest_loaderperf.runs.metric import DEFINITIONS, Metric
-from pytest_loaderperf.runs.sources import AGAINST, LOADER
+from pytest_loaderperf.runs.sides import AGAINST, LOADER
 
 ALPHA = 0.001
 PERCENT = 5

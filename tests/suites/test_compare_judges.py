@@ -11,7 +11,7 @@ from pytest_benchmark.utils import parse_compare_fail
 
 from pytest_loaderperf.measurement import Key, Steady
 from pytest_loaderperf.measurement.record import SteadyRecord
-from pytest_loaderperf.runs.sources import AGAINST, LOADER
+from pytest_loaderperf.runs.sides import AGAINST, LOADER
 from suites.calibration import compare
 from suites.calibration.judges import Recording, compare_fails, judged, ours_fails, table, welch_fails
 

@@ -9,6 +9,11 @@ import numpy as np
 from pytest_loaderperf.errors import DataError
 
 
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether ``value`` is a whole number from ``least`` up; a bool is none."""
+    return type(value) is int and value >= least
+
+
 def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
     """The rows that ``index`` asks for, as int64 from 0 up, and whether that is a single sample and no batch.
 

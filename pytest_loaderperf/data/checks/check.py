@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pytest_loaderperf.data.arrays.indices import is_count
 from pytest_loaderperf.data.checks.findings import MAX_ERRORS, CheckResult, Expected, Findings, Problem
 from pytest_loaderperf.data.checks.isolated import CrashedError, Isolated
 from pytest_loaderperf.data.checks.table import check_table
-from pytest_loaderperf.data.workloads.kinds import is_count
 from pytest_loaderperf.errors import DataError
 
 

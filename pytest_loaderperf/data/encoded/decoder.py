@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from pytest_loaderperf.data.arrays.indices import is_count
 from pytest_loaderperf.data.encoded.header import Header, header_of
 from pytest_loaderperf.data.formats.library import library
-from pytest_loaderperf.data.workloads.kinds import is_count
 from pytest_loaderperf.errors import DataError
 
 Mode = Literal["RGB", "RGBA", "L", "I;16"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_loaderperf.data.arrays.indices import is_count
 from pytest_loaderperf.errors import DataError
 
 FLOATS = ("float32", "float16", "float64")
@@ -96,11 +97,6 @@ def shown(value: object) -> str:
     """A value in an error, however long or deep it is."""
     listed = isinstance(value, tuple) and all(type(v) in (int, float) for v in value)
     return _SHOWN.repr(list(value) if listed else value)  # type: ignore[call-overload]
-
-
-def is_count(value: object, least: int = 1) -> bool:
-    """Whether ``value`` is a whole number from ``least`` up; a bool is none."""
-    return type(value) is int and value >= least
 
 
 def _all(values: object, good: Callable[[Any], bool]) -> bool:

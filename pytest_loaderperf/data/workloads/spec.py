@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.data.arrays.indices import is_count
 from pytest_loaderperf.data.workloads.kinds import (
     DEFAULT_CLASSES,
     KINDS,
@@ -16,7 +17,6 @@ from pytest_loaderperf.data.workloads.kinds import (
     REAL,
     TAKEN_BY_ALL,
     check_values,
-    is_count,
     shown,
 )
 from pytest_loaderperf.errors import DataError, printable

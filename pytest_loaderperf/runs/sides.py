@@ -1,4 +1,4 @@
-"""What a run is given to measure, by name."""
+"""The sides of a run: what they are called, and what is asked of them before and after they are measured."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_loaderperf.data.arrays.columns import as_columns
-from pytest_loaderperf.errors import LoaderError, printable
+from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import AnySide, Side
 
 LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
-_SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "drop_last")
 
 
 def named(against: object) -> dict[str, object]:
@@ -57,17 +56,3 @@ def dataset_nbytes(side: AnySide) -> int:
             "Give its size: loaderperf(make_loader, dataset_nbytes=...)."
         ) from None
     return round(samples * side.batch_nbytes / side.batch_samples)
-
-
-def describe(loader: object) -> str:
-    """``repr``, or for a loader that has none of its own, its type and settings; escaped and cut."""
-    try:
-        if type(loader).__repr__ is not object.__repr__:
-            return printable(repr(loader))
-        settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
-        dataset = getattr(loader, "dataset", None)
-    except Exception as error:  # noqa: BLE001 what it is called changes no figure
-        return printable(f"{type(loader).__name__} (its repr raised {type(error).__name__})")
-    return printable(
-        f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"
-    )

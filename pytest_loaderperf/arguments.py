@@ -1,0 +1,99 @@
+"""What a command line says: argument types, and files to write a result to. Light to import."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from pytest_loaderperf.defaults import POLICIES
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
+
+DEVICES = ("cpu", "cuda", "auto")
+
+
+def seconds(text: str) -> float:
+    """Argument type: a positive, finite number of seconds."""
+    value = _number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds such as 10, but {text!r} came")
+    return value
+
+
+def probability(text: str) -> float:
+    """Argument type: a chance between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a chance between 0 and 1 such as 0.001, but {text!r} came")
+    return value
+
+
+def count(text: str) -> int:
+    """Argument type: a whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, but {text!r} came")
+    return int(text)
+
+
+def device(text: str) -> str:
+    """Argument type: cpu, cuda or auto."""
+    if text not in DEVICES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(DEVICES)}, but {text!r} came")
+    return text
+
+
+def policy(text: str) -> str:
+    """Argument type: what an undecided claim does to its test."""
+    if text not in POLICIES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(POLICIES)}, got {text!r}")
+    return text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def not_a_file(path: Path) -> str | None:
+    """Why a result cannot be put at ``path``.
+
+    A device, a pipe or a folder is not replaced by a file, nor is a file that is no result: an option that lacks its
+    value takes the next argument for it, which may be a test.
+    """
+    if problem := not_a_place(path):
+        return problem
+    try:
+        target = path.resolve()
+        if target.exists() and target.stat().st_size and not _is_result(target):
+            shown = printable(path, MOST_OF_PATH)
+            return f"{shown} is a file that was not written here, and is not replaced. Give another path, or remove it."
+    except OSError:
+        return not_writable(path)
+    return None
+
+
+def not_a_place(path: Path) -> str | None:
+    """Why no file can be put at ``path``: a device, a pipe or a folder lies there, or it is no path."""
+    try:
+        target = path.resolve()
+        refused = (target.exists() and not target.is_file()) or target.parts[:2] in (("/", "dev"), ("/", "proc"))
+    except (OSError, ValueError, RuntimeError):  # no permission, a NUL in the name, links in a circle
+        refused = True
+    return not_writable(path) if refused else None
+
+
+def not_writable(path: Path) -> str:
+    """That no file can be put at ``path``."""
+    return f"cannot write {printable(path, MOST_OF_PATH)}. Expected the path of a file in a writable folder."
+
+
+def _is_result(file: Path) -> bool:
+    """Whether a file is JSON of ours: results of runs, checks and calibrations have a schema that says so."""
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and str(document.get("schema")).startswith("loaderperf")
