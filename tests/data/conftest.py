@@ -24,5 +24,5 @@ def _kept():
 
 @pytest.fixture(autouse=True)
 def _one_child_for_all_checks(request, monkeypatch):
-    if request.module.__name__ != "tests.data.test_isolated":
+    if request.module.__name__ != "tests.data.checks.test_isolated":
         monkeypatch.setattr(isolated, "_Child", _kept)

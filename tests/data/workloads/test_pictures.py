@@ -10,7 +10,7 @@ import tifffile
 from pytest_loaderperf.data import workload
 from pytest_loaderperf.errors import DataError
 
-MICROSCOPY = Path(__file__).parents[3] / "shared" / "data" / "microscopy"
+MICROSCOPY = Path(__file__).parents[4] / "shared" / "data" / "microscopy"
 
 
 def photos(**keys):

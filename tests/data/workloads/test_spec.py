@@ -189,7 +189,7 @@ def test_an_installation_without_specs_says_where_it_looked(tmp_path, monkeypatc
 
 
 DOCUMENTED = re.findall(
-    r"```toml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8"), re.DOTALL
+    r"```toml\n(.*?)```", (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8"), re.DOTALL
 )
 
 
