@@ -47,8 +47,15 @@ class Source:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             code = f"from tests import quick_sessions; quick_sessions.serve({theirs.fileno()})"
-            command = [sys.executable, "-c", code]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=_ROOT)
+            # A fork ends the threads of OpenBLAS, which begin anew in mid-test: as if a loader had begun them.
+            env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd=_ROOT,
+                env=env,
+            )
 
     def start(self, command: tuple[str, ...], stdout: IO[str], stderr: IO[str]) -> Forked:
         """Start ``python -m pytest`` with the arguments of ``command``, here and with this environment."""
