@@ -37,7 +37,7 @@ _HOME = {
     "PersistentExecutor": "data",
     "ReferenceLoader": "loader",
     "as_tensor": "data",
-    "measure": "script",
+    "measure": "runs.script",
     "ms": "units",
     "optimize": "data",
     "s": "units",

@@ -92,5 +92,5 @@ def put_in_place(monkeypatch):
 
 def stay_in_process(monkeypatch):
     """Let checks start no process: they take seconds, and each has one."""
-    for module in ("check", "check_images"):
+    for module in ("checks.check", "checks.images"):
         monkeypatch.setattr(importlib.import_module(f"pytest_loaderperf.data.{module}"), "Isolated", InProcess)

@@ -22,7 +22,7 @@ from pytest_loaderperf.data.workloads.kinds import (
 from pytest_loaderperf.errors import DataError, printable
 
 # An installed wheel carries the specs inside the package; a checkout keeps them under fixtures/.
-_PACKAGE = Path(__file__).parent.parent
+_PACKAGE = Path(__file__).parents[2]
 _FOLDERS = (_PACKAGE / "_workloads", _PACKAGE.parent / "fixtures" / "workloads")
 _BATCH_SIZE = 32  # as torch users mostly choose
 _MOST_SPEC_NBYTES = 1 << 20  # a spec with the name of each of ten thousand columns is smaller
