@@ -14,14 +14,13 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from pytest_loaderperf.data.arrays.columns import RowDataset
 from pytest_loaderperf.data.arrays.order import EpochSampler
 from pytest_loaderperf.data.stores.augment import check_gives_samples
 from pytest_loaderperf.errors import DataError
 
 WorkerKind = Literal["auto", "threads", "processes"]
 OnError = Literal["raise", "skip"]
-Route = Literal["gather", "fetch", "processes", "auto"]
+Route = Literal["gather", "fetch", "processes"]
 
 _OWN_BATCHES = (BatchSampler, type(None))  # those that torch makes around a sampler
 T = TypeVar("T")
@@ -147,6 +146,4 @@ def route(dataset: Any, worker_kind: WorkerKind, num_workers: int | None, *, gat
         return "processes" if num_workers != 0 else ("gather" if gathers else "fetch")
     if gathers:
         return "gather"
-    if worker_kind == "threads" or num_workers == 0 or isinstance(dataset, (IterableDataset, RowDataset)):
-        return "fetch"
-    return "auto"
+    return "fetch"

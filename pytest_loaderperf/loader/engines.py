@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import length_hint
 from typing import Any
@@ -15,9 +15,8 @@ from pytest_loaderperf.data import as_is
 from pytest_loaderperf.data.arrays.columns import Columns, as_columns
 from pytest_loaderperf.data.arrays.fields import nbytes
 from pytest_loaderperf.data.execution.cores import usable_cores
-from pytest_loaderperf.data.execution.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.data.stores.augment import gives_batches
-from pytest_loaderperf.loader.choice import Choice, remembered
 from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
@@ -86,8 +85,8 @@ class Engines:
     def _executor(self, plan: Plan) -> PersistentExecutor:
         return self.executor or PersistentExecutor(plan.workers or None)
 
-    def processes(self, workers: int, timeout_s: float | None = None) -> Processes:
-        """Torch's own DataLoader with ``workers`` processes. ``timeout_s`` instead of the caller's timeout."""
+    def processes(self, workers: int) -> Processes:
+        """Torch's own DataLoader with ``workers`` processes."""
         dataset = self.dataset
         collate = self._collate(vectorized_collate)
         settings = self.torchs | {
@@ -95,8 +94,6 @@ class Engines:
             "prefetch_factor": (self.prefetch_factor or PREFETCH_FACTOR) if workers else None,
             "persistent_workers": bool(self.persists) and workers > 0,
         }
-        if timeout_s is not None:
-            settings["timeout"] = timeout_s
         if self.seed is not None:
             settings["generator"] = torch.Generator()
         indices = None
@@ -117,19 +114,3 @@ class Engines:
             collate = partial(sent, collate)
         loader = DataLoader(dataset, collate_fn=collate, **settings)
         return Processes(loader, indices, seed=self.seed)
-
-    def auto(self) -> Choice:
-        """Whatever a short measurement finds fastest."""
-        cores = usable_cores()
-        depth = cores * (self.prefetch_factor or PREFETCH_FACTOR)
-        others: dict[str, Any] = {}
-        if getattr(self.dataset, "thread_safe", False):
-            others["threads"] = (lambda _: self.fetch(min(MAX_DEFAULT_WORKERS, cores)), depth)
-        if getattr(self.dataset, "process_safe", False) and cores > 1 and self.budget is None:
-            # From a generator of their own, so that later epochs' orders do not depend on how the trials went.
-            drawn_from = self.torchs["generator"] or torch.default_generator
-            seed = self.seed if self.seed is not None else drawn_from.initial_seed() >> 1
-            # In order, as a trial that fails is gone on with by others.
-            seeded = replace(self, seed=seed, torchs=self.torchs | {"in_order": True})
-            others["processes"] = (partial(seeded.processes, cores), depth)
-        return Choice(self.fetch(0), others, remembered(self.dataset, self.batch_size, self.collate))

@@ -18,7 +18,6 @@ from pytest_loaderperf.data.arrays.order import check_counted, epoch_sampler, is
 from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.data.execution.executor import MAX_DEFAULT_WORKERS, PersistentExecutor
 from pytest_loaderperf.loader import arguments as given
-from pytest_loaderperf.loader.choice import Choice
 from pytest_loaderperf.loader.engines import Engines
 from pytest_loaderperf.loader.epochs import Epochs
 from pytest_loaderperf.loader.gather import Gather
@@ -54,8 +53,7 @@ class ReferenceLoader(Epochs[T_co]):
 
     ``worker_kind``: ``"threads"`` (the dataset must bear them), ``"processes"`` (torch's DataLoader, at ``.loader``)
     or ``"auto"``: threads for arrays; processes for other datasets where ``num_workers`` is given, else the consumer's
-    thread, or what a short measurement finds fastest of that, threads where ``dataset.thread_safe`` is true, and
-    processes where ``dataset.process_safe`` is.
+    thread.
     ``seed``: order and worker seeds are a pure function of (seed, epoch). ``rank`` of ``world_size``: this process's
     share, as torch's DistributedSampler cuts it. ``memory_budget``: the most bytes that batches may take.
     ``on_error="skip"`` leaves out samples that raise, up to ``error_limit`` of them (a float: that share of an epoch),
@@ -183,8 +181,6 @@ class ReferenceLoader(Epochs[T_co]):
         elif route == "processes":
             given.check_budget(self.memory_budget, self.num_workers)
             self._engine = engines.processes(self.num_workers)
-        elif route == "auto" and self.on_error == "raise":
-            self._engine = engines.auto()
         else:
             self._engine = engines.fetch(self._fetching_threads(streams=streams))
             self.num_workers = self._engine.buffers.plan.workers
@@ -206,9 +202,6 @@ class ReferenceLoader(Epochs[T_co]):
 
     def _refresh(self) -> None:
         """Make another engine where an argument was set since, or the columns of the dataset are others."""
-        if isinstance(self._engine, Choice) and self._chosen is not None and self.num_workers == self._as_begun[0]:
-            self.num_workers = self.loader.num_workers if self.loader is not None else self._chosen.buffers.plan.workers
-            self._as_begun = self._settable()
         if self._settable() == self._as_begun and state_of(self._samples) == self._state:
             return
         if self.num_workers != self._as_begun[0]:
@@ -219,7 +212,7 @@ class ReferenceLoader(Epochs[T_co]):
     @property
     def executor(self) -> PersistentExecutor | None:
         """The executor whose threads are used, if any are."""
-        return self._executor or getattr(self._chosen, "executor", None)
+        return self._executor or getattr(self._engine, "executor", None)
 
     def check_worker_number_rationality(self) -> None:
         """Warn of more workers than cores, as torch does. Of processes, the loader that drives them does it."""
@@ -227,20 +220,15 @@ class ReferenceLoader(Epochs[T_co]):
             super().check_worker_number_rationality()
 
     @property
-    def _chosen(self) -> Any:
-        """The engine at work, None while several are tried."""
-        return self._engine.engine if isinstance(self._engine, Choice) else self._engine
-
-    @property
     def loader(self) -> DataLoader[Any] | None:
         """The DataLoader of torch that drives worker processes, where there are any."""
-        engine = self._chosen
-        return engine.loader if isinstance(engine, Processes) else None
+        return self._engine.loader if isinstance(self._engine, Processes) else None
 
     @property
     def threads(self) -> int:
-        """Threads that make batches, 0 where none do, or while that is being found out."""
-        return 0 if self._chosen is None or self.loader is not None else self._chosen.buffers.plan.workers
+        """Threads that make batches, 0 where none do."""
+        workers: int = 0 if self.loader is not None else self._engine.buffers.plan.workers
+        return workers
 
     def without_threads(self) -> Self:
         """The same loader, whose batches the consumer's thread makes."""
@@ -253,12 +241,13 @@ class ReferenceLoader(Epochs[T_co]):
         """Batches that may be ready before they are asked for."""
         if (loader := self.loader) is not None:
             return loader.num_workers * (loader.prefetch_factor or 0)
-        return self._chosen.buffers.plan.depth if self._chosen is not None else 0
+        depth: int = self._engine.buffers.plan.depth
+        return depth
 
     @property
     def memory(self) -> Memory:
         """What the loader allocates, from shapes and dtypes alone. Worker processes hold their batches themselves."""
-        held = getattr(self._chosen, "buffers", None)
+        held = getattr(self._engine, "buffers", None)
         batch = None if held is None else held.batch_nbytes
         buffers = None if held is None or batch is None else batch * held.plan.batches
         pinned = buffers or 0 if held is not None and held.empty is pinned_empty else 0

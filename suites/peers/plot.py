@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from suites.peers.loaders import IN_PROCESS, LIMIT, OWN
+from suites.peers.loaders import IN_PROCESS, LIMIT, OURS
 from suites.peers.record import Row
 from suites.peers.report import by_name, ratio, samples_per_s
 
@@ -20,7 +20,7 @@ OURS_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#0b6e4f", "#8fa3b0", "#d9d9d9"
 
 
 def _colour(name: str) -> str:
-    return LIMIT_COLOUR if name == LIMIT else OURS_COLOUR if name in OWN else PEER_COLOUR
+    return LIMIT_COLOUR if name == LIMIT else OURS_COLOUR if name == OURS else PEER_COLOUR
 
 
 def _panel(axes: Any, title: str, rows: Sequence[Row]) -> None:

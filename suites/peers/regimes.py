@@ -102,8 +102,6 @@ class Regime:
 class Rows(Dataset[Any]):
     """Rows of a tensor, each with its number."""
 
-    process_safe = True
-
     def __init__(self, regime: Regime) -> None:
         self.features = torch.from_numpy(regime.raw)
         self.labels = torch.from_numpy(regime.labels)
@@ -123,8 +121,6 @@ class BatchedRows(Rows):
 
 class Made(Dataset[Any]):
     """Samples that are made when they are asked for."""
-
-    process_safe = True  # for the loader that asks: no open file, nothing drawn
 
     def __init__(self, regime: Regime) -> None:
         self.raw, self.make = regime.raw, regime.make
@@ -149,8 +145,6 @@ class Written(Made):
 
 class Opened(Dataset[Any]):
     """Our own pictures, each with its number."""
-
-    process_safe = True
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from suites.peers.loaders import IN_PROCESS, LIMIT, OURS, OWN, WORKERS, is_peer
+from suites.peers.loaders import IN_PROCESS, LIMIT, OURS, WORKERS, is_peer
 from suites.peers.record import Row, Trial
 
 WIDTH = 100
@@ -139,9 +139,6 @@ def figures(results: Mapping[str, Rows]) -> list[Figure]:
             found += [_first_batches(named), _memory(named)]
         if regime in {"parse", "cheap"}:
             found.append(_versus(f"{regime}: {OURS} / {IN_PROCESS}", 1.3, ours, torchs))
-            choices = [row for name, row in named.items() if name in OWN - {OURS}]
-            best = max(choices, key=samples_per_s, default=None)
-            found.append(_versus(f"{regime}: auto / the best of its safe choices", 0.95, ours, best))
     return found
 
 

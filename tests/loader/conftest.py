@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_loaderperf.loader import choice, engines, fetch, plan
+from pytest_loaderperf.loader import engines, fetch, plan
 from tests.loader import paths
 
 
@@ -14,12 +14,9 @@ def source():
 @pytest.fixture
 def make_loader(path, source, monkeypatch):
     """Makes loaders of ``path``, on a machine of four cores, where no batch is too small to hand over or to buffer."""
-    monkeypatch.setattr(engines, "usable_cores", lambda: 2 if path.tries_all else 4)
+    monkeypatch.setattr(engines, "usable_cores", lambda: 4)
     monkeypatch.setattr(plan, "HANDOVER_NBYTES", 0)
     monkeypatch.setattr(fetch, "BUFFERED_NBYTES", 0)
-    if path.tries_all:
-        for name, value in {"TRIAL_S": 0, "TRIAL_BATCHES": 2, "HANDOVER_S": 0}.items():
-            monkeypatch.setattr(choice, name, value)
     made = []
 
     def make(**arguments):

@@ -28,8 +28,6 @@ Batches = list[list[int]]
 class Rows:
     """The rows of ``features`` as a map-style dataset, which raises at sample ``bad``."""
 
-    process_safe = True
-
     def __init__(self, features: np.ndarray) -> None:
         self.features = torch.from_numpy(features)
         self.bad = -1
@@ -44,10 +42,6 @@ class Rows:
 
     def sample(self, index: int) -> Any:
         return self.features[index]
-
-
-class ThreadSafe(Rows):
-    thread_safe = True
 
 
 class Nested(Rows):
@@ -150,7 +144,6 @@ class Path:
     features_of: Callable[[Any], torch.Tensor] = whole
     batches: Callable[..., Batches] = seeded
     takes: tuple[str, ...] = ("batch_size", "shuffle", "drop_last", "seed")
-    tries_all: bool = False  # ``auto`` on cheap samples decides at once; here it must try threads and processes first
 
     def make_loader(self, source: Any, **arguments: Any) -> ReferenceLoader[Any]:
         chosen = {"batch_size": BATCH_SIZE, "seed": SEED, **arguments}
@@ -223,7 +216,6 @@ MAP_STYLE_PATHS = {
     **_kinds("map-style", lambda kind: Path(Rows, kind)),
     "map-style, two processes": Path(Rows, PROCESSES),
     "map-style, auto": Path(Rows),
-    "map-style, auto that tries all": Path(ThreadSafe, tries_all=True),
     "map-style, little memory": Path(Rows, {**THREADS, "memory_budget": 3 * BATCH_SIZE * 8}),
     **_kinds("nested", lambda kind: Path(Nested, kind, nested)),
     **_kinds("at once", lambda kind: Path(AtOnce, kind)),

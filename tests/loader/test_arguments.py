@@ -172,7 +172,7 @@ class TestWorkers:
     def test_small_arrays_get_none(self, monkeypatch):
         assert self.chosen(ROWS, monkeypatch) == 0
 
-    def test_map_style_datasets_get_none_for_they_need_not_be_thread_safe(self, monkeypatch):
+    def test_map_style_datasets_get_none_as_they_may_not_bear_threads(self, monkeypatch):
         assert self.chosen([0] * 100, monkeypatch) == 0
 
     def test_a_given_executor_sets_their_number(self, monkeypatch):

@@ -62,8 +62,6 @@ def carrier(sample):
 class Samples:
     """Samples whose ``tag`` is their batch's number."""
 
-    thread_safe = True
-
     def __init__(self, make, size):
         self.make, self.size = make, size
 

@@ -22,7 +22,7 @@ TORCH_TAKES = {
     name: path for name, path in PATHS.items() if not name.startswith(("tuple", "dict")) and "two processes" not in name
 }
 COLLATED = {name: path for name, path in PATHS.items() if "single samples" not in name}
-THREADED = {name: path for name, path in COLLATED.items() if "process" not in name and not path.tries_all}
+THREADED = {name: path for name, path in COLLATED.items() if "process" not in name}
 TORCHS = ("collate_fn", "sampler", "batch_sampler", "batch_size")
 
 # What a consumer may keep of a batch's features, and how to read the values back from it.

@@ -29,8 +29,6 @@ SAMPLES, BATCH_SIZE, BAD = 6, 2, 3
 class Numbers:
     """Pairs of index and a row; one of them raises if ``fails``."""
 
-    process_safe = True
-
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails
 
@@ -182,21 +180,6 @@ def test_the_threads_of_loaders_that_are_dropped_end(name):
         left_early(loader)
     assert threading.active_count() > before
     del loader
-    assert within(lambda: threading.active_count() <= before)
-
-
-def test_close_ends_the_threads_of_a_trial(monkeypatch):
-    dataset = Numbers()
-    dataset.thread_safe = True
-    for name, value in {"TRIAL_S": 0, "TRIAL_BATCHES": 1, "HANDOVER_S": 0}.items():
-        monkeypatch.setattr(f"pytest_loaderperf.loader.choice.{name}", value)
-    loader = ReferenceLoader(dataset, 1)
-    before = threading.active_count()
-    iterator = iter(loader)
-    while threading.active_count() == before:
-        next(iterator)
-    del iterator
-    loader.close()
     assert within(lambda: threading.active_count() <= before)
 
 

@@ -78,7 +78,6 @@ class Pictures(CheckedTable):
     Raises DataError where there is no such column. Reading raises it with the file or row of a damaged picture.
     """
 
-    thread_safe = True
     packages = ("pillow", "simplejpeg")  # whose versions a cache is known by
 
     def __init__(
@@ -107,11 +106,6 @@ class Pictures(CheckedTable):
         fields = [encoded.schema.field(name) for name in names]
         kind = decoded_type(self.decoder)
         self.schema = pa.schema([f.with_type(kind) if f.name in self.pictures else f for f in fields])
-
-    @property
-    def process_safe(self) -> bool:
-        """Whether copies in forked processes may read: where no library holds a file open."""
-        return self._columns().alone
 
     @property
     def classes(self) -> list[str]:

@@ -28,8 +28,6 @@ class Setting:
 class Samples(Dataset[Any]):
     """Map-style; ``{"x": float32 (16,), "y": int}``."""
 
-    thread_safe = process_safe = True  # nothing is held open, nothing drawn
-
     def __init__(self, setting: Setting) -> None:
         self._sample_s = setting.sample_s
 

@@ -18,8 +18,6 @@ WORKERS = "torch DataLoader, workers"
 PEERS = {
     LIMIT: ("limits", "peer"),
     OURS: ("ours", "peer"),
-    f"{OURS}, in process": ("ours", "in_process"),
-    f"{OURS}, processes": ("ours", "processes"),
     IN_PROCESS: ("torch_dataloader", "in_process"),
     WORKERS: ("torch_dataloader", "workers"),
     "torch DataLoader, batched": ("torch_dataloader", "batched"),
@@ -32,12 +30,11 @@ PEERS = {
     "WebDataset": ("web_dataset", "peer"),
     "Ray Data": ("ray_data", "peer"),
 }
-OWN = frozenset(name for name in PEERS if name.startswith(OURS))
 
 
 def is_peer(name: str) -> bool:
     """Whether ``name`` is somebody else's loader."""
-    return name != LIMIT and name not in OWN
+    return name not in (LIMIT, OURS)
 
 
 def variants(name: str, setting: Setting) -> list[Variant]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from pytest_loaderperf import ReferenceLoader
-from suites.peers.variant import Setting, Unable, Variant
-
-DECIDES_WITHIN_S = 2.0
+from suites.peers.variant import Setting, Variant
 
 
 def _close(loader: ReferenceLoader[Any]) -> None:
@@ -34,30 +30,8 @@ def peer(setting: Setting) -> list[Variant]:
             own = partial(ReferenceLoader, opened, size, **more)
             variants.insert(0, Variant(f"open_pictures, num_workers={setting.cores}, threads", own, close=_close))
         return variants
-    return [Variant("worker_kind=auto", partial(_decided, make), close=_close)]
-
-
-def _decided(make: Callable[[], ReferenceLoader[Any]]) -> ReferenceLoader[Any]:
-    """A loader of a dataset that others were loaded from before: long enough for ``auto`` to have decided."""
-    with make() as loader:
-        deadline_s = time.monotonic() + DECIDES_WITHIN_S
-        while time.monotonic() < deadline_s:
-            for _batch in loader:
-                pass
-    return make()
-
-
-def _choice(setting: Setting, num_workers: int, kind: Literal["auto", "processes"]) -> list[Variant]:
-    regime = setting.regime
-    if regime.in_arrays or regime.releases_gil:
-        raise Unable("a choice of worker_kind=auto, which is for samples in pure Python")
-    make = partial(ReferenceLoader, regime.dataset, regime.batch_size, shuffle=True, num_workers=num_workers)
-    return [Variant("one of auto's choices", partial(make, worker_kind=kind), close=_close)]
-
-
-def in_process(setting: Setting) -> list[Variant]:
-    return _choice(setting, 0, "auto")
-
-
-def processes(setting: Setting) -> list[Variant]:
-    return _choice(setting, setting.cores, "processes")
+    ahead = partial(make, num_workers=setting.cores)
+    return [
+        Variant(f"num_workers={setting.cores}, processes", ahead, close=_close),
+        Variant("num_workers=0", make, close=_close),
+    ]

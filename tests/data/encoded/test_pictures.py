@@ -286,7 +286,6 @@ def test_a_table_that_memory_does_not_hold_is_read_row_by_row(blobs, tmp_path, m
     monkeypatch.setattr(held, "budget_of", lambda _: 100)
     opened = open_pictures(tmp_path / "photos.parquet")
     monkeypatch.setattr(opened.encoded, "read", None)
-    assert not opened.process_safe
     np.testing.assert_array_equal(opened[8]["image"].numpy(), by_pillow(blobs[8]))
     assert opened[8]["label"] == 2
 
@@ -296,8 +295,6 @@ def test_pictures_pickle_as_their_path_and_options(source):
     again = pickle.loads(pickle.dumps(opened))  # noqa: S301 made here
     assert again.decoder == opened.decoder
     assert torch.equal(again[3]["image"], opened[3]["image"])
-    assert opened.thread_safe
-    assert opened.process_safe
 
 
 def test_a_cache_file_knows_the_options(blobs, tmp_path):

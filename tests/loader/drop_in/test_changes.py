@@ -154,7 +154,6 @@ def test_a_list_may_change_between_epochs(loader_class, num_workers, change):
 
 
 class Curriculum(Dataset):
-    process_safe = True  # leaves the choice to the loader
     epoch = 0
 
     def set_epoch(self, epoch):
