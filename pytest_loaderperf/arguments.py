@@ -17,7 +17,7 @@ def seconds(text: str) -> float:
     """Argument type: a positive, finite number of seconds."""
     value = _number(text)
     if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"expected a positive number of seconds such as 10, but {text!r} came")
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds such as 10, got {text!r}")
     return value
 
 
@@ -25,21 +25,21 @@ def probability(text: str) -> float:
     """Argument type: a chance between 0 and 1, both excluded."""
     value = _number(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a chance between 0 and 1 such as 0.001, but {text!r} came")
+        raise argparse.ArgumentTypeError(f"expected a chance between 0 and 1 such as 0.001, got {text!r}")
     return value
 
 
 def count(text: str) -> int:
     """Argument type: a whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, but {text!r} came")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
     return int(text)
 
 
 def device(text: str) -> str:
     """Argument type: cpu, cuda or auto."""
     if text not in DEVICES:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(DEVICES)}, but {text!r} came")
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(DEVICES)}, got {text!r}")
     return text
 
 

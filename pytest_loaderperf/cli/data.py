@@ -54,7 +54,7 @@ def add_data_commands(commands: Commands) -> None:
 
 def _whole(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, but {text!r} came")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {text!r}")
     return int(text)
 
 
@@ -71,7 +71,7 @@ def _option(text: str) -> tuple[str, Any]:
 def _shape(text: str) -> tuple[int, ...]:
     sizes = text.split(",")
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise argparse.ArgumentTypeError(f"expected sizes such as 100,100, but {text!r} came")
+        raise argparse.ArgumentTypeError(f"expected sizes such as 100,100, got {text!r}")
     return tuple(map(int, sizes))
 
 

@@ -69,11 +69,11 @@ def _optimized(
     cache_dir: str | Path | None,
 ) -> Any:
     if cache not in get_args(Cache):
-        raise DataError(f"cache must be one of {', '.join(get_args(Cache))}, but {cache!r} came.")
+        raise DataError(f"cache must be one of {', '.join(get_args(Cache))}, got {cache!r}.")
     if not is_table(source):
         if columns is not None or cache != "auto" or cache_dir is not None:
             raise DataError(
-                f"columns, cache and cache_dir are for tables, but {type(source).__name__} came. Leave them out, "
+                f"columns, cache and cache_dir are for tables, got {type(source).__name__}. Leave them out, "
                 "or give a pa.Table or what data.formats opens."
             )
         return Preloaded(source, memory_budget=memory_budget, background=background)
@@ -82,7 +82,7 @@ def _optimized(
     budget = budget_of(memory_budget)
     source = with_pictures(source, columns)
     if background and cache not in ("auto", "whole", "chunked"):
-        raise DataError(f"background=True fills arrays in memory, but cache={cache!r} came. Leave one of the two out.")
+        raise DataError(f"background=True fills arrays in memory, got cache={cache!r}. Leave one of the two out.")
     with naming(source):
         table = Source(source, columns)
     fits = table.nbytes <= budget

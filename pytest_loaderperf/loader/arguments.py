@@ -31,7 +31,7 @@ def check_whole(name: str, value: object, least: int | None) -> None:
     """Raise DataError unless ``value`` is a whole number from ``least`` up (None: any)."""
     if not _is_whole(value) or (least is not None and value < least):
         wanted = "a whole number" if least is None else f"a whole number from {least} up"
-        raise DataError(f"{name} must be {wanted}, but {value!r} came.")
+        raise DataError(f"{name} must be {wanted}, got {value!r}.")
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -47,7 +47,7 @@ def plain(*values: T) -> tuple[T, ...]:
 def check_kind(name: str, value: object, kind: type) -> None:
     """Raise DataError unless ``value`` is of ``kind``, or left out."""
     if value is not None and not isinstance(value, kind):
-        raise DataError(f"{name} must be a {kind.__module__}.{kind.__qualname__}, but {value!r} came.")
+        raise DataError(f"{name} must be a {kind.__module__}.{kind.__qualname__}, got {value!r}.")
 
 
 def check_dataset(dataset: Any, on_error: object) -> None:
@@ -56,7 +56,7 @@ def check_dataset(dataset: Any, on_error: object) -> None:
     if not isinstance(dataset, IterableDataset) and not by_index:
         raise DataError(
             "the dataset must be a dict or tuple of arrays or tensors, an IterableDataset, or a map-style dataset with "
-            f"__len__ and __getitem__, but {type(dataset).__name__} came. "
+            f"__len__ and __getitem__, got {type(dataset).__name__}. "
             "Make what can only be iterated an IterableDataset."
         )
     if on_error == "skip":
@@ -77,11 +77,11 @@ def check_numbers(
     if seed is not None:
         check_whole("seed", seed, 0)
         if _is_whole(seed) and seed > MAX_SEED:
-            raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, but {seed} came.")
+            raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, got {seed}.")
     is_count = _is_whole(error_limit) and error_limit >= 0
     if not is_count and not (isinstance(error_limit, float) and 0 <= error_limit <= 1):
         raise DataError(
-            f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, but {error_limit!r} came."
+            f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, got {error_limit!r}."
         )
 
 
@@ -89,10 +89,10 @@ def check_choices(worker_kind: object, on_error: object, *, streams: bool, apart
     """Raise DataError for a word that is not among the choices."""
     for name, value, choices in (("worker_kind", worker_kind, WorkerKind), ("on_error", on_error, OnError)):
         if value not in get_args(choices):
-            raise DataError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, but {value!r} came.")
+            raise DataError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}.")
     if worker_kind == "threads" and apart:
         raise DataError(
-            "worker_init_fn and multiprocessing_context are for worker processes, but worker_kind='threads' came. "
+            "worker_init_fn and multiprocessing_context are for worker processes, got worker_kind='threads'. "
             "Leave them out, or choose worker_kind='processes'."
         )
     if on_error == "skip" and streams:
@@ -107,15 +107,15 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
     if rank is None and world_size is None:
         return
     if rank is None or world_size is None:
-        raise DataError(f"rank and world_size go together, but rank={rank!r} and world_size={world_size!r} came.")
+        raise DataError(f"rank and world_size go together, got rank={rank!r} and world_size={world_size!r}.")
     check_whole("world_size", world_size, 1)
     check_whole("rank", rank, 0)
     if _is_whole(rank) and _is_whole(world_size) and rank >= world_size:
-        raise DataError(f"rank must be below world_size={world_size}, but {rank} came. Ranks count from 0.")
+        raise DataError(f"rank must be below world_size={world_size}, got {rank}. Ranks count from 0.")
     if streams:
         raise DataError("rank and world_size cannot cut an IterableDataset: let its __iter__ give each rank its share.")
     if orders:
-        raise DataError("rank and world_size cut the loader's own order, but a sampler came. Let the sampler do it.")
+        raise DataError("rank and world_size cut the loader's own order, got a sampler. Let the sampler do it.")
 
 
 def check_shared_out(processes: int, world_size: int | None, sampler: object, batch_sampler: object) -> None:

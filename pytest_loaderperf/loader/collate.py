@@ -48,7 +48,7 @@ class Collate:
 
     def __init__(self, ragged: Literal["raise", "pad", "list"] = "raise", pad_value: float = 0) -> None:
         if ragged not in ("raise", "pad", "list"):
-            raise DataError(f'ragged must be "raise", "pad" or "list", but {ragged!r} came.')
+            raise DataError(f'ragged must be "raise", "pad" or "list", got {ragged!r}.')
         self._ragged, self._may_differ, self._pad_value = ragged, ragged != "raise", pad_value
         self._handlers: dict[Any, Any] = {}
         self._makers: dict[type, Any] = {}
@@ -207,7 +207,7 @@ class Collate:
             return [tensor_over(np.array(row, dtype), torch_dtype) for row in rows]
         if torch_dtype is None and dtype.kind in "biu" and not _holds(dtype, self._pad_value):
             raise DataError(
-                f"pad_value must fit every ragged field, but {self._pad_value} came, and one of them is {dtype}. "
+                f"pad_value must fit every ragged field, got {self._pad_value}, and one of them is {dtype}. "
                 'Choose another, or ragged="list", or pass a collate_fn.'
             )
         array, tensor = _fresh((len(samples), *map(max, zip(*shapes, strict=True))), samples[0].dtype)

@@ -76,7 +76,7 @@ class Mover:
 
     def __init__(self, device: str, *, memory_budget: int | None, pin_memory: bool | None) -> None:
         if not re.fullmatch(r"cuda(:\d+)?", str(device)):
-            raise DataError(f"device must be 'cpu', 'cuda' or 'cuda:N', but {device!r} came.")
+            raise DataError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}.")
         if not torch.cuda.is_available():
             raise DataError(f"device={device!r} needs a GPU, but torch sees none here. Use device='cpu'.")
         self._runtime = CudaRuntime(device)

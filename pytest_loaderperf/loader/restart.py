@@ -142,7 +142,7 @@ class Restart(DataLoader[T_co]):
         next iteration raises it where the sampler gives other indices than before.
         """
         if not isinstance(state, Mapping) or set(state) != set(_STATE):
-            raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, but {state!r} came.")
+            raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, got {state!r}.")
         for name in _SAME:
             if state[name] != getattr(self, name):
                 raise DataError(

@@ -219,7 +219,7 @@ def _pairs(static: Any, came: Any, where: str) -> Iterator[tuple[torch.Tensor, t
     else:
         alike = inputs.keys() == parts.keys() and (bool(inputs) or (static == came) is True)
     if not alike:
-        words = f"{_described(static)} was expected, as in the static inputs, but {_described(came)} came"
+        words = f"{_described(static)} was expected, as in the static inputs, got {_described(came)}"
         raise DataError(f"{where}: {words}. Make batches alike, in collate_fn; drop_last=True leaves out a short one.")
     for key, child in inputs.items():
         yield from _pairs(child, parts[key], f"{where}[{key!r}]")

@@ -114,7 +114,7 @@ class Watchdog:
         batches = f" after {stage.seen} batches" if stage.seen else ""
         report = (
             f"the loader hangs: nothing came for {self.timeout_s:g} s in stage {stage.name!r}{batches}. "
-            "Expected a batch, an end or an error. Mend the loader, or set loaderperf_timeout (seconds) higher.\n"
+            "Expected a batch, an end or an error. Fix the loader, or set loaderperf_timeout (seconds) higher.\n"
             + _stacks(stage.thread_id)
         )
         if stage.thread_id != threading.main_thread().ident:

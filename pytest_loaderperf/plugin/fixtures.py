@@ -64,7 +64,7 @@ def marker_keywords(node: pytest.Item) -> dict[str, Any]:
         if unknown or marker.args:
             came = ", ".join([*map(repr, marker.args), *unknown])
             pytest.fail(
-                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, but {came} came.",
+                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, got {came}.",
                 pytrace=False,
             )
         keywords |= marker.kwargs

@@ -16,7 +16,7 @@ def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that m
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         example = "mypkg.data:make_loader" if kind == "FACTORY" else "mypkg.data:read_batch"
-        raise LoaderPerfError(f"expected MODULE:{kind} such as {example}, but {spec!r} came.")
+        raise LoaderPerfError(f"expected MODULE:{kind} such as {example}, got {spec!r}.")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:

@@ -130,7 +130,7 @@ class Metric:
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             return NotImplemented
         if not (math.isfinite(factor) and factor > 0):
-            raise ClaimError(f"a metric can be multiplied by a positive, finite number, but {factor!r} came.")
+            raise ClaimError(f"a metric can be multiplied by a positive, finite number, got {factor!r}.")
         return Metric(self.run, self.side, self._prefix, self.definition, self.factor * factor)
 
     __rmul__ = __mul__
@@ -169,7 +169,7 @@ class Metric:
             limit = other
         elif not isinstance(other, bool) and isinstance(other, Real):
             if self.unit == SECOND:
-                raise ClaimError(f"{self.text} is a time, but the bare number {other!r} came. Write 5 * ms or 2 * s.")
+                raise ClaimError(f"{self.text} is a time, got the bare number {other!r}. Write 5 * ms or 2 * s.")
             try:
                 limit = Quantity(float(other), self.unit)
             except OverflowError:
@@ -177,10 +177,10 @@ class Metric:
         else:
             raise ClaimError(
                 f"{self.text} compares with a number, a quantity such as 5 * ms, or a metric of the same run, "
-                f"but {type(other).__name__} came."
+                f"got {type(other).__name__}."
             )
         if not (math.isfinite(limit.value) and limit.value > 0):
-            raise ClaimError(f"{self.text} compares with a positive, finite value, but {limit} came.")
+            raise ClaimError(f"{self.text} compares with a positive, finite value, got {limit}.")
         return limit
 
     def _check_unit(self, unit: str, text: str) -> None:

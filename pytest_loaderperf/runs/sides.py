@@ -20,7 +20,7 @@ def named(against: object) -> dict[str, object]:
         return {AGAINST: against}
     if not against or any(not isinstance(name, str) or name in (LOADER, BASE, ROOFLINE) for name in against):
         raise LoaderError(
-            f"against= takes a loader, a factory, or a mapping from names to them, but the names {list(against)} came. "
+            f"against= takes a loader, a factory, or a mapping from names to them, got the names {list(against)}. "
             f"Expected at least one string, and none of {LOADER!r}, {BASE!r} and {ROOFLINE!r}."
         )
     return dict(against)

@@ -98,7 +98,7 @@ def test_bench_takes_how_batches_are_counted_and_read(folder, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--count", "my_loaders"], "expected MODULE:FUNCTION such as mypkg.data:read_batch, but 'my_loaders' came."),
+        (["--count", "my_loaders"], "expected MODULE:FUNCTION such as mypkg.data:read_batch, got 'my_loaders'."),
         (
             ["--touch", "my_loaders:no"],
             "'my_loaders' has no 'no'. Give the name of a function of a batch, for --touch.",
@@ -118,9 +118,9 @@ def test_a_function_of_batches_that_cannot_be_used_ends_with_1_and_says_why(fold
 @pytest.mark.parametrize(
     "spec, words",
     [
-        ("my_loaders", "expected MODULE:FACTORY such as mypkg.data:make_loader, but 'my_loaders' came."),
-        (":make_loader", "expected MODULE:FACTORY such as mypkg.data:make_loader, but ':make_loader' came."),
-        ("my_loaders:", "expected MODULE:FACTORY such as mypkg.data:make_loader, but 'my_loaders:' came."),
+        ("my_loaders", "expected MODULE:FACTORY such as mypkg.data:make_loader, got 'my_loaders'."),
+        (":make_loader", "expected MODULE:FACTORY such as mypkg.data:make_loader, got ':make_loader'."),
+        ("my_loaders:", "expected MODULE:FACTORY such as mypkg.data:make_loader, got 'my_loaders:'."),
         (
             "no_such_module:make",
             "cannot import 'no_such_module': No module named 'no_such_module'. Run this where that module can be",
@@ -151,9 +151,9 @@ def test_a_loader_that_cannot_be_had_ends_with_1_and_says_why(folder, capsys, sp
     [
         ([], "the following arguments are required: COMMAND"),
         (["bench"], "the following arguments are required: MODULE:FACTORY"),
-        (["bench", "m:f", "--budget", "0"], "expected a positive number of seconds such as 10, but '0' came"),
-        (["bench", "m:f", "--budget", "x"], "expected a positive number of seconds such as 10, but 'x' came"),
-        (["bench", "m:f", "--device", "tpu"], "expected one of cpu, cuda, auto, but 'tpu' came"),
+        (["bench", "m:f", "--budget", "0"], "expected a positive number of seconds such as 10, got '0'"),
+        (["bench", "m:f", "--budget", "x"], "expected a positive number of seconds such as 10, got 'x'"),
+        (["bench", "m:f", "--device", "tpu"], "expected one of cpu, cuda, auto, got 'tpu'"),
         (["nonsense"], "invalid choice: 'nonsense'"),
     ],
 )

@@ -77,10 +77,10 @@ def test_what_cannot_be_done_as_asked_ends_with_2(capsys, arguments, words):
     [
         ([], "the following arguments are required: COMMAND"),
         (["make", "images"], "the following arguments are required: -o/--output"),
-        (["make", "images", "-o", "t", "--samples", "0"], "expected a whole number from 1 up, but '0' came"),
-        (["make", "images", "-o", "t", "--seed", "-1"], "expected a whole number from 0 up, but '-1' came"),
-        (["check", "t", "--shape", "3x4"], "expected sizes such as 100,100, but '3x4' came"),
-        (["check", "t", "--max-errors", "few"], "expected a whole number from 0 up, but 'few' came"),
+        (["make", "images", "-o", "t", "--samples", "0"], "expected a whole number from 1 up, got '0'"),
+        (["make", "images", "-o", "t", "--seed", "-1"], "expected a whole number from 0 up, got '-1'"),
+        (["check", "t", "--shape", "3x4"], "expected sizes such as 100,100, got '3x4'"),
+        (["check", "t", "--max-errors", "few"], "expected a whole number from 0 up, got 'few'"),
     ],
 )
 def test_a_usage_error_ends_with_2(capsys, arguments, words):

@@ -20,25 +20,23 @@ def refusal(dataset: object, **arguments: object) -> str:
 @pytest.mark.parametrize("argument, least", [("prefetch_factor", 1), ("memory_budget", 1), ("seed", 0)])
 @pytest.mark.parametrize("value", [-1, 2.0, True, "2"])
 def test_a_count_that_is_not_a_whole_number_is_refused(argument, least, value):
-    assert (
-        refusal(ROWS, **{argument: value}) == f"{argument} must be a whole number from {least} up, but {value!r} came."
-    )
+    assert refusal(ROWS, **{argument: value}) == f"{argument} must be a whole number from {least} up, got {value!r}."
 
 
 @pytest.mark.parametrize("value", [2.0, True, "2"])
 def test_a_number_of_workers_that_is_no_whole_number_is_refused(value):
-    assert refusal(ROWS, num_workers=value) == f"num_workers must be a whole number, but {value!r} came."
+    assert refusal(ROWS, num_workers=value) == f"num_workers must be a whole number, got {value!r}."
 
 
 @pytest.mark.parametrize("argument", ["memory_budget", "prefetch_factor"])
 def test_a_count_of_zero_is_refused_where_it_makes_no_sense(argument):
-    assert refusal(ROWS, **{argument: 0}) == f"{argument} must be a whole number from 1 up, but 0 came."
+    assert refusal(ROWS, **{argument: 0}) == f"{argument} must be a whole number from 1 up, got 0."
 
 
 @pytest.mark.parametrize("value", [-1, True, "5", 1.5, -0.1, None])
 def test_an_error_limit_that_is_neither_count_nor_share_is_refused(value):
     assert refusal(ROWS, error_limit=value) == (
-        f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, but {value!r} came."
+        f"error_limit must be a count of samples from 0 up, or a share from 0.0 to 1.0, got {value!r}."
     )
 
 
@@ -47,20 +45,20 @@ def test_an_error_limit_that_is_neither_count_nor_share_is_refused(value):
     [("worker_kind", "'auto', 'threads', 'processes'"), ("on_error", "'raise', 'skip'")],
 )
 def test_a_word_that_is_not_among_the_choices_is_refused(argument, choices):
-    assert refusal(ROWS, **{argument: "green"}) == f"{argument} must be one of {choices}, but 'green' came."
+    assert refusal(ROWS, **{argument: "green"}) == f"{argument} must be one of {choices}, got 'green'."
 
 
 @pytest.mark.parametrize(
     "share, text",
     [
-        ({"rank": 0}, "rank and world_size go together, but rank=0 and world_size=None came."),
-        ({"world_size": 2}, "rank and world_size go together, but rank=None and world_size=2 came."),
-        ({"rank": 2, "world_size": 2}, "rank must be below world_size=2, but 2 came. Ranks count from 0."),
-        ({"rank": -1, "world_size": 2}, "rank must be a whole number from 0 up, but -1 came."),
-        ({"rank": 0, "world_size": 0}, "world_size must be a whole number from 1 up, but 0 came."),
+        ({"rank": 0}, "rank and world_size go together, got rank=0 and world_size=None."),
+        ({"world_size": 2}, "rank and world_size go together, got rank=None and world_size=2."),
+        ({"rank": 2, "world_size": 2}, "rank must be below world_size=2, got 2. Ranks count from 0."),
+        ({"rank": -1, "world_size": 2}, "rank must be a whole number from 0 up, got -1."),
+        ({"rank": 0, "world_size": 0}, "world_size must be a whole number from 1 up, got 0."),
         (
             {"rank": 0, "world_size": 2, "sampler": [1, 2]},
-            "rank and world_size cut the loader's own order, but a sampler came. Let the sampler do it.",
+            "rank and world_size cut the loader's own order, got a sampler. Let the sampler do it.",
         ),
     ],
 )
@@ -71,14 +69,14 @@ def test_a_share_that_cannot_be_cut_is_refused(share, text):
 def test_what_can_only_be_iterated_is_refused_with_the_way_out():
     assert refusal(iter([1, 2])) == (
         "the dataset must be a dict or tuple of arrays or tensors, an IterableDataset, or a map-style dataset with "
-        "__len__ and __getitem__, but list_iterator came. Make what can only be iterated an IterableDataset."
+        "__len__ and __getitem__, got list_iterator. Make what can only be iterated an IterableDataset."
     )
 
 
 def test_a_negative_epoch_is_refused():
     with pytest.raises(DataError) as caught:
         ReferenceLoader(ROWS).set_epoch(-1)
-    assert str(caught.value) == "epoch must be a whole number from 0 up, but -1 came."
+    assert str(caught.value) == "epoch must be a whole number from 0 up, got -1."
 
 
 def test_a_prefetch_factor_without_workers_is_refused():
@@ -99,7 +97,7 @@ def test_fields_of_different_lengths_are_refused_with_their_lengths():
 
 @pytest.mark.parametrize("field, kind", [([1, 2], "list"), (None, "NoneType"), ("rows", "str")])
 def test_a_field_that_is_no_array_is_refused_by_name(field, kind):
-    assert refusal({"x": field}) == f"field 'x' must be an array or a tensor, but {kind} came. Call np.asarray first."
+    assert refusal({"x": field}) == f"field 'x' must be an array or a tensor, got {kind}. Call np.asarray first."
 
 
 @pytest.mark.parametrize("scalar", [np.array(1.0), torch.tensor(1.0), torch.tensor(1.0, dtype=torch.bfloat16)])
@@ -213,7 +211,7 @@ class Words:
 def test_what_is_of_another_kind_is_refused(arguments, expected, came):
     with pytest.raises(DataError) as caught:
         ReferenceLoader(Words(), **arguments)
-    assert str(caught.value) == f"{expected}, but {came} came."
+    assert str(caught.value) == f"{expected}, got {came}."
 
 
 def test_a_torch_device_may_be_given():
@@ -225,7 +223,7 @@ def test_what_is_for_processes_is_refused_with_threads(argument):
     with pytest.raises(DataError) as caught:
         ReferenceLoader(Words(), worker_kind="threads", num_workers=1, **argument)
     assert str(caught.value) == (
-        "worker_init_fn and multiprocessing_context are for worker processes, but worker_kind='threads' came. "
+        "worker_init_fn and multiprocessing_context are for worker processes, got worker_kind='threads'. "
         "Leave them out, or choose worker_kind='processes'."
     )
 

@@ -168,7 +168,7 @@ def test_a_sample_that_differs_is_named_with_what_was_expected(samples, words, a
     with pytest.raises(SampleMismatchError) as caught:
         Collate()(samples, allocate)
     where, expected, came, way_out = words
-    assert str(caught.value) == f"{where}: expected {expected}, but {came} came. {way_out}"
+    assert str(caught.value) == f"{where}: expected {expected}, got {came}. {way_out}"
     assert where.startswith(f"sample {caught.value.position} ")
     assert isinstance(caught.value, DataError)
     assert isinstance(caught.value, RuntimeError)  # what torch raises
@@ -200,7 +200,7 @@ def test_ragged_fields_agree_in_dtype_and_dimensions(ragged, samples, expected, 
     with pytest.raises(SampleMismatchError) as caught:
         Collate(ragged)([(sample,) for sample in samples], allocate)
     assert str(caught.value) == (
-        f"sample {position} of the batch differs in field '[0]': expected {expected}, but {came} came. {ALIKE}"
+        f"sample {position} of the batch differs in field '[0]': expected {expected}, got {came}. {ALIKE}"
     )
 
 
@@ -230,7 +230,7 @@ def test_no_samples_make_no_batch():
 def test_an_unknown_way_with_ragged_fields_is_refused():
     with pytest.raises(DataError) as caught:
         Collate("stack")
-    assert str(caught.value) == 'ragged must be "raise", "pad" or "list", but \'stack\' came.'
+    assert str(caught.value) == 'ragged must be "raise", "pad" or "list", got \'stack\'.'
 
 
 def test_the_error_can_be_pickled():

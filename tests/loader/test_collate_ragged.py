@@ -64,7 +64,7 @@ def test_a_pad_value_that_a_field_cannot_hold_is_refused(pad_value, dtype, shown
     with pytest.raises(DataError) as caught:
         collate([np.ones(2, dtype), np.ones(3, dtype)])
     assert str(caught.value) == (
-        f"pad_value must fit every ragged field, but {shown} came, and one of them is {np.dtype(dtype)}. "
+        f"pad_value must fit every ragged field, got {shown}, and one of them is {np.dtype(dtype)}. "
         'Choose another, or ragged="list", or pass a collate_fn.'
     )
     assert collate([np.ones(2, dtype), np.ones(2, dtype)]).shape == (2, 2)  # nothing is to be padded here

@@ -156,7 +156,7 @@ def test_the_rest_of_an_epoch_comes_after_a_restart(played):
 @pytest.mark.parametrize(
     "device, text",
     [
-        ("mps", "device must be 'cpu', 'cuda' or 'cuda:N', but 'mps' came."),
+        ("mps", "device must be 'cpu', 'cuda' or 'cuda:N', got 'mps'."),
         ("cuda", "device='cuda' needs a GPU, but torch sees none here. Use device='cpu'."),
     ],
 )

@@ -398,7 +398,7 @@ class TestAWrongState:
         assert self.refusal(make(), state) == (
             "expected what state_dict() gives, with epoch, batches, skipped, order_seed, draws_seed, generator_state, "
             "default_state, indices, samples, sampler_epoch, shards, batch_size, world_size, shuffle, seed, "
-            f"but {state!r} came."
+            f"got {state!r}."
         )
 
     @pytest.mark.parametrize(

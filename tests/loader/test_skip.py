@@ -294,7 +294,7 @@ class TestOtherShapes:
         assert index == odd
         assert error.startswith(
             f"SampleMismatchError: sample {position} of the batch differs in field '[1]': "
-            "expected torch.float32 tensor of shape (2,), but torch.float32 tensor of shape (3,) came."
+            "expected torch.float32 tensor of shape (2,), got torch.float32 tensor of shape (3,)."
         )
 
     def test_count_towards_the_limit(self):

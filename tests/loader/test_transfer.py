@@ -759,52 +759,52 @@ STATIC = "as in the static inputs"
         (
             FULL,
             {"x": torch.ones(3, 2), "y": [torch.ones(3, dtype=torch.int64)]},
-            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, but float32 (3, 2) came. {ALIKE}",
+            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, got float32 (3, 2). {ALIKE}",
         ),
         (
             FULL,
             {"x": torch.ones(4, 3), "y": FULL["y"]},
-            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, but float32 (4, 3) came. {ALIKE}",
+            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, got float32 (4, 3). {ALIKE}",
         ),
         (
             FULL,
             {"x": torch.ones(5, 2), "y": FULL["y"]},
-            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, but float32 (5, 2) came. {ALIKE}",
+            f"batch 1['x']: float32 (4, 2) was expected, {STATIC}, got float32 (5, 2). {ALIKE}",
         ),
         (
             FULL,
             {"x": torch.ones(4, 2), "y": [torch.ones(4)]},
-            f"batch 1['y'][0]: int64 (4,) was expected, {STATIC}, but float32 (4,) came. {ALIKE}",
+            f"batch 1['y'][0]: int64 (4,) was expected, {STATIC}, got float32 (4,). {ALIKE}",
         ),
         (
             FULL,
             {"x": torch.ones(4, 2), "z": FULL["y"]},
-            f"batch 1: dict ['x', 'y'] was expected, {STATIC}, but dict ['x', 'z'] came. {ALIKE}",
+            f"batch 1: dict ['x', 'y'] was expected, {STATIC}, got dict ['x', 'z']. {ALIKE}",
         ),
         (
             FULL,
             {"x": torch.ones(4, 2), "y": []},
-            f"batch 1['y']: list [0] was expected, {STATIC}, but list [] came. {ALIKE}",
+            f"batch 1['y']: list [0] was expected, {STATIC}, got list []. {ALIKE}",
         ),
         (
             FULL,
             torch.ones(4, 2),
-            f"batch 1: dict ['x', 'y'] was expected, {STATIC}, but float32 (4, 2) came. {ALIKE}",
+            f"batch 1: dict ['x', 'y'] was expected, {STATIC}, got float32 (4, 2). {ALIKE}",
         ),
         (
             torch.zeros(2),
             None,
-            f"batch 1: float32 (2,) was expected, {STATIC}, but NoneType None came. {ALIKE}",
+            f"batch 1: float32 (2,) was expected, {STATIC}, got NoneType None. {ALIKE}",
         ),
         (
             [torch.zeros(2), "a"],
             [torch.ones(2), "b"],
-            f"batch 1[1]: str 'a' was expected, {STATIC}, but str 'b' came. {ALIKE}",
+            f"batch 1[1]: str 'a' was expected, {STATIC}, got str 'b'. {ALIKE}",
         ),
         (
             [torch.zeros(2), "a"],
             [torch.ones(2), torch.ones(2)],
-            f"batch 1[1]: str 'a' was expected, {STATIC}, but float32 (2,) came. {ALIKE}",
+            f"batch 1[1]: str 'a' was expected, {STATIC}, got float32 (2,). {ALIKE}",
         ),
     ],
 )

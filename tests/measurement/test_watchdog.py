@@ -38,7 +38,7 @@ def test_a_stage_that_hangs_is_ended_and_every_thread_shown(watchdog):
         helper.join()
     assert str(error.value).startswith(
         "the loader hangs: nothing came for 0.3 s in stage 'reading a shard'. Expected a batch, an end or an error. "
-        "Mend the loader, or set loaderperf_timeout (seconds) higher.\nthread 'MainThread' stands at (innermost last):"
+        "Fix the loader, or set loaderperf_timeout (seconds) higher.\nthread 'MainThread' stands at (innermost last):"
     )
     assert "time.sleep(3)" in str(error.value)
     assert "thread 'my-helper' stands at (innermost last):" in str(error.value)

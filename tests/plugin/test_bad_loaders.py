@@ -50,11 +50,11 @@ BAD = [
     (
         5,
         (
-            "the loader must be a factory, a function without arguments that returns a loader, but int came, "
+            "the loader must be a factory, a function without arguments that returns a loader, got int, "
             "which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         ),
     ),
-    (None, "but NoneType came, which can be neither called nor iterated."),
+    (None, "got NoneType, which can be neither called nor iterated."),
     (
         raises,
         "the loader factory raises() raised OSError: disk gone. Expected a loader; the traceback above says where.",
@@ -115,8 +115,8 @@ BAD = [
     (
         lambda: [BATCH[:0]] * 12,
         (
-            "the loader: a batch must hold a whole number of samples from 1 up, but 0 came. "
-            "Mend count=, or keep empty batches out of the loader."
+            "the loader: a batch must hold a whole number of samples from 1 up, got 0. "
+            "Fix count=, or keep empty batches out of the loader."
         ),
     ),
 ]
@@ -208,7 +208,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
     assert (failed, result.parseoutcomes()["passed"]) == (3, 2)
     result.stdout.fnmatch_lines_random(
         [
-            "*budget must be a positive time, but 0 came.*",
+            "*budget must be a positive time, got 0.*",
             "*MeasureError: the clock says that*stands still or goes backwards, and nothing can be timed.*",
             "*ShortEpochError: the loader gives 3 to * batches an epoch, but a trial needs at least *",
         ]
@@ -217,7 +217,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
 
 @pytest.mark.parametrize("came", [0, -1, 2.5, True, None, "4"])
 def test_a_count_that_is_no_number_of_samples_is_refused(came):
-    with pytest.raises(LoaderError, match=f"whole number of samples from 1 up, but {came!r} came. Mend count="):
+    with pytest.raises(LoaderError, match=f"whole number of samples from 1 up, got {came!r}. Fix count="):
         measure(lambda: GOOD, count=lambda batch: came, budget=0.5)
 
 
@@ -267,9 +267,9 @@ SWAPPED = [
     (lambda r: r.data_wait(step=1 * ms) <= 1 * s, "data_wait(step=1 ms) is in a plain ratio, but 1 s is in s."),
     (
         lambda r: r.batch_latency.p50 <= 0.005,
-        "batch_latency.p50 is a time, but the bare number 0.005 came. Write 5 * ms or 2 * s.",
+        "batch_latency.p50 is a time, got the bare number 0.005. Write 5 * ms or 2 * s.",
     ),
-    (lambda r: r.first_batch <= 2, "first_batch is a time, but the bare number 2 came."),
+    (lambda r: r.first_batch <= 2, "first_batch is a time, got the bare number 2."),
     (
         lambda r: r.throughput == 5,
         "throughput is measured, and two measurements are never equal. Compare with >= or <=.",
@@ -277,9 +277,9 @@ SWAPPED = [
     (lambda r: r.throughput != r.against.throughput, "two measurements are never equal."),
     (
         lambda r: r.throughput >= "fast",
-        "throughput compares with a number, a quantity such as 5 * ms, or a metric of the same run, but str came.",
+        "throughput compares with a number, a quantity such as 5 * ms, or a metric of the same run, got str.",
     ),
-    (lambda r: r.throughput >= True, "of the same run, but bool came."),
+    (lambda r: r.throughput >= True, "of the same run, got bool."),
     (
         lambda r: r.throughput >= math.nan,  # noqa: PLW0177 the mistake under test
         "throughput compares with a positive, finite value, but nan",
@@ -287,11 +287,11 @@ SWAPPED = [
     (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0"),
     (
         lambda r: -1 * r.throughput,
-        "a metric can be multiplied by a positive, finite number, but -1 came.",
+        "a metric can be multiplied by a positive, finite number, got -1.",
     ),
     (
         lambda r: r.data_wait(step=10),
-        "the step of data_wait(step=...) must be a positive time, but 10 came. Write data_wait(step=10 * ms).",
+        "the step of data_wait(step=...) must be a positive time, got 10. Write data_wait(step=10 * ms).",
     ),
 ]
 
@@ -324,9 +324,9 @@ def test_what_a_run_lacks_is_said_with_the_way_to_get_it():
 @pytest.mark.parametrize(
     "keywords, words",
     [
-        ({"budget": 0}, "budget must be a positive time, but 0 came. Write 10 * s."),
-        ({"budget": "x"}, "budget must be a positive time, but 'x' came. Write 10 * s."),
-        ({"timeout": -1 * s}, "timeout must be a positive time, but -1 s came. Write 60 * s."),
+        ({"budget": 0}, "budget must be a positive time, got 0. Write 10 * s."),
+        ({"budget": "x"}, "budget must be a positive time, got 'x'. Write 10 * s."),
+        ({"timeout": -1 * s}, "timeout must be a positive time, got -1 s. Write 60 * s."),
         ({"device": "tpu"}, "unknown device 'tpu'. Expected one of: cpu, cuda, auto."),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, s
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     shown = result.stdout.str()
     assert f"the loader hangs: nothing came for 0.5 s in stage '{stage}'" in shown
-    assert "Expected a batch, an end or an error. Mend the loader, or set loaderperf_timeout (seconds) higher." in shown
+    assert "Expected a batch, an end or an error. Fix the loader, or set loaderperf_timeout (seconds) higher." in shown
     for thread in ("MainThread", "my-helper"):
         assert f"thread '{thread}' stands at (innermost last):" in shown
     assert stands in shown

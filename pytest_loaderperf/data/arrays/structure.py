@@ -110,14 +110,14 @@ def write(
         try:
             array[row] = array_over(leaf) if isinstance(leaf, torch.Tensor) else leaf
         except OverflowError:
-            raise SampleMismatchError(f"expected {field.dtype}, but {leaf} came.", row) from None
+            raise SampleMismatchError(f"expected {field.dtype}, got {leaf}.", row) from None
     for name, leaf in found.items():
         raise _unlike(None, field_of(leaf, name), row)
 
 
 def _unlike(expected: Field | None, came: Field | None, row: int) -> SampleMismatchError:
     wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, came))
-    error = SampleMismatchError(f"expected {wanted}, but {found} came.", row)
+    error = SampleMismatchError(f"expected {wanted}, got {found}.", row)
     error.name = (expected or came or Field("", (), np.dtype(bool), None)).name
     return error
 
@@ -229,7 +229,7 @@ def described(sample: Any, *, ragged: bool = False) -> str:
 def mismatch(position: int, expected: str, came: str, way_out: str = "") -> SampleMismatchError:
     """The error about the sample at ``position``."""
     way_out = way_out or "Make the samples alike in the dataset, or pass a collate_fn."
-    return SampleMismatchError(f"expected {expected}, but {came} came. {way_out}", position)
+    return SampleMismatchError(f"expected {expected}, got {came}. {way_out}", position)
 
 
 def check(samples: Sequence[Any], *, ragged: bool = False) -> None:

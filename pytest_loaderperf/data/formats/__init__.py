@@ -202,11 +202,11 @@ def write_table(
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
         came = type(source).__name__
         raise DataError(
-            f"expected a pyarrow Table or RecordBatchReader to write, but {came} came. Make one with pyarrow.table."
+            f"expected a pyarrow Table or RecordBatchReader to write, got {came}. Make one with pyarrow.table."
         )
     names = source.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"expected columns of different names, but {', '.join(twice)} came more than once. Rename it.")
+        raise DataError(f"expected columns of different names, got {', '.join(twice)} more than once. Rename it.")
     reader = source.to_reader() if isinstance(source, pa.Table) else source
     raised: list[BaseException] = []
     try:

@@ -137,7 +137,7 @@ class ArraysTable(CheckedTable):
         lengths = {name: len(array) if array.ndim else None for name, array in self._arrays.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
             raise DataError(
-                f"{self.path}: expected arrays of one length, but {lengths} came. Keep others elsewhere, or name "
+                f"{self.path}: expected arrays of one length, got {lengths}. Keep others elsewhere, or name "
                 "those to open: columns=[...]."
             )
         for name, array in self._arrays.items():

@@ -20,7 +20,6 @@ from pytest_loaderperf.errors import DataError
 TABLE, SCHEMA_TABLE = "data", "arrow_schema"  # the second has the Arrow schema, most of which DuckDB has no types for
 _MAIN = "main"  # the schema of tables without one
 _RESULT = "memory.main.result"  # of a query; DuckDB calls a database in memory so
-_MOST_ITEMS = 100_000  # of DuckDB's ARRAY; longer fixed-size lists are stored as LIST
 
 
 class DuckDb:

@@ -52,7 +52,7 @@ def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
         columns = ", ".join(f"{field.name!r} {field.type}" for field in schema)
         raise DataError(
             f"{format_name} holds one column of fixed-shape tensors and at most one of integer labels, "
-            f"but the columns {columns} came. Use parquet, or drop the others."
+            f"got the columns {columns}. Use parquet, or drop the others."
         )
     return images[0], labels[0] if labels else None
 

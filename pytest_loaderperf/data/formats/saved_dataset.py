@@ -82,7 +82,7 @@ class SavedDatasetTable(PartsTable):
                 )
             return self.path / str(split)
         if split is not None and split != _json(self.path / STATE).get("_split"):
-            raise DataError(f"{self.path} has no splits, but split={split!r} came. Leave it out.")
+            raise DataError(f"{self.path} has no splits, got split={split!r}. Leave it out.")
         return self.path
 
 

@@ -26,7 +26,7 @@ _SYNCS = 8  # at once: a file system writes its journal once for all of them
 
 @contextmanager
 def complete_or_absent(
-    path: Path, advice: str = "free some disk space, give another path, or mend the source of the rows"
+    path: Path, advice: str = "free some disk space, give another path, or fix the source of the rows"
 ) -> Iterator[Path]:
     """A path to write a file or a folder to, that takes the place of ``path`` once all of it is on the disk.
 

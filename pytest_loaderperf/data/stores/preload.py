@@ -35,7 +35,7 @@ BUDGET_SHARE = 2  # by default at most half of the memory that is available
 def budget_of(memory_budget: int | None) -> int:
     """The bytes that may be taken: by default half of what is available. Raises DataError for what is no number."""
     if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 1):
-        raise DataError(f"memory_budget must be a whole number of bytes from 1 up, but {memory_budget!r} came.")
+        raise DataError(f"memory_budget must be a whole number of bytes from 1 up, got {memory_budget!r}.")
     return psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
 
 

@@ -68,7 +68,7 @@ def check_values(where: str, factory: str, values: dict[str, Any]) -> None:
     for key in (*TAKEN_BY_ALL, "samples", *kind.needs, *kind.takes):
         refused = _EXPECTED[key](values)
         if refused is not None:
-            raise DataError(f"{where}: {key} must be {refused}, but {shown(values[key])} came.")
+            raise DataError(f"{where}: {key} must be {refused}, got {shown(values[key])}.")
     _check_sizes(where, factory, values)
 
 

@@ -96,7 +96,7 @@ def picture_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
     small = next((image.shape for image in images if any(np.less(image.shape[:2], spec.shape[:2]))), None)
     if small is not None:
         raise DataError(
-            f"workload {spec.name!r}: shape must fit into the smallest image, {small}, but {list(spec.shape)} came."
+            f"workload {spec.name!r}: shape must fit into the smallest image, {small}, got {list(spec.shape)}."
         )
     tiles = Tiles(images, spec.shape, Draws(spec.seed))
     return tiles, TileLabels(tiles)
@@ -113,7 +113,7 @@ def _digits(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
     if images.shape != expected:
         raise DataError(
             f"workload {spec.name!r}: the spec says features {expected}, "
-            f"but {images.shape} with {len(labels)} labels came. Mend the spec."
+            f"got {images.shape} with {len(labels)} labels. Fix the spec."
         )
     return Stored("image", images), Stored(LABEL, labels)
 
@@ -144,9 +144,7 @@ def _tiffs(spec: WorkloadSpec) -> list[np.ndarray]:
             with TiffFile(file) as tiff:
                 axes, image = tiff.series[0].axes, tiff.asarray()
         except Exception as error:  # tifffile and its codecs raise whatever they met
-            raise DataError(
-                f"workload {spec.name!r}: cannot read {file} ({error}). Take it out, or mend it."
-            ) from error
+            raise DataError(f"workload {spec.name!r}: cannot read {file} ({error}). Take it out, or fix it.") from error
         dtype = image.dtype.newbyteorder("=")
         if dtype == spec.dtype and axes.endswith("YX"):
             images += list(image.astype(dtype, copy=False).reshape(-1, *image.shape[-2:]))

@@ -115,7 +115,7 @@ def _table(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise DataError(f"workload spec {path.name}: expected plain values and lists, got lists nested deep.") from None
     except ValueError as error:  # also of text that is not UTF-8, and of numbers of thousands of digits
-        raise DataError(f"workload spec {path.name} is not TOML: {error}. Mend that line.") from error
+        raise DataError(f"workload spec {path.name} is not TOML: {error}. Fix that line.") from error
 
 
 def spec_of(name: str, table: Mapping[str, Any], *, where: str | None = None) -> WorkloadSpec:

@@ -199,7 +199,7 @@ class TestNpy:
         with pytest.raises(DataError) as caught:
             open_table(tmp_path)
         assert str(caught.value) == (
-            f"{tmp_path}: expected arrays of one length, but {{'a': 2, 'b': 3}} came. Keep others "
+            f"{tmp_path}: expected arrays of one length, got {{'a': 2, 'b': 3}}. Keep others "
             "elsewhere, or name those to open: columns=[...]."
         )
 
@@ -237,5 +237,5 @@ class TestSafetensors:
     def test_tensors_of_different_lengths_are_refused(self, tmp_path):
         save_file = pytest.importorskip("safetensors.numpy").save_file
         save_file({"weight": np.zeros((2, 3)), "bias": np.zeros(3)}, tmp_path / "a.safetensors")
-        with pytest.raises(DataError, match=r"expected arrays of one length, but .*'bias': 3.* came. Keep others"):
+        with pytest.raises(DataError, match=r"expected arrays of one length, got .*'bias': 3.*. Keep others"):
             open_table(tmp_path / "a.safetensors")

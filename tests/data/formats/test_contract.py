@@ -206,7 +206,7 @@ def test_indices_are_one_row_of_whole_numbers(name, indices, opened):
 @every_format
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True])
 def test_a_stream_of_no_rows_is_refused_at_once(name, rows, opened):
-    with pytest.raises(DataError, match=f"rows must be a whole number from 1 up, but {rows!r} came."):
+    with pytest.raises(DataError, match=f"rows must be a whole number from 1 up, got {rows!r}."):
         opened(name).stream(rows)
 
 

@@ -147,7 +147,7 @@ class TestTiff:
     def test_a_row_of_numbers_is_no_image(self, tmp_path):
         with pytest.raises(DataError) as caught:
             write_table(pa.table({"image": tensors("uint8", 4)}), tmp_path / "a", "tiff")
-        assert str(caught.value) == "a TIFF has two dimensions or more, but images of shape (4,) came. Use npy."
+        assert str(caught.value) == "a TIFF has two dimensions or more, got images of shape (4,). Use npy."
 
 
 class TestOmeZarr:
@@ -240,7 +240,7 @@ class TestOmeZarr:
         with pytest.raises(DataError) as caught:
             write_table(pa.table({"image": tensors("uint8", 1, 1, 1, 1, 2, 2)}), tmp_path / "a", "ome_zarr")
         assert str(caught.value) == (
-            "OME-Zarr has two to five dimensions, but images of shape (1, 1, 1, 1, 2, 2) came. Use npy."
+            "OME-Zarr has two to five dimensions, got images of shape (1, 1, 1, 1, 2, 2). Use npy."
         )
 
     @pytest.mark.parametrize("options", [{"zarr_format": 1}, {"zarr_format": 2, "sharded": True}])

@@ -241,7 +241,7 @@ def test_a_single_array_is_a_table(tmp_path):
 def test_arrays_that_do_not_fit_are_named_and_the_others_open(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(3), names=np.array(["a", "b", "c"]), mean=np.zeros(7))
     refused(
-        f"{tmp_path}/a.npz: expected arrays of one length, but {{'x': 3, 'names': 3, 'mean': 7}} came. Keep others "
+        f"{tmp_path}/a.npz: expected arrays of one length, got {{'x': 3, 'names': 3, 'mean': 7}}. Keep others "
         "elsewhere, or name those to open: columns=[...].",
         tmp_path / "a.npz",
     )

@@ -100,14 +100,14 @@ def test_columns_of_one_name_are_refused(tmp_path):
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"])
     with pytest.raises(DataError) as caught:
         write_table(twice, tmp_path / "rows.parquet")
-    assert str(caught.value) == "expected columns of different names, but x came more than once. Rename it."
+    assert str(caught.value) == "expected columns of different names, got x more than once. Rename it."
 
 
 def test_a_source_that_is_no_table_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         write_table({"x": np.arange(3)}, tmp_path / "rows.parquet")
     assert str(caught.value) == (
-        "expected a pyarrow Table or RecordBatchReader to write, but dict came. Make one with pyarrow.table."
+        "expected a pyarrow Table or RecordBatchReader to write, got dict. Make one with pyarrow.table."
     )
 
 

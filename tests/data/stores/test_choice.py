@@ -178,7 +178,7 @@ def test_an_array_of_indices_is_a_batch(cache):
 
 def test_columns_of_one_name_are_refused():
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"])
-    assert refusal(twice) == "a table must have columns, each of another name, but ['x', 'x'] came. Rename some."
+    assert refusal(twice) == "a table must have columns, each of another name, got ['x', 'x']. Rename some."
 
 
 class TestBackground:
@@ -234,33 +234,33 @@ class TestBackground:
     @pytest.mark.parametrize("cache", ["mapped", "compressed", "lru", "lazy"])
     def test_other_caches_have_no_background(self, cache):
         assert refusal(TABLE, cache=cache, background=True) == (
-            f"background=True fills arrays in memory, but cache={cache!r} came. Leave one of the two out."
+            f"background=True fills arrays in memory, got cache={cache!r}. Leave one of the two out."
         )
 
 
 class TestRefused:
     def test_an_unknown_cache(self):
         assert refusal(TABLE, cache="ram") == (
-            "cache must be one of auto, whole, chunked, mapped, compressed, lru, lazy, but 'ram' came."
+            "cache must be one of auto, whole, chunked, mapped, compressed, lru, lazy, got 'ram'."
         )
 
     @pytest.mark.parametrize("arguments", [{"columns": ["x"]}, {"cache": "lru"}, {"cache_dir": "x"}])
     def test_what_is_for_tables_alone(self, arguments):
         assert refusal([1, 2], **arguments) == (
-            "columns, cache and cache_dir are for tables, but list came. Leave them out, "
+            "columns, cache and cache_dir are for tables, got list. Leave them out, "
             "or give a pa.Table or what data.formats opens."
         )
 
     @pytest.mark.parametrize("columns", [["y"], [], "x", ["x", "y"]])
     def test_columns_that_there_are_not(self, columns):
         assert refusal(TABLE, columns=columns) == (
-            f"columns must be a list of some of ['x'], but {columns!r} came. Name those to load."
+            f"columns must be a list of some of ['x'], got {columns!r}. Name those to load."
         )
 
     @pytest.mark.parametrize("budget", [0, 1.5, True])
     def test_a_budget_that_is_no_number_of_bytes(self, budget):
         assert refusal(TABLE, memory_budget=budget) == (
-            f"memory_budget must be a whole number of bytes from 1 up, but {budget!r} came."
+            f"memory_budget must be a whole number of bytes from 1 up, got {budget!r}."
         )
 
 

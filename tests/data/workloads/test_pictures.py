@@ -55,7 +55,7 @@ def test_a_tile_that_no_photograph_can_hold_is_refused():
     with pytest.raises(DataError) as caught:
         photos(shape=[4000, 10, 3])
     assert str(caught.value) == (
-        "workload 'photos': shape must fit into the smallest image, (427, 640, 3), but [4000, 10, 3] came."
+        "workload 'photos': shape must fit into the smallest image, (427, 640, 3), got [4000, 10, 3]."
     )
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_tiff_is_named(tmp_path):
     with pytest.raises(DataError) as caught:
         tiffs(tmp_path)
     assert str(caught.value).startswith(f"workload 'tiffs': cannot read {tmp_path / 'a.tif'} (")
-    assert str(caught.value).endswith("). Take it out, or mend it.")
+    assert str(caught.value).endswith("). Take it out, or fix it.")
 
 
 def test_without_tifffile_it_says_how_to_install_it(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, content):
     path.write_bytes(content)
     text = refusal(str(path))
     assert text.startswith("workload spec mine.toml is not TOML: ")
-    assert text.endswith(". Mend that line.")
+    assert text.endswith(". Fix that line.")
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,12 @@ def test_missing_and_unknown_keys_are_named(tmp_path, drop, extra, missing, unkn
 @pytest.mark.parametrize("value, shown", [("0", "0"), ("2.5", "2.5"), ('"8"', "'8'")])
 def test_a_size_that_is_not_a_positive_whole_number_is_refused(tmp_path, key, value, shown):
     assert refusal(write_spec(tmp_path, **{key: value})) == (
-        f"workload 'mine': {key} must be a whole number from 1 up, but {shown} came."
+        f"workload 'mine': {key} must be a whole number from 1 up, got {shown}."
     )
 
 
 def test_a_shape_that_is_not_a_list_is_refused(tmp_path):
-    assert refusal(write_spec(tmp_path, shape="784")) == (
-        "workload 'mine': shape must be a list of sizes, but 784 came."
-    )
+    assert refusal(write_spec(tmp_path, shape="784")) == ("workload 'mine': shape must be a list of sizes, got 784.")
 
 
 @pytest.mark.parametrize(
@@ -132,25 +130,25 @@ PIXELS = "one of uint8, uint16, float32"
 @pytest.mark.parametrize(
     "factory, key, value, expected",
     [
-        ("arrays", "shape", [2, 0], "shape must be a list of whole numbers from 1 up, but [2, 0] came."),
-        ("arrays", "shape", [2, True], "shape must be a list of whole numbers from 1 up, but (2, True) came."),
-        ("arrays", "samples", True, "samples must be a whole number from 1 up, but True came."),
-        ("arrays", "samples", 0, "samples must be a whole number from 1 up, but 0 came."),
-        ("arrays", "seed", -1, "seed must be a whole number from 0 up, but -1 came."),
-        ("arrays", "class_weights", [1, 2, 0], f"{NUMBERS}, but [1, 2, 0] came."),
-        ("arrays", "class_weights", [1, float("nan")], f"{NUMBERS}, but [1, nan] came."),
-        ("images", "dtype", "int64", f"dtype must be {PIXELS} for images, but 'int64' came."),
-        ("images", "shape", [4], "shape must be a list of 2 or 3 sizes for images, but [4] came."),
-        ("volumes", "dtype", "float64", f"dtype must be {PIXELS} for volumes, but 'float64' came."),
-        ("volumes", "shape", [4, 4], "shape must be a list of 3 sizes for volumes, but [4, 4] came."),
-        ("volumes", "inputs", [], "inputs must be a list of names, but [] came."),
-        ("volumes", "inputs", ["a", "a"], f"inputs {NAMES}, but ('a', 'a') came."),
-        ("volumes", "targets", ["a"], f"inputs {NAMES}, but ('a',) came."),
-        ("tokens", "lengths", [4, 1], "lengths must be [least, most], whole numbers from 1 up, but [4, 1] came."),
-        ("tokens", "vocabulary", 2**40, f"{VOCABULARY} {2**32} for int64, but {2**40} came."),
-        ("tokens", "dtype", "float32", "dtype must be one of int64, int32 for tokens, but 'float32' came."),
-        ("photos", "shape", [4, 4, 1], "shape must be [height, width, 3] for photos, but [4, 4, 1] came."),
-        ("tiffs", "folder", "", "folder must be the path of a folder, but '' came."),
+        ("arrays", "shape", [2, 0], "shape must be a list of whole numbers from 1 up, got [2, 0]."),
+        ("arrays", "shape", [2, True], "shape must be a list of whole numbers from 1 up, got (2, True)."),
+        ("arrays", "samples", True, "samples must be a whole number from 1 up, got True."),
+        ("arrays", "samples", 0, "samples must be a whole number from 1 up, got 0."),
+        ("arrays", "seed", -1, "seed must be a whole number from 0 up, got -1."),
+        ("arrays", "class_weights", [1, 2, 0], f"{NUMBERS}, got [1, 2, 0]."),
+        ("arrays", "class_weights", [1, float("nan")], f"{NUMBERS}, got [1, nan]."),
+        ("images", "dtype", "int64", f"dtype must be {PIXELS} for images, got 'int64'."),
+        ("images", "shape", [4], "shape must be a list of 2 or 3 sizes for images, got [4]."),
+        ("volumes", "dtype", "float64", f"dtype must be {PIXELS} for volumes, got 'float64'."),
+        ("volumes", "shape", [4, 4], "shape must be a list of 3 sizes for volumes, got [4, 4]."),
+        ("volumes", "inputs", [], "inputs must be a list of names, got []."),
+        ("volumes", "inputs", ["a", "a"], f"inputs {NAMES}, got ('a', 'a')."),
+        ("volumes", "targets", ["a"], f"inputs {NAMES}, got ('a',)."),
+        ("tokens", "lengths", [4, 1], "lengths must be [least, most], whole numbers from 1 up, got [4, 1]."),
+        ("tokens", "vocabulary", 2**40, f"{VOCABULARY} {2**32} for int64, got {2**40}."),
+        ("tokens", "dtype", "float32", "dtype must be one of int64, int32 for tokens, got 'float32'."),
+        ("photos", "shape", [4, 4, 1], "shape must be [height, width, 3] for photos, got [4, 4, 1]."),
+        ("tiffs", "folder", "", "folder must be the path of a folder, got ''."),
     ],
 )  # fmt: skip
 def test_a_value_that_the_kind_cannot_have_is_refused(factory, key, value, expected):
@@ -168,15 +166,14 @@ def test_a_column_cannot_have_the_name_of_the_labels():
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"label": "float32"}})
     assert str(caught.value) == (
-        "workload 'mine': columns must be names other than 'label', which the labels have, "
-        "but (('label', 'float32'),) came."
+        "workload 'mine': columns must be names other than 'label', which the labels have, got (('label', 'float32'),)."
     )
 
 
 def test_class_weights_must_fit_the_classes():
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": "arrays", "samples": 3, "shape": [2], "classes": 3, "class_weights": [1, 2]})
-    assert str(caught.value) == "workload 'mine': class_weights must be 3 numbers, one a class, but [1, 2] came."
+    assert str(caught.value) == "workload 'mine': class_weights must be 3 numbers, one a class, got [1, 2]."
 
 
 def test_an_installation_without_specs_says_where_it_looked(tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def test_data_that_differ_from_the_spec_are_refused_with_both_shapes(change, exp
     with pytest.raises(DataError) as caught:
         arrays_of(replace(load_spec("digits"), **change))
     assert str(caught.value) == (
-        f"workload 'digits': the spec says features {expected}, but (1797, 8, 8) with 1797 labels came. Mend the spec."
+        f"workload 'digits': the spec says features {expected}, got (1797, 8, 8) with 1797 labels. Fix the spec."
     )
 
 
@@ -127,7 +127,7 @@ def test_millions_of_samples_are_described_without_being_drawn():
 def test_batches_need_a_positive_number_of_rows():
     with pytest.raises(DataError) as caught:
         workload("images").batches(0)
-    assert str(caught.value) == "rows must be a whole number from 1 up or None, but 0 came."
+    assert str(caught.value) == "rows must be a whole number from 1 up or None, got 0."
 
 
 @pytest.mark.parametrize("attribute", ["features", "labels"])
