@@ -246,6 +246,6 @@ def test_a_mismatch_in_a_worker_process_is_raised_as_itself():
     with pytest.raises(SampleMismatchError) as caught:
         next(batches)
     assert caught.value.position == -1
-    where = "sample 1 of the batch differs in field \"['array']\": expected float32 array of shape (2, 3), but "
+    where = "sample 1 of the batch differs in field \"['array']\": expected float32 array of shape (2, 3), got "
     assert where in str(caught.value)
     assert len(list(batches)) == 2

@@ -232,7 +232,7 @@ def test_count_is_the_way_out_for_batches_without_a_countable_size():
 @pytest.mark.parametrize("against", [{}, {"loader": list}, {"roofline": list}, {3: list}])
 def test_names_of_other_sides_must_be_free_strings(against):
     expected = "Expected at least one string, and none of 'loader', 'base' and 'roofline'."
-    words = f"the names {list(against)} came. {expected}"
+    words = f"got the names {list(against)}. {expected}"
     with pytest.raises(LoaderError, match=re.escape(words)):
         measure(lambda: GOOD, against=against)
 
@@ -282,9 +282,9 @@ SWAPPED = [
     (lambda r: r.throughput >= True, "of the same run, got bool."),
     (
         lambda r: r.throughput >= math.nan,  # noqa: PLW0177 the mistake under test
-        "throughput compares with a positive, finite value, but nan",
+        "throughput compares with a positive, finite value, got nan",
     ),
-    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, but 0"),
+    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, got 0"),
     (
         lambda r: -1 * r.throughput,
         "a metric can be multiplied by a positive, finite number, got -1.",

@@ -47,8 +47,8 @@ class Preloaded(RowDataset):
         map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, Mapping | tuple) or not map_style:
             raise DataError(
-                f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, but "
-                f"{type(dataset).__name__} came. A dict or tuple of arrays goes to ReferenceLoader as it is."
+                f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got "
+                f"{type(dataset).__name__}. A dict or tuple of arrays goes to ReferenceLoader as it is."
             )
         samples = len(dataset)
         if not samples:

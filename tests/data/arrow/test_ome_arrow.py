@@ -90,8 +90,8 @@ class TestWriting:
         with pytest.raises(DataError) as caught:
             ome_arrow_array(source)
         assert str(caught.value) == (
-            f"images must be uint16 of shape (n, y, x) or (n, t, c, z, y, x), but {source.dtype} of shape "
-            f"{source.shape} came. Cast them, or add the missing axes: channels are images[:, None, :, None]."
+            f"images must be uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {source.dtype} of shape "
+            f"{source.shape}. Cast them, or add the missing axes: channels are images[:, None, :, None]."
         )
 
     def test_more_pixels_than_the_offsets_count_are_refused(self):

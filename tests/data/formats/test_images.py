@@ -79,8 +79,8 @@ def test_other_columns_are_refused(ending, write, tmp_path):
     with pytest.raises(DataError) as caught:
         write(TABLE.append_column("name", pa.array(["x"] * ROWS)), tmp_path / "a")
     assert str(caught.value).endswith(
-        "holds one column of fixed-shape tensors and at most one of integer labels, but the columns "
-        f"'image' {TABLE.schema.field('image').type}, 'label' int32, 'name' string came. "
+        "holds one column of fixed-shape tensors and at most one of integer labels, got the columns "
+        f"'image' {TABLE.schema.field('image').type}, 'label' int32, 'name' string. "
         "Use parquet, or drop the others."
     )
 

@@ -158,7 +158,7 @@ def test_a_value_that_the_kind_cannot_have_is_refused(factory, key, value, expec
 
 
 def test_columns_of_an_unknown_dtype_are_refused():
-    with pytest.raises(DataError, match=r"columns must be a table of names and dtypes out of float32, .*, bool, but "):
+    with pytest.raises(DataError, match=r"columns must be a table of names and dtypes out of float32, .*, bool, got "):
         spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"a": "text"}})
 
 
