@@ -31,6 +31,7 @@ _READY = 0.3  # of the time that a batch takes without a pause, at the most, whe
 _SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
 _PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
 _PARALLEL_NS = 200_000  # by which a thread has shown that it works for torch
+_UNASKED_PAUSES = 5  # who works in each of them would work in any
 _LONGEST_PARALLEL_SECONDS = 2.0  # on a busy machine a thread waits for a core; once in a process
 
 
@@ -165,8 +166,16 @@ def _look_for_torchs(threads: int) -> frozenset[int]:
 
 
 def _busy_unasked() -> frozenset[int]:
-    """The other threads that work while the asking one sleeps: torch's spin for a moment after they were asked."""
-    time.sleep(_SHORTEST_PAUSE_SECONDS)
-    before = thread_cpu_ns()
-    time.sleep(_SHORTEST_PAUSE_SECONDS)
-    return frozenset(thread for thread, ns in thread_cpu_ns().items() if ns - before.get(thread, ns) > _PARALLEL_NS)
+    """The other threads that work on and on while the asking one sleeps.
+
+    torch's spin for some milliseconds of CPU time after they were asked, which on a busy machine may take far longer.
+    """
+    busy: frozenset[int] | None = None
+    for _ in range(_UNASKED_PAUSES):
+        before = thread_cpu_ns()
+        time.sleep(_SHORTEST_PAUSE_SECONDS)
+        ran = frozenset(thread for thread, ns in thread_cpu_ns().items() if ns - before.get(thread, ns) > _PARALLEL_NS)
+        busy = ran if busy is None else busy & ran
+        if not busy:
+            break
+    return busy or frozenset()

@@ -118,6 +118,21 @@ def test_a_thread_that_works_meanwhile_is_not_taken_for_torchs(pool):
     ahead._torchs.clear()
 
 
+@pytest.mark.parametrize("spun_ms", [[4], [3, 1], [2, 1, 1, 1], [1, 1, 1, 1, 0]])
+def test_a_thread_that_still_spins_for_torch_on_a_busy_machine_is_not_one_that_works_unasked(monkeypatch, spun_ms):
+    cpu_ns, spun_ns, pauses = {7: 0, 8: 0}, iter([1_000_000 * ms for ms in spun_ms]), []
+
+    def sleep(_):
+        pauses.append(1)
+        cpu_ns[7] += next(spun_ns, 0)
+        cpu_ns[8] += 1_000_000
+
+    monkeypatch.setattr(ahead, "thread_cpu_ns", lambda: dict(cpu_ns))
+    monkeypatch.setattr(ahead.time, "sleep", sleep)
+    assert ahead._busy_unasked() == {8}
+    assert len(pauses) == 5
+
+
 def test_another_thread_that_asks_has_torchs_threads_of_its_own(pool):
     mine = torch_threads()
     others = pool.submit(torch_threads).result()

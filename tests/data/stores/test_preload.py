@@ -546,8 +546,7 @@ def test_a_number_that_no_tensor_holds_is_refused(bad, number):
 )
 def test_what_is_no_map_style_dataset_is_refused(dataset):
     assert refusal(dataset).startswith(
-        "what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got "
-        f"{type(dataset).__name__}."
+        f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got {type(dataset).__name__}."
     )
 
 
