@@ -7,10 +7,8 @@ import json
 import math
 from pathlib import Path
 
-from pytest_loaderperf.defaults import POLICIES
+from pytest_loaderperf.defaults import DEVICES, POLICIES
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
-
-DEVICES = ("cpu", "cuda", "auto")
 
 
 def seconds(text: str) -> float:

@@ -5,5 +5,10 @@ from __future__ import annotations
 DEFAULT_BUDGET_SECONDS = 10.0
 DEFAULT_MAX_BUDGET_SECONDS = 60.0  # of a claim whose interval already lies beyond its threshold
 DEFAULT_ALPHA = 0.001
+DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice, shorter than a CI job's patience
+DEFAULT_BENCH_SECONDS = 5.0
+DEFAULT_CLAIMS = 50  # of each kind that is calibrated
+DEFAULT_DEVICE = "cpu"
+DEVICES = (DEFAULT_DEVICE, "cuda", "auto")
 POLICIES = ("pass", "fail", "leaning")  # what an INCONCLUSIVE does to its test
 DEFAULT_POLICY = "pass"

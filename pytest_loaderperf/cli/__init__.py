@@ -14,7 +14,7 @@ from typing import Any
 from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
 from pytest_loaderperf.cli.data import add_data_commands
-from pytest_loaderperf.defaults import DEFAULT_ALPHA
+from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
 INTERRUPTED = 130  # as shells have it: 128 and the signal
@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for name, does in (("count", "gives its number of samples"), ("touch", "reads it, as lazy batches need it")):
         bench.add_argument(f"--{name}", metavar="MODULE:FUNCTION", help=f"function that takes a batch and {does}")
-    bench.add_argument("--budget", metavar="SECONDS", type=seconds, default=5.0, help="default 5")
-    bench.add_argument("--device", metavar="cpu|cuda|auto", type=device, default="cpu", help="default cpu")
+    add, shown = bench.add_argument, "default %(default)s"
+    add("--budget", metavar="SECONDS", type=seconds, default=DEFAULT_BENCH_SECONDS, help=shown)
+    add("--device", metavar="|".join(DEVICES), type=device, default=DEFAULT_DEVICE, help=shown)
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_calibrate_command(commands)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import arguments
+from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BUDGET_SECONDS, DEFAULT_CLAIMS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 from pytest_loaderperf.report.progress import Progress
 
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
 def add_calibrate_command(commands: Commands) -> None:
     """Let ``loaderperf`` know ``calibrate``."""
     calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
-    add = calibrate.add_argument
-    add("--claims", metavar="N", type=arguments.count, default=50, help="claims of each kind (default 50)")
+    add, shown = calibrate.add_argument, "default %(default)s"
+    add(
+        "--claims",
+        metavar="N",
+        type=arguments.count,
+        default=DEFAULT_CLAIMS,
+        help="claims of each kind (default %(default)s)",
+    )
     add("--noise", action="store_true", help="beside two processes that burn a core by turns")
     add("--base", action="store_true", help="hold loaders against one in another process")
     makers = calibrate.add_mutually_exclusive_group()
@@ -45,8 +52,14 @@ def add_calibrate_command(commands: Commands) -> None:
         help="also claims on equal work whose batches cost twice as much to receive; needs --workers",
     )
     add("--effects", metavar="LIST", type=_effects, help="percents beyond the threshold, 0 for A/A (0,1,2,3,5,7,10)")
-    add("--alpha", metavar="P", type=arguments.probability, default=0.001, help="default 0.001")
-    add("--budget", metavar="SECONDS", type=arguments.seconds, default=10.0, help="default 10")
+    add("--alpha", metavar="P", type=arguments.probability, default=DEFAULT_ALPHA, help=shown)
+    add(
+        "--budget",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=DEFAULT_BUDGET_SECONDS,
+        help="default %(default)s",
+    )
     add("--seconds", metavar="LIST", type=_seconds, default=[1.0, 5.0, 10.0], help="FAIL within these (1,5,10)")
     add("--json", metavar="FILE", type=Path, help="write the result to FILE")
     add("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")

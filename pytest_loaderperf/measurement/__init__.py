@@ -11,10 +11,9 @@ from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.rounds import Key, Round, Rounds
 from pytest_loaderperf.measurement.side import Side
 from pytest_loaderperf.measurement.stages import stage_shares
-from pytest_loaderperf.measurement.watchdog import DEFAULT_TIMEOUT_SECONDS, Watchdog
+from pytest_loaderperf.measurement.watchdog import Watchdog
 
 __all__ = [
-    "DEFAULT_TIMEOUT_SECONDS",
     "AnySide",
     "Disturbance",
     "Epoch",

@@ -14,7 +14,6 @@ from types import TracebackType
 
 from pytest_loaderperf.errors import LoaderHangError
 
-DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice, shorter than a CI job's patience
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0  # what stays deaf to the interrupt for this long sits in native code and never returns
 _DELIVERY_SECONDS = 0.05  # a signal reaches a running interpreter within a few instructions

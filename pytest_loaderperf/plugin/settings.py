@@ -14,8 +14,10 @@ from pytest_loaderperf.arguments import device, not_a_file, not_writable, policy
 from pytest_loaderperf.defaults import (
     DEFAULT_ALPHA,
     DEFAULT_BUDGET_SECONDS,
+    DEFAULT_DEVICE,
     DEFAULT_MAX_BUDGET_SECONDS,
     DEFAULT_POLICY,
+    DEFAULT_TIMEOUT_SECONDS,
     POLICIES,
 )
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
@@ -26,9 +28,9 @@ _DEFAULTS = {
     "budget": DEFAULT_BUDGET_SECONDS,
     "max_budget": DEFAULT_MAX_BUDGET_SECONDS,
     "alpha": DEFAULT_ALPHA,
-    "device": "cpu",
+    "device": DEFAULT_DEVICE,
     "inconclusive": DEFAULT_POLICY,
-    "timeout": 120.0,
+    "timeout": DEFAULT_TIMEOUT_SECONDS,
 }
 
 

@@ -9,13 +9,14 @@ from typing import Any, NoReturn
 from pytest_loaderperf.defaults import (
     DEFAULT_ALPHA,
     DEFAULT_BUDGET_SECONDS,
+    DEFAULT_DEVICE,
     DEFAULT_MAX_BUDGET_SECONDS,
     DEFAULT_POLICY,
+    DEFAULT_TIMEOUT_SECONDS,
     POLICIES,
 )
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import claim_alpha
-from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS
 
 
 def no_base() -> NoReturn:
@@ -37,7 +38,7 @@ class Options:
     """
 
     budget_seconds: float = DEFAULT_BUDGET_SECONDS
-    device: str = "cpu"
+    device: str = DEFAULT_DEVICE
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     next_alpha: Callable[[], float] = field(default_factory=lambda: alpha_shares(DEFAULT_ALPHA))
     progress: Callable[[str], None] = lambda text: None

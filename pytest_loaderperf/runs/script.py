@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_loaderperf.defaults import DEFAULT_BUDGET_SECONDS, DEFAULT_MAX_BUDGET_SECONDS, DEFAULT_POLICY
-from pytest_loaderperf.measurement import DEFAULT_TIMEOUT_SECONDS, Reading
+from pytest_loaderperf.defaults import (
+    DEFAULT_BUDGET_SECONDS,
+    DEFAULT_DEVICE,
+    DEFAULT_MAX_BUDGET_SECONDS,
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT_SECONDS,
+)
+from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.remote.interpreter import OtherHead
 from pytest_loaderperf.remote.naming import spec_of
 from pytest_loaderperf.runs.options import Options, max_budget_for
@@ -19,7 +25,7 @@ def measure(
     make_loader: object,
     against: object = None,
     budget: Quantity | float = DEFAULT_BUDGET_SECONDS * s,
-    device: str = "cpu",
+    device: str = DEFAULT_DEVICE,
     *,
     max_budget: Quantity | float = DEFAULT_MAX_BUDGET_SECONDS * s,
     inconclusive: str = DEFAULT_POLICY,
