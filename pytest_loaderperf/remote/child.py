@@ -231,7 +231,11 @@ class RemoteSide:
             raise self._child.error(
                 f"{self.called} was released when another run asked for its own. Make all claims on one run first."
             )
-        answer, state = self._child.ask(verb, *arguments)
+        try:
+            answer, state = self._child.ask(verb, *arguments)
+        except ShortEpochError:
+            self._note(self._child.ask("state")[1])  # by now it is known how long its epochs are
+            raise
         self._note(state)
         return answer
 

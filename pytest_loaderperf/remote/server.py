@@ -151,6 +151,8 @@ class Served:
         if verb == "replay":
             assert self._replayed is not None
             return self._replayed.perform(*arguments), self._state(side)
+        if verb == "state":
+            return None, self._state(side)
         self._conditions.restore()
         if verb == "slow":
             (side.slow,) = arguments

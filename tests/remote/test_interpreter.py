@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from pytest_loaderperf import cli, measure, s
-from pytest_loaderperf.errors import LoaderError, LoaderPerfError
+from pytest_loaderperf.errors import LoaderError, LoaderPerfError, ShortEpochError
+from pytest_loaderperf.measurement import Steady
+from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.remote.interpreter import OtherHead
 from pytest_loaderperf.remote.naming import resolve, spec_of
 from pytest_loaderperf.runs.options import Options
@@ -140,6 +142,18 @@ def test_arguments_reach_the_factory_there(loaders):
     side = OtherHead("head_loaders:Told", sys.executable, arguments=arguments, **Options().there).side("against")
     try:
         assert repr(side.loader) == "Told a 'name' 0.0015"
+    finally:
+        side.close()
+
+
+def test_after_a_trial_that_was_longer_than_its_epochs_the_side_knows_their_length(loaders):
+    side = OtherHead("head_loaders:make_loader", sys.executable, **Options().there).side("against")
+    try:
+        assert side.epoch_batches is None
+        with pytest.raises(ShortEpochError, match="gives 40 batches an epoch"):
+            side.observe(Steady(), 1000, Conditions.now())
+        assert side.epoch_batches == 40
+        assert len(side.observe(Steady(), 20, Conditions.now()).latencies_ns) == 20
     finally:
         side.close()
 
