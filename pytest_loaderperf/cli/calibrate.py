@@ -27,13 +27,7 @@ def add_calibrate_command(commands: Commands) -> None:
     """Let ``loaderperf`` know ``calibrate``."""
     calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
     add, shown = calibrate.add_argument, "default %(default)s"
-    add(
-        "--claims",
-        metavar="N",
-        type=arguments.count,
-        default=DEFAULT_CLAIMS,
-        help="claims of each kind (default %(default)s)",
-    )
+    add("--claims", metavar="N", type=arguments.count, default=DEFAULT_CLAIMS, help=f"claims of each kind, {shown}")
     add("--noise", action="store_true", help="beside two processes that burn a core by turns")
     add("--base", action="store_true", help="hold loaders against one in another process")
     makers = calibrate.add_mutually_exclusive_group()
@@ -53,13 +47,7 @@ def add_calibrate_command(commands: Commands) -> None:
     )
     add("--effects", metavar="LIST", type=_effects, help="percents beyond the threshold, 0 for A/A (0,1,2,3,5,7,10)")
     add("--alpha", metavar="P", type=arguments.probability, default=DEFAULT_ALPHA, help=shown)
-    add(
-        "--budget",
-        metavar="SECONDS",
-        type=arguments.seconds,
-        default=DEFAULT_BUDGET_SECONDS,
-        help="default %(default)s",
-    )
+    add("--budget", metavar="SECONDS", type=arguments.seconds, default=DEFAULT_BUDGET_SECONDS, help=shown)
     add("--seconds", metavar="LIST", type=_seconds, default=[1.0, 5.0, 10.0], help="FAIL within these (1,5,10)")
     add("--json", metavar="FILE", type=Path, help="write the result to FILE")
     add("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")

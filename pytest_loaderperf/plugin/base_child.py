@@ -163,13 +163,7 @@ class Server:
         if self._seen <= self._wanted:
             return Anything(1.0)
         self._left = self._parent.serve(
-            Served(
-                BASE,
-                make_loader,
-                lambda: reading,
-                self._parent,
-                **options.there,
-            ),
+            Served(BASE, make_loader, lambda: reading, self._parent, **options.there),
             self._foreign,
         )
         pytest.skip("served")
