@@ -21,7 +21,19 @@ from pytest_loaderperf.loader.collate import Collate, vectorized_collate
 from pytest_loaderperf.loader.fetch import Fetch
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.plan import PREFETCH_FACTOR, Plan, plan_arrays, plan_samples
-from pytest_loaderperf.loader.processes import Gathered, Good, Indices, Noted, Packed, Processes, init_worker, sent
+from pytest_loaderperf.loader.processes import (
+    Continued,
+    Gathered,
+    Good,
+    Indices,
+    Noted,
+    Packed,
+    Processes,
+    init_worker,
+    sent,
+    sent_with_state,
+)
+from pytest_loaderperf.loader.states import Copies, Stream, is_stateful, may_have_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +108,12 @@ class Engines:
         }
         if self.seed is not None:
             settings["generator"] = torch.Generator()
-        indices = None
+        indices, copies = None, None
         if isinstance(dataset, IterableDataset):
             settings |= {"batch_size": self.batch_size, "drop_last": self.drop_last}
+            if workers and may_have_states(dataset):
+                copies = Copies(dataset, self.batch_size)
+                dataset = Stream(copies)
         else:
             indices = Indices(self.indices)
             settings |= {"batch_sampler": indices} if self.batched else {"batch_size": None, "sampler": indices}
@@ -107,10 +122,13 @@ class Engines:
             elif self.batched and self.collate is None and as_columns(dataset) is not None:
                 dataset, collate = Gathered(dataset), as_is
             elif not isinstance(dataset, MapDataPipe):
-                dataset = Noted(dataset)
-        if isinstance(dataset, Noted):
-            settings["worker_init_fn"] = partial(init_worker, settings["worker_init_fn"])
+                copies = Copies(dataset) if workers and is_stateful(dataset) else None
+                dataset = Noted(dataset) if copies is None else Continued(dataset)
+        if isinstance(dataset, (Noted, Stream)):
+            settings["worker_init_fn"] = partial(
+                init_worker, settings["worker_init_fn"], None if isinstance(dataset, Stream) else copies
+            )
         if workers and not self.skips:
-            collate = partial(sent, collate)
+            collate = partial(sent, collate) if copies is None else partial(sent_with_state, copies, collate)
         loader = DataLoader(dataset, collate_fn=collate, **settings)
-        return Processes(loader, indices, seed=self.seed)
+        return Processes(loader, indices, seed=self.seed, copies=copies)

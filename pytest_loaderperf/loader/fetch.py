@@ -20,6 +20,7 @@ from pytest_loaderperf.loader.plan import Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples, StreamSamples, collated
+from pytest_loaderperf.loader.states import State, is_stateful, load, taken
 
 T = TypeVar("T")
 BUFFERED_NBYTES = 1 << 20  # a smaller batch has memory from the allocator's free list sooner than a buffer of ours
@@ -52,12 +53,22 @@ class Fetch:
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
-        return Delivery(self, lambda: self._begin(iter(make_feed())), progress)
+        dataset = self._samples.dataset
+        if (state := progress.states.get(0)) is not None:
+            load(dataset, state.dataset)
+        take = partial(taken, dataset) if self.keeps_states and is_stateful(dataset) else None
+        return Delivery(self, lambda: self._begin(iter(make_feed())), progress, take)
 
     def stream(self, samples: StreamSamples, batch_size: int | None, progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of an iterable-style dataset, which only one thread at a time may advance."""
         tasks = repeat(partial(self._make_next, samples, batch_size))
-        return Delivery(self, lambda: (iter(()), self.made(tasks)), progress)
+        take = samples.state if self.keeps_states and samples.is_stateful else None
+        return Delivery(self, lambda: (iter(()), self.made(tasks)), progress, take)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether the dataset's state after a batch is known: not where threads have gone on from there."""
+        return not self.buffers.plan.workers
 
     def _begin(self, feed: Iterator[Any]) -> tuple[Iterator[Made], Iterator[Made]]:
         # All threads fetch the first batch together, the consumer in the place of one: it waits for that batch alone.
@@ -200,11 +211,20 @@ class Begun(chain[Any]):
 
 
 class Delivery(Counted):
-    """Hands out the batches that ``begin`` starts to make: those of a head, then the others, each with its slab."""
+    """Hands out the batches that ``begin`` starts to make: those of a head, then the others, each with its slab.
 
-    def __init__(self, fetch: Buffered, begin: Callable[[], Any], progress: Progress) -> None:
+    ``take_state``: of the dataset after each batch.
+    """
+
+    def __init__(
+        self,
+        fetch: Buffered,
+        begin: Callable[[], Any],
+        progress: Progress,
+        take_state: Callable[[], State | None] | None = None,
+    ) -> None:
         super().__init__(None, progress)
-        self._fetch, self._begin = fetch, begin
+        self._fetch, self._begin, self._take_state = fetch, begin, take_state
         self._head: Iterator[Made] = iter(())
         self._slab: Slab | None = None
 
@@ -222,6 +242,8 @@ class Delivery(Counted):
         if made is None:
             raise StopIteration
         batch, self._slab = made
+        if self._take_state is not None and (state := self._take_state()) is not None:
+            self.progress.states = {0: state}
         return batch
 
     def __del__(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -85,18 +86,22 @@ class Mover:
 
     def delivered(self, batches: Any, engine: Any, progress: Progress, made: Progress) -> Iterator[Any]:
         """``batches`` of ``engine`` on the device, counted in ``progress``; ``made`` counts them before that."""
+        places: deque[tuple[int, int, Any]] = deque()  # of the batches that are on their way
 
-        def counted(batch: Any) -> tuple[int, int, Any]:
-            return made.batches, made.skipped, batch
+        def counted(batch: Any) -> Any:
+            places.append((made.batches, made.skipped, made.states))
+            return batch
 
-        source: Iterator[tuple[int, int, Any]] = map(counted, batches)
+        source: Iterator[Any] = map(counted, batches)
         with closing(batches):
             if (first := next(source, None)) is not None:
                 self.decision = self.decision or self._decide(first, engine)
                 source, first = chain(iter([first]), source), None  # held by nobody once it is on its way
                 with closing(transferred(source, self._runtime, self.decision)) as moved:
-                    for progress.batches, progress.skipped, batch in moved:
+                    for batch in moved:
+                        progress.batches, progress.skipped, progress.states = places.popleft()
                         yield batch
+                        del batch
             progress.done = True
 
     def _decide(self, batch: Any, engine: Any) -> Decision:

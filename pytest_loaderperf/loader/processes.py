@@ -21,6 +21,7 @@ from pytest_loaderperf.data.arrays.indices import positions_of
 from pytest_loaderperf.loader.collate import SHARED_NBYTES, vectorized_collate
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples
+from pytest_loaderperf.loader.states import Copies, Passed, Stated, passed
 
 
 class Indices:
@@ -29,12 +30,14 @@ class Indices:
     def __init__(self, sampler: Any) -> None:
         self.sampler = sampler
         self.make_feed: Callable[[], Feed] | None = None
+        self.passed: list[Any] = []  # comes before those of the prepared epoch
 
     def __iter__(self) -> Iterator[Any]:
         # Taken by the first index: torch makes two iterators for the first epoch, and uses the second. No variable of
         # this frame may hold make_feed, for that holds the loader, which holds this.
         indices = self.sampler if self.make_feed is None else self.make_feed()
-        self.make_feed = None
+        passed, self.make_feed, self.passed = self.passed, None, []
+        yield from passed
         yield from indices
 
     def __len__(self) -> int:
@@ -45,6 +48,16 @@ class Noted(MapSamples):
     """A map-style dataset whose exceptions name the sample, before they leave a worker as text."""
 
     __getitem__, __getitems__ = MapSamples.fetch_one, MapSamples.fetch
+
+
+class Continued(Noted):
+    """A dataset whose copies go on from states: each worker is handed what it is, first of all, to pass over."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return index if passed(index) else self.fetch_one(index)
+
+    def __getitems__(self, indices: Any) -> Any:
+        return indices if passed(indices) else self.fetch(indices)
 
 
 class Good(Noted):
@@ -107,8 +120,13 @@ def sent(collate: Callable[[Any], Any], samples: Any) -> Packed:
     return Packed(collate(samples), SHARED_NBYTES)
 
 
-def init_worker(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """Show a worker the caller's own dataset, then call the caller's ``worker_init_fn``."""
+def sent_with_state(copies: Copies, collate: Callable[[Any], Any], samples: Any) -> Any:
+    """As `sent`, with the state of the worker's dataset; Passed for samples that were delivered before."""
+    return Passed if passed(samples) else Packed(copies.with_state(collate(samples), samples), SHARED_NBYTES)
+
+
+def init_worker(worker_init_fn: Callable[[int], None] | None, copies: Copies | None, worker_id: int) -> None:
+    """Show a worker the caller's own dataset, call the caller's ``worker_init_fn``, then let the dataset go on."""
     info: Any = get_worker_info()
     dataset = info.dataset.dataset
     if type(dataset) is RowDataset and is_named(dataset.source):  # in which a loader wraps dicts and tuples
@@ -116,34 +134,53 @@ def init_worker(worker_init_fn: Callable[[int], None] | None, worker_id: int) ->
     object.__setattr__(info, "dataset", dataset)  # torch forbids setting it plainly
     if worker_init_fn is not None:
         worker_init_fn(worker_id)
+    if copies is not None:
+        copies.resume()
 
 
 class Processes:
     """Drives ``loader``, a DataLoader of torch, whose index sampler is ``indices`` unless its dataset is iterable.
 
     With a ``seed``, the seeds of the workers are a pure function of it and of the epoch that they start in.
+    ``copies``: of the dataset in the workers, None where it has no state.
     """
 
-    def __init__(self, loader: DataLoader[Any], indices: Indices | None, *, seed: int | None) -> None:
-        self.loader, self._indices, self._seed = loader, indices, seed
+    def __init__(
+        self, loader: DataLoader[Any], indices: Indices | None, *, seed: int | None, copies: Copies | None = None
+    ) -> None:
+        self.loader, self._indices, self._seed, self._copies = loader, indices, seed, copies
         self._latest: Callable[[], _Delivery | None] = lambda: None
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch; the workers start now."""
-        if not all(worker.is_alive() for worker in getattr(self.loader._iterator, "_workers", ())):  # noqa: SLF001
+        workers = getattr(self.loader._iterator, "_workers", ())  # noqa: SLF001 torch offers no other way
+        if progress.states or not all(worker.is_alive() for worker in workers):
             self.close()  # new ones, where torch would keep a dead worker of those that persist for ever
         if self._indices is not None:
             self._indices.make_feed = make_feed
         if self._seed is not None:
             self.loader.generator.manual_seed(self._seed + progress.epoch)
         self._take_over()
-        made = iter(self.loader)
-        if self._indices is None:  # only the dataset knows what its workers would give: they give it again
+        made = self._started(progress)
+        if self._indices is None and not progress.states:  # only a dataset knows what it would give: it does so again
             for _ in range(progress.batches):
                 next(made, None)
         batches = _Delivery(made, progress, None if self._indices is not None else _length(self.loader))
         self._latest = weakref.ref(batches)
         return batches
+
+    def _started(self, progress: Progress) -> Any:
+        """Torch's iterator, whose workers go on from the states of ``progress``."""
+        if self._copies is None:
+            return iter(self.loader)
+        if self._indices is not None:  # so that each of the rest comes to the worker that it would have come to
+            over = progress.batches % self.loader.num_workers if progress.states else 0
+            self._indices.passed = [Passed if self.loader.batch_sampler is None else [Passed]] * over
+        self._copies.resumed = dict(progress.states)
+        try:
+            return iter(self.loader)
+        finally:
+            self._copies.resumed = {}
 
     @property
     def persisting(self) -> bool:
@@ -183,11 +220,15 @@ class _Delivery(Counted):
         if self._beyond:
             return self._beyond.pop()
         try:
-            batch = super()._next()
+            while (batch := super()._next()) is Passed:
+                pass
         except Exception as raised:  # noqa: BLE001 re-raised
             # Torch's frames would hold its iterator in a cycle, whose collection waits 5 s for each worker.
             raise raised.with_traceback(None)  # noqa: B904 it is the same one
         self._let_go()
+        if type(batch) is Stated:
+            self.progress.states = {**self.progress.states, batch.worker: batch.state}
+            batch = batch.batch
         return batch
 
     def _let_go(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 from typing import Any, Self
@@ -15,6 +15,7 @@ import torch
 from pytest_loaderperf.data.arrays.columns import Order
 from pytest_loaderperf.data.arrays.order import Draw, as_list, known_order, with_epochs
 from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader.states import State
 
 _FOLDED = 1024  # indices after which those delivered are folded into a checksum: their memory stays small
 _UNDELIVERED = 16  # batches that may be on their way to a GPU after an engine counted them, with room to spare
@@ -89,6 +90,7 @@ class Progress:
 
     ``began``: how the sampler's generator, if it has one, stood before the epoch; ``draw``: what came of it.
     ``draws_seed``: whether a base seed for workers is still to be drawn before the order, as torch does.
+    ``states``: by worker, that of the dataset after its latest batch; 0 is the consumer's thread, too.
     """
 
     epoch: int
@@ -99,6 +101,7 @@ class Progress:
     began: Draw = field(default_factory=Draw)
     trail: Trail = field(default_factory=Trail)
     draws_seed: bool = True
+    states: Mapping[int, State] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:

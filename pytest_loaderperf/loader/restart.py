@@ -12,8 +12,10 @@ from torch.utils.data.graph_settings import get_all_graph_pipes
 from pytest_loaderperf.data.arrays.order import Draw, generator_of, with_epochs
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.arguments import check_whole
+from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress, Trail
+from pytest_loaderperf.loader.states import State, is_stateful, taken
 
 T_co = TypeVar("T_co", covariant=True)
 _SAME = ("batch_size", "world_size", "shuffle", "seed")
@@ -27,6 +29,7 @@ _ORDER = (
     "samples",
     "sampler_epoch",
     "shards",
+    "states",
 )
 _STATE = (*_PLACE, *_ORDER, *_SAME)
 
@@ -34,6 +37,7 @@ _STATE = (*_PLACE, *_ORDER, *_SAME)
 class Restart(DataLoader[T_co]):
     """A DataLoader that goes on in mid-epoch. Who derives from it notes in ``_progress`` what is delivered."""
 
+    on_error: str
     seed: int | None
     world_size: int | None
     _engine: Any
@@ -67,11 +71,12 @@ class Restart(DataLoader[T_co]):
     def state_dict(self) -> dict[str, Any]:
         """Where the latest epoch stands: the batches delivered so far, not those prefetched. Plain values and tensors.
 
-        After an epoch's last batch it is the begin of the next one. The samples of a dataset must not depend on what
-        was drawn or fetched before; an iterable dataset must give the same samples again.
+        After an epoch's last batch it is the begin of the next one. A dataset's own ``state_dict()``, and its
+        iterator's, are part of it, by worker. Otherwise samples must not depend on what was drawn or fetched before,
+        and an iterable dataset must give the same ones again.
 
-        Raises DataError in mid-epoch for what cannot be gone on with: worker processes with ``in_order=False``, and
-        datapipes that shuffle without a ``seed``.
+        Raises DataError in mid-epoch for what cannot be gone on with: worker processes with ``in_order=False``,
+        datapipes that shuffle without a ``seed``, and datasets with a ``state_dict()`` where threads fetch ahead.
         """
         progress = self._resumed or self._begun()
         trail, counting = progress.trail, with_epochs(self._fed_by)
@@ -86,6 +91,7 @@ class Restart(DataLoader[T_co]):
             "samples": trail.samples,
             "sampler_epoch": trail.sampler_epoch if trail.begun or counting is None else counting.epoch,
             "shards": self._shards,
+            "states": {worker: state._asdict() for worker, state in progress.states.items()},
             **{name: getattr(self, name) for name in _SAME},
         }
 
@@ -93,7 +99,7 @@ class Restart(DataLoader[T_co]):
         """The epoch that a state is of, with its order drawn where its iteration began."""
         progress = self._progress
         if progress is None or progress.is_over:
-            progress = Progress(self.epoch, draws_seed=self._draws_seed)
+            progress = Progress(self.epoch, draws_seed=self._draws_seed, states=self._states_between(progress))
             if (generator := generator_of(self._fed_by)) is not None:
                 (progress.began if progress.draws_seed else progress.draw).repeat(generator)
         elif progress.batches:
@@ -115,11 +121,34 @@ class Restart(DataLoader[T_co]):
                 "worker processes: which batches were delivered is not known. Take the state between epochs, or leave "
                 "in_order out."
             )
+        if is_stateful(dataset) and not self._keeps_states and not isinstance(engine, Gather):
+            raise DataError(
+                f"expected no threads, and on_error='raise', for a state in mid-epoch of a {type(dataset).__name__}, "
+                "which has a state_dict() of its own, got others: the dataset's state after a batch is not known. Take "
+                "the state between epochs, or leave worker_kind and on_error out."
+            )
         if self.seed is None and isinstance(dataset, IterDataPipe) and _shuffles(dataset):
             raise DataError(
                 "expected seed= for a state in mid-epoch of a datapipe that draws at random, got none: it would draw "
                 "another order. Give the loader a seed, or take the state between epochs."
             )
+
+    def _states_between(self, latest: Progress | None) -> dict[int, State]:
+        """The states of datasets that the next epoch begins with: where they last from epoch to epoch."""
+        if isinstance(self._engine, Processes):
+            states = latest.states if latest is not None and self._persists else {}
+            lasting = {worker: state.dataset for worker, state in states.items()}
+        else:
+            own = taken(self.dataset) if self._keeps_states else None
+            lasting = {} if own is None else {0: own.dataset}
+        return {worker: State(0, state, None) for worker, state in lasting.items() if state is not None}
+
+    @property
+    def _keeps_states(self) -> bool:
+        """Whether the state of a dataset after each batch is known."""
+        if self.on_error == "skip":
+            return False
+        return isinstance(self._engine, Processes) or getattr(self._engine, "keeps_states", False)
 
     @property
     def _draws_seed(self) -> bool:
@@ -130,8 +159,8 @@ class Restart(DataLoader[T_co]):
 
     @property
     def _shards(self) -> int | None:
-        """The shares that an iterable dataset may cut itself into: one a worker process. None for other datasets."""
-        if not isinstance(self.dataset, IterableDataset):
+        """How many copies a dataset has, one a worker, where their shares or states may differ. None: of others."""
+        if not isinstance(self.dataset, IterableDataset) and not is_stateful(self.dataset):
             return None
         return max(1, self._engine.loader.num_workers) if isinstance(self._engine, Processes) else 1
 
@@ -151,13 +180,14 @@ class Restart(DataLoader[T_co]):
                 )
         for name in _PLACE:
             check_whole(f"the state's {name}", state[name], 0)
+        states = {int(worker): State(**values) for worker, values in state["states"].items()}
         drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
         if drawn != draws:
             raise DataError(
                 f"the state was taken {'with' if drawn else 'without'} a generator, but this loader's sampler has "
                 f"{'one' if draws else 'none'}, so its order would be another."
             )
-        if state["batches"] and state["shards"] != self._shards:
+        if (state["batches"] or state["states"]) and state["shards"] != self._shards:
             raise DataError(_other_shards(state["shards"], self._shards))
         trail = Trail(state["indices"], state["samples"], state["sampler_epoch"])
         draw, began = Draw(state["order_seed"], default_state=state["default_state"]), Draw()
@@ -167,7 +197,7 @@ class Restart(DataLoader[T_co]):
             counting.set_epoch(state["sampler_epoch"])
         epoch, batches, skipped = (state[name] for name in _PLACE)
         self._resumed = Progress(
-            epoch, batches, skipped, draw=draw, began=began, trail=trail, draws_seed=state["draws_seed"]
+            epoch, batches, skipped, draw=draw, began=began, trail=trail, draws_seed=state["draws_seed"], states=states
         )
         self._next_epoch, self._keeps_epoch = self._resumed.epoch, False
 
@@ -189,5 +219,6 @@ def _other_shards(was: int | None, has: int | None) -> str:
     kinds = ["another kind of dataset" if one is None else f"{one} worker{'s' * (one != 1)}" for one in (was, has)]
     return (
         f"expected {kinds[0]} as when the state was taken, got {kinds[1]}: an iterable dataset may share its samples "
-        f"out by worker, so some would be lost and others repeated. Restart with {kinds[0]}, or begin a new epoch."
+        "out by worker, so some would be lost and others repeated, and a dataset with a state_dict() of its own has "
+        f"another state in each worker. Restart with {kinds[0]}, or begin a new epoch."
     )

@@ -1,0 +1,238 @@
+"""Datasets with a ``state_dict()`` of their own go on where they were, as with torchdata's StatefulDataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from pytest_loaderperf.errors import DataError
+from pytest_loaderperf.loader import ReferenceLoader
+
+BATCH_SIZE = 3
+KINDS: dict[str, dict[str, Any]] = {
+    "here": {"num_workers": 0},
+    "one worker": {"num_workers": 1, "worker_kind": "processes"},
+    "two workers": {"num_workers": 2, "worker_kind": "processes"},
+    "workers that persist": {"num_workers": 2, "worker_kind": "processes", "persistent_workers": True},
+}
+
+
+def share() -> tuple[int, int]:
+    info = get_worker_info()
+    return (0, 1) if info is None else (info.id, info.num_workers)
+
+
+class Stream(IterableDataset):
+    """Gives each worker numbers of its own, unequally many; goes on from its state without making what was before."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.made: list[int] = []
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        worker, workers = share()
+        while self.position < 40 // workers + 5 * worker:
+            self.position += 1
+            yield torch.tensor([worker, self.position])
+        self.position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = state["position"]
+
+
+class Place:
+    """An iterator with a state of its own, over a dataset without one."""
+
+    def __init__(self, worker: int) -> None:
+        self.worker, self.position = worker, 0
+
+    def __iter__(self) -> Place:
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        if self.position == 20:
+            raise StopIteration
+        self.position += 1
+        return torch.tensor([self.worker, self.position])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = state["position"]
+
+
+class OfPlaces(IterableDataset):
+    def __iter__(self) -> Place:
+        return Place(share()[0])
+
+
+class Counting:
+    """A map-style dataset whose samples depend on how many were asked for before them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.asked += 1
+        return torch.tensor([index, self.asked])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.asked = state["asked"]
+
+
+def epoch(loader: ReferenceLoader) -> list[Any]:
+    return [batch.tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2, 5, 9, -1])
+@pytest.mark.parametrize("dataset", [Stream, OfPlaces, Counting])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rest_and_the_next_epoch_are_those_of_an_uninterrupted_run(kind: str, dataset: Any, batches: int) -> None:
+    with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as whole:
+        first, second = epoch(whole), epoch(whole)
+    taken = len(first) if batches < 0 else min(batches, len(first))
+    with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as broken:
+        iterator = iter(broken)
+        for _ in range(taken):
+            next(iterator)
+        state = broken.state_dict()
+        iterator.close()
+    with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as restarted:
+        restarted.load_state_dict(state)
+        assert epoch(restarted) == (first[taken:] or second)
+        if taken < len(first):
+            assert epoch(restarted) == second
+
+
+def test_a_stream_goes_on_without_making_again_what_was_delivered() -> None:
+    broken = ReferenceLoader(Stream(), BATCH_SIZE)
+    assert len(list(islice(broken, 4))) == 4
+    state = broken.state_dict()
+    stream = Stream()
+    restarted = ReferenceLoader(stream, BATCH_SIZE)
+    restarted.load_state_dict(state)
+    iter(restarted)
+    assert stream.position == 4 * BATCH_SIZE
+
+
+def test_the_state_of_a_delivered_batch_is_not_that_of_those_made_ahead() -> None:
+    with ReferenceLoader(Stream(), BATCH_SIZE, num_workers=1, worker_kind="processes") as loader:
+        iterator = iter(loader)
+        next(iterator), next(iterator)
+        assert loader.state_dict()["states"] == {
+            0: {"batches": 2, "dataset": {"position": 2 * BATCH_SIZE}, "iterator": None, "ended": False}
+        }
+        iterator.close()
+
+
+def test_a_state_is_not_changed_by_what_is_delivered_after_it() -> None:
+    class Live(Stream):
+        def __init__(self) -> None:
+            super().__init__()
+            self.log: list[int] = []
+
+        def state_dict(self) -> Any:
+            self.log.append(self.position)
+            return {"position": self.position, "log": self.log}
+
+    loader = ReferenceLoader(Live(), BATCH_SIZE)
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    before = repr(state["states"])
+    next(iterator)
+    assert repr(state["states"]) == before
+
+
+def test_a_state_of_another_number_of_workers_is_refused() -> None:
+    with ReferenceLoader(Counting(), BATCH_SIZE, num_workers=2, worker_kind="processes") as loader:
+        iterator = iter(loader)
+        next(iterator)
+        state = loader.state_dict()
+        iterator.close()
+    with pytest.raises(DataError, match="expected 2 workers as when the state was taken, got 1 worker"):
+        ReferenceLoader(Counting(), BATCH_SIZE).load_state_dict(state)
+
+
+def test_threads_that_fetch_ahead_keep_no_state() -> None:
+    with ReferenceLoader(Counting(), BATCH_SIZE, num_workers=2, worker_kind="threads") as loader:
+        next(iter(loader))
+        with pytest.raises(DataError, match="no threads, and on_error='raise', for a state in mid-epoch of a Counting"):
+            loader.state_dict()
+
+
+def test_a_dataset_that_takes_no_state_back_is_refused() -> None:
+    class Forgetful(IterableDataset):
+        def __iter__(self) -> Iterator[torch.Tensor]:
+            return iter(Stream())
+
+    loader = ReferenceLoader(Stream(), BATCH_SIZE)
+    next(iter(loader))
+    other = ReferenceLoader(Forgetful(), BATCH_SIZE)
+    other.load_state_dict(loader.state_dict())
+    with pytest.raises(DataError, match=r"expected a Forgetful with load_state_dict\(\)"):
+        iter(other)
+
+
+def test_an_error_in_a_worker_loses_and_repeats_nothing() -> None:
+    class Failing(Counting):
+        def __getitem__(self, index: int) -> torch.Tensor:
+            if index == 4:
+                raise ValueError("sample 4")
+            return torch.tensor([index])
+
+    seen: list[int] = []
+    with ReferenceLoader(Failing(), BATCH_SIZE, num_workers=2, worker_kind="processes") as loader:
+        iterator = iter(loader)
+        seen += next(iterator).flatten().tolist()
+        with pytest.raises(ValueError, match="sample 4"):
+            next(iterator)
+        seen += next(iterator).flatten().tolist()
+        state = loader.state_dict()
+        iterator.close()
+    with ReferenceLoader(Failing(), BATCH_SIZE, num_workers=2, worker_kind="processes") as restarted:
+        restarted.load_state_dict(state)
+        seen += [index for batch in restarted for index in batch.flatten().tolist()]
+    assert seen == [0, 1, 2, *range(6, 40)]
+
+
+def test_an_error_in_a_stream_is_not_taken_for_a_delivered_batch() -> None:
+    class Failing(Place):
+        def __next__(self) -> torch.Tensor:
+            sample = super().__next__()
+            if self.worker == 0 and self.position == 4:
+                raise ValueError("position 4")
+            return sample
+
+    class OfFailing(IterableDataset):
+        def __iter__(self) -> Place:
+            return Failing(share()[0])
+
+    loader = ReferenceLoader(OfFailing(), BATCH_SIZE, num_workers=2, worker_kind="processes")
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    with pytest.raises(ValueError, match="position 4"):
+        next(iterator)
+    seen = [next(iterator).tolist(), next(iterator).tolist()]
+    assert seen == [[[1, 4], [1, 5], [1, 6]], [[0, 5], [0, 6], [0, 7]]]
+    state = loader.state_dict()
+    iterator.close()
+    with ReferenceLoader(OfFailing(), BATCH_SIZE, num_workers=2, worker_kind="processes") as restarted:
+        restarted.load_state_dict(state)
+        rest = sorted(tuple(sample) for batch in restarted for sample in batch.tolist())
+    assert rest == [(0, place) for place in range(8, 21)] + [(1, place) for place in range(7, 21)]
