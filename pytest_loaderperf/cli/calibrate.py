@@ -105,6 +105,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from pytest_loaderperf.runs.calibration import EFFECTS, THRESHOLD, calibrate
     from pytest_loaderperf.runs.results import write_result
 
+    effects = options.effects or EFFECTS
     if options.json is not None and (problem := arguments.not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
     if options.plot is not None and (problem := arguments.not_a_place(options.plot)):
@@ -117,7 +118,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     with progress:
         rows = calibrate(
             options.claims,
-            options.effects or EFFECTS,
+            effects,
             work=_work(options, batch_ms),
             alpha=options.alpha,
             budget_seconds=options.budget,
@@ -126,6 +127,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             handover=options.handover,
             progress=progress.show,
         )
+    done, wanted = sum(len(row.outcomes) for row in rows), options.claims * (len(effects) + options.handover)
     document = calibration_document(
         rows,
         machine=machine_facts(),
@@ -138,6 +140,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         threads=options.threads,
         batch_ms=batch_ms,
         bursts=options.bursts,
+        partial=done < wanted,
     )
     other, name = "base" if options.base else "against", loader_words(document)
     print(f"claim: throughput >= {THRESHOLD} x {other}.throughput, alpha {options.alpha}, budget {options.budget:g} s")
@@ -149,6 +152,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     if options.plot is not None:
         draw_operating_curve([*earlier, (name, rows)], options.plot, options.seconds)
         print(f"operating curve drawn to {printable(options.plot, MOST_OF_PATH)}")
+    if done < wanted:
+        print(f"loaderperf: {done} of {wanted} claims were measured", file=sys.stderr)
+        raise KeyboardInterrupt
     return 0
 
 

@@ -77,8 +77,9 @@ def calibration_document(
     threads: int,
     batch_ms: float,
     bursts: bool,
+    partial: bool,
 ) -> dict[str, Any]:
-    """Everything that was counted, with the raw outcomes and seconds."""
+    """Everything that was counted, with the raw outcomes and seconds; ``partial``: an interrupt ended it."""
     return {
         "schema": CALIBRATION_SCHEMA,
         "machine": dict(machine),
@@ -91,6 +92,7 @@ def calibration_document(
         "threads": threads,
         "batch_ms": batch_ms,
         "bursts": bursts,
+        "partial": partial,
         "handover": any(row.handover for row in rows),
         "rows": [
             {"effect": row.effect, "handover": row.handover, "outcomes": row.outcomes, "seconds": row.seconds}

@@ -112,17 +112,22 @@ def calibrate(
 
     With ``noise``, beside a load; with ``base``, against a loader in another process, a new one for each claim. With
     ``handover``, as many again on a loader whose batches cost twice as much to receive; ``work`` must have workers.
+    After an interrupt the rows hold fewer claims, and those without any are left out.
     """
     rows = [Row(effect) for effect in effects] + [Row(handover=True)] * handover
     order = rows * claims
     random.Random(0).shuffle(order)  # noqa: S311 no secret depends on it
     with noise_load() if noise else nullcontext():
-        for done, row in enumerate(order):
-            progress(f"claim {done + 1} of {len(order)}")
-            outcome, seconds = _judged(*row.works(work), alpha, budget_seconds, base=base)
-            row.outcomes.append(outcome)
-            row.seconds.append(seconds)
-    return rows
+        try:
+            for done, row in enumerate(order):
+                progress(f"claim {done + 1} of {len(order)}")
+                outcome, seconds = _judged(*row.works(work), alpha, budget_seconds, base=base)
+                row.outcomes.append(outcome)
+                row.seconds.append(seconds)
+        except KeyboardInterrupt:  # these take hours
+            if not any(row.outcomes for row in rows):
+                raise
+    return [row for row in rows if row.outcomes]
 
 
 def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *, base: bool) -> tuple[str, float]:

@@ -139,7 +139,29 @@ def test_the_result_says_what_was_calibrated(judged, tmp_path, capsys):
     facts = [document[key] for key in ("workers", "threads", "batch_ms", "bursts", "handover", "base", "noise")]
     assert facts == [2, 0, 2.5, True, True, True, False]
     assert [(r["effect"], r["handover"]) for r in document["rows"]] == [(0, False), (9, False), (0, True)]
+    assert document["partial"] is False
     assert {(work.workers, work.bursts, base) for work, _, _, _, base in judged} == {(2, True, True)}
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_after_an_interrupt_what_was_measured_is_kept_and_said_to_be_a_part(monkeypatch, tmp_path, capsys, before):
+    def judge(*given, **named):
+        if len(asked) == before:
+            raise KeyboardInterrupt
+        asked.append(given)
+        return "PASS", 0.5
+
+    asked = []
+    monkeypatch.setattr(calibration, "_judged", judge)
+    file = tmp_path / "c.json"
+    assert cli.main(["calibrate", "--claims", "2", "--effects", "0,5", "--json", str(file)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "loaderperf: interrupted"
+    if not before:
+        assert not file.exists()
+        return
+    document = json.loads(file.read_text())
+    assert document["partial"] is True
+    assert sum(len(r["outcomes"]) for r in document["rows"]) == before
 
 
 @pytest.mark.parametrize("kind", ["workers", "threads"])
