@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
+import numpy as np
+
 from pytest_loaderperf.defaults import DEFAULT_POLICY
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge.betting import Betting, chance_revealed
@@ -266,5 +268,4 @@ def beyond(ruling: Ruling, *, at_least: bool) -> Outcome:
 
 def quantile(values: Sequence[float], q: float) -> float:
     """The smallest value with at least a share ``q`` of all values at or below it."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
+    return float(np.quantile(values, q, method="inverted_cdf"))

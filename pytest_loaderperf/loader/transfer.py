@@ -102,12 +102,7 @@ def map_tensors(batch: Any, function: Callable[[Any], Any]) -> Any:
     Goes into mappings, sequences, namedtuples and dataclasses, and makes those anew in which something changes;
     anything else is passed on as it is.
     """
-    if _is_leaf(batch):
-        return function(batch)
-    parts = _parts(batch).values()
-    mapped = [map_tensors(part, function) for part in parts]
-    unchanged = all(new is old for new, old in zip(mapped, parts, strict=True))
-    return batch if unchanged else structure.rebuilt(batch, mapped, tuples=True)
+    return structure.mapped(batch, function, _is_leaf)
 
 
 def leaves(batch: Any) -> list[Any]:
@@ -120,8 +115,7 @@ def _is_leaf(node: Any) -> bool:
 
 
 def _parts(node: Any) -> dict[Any, Any]:
-    has_some = structure.is_container(node) and not isinstance(node, bytearray | memoryview | range)  # mere numbers
-    return structure.parts(node) if has_some else {}
+    return structure.parts(node) if structure.is_nest(node) else {}
 
 
 def _keepable(leaf: Any) -> bool:

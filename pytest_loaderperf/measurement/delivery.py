@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
+from pytest_loaderperf.data.arrays.structure import mapped
+from pytest_loaderperf.defaults import DEVICES
 from pytest_loaderperf.errors import MeasureError
-
-DEVICES = ("cpu", "cuda", "auto")
 
 
 def resolve_device(name: str) -> str:
@@ -31,7 +31,7 @@ def delivery(device: str) -> Callable[[Any], Any] | None:
     target = torch.device(device)
 
     def deliver(batch: Any) -> Any:
-        moved = _to(batch, target)
+        moved = mapped(batch, partial(torch.Tensor.to, device=target, non_blocking=True), _is_tensor)
         if target.type == "cuda":
             torch.cuda.current_stream(target).synchronize()
         return moved
@@ -39,16 +39,5 @@ def delivery(device: str) -> Callable[[Any], Any] | None:
     return deliver
 
 
-def _to(part: Any, device: torch.device) -> Any:
-    if isinstance(part, torch.Tensor):
-        return part.to(device, non_blocking=True)
-    if isinstance(part, Mapping):
-        return {key: _to(value, device) for key, value in part.items()}
-    if isinstance(part, tuple) and hasattr(part, "_fields"):
-        return type(part)(*(_to(value, device) for value in part))
-    if isinstance(part, (tuple, list)):
-        return type(part)(_to(value, device) for value in part)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        moved = {field.name: _to(getattr(part, field.name), device) for field in dataclasses.fields(part) if field.init}
-        return dataclasses.replace(part, **moved)
-    return part
+def _is_tensor(part: Any) -> bool:
+    return isinstance(part, torch.Tensor)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 
+from pytest_loaderperf.data.arrays.structure import is_nest, labelled
+
 
 def leaves(batch: object, path: str = "batch") -> Iterator[tuple[str, object]]:
     """Every leaf of a nested batch, with the expression that reaches it."""
-    if isinstance(batch, Mapping):
-        for key, value in batch.items():
-            yield from leaves(value, f"{path}[{key!r}]")
-    elif is_plain_list(batch):
+    if is_plain_list(batch) or not is_nest(batch):
         yield path, batch
-    elif isinstance(batch, (tuple, list)):
-        for i, value in enumerate(batch):
-            yield from leaves(value, f"{path}[{i}]")
-    elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        for field in dataclasses.fields(batch):
-            yield from leaves(getattr(batch, field.name), f"{path}.{field.name}")
-    else:
-        yield path, batch
+        return
+    for label, part in labelled(batch):
+        yield from leaves(part, path + label)
 
 
 def is_plain_list(batch: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 
 from pytest_loaderperf.errors import LoaderPerfError
@@ -20,17 +21,15 @@ def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that m
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        module = importlib.import_module(module_name)
+        importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise LoaderPerfError(
             f"cannot import {module_name!r}: {error}. Run this where that module can be found."
         ) from error
-    found: object = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise LoaderPerfError(f"{module_name!r} has no {name!r}. Give the name of {wanted}.")
-        found = getattr(found, part)
-    return found
+    try:
+        return pkgutil.resolve_name(spec)
+    except (AttributeError, ValueError):
+        raise LoaderPerfError(f"{module_name!r} has no {name!r}. Give the name of {wanted}.") from None
 
 
 def spec_of(factory: object, called: str = "its loader's factory") -> str:

@@ -46,6 +46,22 @@ def _has_parts(kind: type) -> bool:
 has_parts: Callable[[Any], bool] = lru_cache(_has_parts)  # else mypy asks for a Hashable, which no type is to it
 
 
+def is_nest(node: object) -> bool:
+    """Whether it has parts that may be more than numbers."""
+    return is_container(node) and not isinstance(node, bytearray | memoryview | range)
+
+
+def mapped(nest: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], bool]) -> Any:
+    """``nest`` with ``function`` applied to its leaves. A container is made anew where something in it changes."""
+    if is_leaf(nest):
+        return function(nest)
+    if not is_nest(nest):
+        return nest
+    old = parts(nest).values()
+    new = [mapped(part, function, is_leaf) for part in old]
+    return nest if all(one is other for one, other in zip(new, old, strict=True)) else rebuilt(nest, new, tuples=True)
+
+
 def parts(container: Any) -> dict[Any, Any]:
     """Its parts, by key, index or name of a dataclass's field."""
     if type(container) is not dict and isinstance(container, Sequence):
