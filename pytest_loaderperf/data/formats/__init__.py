@@ -8,7 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+from pytest_loaderperf.errors import DataError
+
+try:
+    import pyarrow as pa
+except ModuleNotFoundError as error:
+    raise DataError("tables need pyarrow, which is not installed: pip install 'pytest-loaderperf[tables]'") from error
 
 from pytest_loaderperf.data.formats.arrow_ipc import ArrowIpc
 from pytest_loaderperf.data.formats.chunks import unsliced
@@ -29,7 +34,6 @@ from pytest_loaderperf.data.formats.table import said
 from pytest_loaderperf.data.formats.tiff import Tiff
 from pytest_loaderperf.data.formats.vortex import Vortex
 from pytest_loaderperf.data.formats.webdataset import WebDataset
-from pytest_loaderperf.errors import DataError
 
 __all__ = [
     "FORMATS",
