@@ -11,9 +11,10 @@ from pytest_loaderperf.judge.pairs import PairTest
 # The sums must make what the slices say twice as likely as noise would, or slices that are not like the rest settle a
 # claim as soon as the sums happen to lean their way. Stricter, small effects would take as long as by the sums alone.
 AGREE_ALPHA = 0.5
-# Hand-over is part of what is claimed and no part of the work. So for the work to settle PASS the sums alone must show,
-# at the claim's share of alpha, that the ratio is not as low as this part of what is needed.
-HIDDEN = 0.9
+# Hand-over is part of what is claimed and no part of the work. So for the work to settle PASS the sums alone must show
+# that the ratio is not as low as this part of what is needed. A loader below it passes by chance in fewer claims than
+# HIDDEN_ALPHA: the sums must also favour PASS of the whole claim.
+HIDDEN, HIDDEN_ALPHA = 0.9, 0.01
 FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
 # Without so many sums, or so many seconds of them, nobody knows whether the sums contradict the work.
 FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 1.0
@@ -155,12 +156,12 @@ class RatioTest:
         if outcome is Outcome.FAIL:
             enough = self.n >= FEWEST_SUMS or self._sums_seconds >= FEWEST_SUMS_SECONDS
             return enough and agreed is not Outcome.PASS
-        return self._whole_loader_passes(share)
+        return self._whole_loader_passes(max(share, HIDDEN_ALPHA))
 
-    def _whole_loader_passes(self, share: float) -> bool:
+    def _whole_loader_passes(self, alpha: float) -> bool:
         assert self._with_hidden is not None
         return (
-            self._with_hidden.outcome(share) is Outcome.PASS
+            self._with_hidden.outcome(alpha) is Outcome.PASS
             and _favour(self.sums) >= math.log(FAVOUR)
             and self.sums.leaning is Outcome.PASS
         )

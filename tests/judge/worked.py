@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_loaderperf.judge.ratio import AGREE_ALPHA, FAVOUR, FEWEST_SUMS, HIDDEN
+from pytest_loaderperf.judge.ratio import AGREE_ALPHA, FAVOUR, FEWEST_SUMS, HIDDEN, HIDDEN_ALPHA
 from tests.judge.noise import SEED
 from tests.judge.simulation import (
     FIRST_SHARE,
@@ -70,7 +70,7 @@ def worked_looks(rounds, needed, alpha, *, strict=False):
     hidden, _ = evidence(rounds[0], needed * HIDDEN)
     n = np.arange(1, rounds.shape[2] + 1)
     over = (rounds[0] > math.log(needed)).cumsum(axis=1) - (rounds[0] < math.log(needed)).cumsum(axis=1)
-    agreed = (hidden >= enough) & (sums_pass >= FAVOUR * sums_fail) & (over > 0)
+    agreed = (hidden >= min(enough, 1 / HIDDEN_ALPHA)) & (sums_pass >= FAVOUR * sums_fail) & (over > 0)
     if strict:
         agreed = (sums_pass >= 1 / AGREE_ALPHA) & (over > 0) & (n >= 30)
     opposed = (sums_pass >= 1 / AGREE_ALPHA) | (n < FEWEST_SUMS)
