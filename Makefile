@@ -1,4 +1,5 @@
-# Two commands: `make perf` measures, `make test` tests. Each does all of its own set-up, once.
+# Two commands: `make perf` measures, `make test` tests. Each does all of its own set-up, once. `make quick` is for the work in
+# between: CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,16 +9,24 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test asv calibrate peers tracks mutants clean
+.PHONY: perf test lint pytest quick asv calibrate peers tracks mutants clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
 
-test: $(STAMP)
+test: lint pytest
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pytest: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Under a minute: lint, types, and the tests of what changed, as many as 35 s allow. Since another commit: make quick BASE=HEAD~2
+quick: lint
+	$(BIN)/python -m tests.of_changes $(BASE)
 
 # Measures HEAD with the interpreter of .venv and publishes the site; look at it with: .venv/bin/asv preview
 asv: $(STAMP)
@@ -52,14 +61,16 @@ MUTANTS ?= 20000
 mutants: $(STAMP)
 	$(BIN)/python -m suites.mutants --count $(MUTANTS)
 
-# torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes.
+# torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes. Another one, in a
+# folder of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0
+TORCH ?= -r requirements/torch.txt
 # pytest writes the modules it has rewritten, which makes its many sub-sessions quicker, unless this forbids it.
 unexport PYTHONDONTWRITEBYTECODE
 
 $(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/ome-arrow.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

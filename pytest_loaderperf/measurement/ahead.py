@@ -160,6 +160,8 @@ def _look_for_torchs(threads: int) -> frozenset[int]:
     found = frozenset({mine})
     while len(found) < threads and time.perf_counter() - began_s < _LONGEST_PARALLEL_SECONDS:
         numbers.sum()
+        if not before:  # the system does not tell
+            break
         ran_ns = {thread: ns - before.get(thread, 0) for thread, ns in thread_cpu_ns().items()}
         found = frozenset(thread for thread, ns in ran_ns.items() if ns > _PARALLEL_NS) - unasked | {mine}
     return found

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.remote.interpreter import OtherHead
 from pytest_loaderperf.remote.naming import spec_of
 from pytest_loaderperf.runs.known_work import Work, make_loader
@@ -81,7 +82,7 @@ class Row:
         next: twice as much is what the loader waits for, by a fifth of its throughput at least.
         """
         if self.handover:
-            cost = work.operations // min(work.workers, len(os.sched_getaffinity(0)))
+            cost = work.operations // min(work.workers, usable_cores())
             return replace(work, handover=2 * cost), replace(work, handover=cost)
         return work.times(1 / self.true_ratio), work
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import threading
 import time
@@ -147,6 +148,12 @@ def test_torchs_threads_are_looked_for_again_only_where_one_has_ended(monkeypatc
     monkeypatch.setattr(ahead, "thread_ids", frozenset)
     assert torch_threads() == {-1}
     ahead._torchs.clear()
+
+
+def test_torchs_threads_are_not_waited_for_where_the_system_tells_of_no_thread(monkeypatch):
+    monkeypatch.setattr(ahead, "thread_cpu_ns", dict)
+    monkeypatch.setattr(ahead, "_LONGEST_PARALLEL_SECONDS", math.inf)
+    assert ahead._look_for_torchs(2) == {threading.get_native_id()}
 
 
 def test_a_process_that_was_there_before_is_noticed_by_what_is_ready_after_a_pause(side, feed):
