@@ -9,82 +9,56 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from pytest_loaderperf.measurement.activity import TICK_NS, tree_cpu_ns
 
 Counters = Mapping[str, int]  # name with its unit -> value; what cannot be read is absent
 Span = tuple[float, Counters]  # seconds, and what the counters grew by in them
 
-STOLEN, OTHERS, QUOTA, THROTTLED = "stolen", "other_processes", "cpu_quota", "throttled"
+STOLEN, OTHERS, QUOTA = "stolen", "other_processes", "cpu_quota"
 _SMALL_SHARE = 0.05  # less is any machine's own housekeeping
 _STRETCH_SECONDS = 0.5  # the kernel's ticks are 10 ms, so shorter rounds are judged together
-_FREQUENCY = "frequency_percent"  # of the CPU's greatest; a state, where all else counts up
-_PRESSURES = ("cpu", "memory", "io")
-_BUSY, _STEAL = 3, 7  # of a CPU's times in /proc/stat: user, nice and system come first, see proc(5)
-_LAST_CPU = 36  # in /proc/self/stat, behind the command's name
-_MOST_THROTTLE_FILES = 16  # two for each CPU; a package's CPUs count together
-_UNREADABLE = (OSError, ValueError, IndexError, ZeroDivisionError)
+_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.stat")
 
 
 class Machine:
-    """Reads Linux's counters under ``root``, of ``cpus`` where they are a CPU's.
+    """Reads the counters of ``cpus``, and of a cgroup's CPU quota in ``quota_file``.
 
     ``tree_ns`` gives the CPU time of our own processes.
     """
 
-    def __init__(self, cpus: Collection[int], root: Path = Path("/"), tree_ns: Callable[[], int] = tree_cpu_ns) -> None:
+    def __init__(
+        self, cpus: Collection[int], quota_file: Path = _QUOTA_FILE, tree_ns: Callable[[], int] = tree_cpu_ns
+    ) -> None:
         self.cpus = len(cpus)
-        self._names = {f"cpu{cpu}".encode() for cpu in cpus}
-        self._proc, self._cpu_folder = root / "proc", root / "sys/devices/system/cpu"
-        self._cgroup = root / "sys/fs/cgroup/cpu.stat"
-        self._throttle_files = sorted(self._cpu_folder.glob("cpu*/thermal_throttle/*_count"))[:_MOST_THROTTLE_FILES]
-        self._tree_ns = tree_ns
+        self._cpus, self._quota_file, self._tree_ns = cpus, quota_file, tree_ns
 
     def read(self) -> dict[str, int]:
         """The counters now."""
         found: dict[str, int] = {}
-        with suppress(*_UNREADABLE):
+        with suppress(OSError, ValueError, NotImplementedError):
             found |= self._cpu_times()
-        for name in _PRESSURES:
-            with suppress(*_UNREADABLE):
-                some = _read(self._proc / "pressure" / name).split(b"\n", 1)[0]
-                found[f"{name}_pressure_us"] = int(some.rsplit(b"total=", 1)[1])
-        with suppress(*_UNREADABLE):
-            words = _read(self._cgroup).split()
-            found["quota_us"] = int(words[words.index(b"throttled_usec") + 1])
-        with suppress(*_UNREADABLE):
-            counts = [int(_read(path)) for path in self._throttle_files]
-            found |= {"throttle_count": sum(counts)} if counts else {}
-        with suppress(*_UNREADABLE):
-            found[_FREQUENCY] = self._frequency_percent()
+        with suppress(OSError, ValueError, IndexError):
+            words = self._quota_file.read_text().split()
+            found["quota_us"] = int(words[words.index("throttled_usec") + 1])
         return found
 
     def _cpu_times(self) -> dict[str, int]:
-        rows = [line.split() for line in _read(self._proc / "stat").split(b"\n") if line.startswith(b"cpu")]
-        times = [[int(ticks) for ticks in row[1:]] for row in rows if row[0] in self._names]
+        times = [times for cpu, times in enumerate(psutil.cpu_times(percpu=True)) if cpu in self._cpus]
         if not any(map(sum, times)):  # some containers have the file, but all zeros
             return {}
-        return {
-            "busy_ns": sum(sum(ticks[:_BUSY]) for ticks in times) * TICK_NS,
-            "stolen_ns": sum(ticks[_STEAL] for ticks in times) * TICK_NS,
-            "own_ns": self._tree_ns(),
-        }
-
-    def _frequency_percent(self) -> int:
-        behind_name = _read(self._proc / "self/stat").rsplit(b")", 1)[1].split()
-        folder = self._cpu_folder / f"cpu{int(behind_name[_LAST_CPU])}" / "cpufreq"
-        return round(100 * int(_read(folder / "scaling_cur_freq")) / int(_read(folder / "cpuinfo_max_freq")))
-
-
-def _read(path: Path) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 half the time of Path.read_bytes
-        return file.readall()
+        busy_s = sum(cpu.user + cpu.nice + cpu.system for cpu in times)
+        found = {"busy_ns": round(busy_s * 1e9), "own_ns": self._tree_ns()}
+        if hasattr(times[0], "steal"):
+            found["stolen_ns"] = round(sum(cpu.steal for cpu in times) * 1e9)
+        return found
 
 
 def grown(before: Counters, after: Counters) -> dict[str, int]:
     """What happened between two readings; a counter that went backwards tells nothing, and is left out."""
-    changes = {name: after[name] - before[name] for name in after if name in before and name != _FREQUENCY}
-    state = {_FREQUENCY: after[_FREQUENCY]} if _FREQUENCY in after else {}
-    return {name: change for name, change in changes.items() if change >= 0} | state
+    changes = {name: after[name] - before[name] for name in after if name in before}
+    return {name: change for name, change in changes.items() if change >= 0}
 
 
 class Log:
@@ -158,7 +132,7 @@ def _together(one: Span, other: Span) -> Span:
 
 
 def _causes(seconds: float, counters: Counters, cpus: int) -> dict[str, bool]:
-    """Whether each cause that could be read disturbed this time; pressure may be the loader's own doing, so is none."""
+    """Whether each cause that could be read disturbed this time."""
     small_ns = _SMALL_SHARE * seconds * 1e9
     found: dict[str, bool] = {}
     if "stolen_ns" in counters:
@@ -167,23 +141,17 @@ def _causes(seconds: float, counters: Counters, cpus: int) -> dict[str, bool]:
         found[OTHERS] = counters["busy_ns"] - counters["own_ns"] > cpus * (small_ns + TICK_NS)
     if "quota_us" in counters:
         found[QUOTA] = counters["quota_us"] * 1000 > small_ns
-    if "throttle_count" in counters:
-        found[THROTTLED] = counters["throttle_count"] > 0
     return found
 
 
 def _totals(rounds: Sequence[Counters]) -> dict[str, float | None]:
-    def total(name: str, unit: float = 1) -> float | None:
+    def total(name: str, unit: float) -> float | None:
         values = [counters[name] for counters in rounds if name in counters]
         return sum(values) * unit if values else None
 
     others = [seen["busy_ns"] - seen["own_ns"] for seen in rounds if "busy_ns" in seen and "own_ns" in seen]
-    percents = [seen[_FREQUENCY] for seen in rounds if _FREQUENCY in seen]
     return {
         "stolen_seconds": total("stolen_ns", 1e-9),
         "other_cpu_seconds": max(0, sum(others)) * 1e-9 if others else None,
         "quota_seconds": total("quota_us", 1e-6),
-        "throttle_count": total("throttle_count"),
-        **{f"{name}_pressure_seconds": total(f"{name}_pressure_us", 1e-6) for name in _PRESSURES},
-        "lowest_frequency": min(percents) / 100 if percents else None,
     }

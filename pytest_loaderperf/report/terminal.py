@@ -243,7 +243,6 @@ _CAUSES = {
     "stolen": "stolen time",
     "other_processes": "other processes",
     "cpu_quota": "the container's CPU limit",
-    "throttled": "thermal throttling",
 }
 
 

@@ -82,7 +82,7 @@ def test_the_result_holds_every_key_of_the_schema(pytester):
     first, failed, shared = document["runs"]
     for run in document["runs"]:
         assert set(run) >= RUN
-        assert set(run["disturbance"]) >= {"stolen_seconds", "other_cpu_seconds", "cpu_pressure_seconds"}
+        assert set(run["disturbance"]) >= {"stolen_seconds", "other_cpu_seconds", "quota_seconds"}
         assert (run["disturbed"] is None) == (run["disturbed_by"] == {})
         assert run["disturbed"] is None or 0 <= run["disturbed"] <= 1
         assert all(set(claim) >= CLAIM for claim in run["claims"])

@@ -23,7 +23,7 @@ def verdict(ruling=UNKNOWN, **changes):
     return Verdict(**(plain | changes), ruling=ruling)
 
 
-QUIET = Disturbance(0.0, {"stolen": 0.0}, {"stolen_seconds": 0.0, "throttle_count": None})
+QUIET = Disturbance(0.0, {"stolen": 0.0}, {"stolen_seconds": 0.0, "quota_seconds": None})
 
 
 def document(*verdicts, disturbed=QUIET, inconclusive="pass"):

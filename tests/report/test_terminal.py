@@ -303,10 +303,10 @@ def test_tests_without_a_base_are_counted_unless_they_are_new():
 @pytest.mark.parametrize(
     "runs, text",
     [
-        ([run("t", [], stolen=0.2, other_processes=0.14, throttled=0.0)], "34%: stolen time 20%, other processes 14%"),
+        ([run("t", [], stolen=0.2, other_processes=0.14, cpu_quota=0.0)], "34%: stolen time 20%, other processes 14%"),
         (
-            [run("t", [], cpu_quota=0.5, throttled=0.25)],
-            "75%: the container's CPU limit 50%, thermal throttling 25%",
+            [run("t", [], cpu_quota=0.5, stolen=0.25)],
+            "75%: stolen time 25%, the container's CPU limit 50%",
         ),
         # Longer runs weigh more, and those of which nothing is known count neither way.
         (
