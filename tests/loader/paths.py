@@ -237,3 +237,22 @@ OTHER_PATHS = {
     "iterable, single samples": Path(Stream, {"batch_size": None, **HERE}, batches=in_sequence_singly, takes=()),
 }
 PATHS = ARRAY_PATHS | MAP_STYLE_PATHS | OTHER_PATHS
+# One for each way to make batches; order, delivery and restart are asked of all paths.
+ENGINES = {
+    name: PATHS[name]
+    for name in (
+        "array, consumer's thread",
+        "array, two threads",
+        "array, own collate",
+        "array, own batches",
+        "map-style, consumer's thread",
+        "map-style, two threads",
+        "map-style, two processes",
+        "skipping, consumer's thread",
+        "skipping, a process",
+        "single samples, two threads",
+        "iterable, consumer's thread",
+        "iterable, a thread",
+        "iterable, two processes",
+    )
+}

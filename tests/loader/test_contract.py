@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pytest_loaderperf.data.stores.preload import Preloaded
-from tests.loader.paths import ARRAY_PATHS, BATCH_SIZE, FEATURES, PATHS
+from tests.loader.paths import ARRAY_PATHS, BATCH_SIZE, ENGINES, FEATURES, PATHS
 
 CHUNKED = {
     name: path
@@ -22,7 +22,7 @@ TORCH_TAKES = {
     name: path for name, path in PATHS.items() if not name.startswith(("tuple", "dict")) and "two processes" not in name
 }
 COLLATED = {name: path for name, path in PATHS.items() if "single samples" not in name}
-THREADED = {name: path for name, path in COLLATED.items() if "process" not in name}
+THREADED = {name: path for name, path in ENGINES.items() if name in COLLATED and "process" not in name}
 TORCHS = ("collate_fn", "sampler", "batch_sampler", "batch_size")
 
 # What a consumer may keep of a batch's features, and how to read the values back from it.
@@ -108,7 +108,7 @@ def test_what_is_kept_of_a_batch_is_never_overwritten(make_loader, path, keep, r
     assert same([read(one) for one in kept], path.expected())
 
 
-@over_all_paths
+@over(ENGINES)
 def test_every_third_batch_is_kept_while_the_others_are_reused(make_loader, path):
     loader = make_loader(shuffle=True)
     kept = [[path.features_of(batch)[1:] for i, batch in enumerate(loader) if i % 3 == 0] for _ in range(3)]

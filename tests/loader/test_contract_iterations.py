@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.measurement.activity import child_pids
-from tests.loader.paths import PATHS, SAMPLES, AtOnce, Rows
+from tests.loader.paths import ENGINES, PATHS, SAMPLES, AtOnce, Rows
 
 over_all_paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+over_engines = pytest.mark.parametrize("path", ENGINES.values(), ids=ENGINES)
 FAILING = {
     name: path
     for name, path in PATHS.items()
@@ -25,7 +26,7 @@ def same(came: list[Any], wanted: list[np.ndarray]) -> bool:
     return len(came) == len(wanted) and all(map(np.array_equal, came, wanted))
 
 
-@over_all_paths
+@over_engines
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_after_an_early_break_the_next_epoch_is_whole(make_loader, path, taken):
     loader = make_loader(shuffle=True)
@@ -37,7 +38,7 @@ def test_after_an_early_break_the_next_epoch_is_whole(make_loader, path, taken):
     assert same(kept, path.expected(1)[:taken])
 
 
-@over_all_paths
+@over_engines
 def test_an_exhausted_iterator_stays_exhausted(make_loader, path):
     iterator = iter(make_loader())
     assert len(list(iterator)) == len(path.expected())
@@ -46,7 +47,7 @@ def test_an_exhausted_iterator_stays_exhausted(make_loader, path):
             next(iterator)
 
 
-@over_all_paths
+@over_engines
 def test_a_closed_iterator_gives_nothing_more_and_does_not_count_as_an_epoch(make_loader, path):
     loader = make_loader(shuffle=True)
     iterator = iter(loader)
@@ -57,7 +58,7 @@ def test_a_closed_iterator_gives_nothing_more_and_does_not_count_as_an_epoch(mak
     assert (loader.state_dict()["epoch"], loader.state_dict()["batches"]) == (0, 1)
 
 
-@over_all_paths
+@over_engines
 def test_two_iterations_at_once_do_not_disturb_each_other(make_loader, path):
     loader = make_loader(shuffle=True)
     one, two = iter(loader), iter(loader)
@@ -70,7 +71,7 @@ def test_two_iterations_at_once_do_not_disturb_each_other(make_loader, path):
     assert same(came_two, path.expected(1))
 
 
-@over_all_paths
+@over_engines
 def test_a_loader_may_be_closed_twice_also_before_its_first_epoch(make_loader, path):
     before = set(child_pids())
     unused, used = make_loader(), make_loader()
