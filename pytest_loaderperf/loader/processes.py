@@ -217,8 +217,13 @@ class _Delivery(Counted):
         error, self._error = self._error, None
         if error is not None:
             raise error
-        if self._beyond:
-            return self._beyond.pop()
+        batch = self._beyond.pop() if self._beyond else self._received()
+        if type(batch) is Stated:
+            self.progress.states = {**self.progress.states, batch.worker: batch.state}
+            batch = batch.batch
+        return batch
+
+    def _received(self) -> Any:
         try:
             while (batch := super()._next()) is Passed:
                 pass
@@ -226,9 +231,6 @@ class _Delivery(Counted):
             # Torch's frames would hold its iterator in a cycle, whose collection waits 5 s for each worker.
             raise raised.with_traceback(None)  # noqa: B904 it is the same one
         self._let_go()
-        if type(batch) is Stated:
-            self.progress.states = {**self.progress.states, batch.worker: batch.state}
-            batch = batch.batch
         return batch
 
     def _let_go(self) -> None:
@@ -240,7 +242,7 @@ class _Delivery(Counted):
         self._let_go()
         if self._length is not None and self.progress.batches >= self._length and not self._beyond:
             try:
-                self._beyond = [self._next()]
+                self._beyond = [self._received()]
             except StopIteration:
                 self._made = iter(())
             except Exception as error:  # noqa: BLE001 raised where the batch is asked for

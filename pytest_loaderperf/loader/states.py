@@ -44,8 +44,15 @@ def is_stateful(one: Any) -> bool:
 
 def taken(dataset: Any, iterator: Any = None, batches: int = 0, *, ended: bool = False) -> State | None:
     """The state of ``dataset`` and of its ``iterator`` now, None where neither has one."""
-    own, place = (copy.deepcopy(one.state_dict()) if is_stateful(one) else None for one in (dataset, iterator))
+    own, place = map(_taken, (dataset, iterator))
     return None if own is None and place is None else State(batches, own, place, ended)
+
+
+def _taken(one: Any) -> Any:
+    try:
+        return copy.deepcopy(one.state_dict()) if is_stateful(one) else None
+    except NotImplementedError:  # of a class that leaves it to others
+        return None
 
 
 def load(one: Any, state: Any) -> None:

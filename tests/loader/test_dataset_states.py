@@ -236,3 +236,33 @@ def test_an_error_in_a_stream_is_not_taken_for_a_delivered_batch() -> None:
         restarted.load_state_dict(state)
         rest = sorted(tuple(sample) for batch in restarted for sample in batch.tolist())
     assert rest == [(0, place) for place in range(8, 21)] + [(1, place) for place in range(7, 21)]
+
+
+def test_a_state_that_a_class_leaves_to_others_is_none() -> None:
+    class Abstract(Counting):
+        def state_dict(self) -> dict[str, int]:
+            raise NotImplementedError
+
+    loader = ReferenceLoader(Abstract(), BATCH_SIZE)
+    next(iter(loader))
+    assert loader.state_dict()["states"] == {}
+
+
+def test_a_batch_beyond_the_length_that_was_promised_is_neither_lost_nor_given_twice() -> None:
+    class Understated(Stream):
+        def __len__(self) -> int:
+            return 4 * BATCH_SIZE
+
+    arguments: dict[str, Any] = {"num_workers": 1, "worker_kind": "processes", "persistent_workers": True}
+    with ReferenceLoader(Understated(), BATCH_SIZE, **arguments) as whole:
+        expected = epoch(whole)
+    with ReferenceLoader(Understated(), BATCH_SIZE, **arguments) as broken:
+        iterator = iter(broken)
+        for _ in range(4):
+            next(iterator)
+        assert not iterator._batches.is_over()
+        state = broken.state_dict()
+        iterator.close()
+    with ReferenceLoader(Understated(), BATCH_SIZE, **arguments) as restarted:
+        restarted.load_state_dict(state)
+        assert [batch.tolist() for batch in restarted] == expected[4:]
