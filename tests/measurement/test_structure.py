@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import namedtuple
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -91,3 +92,28 @@ def test_array_leaves_are_detached_tensors_of_the_native_byte_order():
     first, second = array_leaves(batch)
     assert not first.requires_grad
     assert second.tolist() == [0, 1, 2, 3]
+
+
+class ByRow(Mapping):
+    """A mapping that gives rows where it is iterated, as a TensorDict does."""
+
+    def __init__(self, fields):
+        self.fields = fields
+
+    def __getitem__(self, key):
+        return self.fields[key]
+
+    def keys(self):
+        return self.fields.keys()
+
+    def __iter__(self):
+        return iter(range(len(self)))
+
+    def __len__(self):
+        return len(self.fields["x"])
+
+
+def test_a_mapping_is_walked_by_its_keys():
+    batch = ByRow({"x": torch.zeros(4, 3), "y": torch.zeros(4)})
+    assert [path for path, _ in leaves(batch)] == ["batch['x']", "batch['y']"]
+    assert batch_nbytes(batch) == 64

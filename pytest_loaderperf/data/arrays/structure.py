@@ -67,7 +67,7 @@ def parts(container: Any) -> dict[Any, Any]:
     if type(container) is not dict and isinstance(container, Sequence):
         return dict(enumerate(container))
     if isinstance(container, Mapping):
-        return {key: container[key] for key in container}
+        return {key: container[key] for key in container.keys()}  # noqa: SIM118 iterating a TensorDict gives its rows
     return {field.name: getattr(container, field.name) for field in fields(container)}
 
 
@@ -79,7 +79,7 @@ def labelled(container: Any) -> list[tuple[str, Any]]:
             return [(f"[{i}]", part) for i, part in enumerate(container)]
         return [(f".{name}", part) for name, part in zip(names, container, strict=True)]
     if isinstance(container, Mapping):
-        return [(f"[{key!r}]", container[key]) for key in container]
+        return [(f"[{key!r}]", part) for key, part in parts(container).items()]
     return [(f".{name}", part) for name, part in parts(container).items()]
 
 
@@ -149,7 +149,7 @@ def columns(containers: Sequence[Any]) -> Iterable[Sequence[Any]]:
         return [list(map(attrgetter(field.name), containers)) for field in fields(first)]
     if len(set(map(len, containers))) > 1:
         raise ValueError("the mappings are of several lengths")
-    return [list(map(itemgetter(key), containers)) for key in first]
+    return [list(map(itemgetter(key), containers)) for key in first.keys()]  # noqa: SIM118 as in parts
 
 
 def rebuilt(container: Any, values: list[Any], *, tuples: bool = False) -> Any:
