@@ -23,7 +23,7 @@ from pytest_loaderperf.judge import (
     seconds_to_settle,
 )
 from pytest_loaderperf.measurement import Key, Kind, Refilled, Round, Work
-from pytest_loaderperf.measurement.record import Record, SteadyRecord
+from pytest_loaderperf.measurement.record import EpochRecord, Record, SteadyRecord
 from pytest_loaderperf.runs.metric import NS, Metric
 from pytest_loaderperf.units import ONE, Quantity
 
@@ -34,6 +34,7 @@ Records = Mapping[Key, Record]
 _FEWEST_SLICES = 3  # of which a median says more than their sum
 _BUSY = 0.75  # of the time one process must run, or wait for a CPU, for CPU time to be what the loader waits for
 _HOLDS = 0.5  # of the CPU time of trials at least: one batch in 50 may take as long as 25
+_WHOLE_EPOCHS = ("epoch", "epoch_throughput")
 CPU, REFILLS = "cpu", "refills"
 
 
@@ -88,8 +89,10 @@ class Evidence:
             test.add(of_sums, of_slices, seconds)
         elif isinstance(test, PercentileTest):
             test.add_all([ns * NS for ns in records[self._left.key].latencies_ns])  # type: ignore[union-attr]
+        elif isinstance(test, PairTest):
+            test.add(self._value(records), self._epoch_seconds(records))
         else:
-            assert isinstance(test, (SignTest, PairTest, ExactTest))
+            assert isinstance(test, (SignTest, ExactTest))
             test.add(self._value(records))
 
     def _add_refilled(self, test: RatioTest, left: Record, right: Record) -> None:
@@ -128,6 +131,12 @@ class Evidence:
         if not isinstance(self._right, Metric):
             return mine
         return _divided(mine, self._right.definition.of(records[self._right.key]))
+
+    def _epoch_seconds(self, records: Records) -> float:
+        """Seconds of the longer side's epoch, where the claim is on whole epochs; else 0."""
+        if self._left.definition.name not in _WHOLE_EPOCHS:
+            return 0.0
+        return max(record.epoch_ns for key in self.keys if isinstance(record := records[key], EpochRecord)) * NS
 
     def holds(self, records: Records) -> bool:
         """Whether a round observed the loaders of the claim."""

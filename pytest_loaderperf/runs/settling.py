@@ -13,6 +13,7 @@ from pytest_loaderperf.judge import (
     WORK,
     ExactTest,
     Outcome,
+    PairTest,
     RatioTest,
     Ruling,
     beyond,
@@ -87,9 +88,11 @@ class Settling:
         """What to observe beside trials: workers' work, done again, if it is waited for; else refills, or None."""
         evidence = self._evidence()
         names = evidence.names
-        if not isinstance(evidence.test, RatioTest):
+        for seen in self.rounds.done:
+            evidence.add(seen.records)
+        if not isinstance(evidence.test, RatioTest) or _is_obvious(evidence):  # which a few trials settle sooner
             return None
-        looks = sum(evidence.holds(seen.records) for seen in self.rounds.done)
+        looks = evidence.test.n
         while self.rounds.replayed(names):
             if self.rounds.waits_for_work(names):
                 return Work()
@@ -125,14 +128,14 @@ class Settling:
 
         outcome = self._measure([evidence], self._next_keys(evidence), self.budget_seconds, settled)
         seems = beyond(evidence.ruling(self.alpha, 0), at_least=self.at_least)
-        obvious = isinstance(evidence.test, RatioTest) and evidence.test.obvious  # of too few pairs for an interval
+        obvious = _is_obvious(evidence)  # of too few pairs for an interval
         if outcome is not Outcome.INCONCLUSIVE or (seems is Outcome.INCONCLUSIVE and not obvious):
             return outcome, self.budget_seconds
         most_s = max(self.budget_seconds, self.max_budget_seconds)
         keys = self._next_keys(evidence)
         outcome = self._measure([evidence], keys, most_s, settled)
         for _ in range(_OBVIOUS_ROUNDS):  # a commit shall not go through because it is so slow that these take minutes
-            if outcome is Outcome.INCONCLUSIVE and isinstance(evidence.test, RatioTest) and evidence.test.obvious:
+            if outcome is Outcome.INCONCLUSIVE and _is_obvious(evidence):
                 outcome = self._measure([evidence], keys, self._spent_s + _ONE_ROUND, settled)
         return outcome, max(most_s, self._spent_s)
 
@@ -163,7 +166,8 @@ class Settling:
         """Whether rounds of sides that were built anew, alone, give a FAIL again; and the evidence to show for it."""
         by, fail_alpha = found.by(self.alpha), max(self.alpha, CONFIRM_ALPHA)
         by_work, aside = by == WORK, by in (WORK, REFILLS)
-        obvious = isinstance(found.test, RatioTest) and found.test.sums.obvious
+        sums = found.test.sums if isinstance(found.test, RatioTest) else found.test
+        obvious = isinstance(sums, PairTest) and sums.obvious
         if not (by == SLICES or aside or obvious):  # in one piece, a side may suffer alone while a slow spell lasts
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
@@ -248,3 +252,7 @@ class Settling:
                 longest_s = max(longest_s, seen.seconds)
                 self._spent_s = before_s + time.perf_counter() - began_s
         return outcome
+
+
+def _is_obvious(evidence: Evidence) -> bool:
+    return isinstance(evidence.test, (RatioTest, PairTest)) and evidence.test.obvious

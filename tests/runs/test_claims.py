@@ -11,7 +11,7 @@ from pytest_loaderperf import ms, s
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge import ExactTest, Outcome, PairTest, PercentileTest, RatioTest, SignTest
 from pytest_loaderperf.measurement import Key, Refilled, Work
-from pytest_loaderperf.measurement.record import Effort, ResourceRecord, StartRecord, SteadyRecord
+from pytest_loaderperf.measurement.record import Effort, EpochRecord, ResourceRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.runs.claims import CPU, Evidence
 from pytest_loaderperf.runs.metric import Measured
 
@@ -221,3 +221,31 @@ def test_a_round_that_holds_nothing_of_a_claim_adds_nothing():
     evidence.add({})
     evidence.add({THROUGHPUT.key: trial(900)})
     assert (evidence.test.n, evidence.test.work.n) == (0, 0)
+
+
+@pytest.mark.parametrize("epoch_s, outcome", [(1.0, Outcome.FAIL), (0.1, Outcome.INCONCLUSIVE)])
+@pytest.mark.parametrize("metric", ["epoch", "epoch_throughput"])
+def test_whole_epochs_of_half_a_second_are_long_trials(metric, epoch_s, outcome):
+    left, right = getattr(LOADER, metric), getattr(OTHER, metric)
+    test, add = settling_test(
+        left, left.comparable(1.1 * right if metric == "epoch" else 0.9 * right), at_least=metric != "epoch"
+    )
+    for _ in range(4):  # three times as slow
+        records = {
+            metric_of.key: EpochRecord(0, round(epoch_s * 1e9 * factor), 0, 0, 10, 100, whole=True)
+            for metric_of, factor in ((left, 3.0), (right, 1.0))
+        }
+        add(records)
+    assert test.outcome(0.0005) is outcome
+
+
+def test_the_exit_of_an_epoch_is_no_long_trial():
+    test, add = settling_test(LOADER.epoch_exit, LOADER.epoch_exit.comparable(1.1 * OTHER.epoch_exit), at_least=False)
+    for _ in range(4):
+        add(
+            {
+                m.key: EpochRecord(0, 10**9, 0, ns, 10, 100)
+                for m, ns in ((LOADER.epoch_exit, 3000), (OTHER.epoch_exit, 1000))
+            }
+        )
+    assert test.outcome(0.0005) is Outcome.INCONCLUSIVE

@@ -175,6 +175,13 @@ def test_what_is_obvious_is_confirmed_by_new_loaders_where_they_cost_little(sett
     assert rounds.built == 1
 
 
+def test_what_is_obvious_is_not_done_again_in_turns(settle):
+    rounds = Rounds((0.1,), work=[SLOWER], trials_s=1.0)
+    rounds.observe([Measured(None, name, "").throughput.key for name in rounds.sides])
+    assert settle(rounds)[0].ruling.outcome is Outcome.FAIL
+    assert rounds.kinds(rounds.done) == {Steady()}
+
+
 def test_evident_work_is_confirmed_by_work_alone_at_once(settle):
     rounds = Rounds(ANYHOW, work=[SLOWER])
     settled, _ = settle(rounds)
