@@ -28,9 +28,9 @@ def probability(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Argument type: a whole number from 1 up."""
+    """Argument type: an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
 
 

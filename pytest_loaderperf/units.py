@@ -49,5 +49,5 @@ def as_seconds(value: object, what: str, example: str, *, bare: bool = False) ->
         seconds = float(value)
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         came = str(value) if isinstance(value, Quantity) else repr(value)
-        raise ClaimError(f"{what} must be a positive time, got {came}. Write {example}.")
+        raise ClaimError(f"{what}: expected a positive time, got {came}. Write {example}.")
     return seconds

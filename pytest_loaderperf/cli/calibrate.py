@@ -71,7 +71,7 @@ def _picture(text: str) -> Path:
 
 def _whole(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
     return int(text)
 
 
@@ -88,7 +88,7 @@ def _effects(text: str) -> list[float]:
     except ValueError:
         effects = []
     if not effects or not all(0 <= effect < float("inf") for effect in effects):
-        raise argparse.ArgumentTypeError(f"expected percents from 0 up, such as 0,2,5, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected percents of at least 0, such as 0,2,5, got {text!r}")
     return list(dict.fromkeys(effects))
 
 

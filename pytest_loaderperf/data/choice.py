@@ -69,7 +69,7 @@ def _optimized(
     cache_dir: str | Path | None,
 ) -> Any:
     if cache not in get_args(Cache):
-        raise DataError(f"cache must be one of {', '.join(get_args(Cache))}, got {cache!r}.")
+        raise DataError(f"cache: expected one of {', '.join(get_args(Cache))}, got {cache!r}.")
     if not is_table(source):
         if columns is not None or cache != "auto" or cache_dir is not None:
             raise DataError(

@@ -34,13 +34,13 @@ def split(
     """
     weights = _weights(ratios)
     if type(seed) is not int or seed < 0:
-        raise DataError(f"seed must be a whole number from 0 up, got {seed!r}.")
+        raise DataError(f"seed: expected an integer of at least 0, got {seed!r}.")
     if hasattr(samples, "__len__"):
         if labels is not None:
             raise DataError("labels came twice. Give the number of samples and labels=, or the labels alone.")
         labels, samples = samples, len(samples)
     if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 0:
-        raise DataError(f"samples must be a whole number from 0 up, or their labels, got {samples!r}.")
+        raise DataError(f"samples: expected an integer of at least 0, or their labels, got {samples!r}.")
     n = int(samples)
     order = Draws(seed).order(n)
     classes = np.zeros(n, np.int64) if labels is None else _codes("labels", labels, n)
@@ -59,7 +59,7 @@ def _weights(ratios: Sequence[float]) -> list[int]:
     given = list(ratios)
     good = all(isinstance(r, (int, float, np.integer, np.floating)) and 0 <= r < math.inf for r in given)
     if not given or not good or abs(math.fsum(given) - 1) > _TOLERANCE:
-        raise DataError(f"ratios must be numbers from 0 up that add up to 1, such as (0.8, 0.1, 0.1), got {ratios!r}.")
+        raise DataError(f"ratios: expected numbers of at least 0 that add up to 1, such as (0.8, 0.1, 0.1), got {ratios!r}.")
     exact = [Fraction(float(ratio)).limit_denominator(_MOST_DENOMINATOR) for ratio in given]
     denominator = math.lcm(*(ratio.denominator for ratio in exact))
     return [int(ratio * denominator) for ratio in exact]
@@ -69,12 +69,12 @@ def _codes(name: str, values: Any, samples: int) -> np.ndarray:
     """int64 from 0 up, one for each distinct value."""
     array = np.asarray(values)
     if array.shape != (samples,):
-        raise DataError(f"{name} must be one value a sample, shape ({samples},), got shape {array.shape}.")
+        raise DataError(f"{name}: expected one value a sample, shape ({samples},), got shape {array.shape}.")
     try:
         return np.unique(array, return_inverse=True)[1].astype(np.int64, copy=False)
     except TypeError as error:
         raise DataError(
-            f"{name} must be values of one kind that can be sorted, but {error}. Make them strings."
+            f"{name}: expected values of one kind that can be sorted, but {error}. Make them strings."
         ) from error
 
 

@@ -94,7 +94,7 @@ def checked_samples(called: str, samples: object) -> int:
     """``samples`` of the first batch of the loader ``called`` so. Raises LoaderError where that is no such number."""
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         raise LoaderError(
-            f"{called}: a batch must hold a whole number of samples from 1 up, got {samples!r}. "
+            f"{called}: expected a batch of at least 1 sample, got {samples!r}. "
             "Fix count=, or keep empty batches out of the loader."
         )
     return samples

@@ -19,7 +19,7 @@ def check_loader(source: object, what: str) -> None:
     """Raise LoaderError where it cannot be iterated epoch after epoch."""
     if not hasattr(source, "__iter__") or isinstance(source, (str, bytes)):
         raise LoaderError(
-            f"{what} must be a factory, a function without arguments that returns a loader, got "
+            f"{what}: expected a factory, a function without arguments that returns a loader, got "
             f"{type(source).__name__}, which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         )
     if isinstance(source, Iterator):

@@ -50,7 +50,7 @@ BAD = [
     (
         5,
         (
-            "the loader must be a factory, a function without arguments that returns a loader, got int, "
+            "the loader: expected a factory, a function without arguments that returns a loader, got int, "
             "which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         ),
     ),
@@ -115,7 +115,7 @@ BAD = [
     (
         lambda: [BATCH[:0]] * 12,
         (
-            "the loader: a batch must hold a whole number of samples from 1 up, got 0. "
+            "the loader: expected a batch of at least 1 sample, got 0. "
             "Fix count=, or keep empty batches out of the loader."
         ),
     ),
@@ -208,7 +208,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
     assert (failed, result.parseoutcomes()["passed"]) == (3, 2)
     result.stdout.fnmatch_lines_random(
         [
-            "*budget must be a positive time, got 0.*",
+            "*budget: expected a positive time, got 0.*",
             "*MeasureError: the clock says that*stands still or goes backwards, and nothing can be timed.*",
             "*ShortEpochError: the loader gives 3 to * batches an epoch, but a trial needs at least *",
         ]
@@ -217,7 +217,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
 
 @pytest.mark.parametrize("came", [0, -1, 2.5, True, None, "4"])
 def test_a_count_that_is_no_number_of_samples_is_refused(came):
-    with pytest.raises(LoaderError, match=f"whole number of samples from 1 up, got {came!r}. Fix count="):
+    with pytest.raises(LoaderError, match=f"expected a batch of at least 1 sample, got {came!r}. Fix count="):
         measure(lambda: GOOD, count=lambda batch: came, budget=0.5)
 
 
@@ -291,7 +291,7 @@ SWAPPED = [
     ),
     (
         lambda r: r.data_wait(step=10),
-        "the step of data_wait(step=...) must be a positive time, got 10. Write data_wait(step=10 * ms).",
+        "the step of data_wait(step=...): expected a positive time, got 10. Write data_wait(step=10 * ms).",
     ),
 ]
 
@@ -324,9 +324,9 @@ def test_what_a_run_lacks_is_said_with_the_way_to_get_it():
 @pytest.mark.parametrize(
     "keywords, words",
     [
-        ({"budget": 0}, "budget must be a positive time, got 0. Write 10 * s."),
-        ({"budget": "x"}, "budget must be a positive time, got 'x'. Write 10 * s."),
-        ({"timeout": -1 * s}, "timeout must be a positive time, got -1 s. Write 60 * s."),
+        ({"budget": 0}, "budget: expected a positive time, got 0. Write 10 * s."),
+        ({"budget": "x"}, "budget: expected a positive time, got 'x'. Write 10 * s."),
+        ({"timeout": -1 * s}, "timeout: expected a positive time, got -1 s. Write 60 * s."),
         ({"device": "tpu"}, "unknown device 'tpu'. Expected one of: cpu, cuda, auto."),
     ],
 )

@@ -134,7 +134,7 @@ KINDS = "compares with a number, a quantity such as 5 * ms, or a metric of the s
         ),
         (
             lambda a, b: a.data_wait(step=0.01),
-            "the step of data_wait(step=...) must be a positive time, got 0.01. Write data_wait(step=10 * ms).",
+            "the step of data_wait(step=...): expected a positive time, got 0.01. Write data_wait(step=10 * ms).",
         ),
     ],
 )

@@ -40,7 +40,7 @@ def checked_indices(samples: int, indices: Any) -> np.ndarray:
     """A batch of indices that a sampler gave, as int64 from 0 up. Raises DataError or IndexError."""
     if (positions := positions_of(samples, indices)) is None:
         raise DataError(
-            f"expected a list of whole numbers as a batch of indices, got {indices!r}. "
+            f"expected a list of integers as a batch of indices, got {indices!r}. "
             "Arrays are indexed by position; give a map-style dataset for other keys."
         )
     return positions

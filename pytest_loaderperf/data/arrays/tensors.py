@@ -179,7 +179,7 @@ def _buffer_rows(source: Any, copy: Copy, name: str) -> Rows:
             if owned:
                 _need_copy(copy, name, "makes a new array whenever it is asked for one", "Call np.asarray first")
             return Rows(array, None, owned)
-    raise DataError(f"{name} must be an array or a tensor, got {type(source).__name__}. Call np.asarray first.")
+    raise DataError(f"{name}: expected an array or a tensor, got {type(source).__name__}. Call np.asarray first.")
 
 
 def _arrow_rows(source: Any, copy: Copy, name: str) -> Rows:

@@ -89,7 +89,7 @@ def check_columns(schema: pa.Schema) -> None:
     good = [field.name for field in schema if _holds_numbers(field.type)]
     names = schema.names
     if not names or len(set(names)) < len(names):
-        raise DataError(f"a table must have columns, each of another name, got {names}. Rename or add some.")
+        raise DataError(f"expected a table with columns of different names, got {names}. Rename or add some.")
     for field in schema:
         if field.name not in good:
             raise DataError(

@@ -68,7 +68,7 @@ def ome_arrow_array(images: np.ndarray) -> pa.StructArray:
 
     if images.dtype != np.uint16 or images.ndim not in (3, 1 + len(AXES)):
         raise DataError(
-            f"images must be uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {images.dtype} of shape "
+            f"images: expected uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {images.dtype} of shape "
             f"{images.shape}. Cast them, or add the missing axes: channels are images[:, None, :, None]."
         )
     if images.size > MOST_ITEMS:

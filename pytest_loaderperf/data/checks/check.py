@@ -114,12 +114,12 @@ def _format_name(path: Path, *, images: bool) -> str | None:
 
 def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None) -> None:
     if not is_count(max_errors, 0):
-        raise DataError(f"max_errors must be a whole number from 0 up, got {max_errors!r}.")
+        raise DataError(f"max_errors: expected an integer of at least 0, got {max_errors!r}.")
     if classes is not None and not is_count(classes):
-        raise DataError(f"classes must be a whole number from 1 up, got {classes!r}.")
+        raise DataError(f"classes: expected an integer of at least 1, got {classes!r}.")
     if shape is not None and not (isinstance(shape, tuple) and shape and all(map(is_count, shape))):
-        raise DataError(f"shape must be a tuple of whole numbers from 1 up, got {shape!r}.")
+        raise DataError(f"shape: expected a tuple of integers of at least 1, got {shape!r}.")
     try:
         np.dtype(dtype)
     except TypeError as error:
-        raise DataError(f"dtype must be a name that NumPy knows, such as uint16, got {dtype!r}.") from error
+        raise DataError(f"dtype: expected a name that NumPy knows, such as uint16, got {dtype!r}.") from error

@@ -132,7 +132,7 @@ def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures:
         raise DataError(f"{file} has no column {LABEL!r} to hold classes; columns: {_names(schema)}.")
     found = []
     if classes and not types.is_integer(value_type(schema.field(LABEL).type)):
-        found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected whole numbers"))
+        found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected integers"))
     for name, (came, item) in arrays.items():
         if shape and (len(came) != len(shape) or any(a not in (None, b) for a, b in zip(came, shape, strict=True))):
             shown = "(" + ", ".join("any" if size is None else str(size) for size in came) + ")"

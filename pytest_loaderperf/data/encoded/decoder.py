@@ -81,7 +81,7 @@ class Decoder:
                 "Give one such as 224 or (224, 320); None keeps each picture's own."
             )
         if not is_count(self.most_nbytes):
-            raise DataError(f"most_nbytes: expected a whole number from 1 up, got {self.most_nbytes!r}.")
+            raise DataError(f"most_nbytes: expected an integer of at least 1, got {self.most_nbytes!r}.")
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -31,7 +31,7 @@ class PersistentExecutor:
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
-            raise LoaderPerfError(f"max_workers must be a whole number from 1 up or None, got {max_workers!r}.")
+            raise LoaderPerfError(f"max_workers: expected an integer of at least 1 or None, got {max_workers!r}.")
         self.max_workers = max_workers or min(MAX_DEFAULT_WORKERS, usable_cores())
         self._start_empty()
 

@@ -94,7 +94,7 @@ class CheckedTable(ABC):
         indices = np.asarray(indices)
         if indices.ndim != 1 or (len(indices) and indices.dtype.kind not in "iu"):
             raise DataError(
-                f"{self.path}: indices must be one row of whole numbers, "
+                f"{self.path}: expected indices as one row of integers, "
                 f"got {indices.dtype} of shape {indices.shape}. Pass an int64 array."
             )
         wrong = indices[(indices < 0) | (indices >= self._rows)]
@@ -112,7 +112,7 @@ class CheckedTable(ABC):
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
         self._check_open()
         if type(rows) is not int or rows < 1:
-            raise DataError(f"{self.path}: rows must be a whole number from 1 up, got {rows!r}.")
+            raise DataError(f"{self.path}: expected rows as an integer of at least 1, got {rows!r}.")
         return self._streamed(rows, self._chosen(columns))
 
     def _streamed(self, rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -144,7 +144,7 @@ class CheckedTable(ABC):
         if columns is None:
             return self.schema
         if not isinstance(columns, list) or not columns or len(set(columns)) < len(columns):
-            raise DataError(f"{self.path}: columns must be a list of different names, got {columns!r}.")
+            raise DataError(f"{self.path}: expected columns as a list of different names, got {columns!r}.")
         for name in columns:
             if self.schema.names.count(name) != 1:
                 known = ", ".join(self.schema.names)

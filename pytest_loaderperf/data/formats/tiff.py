@@ -48,7 +48,7 @@ class Tiff:
         for name, value in options.items():
             if type(value) is not int or value < 0 or ("page" in options and len(options) > 1):
                 raise DataError(
-                    f"{path}: expected series and level, or page alone, whole numbers from 0 up, got {name}={value!r}. "
+                    f"{path}: expected series and level, or page alone, integers of at least 0, got {name}={value!r}. "
                     "Say which image of each file to read."
                 )
         return (TiffFileTable if path.is_file() else TiffTable)(path, options)

@@ -176,7 +176,7 @@ class TarTable(TakenTable):
                 text = bytes(self._bytes(kind, row)).decode()
                 values.append(int(text) if pa.types.is_integer(field.type) else text)
             except ValueError as error:
-                what = "a whole number" if pa.types.is_integer(field.type) else "text in UTF-8"
+                what = "an integer" if pa.types.is_integer(field.type) else "text in UTF-8"
                 raise self._wrong(kind, row, f"{what}, got {bytes(self._bytes(kind, row))[:40]!r}") from error
         return pa.array(values, field.type)
 

@@ -35,7 +35,7 @@ BUDGET_SHARE = 2  # by default at most half of the memory that is available
 def budget_of(memory_budget: int | None) -> int:
     """The bytes that may be taken: by default half of what is available. Raises DataError for what is no number."""
     if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 1):
-        raise DataError(f"memory_budget must be a whole number of bytes from 1 up, got {memory_budget!r}.")
+        raise DataError(f"memory_budget: expected an integer of at least 1 (bytes), got {memory_budget!r}.")
     return psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
 
 
@@ -47,7 +47,7 @@ class Preloaded(RowDataset):
         map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, Mapping | tuple) or not map_style:
             raise DataError(
-                f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got "
+                f"what is pre-loaded: expected a map-style dataset with __len__ and __getitem__, got "
                 f"{type(dataset).__name__}. A dict or tuple of arrays goes to ReferenceLoader as it is."
             )
         samples = len(dataset)

@@ -42,9 +42,9 @@ class Source:
         self.table, self.in_memory = table, isinstance(table, pa.Table)
         known = table.schema.names
         if columns is not None and (isinstance(columns, str) or not columns or set(columns) - set(known)):
-            raise DataError(f"columns must be a list of some of {known}, got {columns!r}. Name those to load.")
+            raise DataError(f"columns: expected a list of some of {known}, got {columns!r}. Name those to load.")
         if len(set(known)) < len(known):
-            raise DataError(f"a table must have columns, each of another name, got {known}. Rename some.")
+            raise DataError(f"expected a table with columns of different names, got {known}. Rename some.")
         self.names: list[str] = list(known if columns is None else columns)
         self.schema: pa.Schema = pa.schema([table.schema.field(name) for name in self.names])
         check_columns(self.schema)

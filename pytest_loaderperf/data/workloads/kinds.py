@@ -68,7 +68,7 @@ def check_values(where: str, factory: str, values: dict[str, Any]) -> None:
     for key in (*TAKEN_BY_ALL, "samples", *kind.needs, *kind.takes):
         refused = _EXPECTED[key](values)
         if refused is not None:
-            raise DataError(f"{where}: {key} must be {refused}, got {shown(values[key])}.")
+            raise DataError(f"{where}, {key}: expected {refused}, got {shown(values[key])}.")
     _check_sizes(where, factory, values)
 
 
@@ -106,7 +106,7 @@ def _all(values: object, good: Callable[[Any], bool]) -> bool:
 def _count(key: str) -> Refuse:
     def refused(values: dict[str, Any]) -> str | None:
         if not is_count(values[key]):
-            return "a whole number from 1 up"
+            return "an integer of at least 1"
         return None if values[key] <= _MOST_COUNT else f"at most {_MOST_COUNT:,}"
 
     return refused
@@ -114,7 +114,7 @@ def _count(key: str) -> Refuse:
 
 def _seed(values: dict[str, Any]) -> str | None:
     if not is_count(values["seed"], 0):
-        return "a whole number from 0 up"
+        return "an integer of at least 0"
     return None if values["seed"] <= _MOST_SEED else "below 2**128"
 
 
@@ -123,7 +123,7 @@ def _shape(values: dict[str, Any]) -> str | None:
     if not isinstance(shape, tuple):
         return "a list of sizes"
     if not all(map(is_count, shape)):
-        return "a list of whole numbers from 1 up"
+        return "a list of integers of at least 1"
     if len(shape) > _MOST_AXES:
         return f"a list of at most {_MOST_AXES} sizes"
     if kind.axes and len(shape) not in kind.axes:
@@ -180,18 +180,18 @@ def _columns(values: dict[str, Any]) -> str | None:
 def _lengths(values: dict[str, Any]) -> str | None:
     lengths = values["lengths"]
     good = _all(lengths, is_count) and len(lengths) == 2 and lengths[0] <= lengths[1]  # noqa: PLR2004 least and most
-    return None if good else "[least, most], whole numbers from 1 up"
+    return None if good else "[least, most], integers of at least 1"
 
 
 def _vocabulary(values: dict[str, Any]) -> str | None:
     most = 2**31 if values["dtype"] == "int32" else _MOST_DRAWN
     good = is_count(values["vocabulary"]) and values["vocabulary"] <= most
-    return None if good else f"a whole number from 1 to {most} for {values['dtype']}"
+    return None if good else f"an integer from 1 to {most} for {values['dtype']}"
 
 
 def _classes(values: dict[str, Any]) -> str | None:
     good = is_count(values["classes"]) and values["classes"] <= _MOST_DRAWN
-    return None if good else "a whole number from 1 up"
+    return None if good else "an integer of at least 1"
 
 
 def _folder(values: dict[str, Any]) -> str | None:

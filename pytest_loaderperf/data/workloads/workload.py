@@ -132,7 +132,7 @@ class Workload:
         if rows is None:
             rows = max(1, min(_MOST_BATCH_ROWS, _BATCH_NBYTES // max(1, sum(map(_most_nbytes, self.fields)))))
         elif rows < 1:
-            raise DataError(f"rows must be a whole number from 1 up or None, got {rows!r}.")
+            raise DataError(f"rows: expected an integer of at least 1 or None, got {rows!r}.")
         rows = min(
             rows,
             *(_MOST_LISTED // field.lengths[1] or 1 for field in self.fields if isinstance(field, Tokens)),

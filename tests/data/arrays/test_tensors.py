@@ -695,7 +695,7 @@ class TestRefusals:
     )
     def test_what_is_no_array(self, source):
         assert self.refusal(source) == (
-            f"field 'x' must be an array or a tensor, got {type(source).__name__}. Call np.asarray first."
+            f"field 'x': expected an array or a tensor, got {type(source).__name__}. Call np.asarray first."
         )
 
     def test_dlpack_that_gives_nothing(self):

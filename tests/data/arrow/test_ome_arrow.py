@@ -90,7 +90,7 @@ class TestWriting:
         with pytest.raises(DataError) as caught:
             ome_arrow_array(source)
         assert str(caught.value) == (
-            f"images must be uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {source.dtype} of shape "
+            f"images: expected uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {source.dtype} of shape "
             f"{source.shape}. Cast them, or add the missing axes: channels are images[:, None, :, None]."
         )
 

@@ -276,7 +276,7 @@ def test_the_first_picture_of_several_counts():
                 "Give one such as 224 or (224, 320); None keeps each picture's own."
             ),
         ),
-        ({"most_nbytes": 0}, "most_nbytes: expected a whole number from 1 up, got 0."),
+        ({"most_nbytes": 0}, "most_nbytes: expected an integer of at least 1, got 0."),
     ],
 )
 def test_options_that_there_are_not_are_refused(wrong, text):

@@ -77,7 +77,7 @@ def test_a_single_tiff_is_a_table_of_one_row(tmp_path):
         ({"level": 3}, "expected a level below 2, as many as it has, got level=3"),
         ({"page": 3}, "expected a page below 3, as many as it has, got page=3"),
         ({"page": 1, "level": 0}, "expected series and level, or page alone"),
-        ({"series": -1}, "expected series and level, or page alone, whole numbers from 0 up, got series=-1"),
+        ({"series": -1}, "expected series and level, or page alone, integers of at least 0, got series=-1"),
         ({"series": "a"}, "got series='a'"),
     ],
 )

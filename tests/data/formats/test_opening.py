@@ -440,7 +440,7 @@ def test_a_tar_that_is_cut_anywhere_or_has_a_damaged_header_is_an_error(tmp_path
 @pytest.mark.parametrize(
     "members, text",
     [
-        ([("a.cls", b"1"), ("b.cls", b"x")], "row 1, b.cls: expected a whole number, got b'x'"),
+        ([("a.cls", b"1"), ("b.cls", b"x")], "row 1, b.cls: expected an integer, got b'x'"),
         (
             [("a.npy", npy(np.zeros(2))), ("b.npy", npy(np.zeros(3)))],
             r"row 1, b.npy: expected float64 of shape \(2,\), as",

@@ -546,14 +546,14 @@ def test_a_number_that_no_tensor_holds_is_refused(bad, number):
 )
 def test_what_is_no_map_style_dataset_is_refused(dataset):
     assert refusal(dataset).startswith(
-        f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got {type(dataset).__name__}."
+        f"what is pre-loaded: expected a map-style dataset with __len__ and __getitem__, got {type(dataset).__name__}."
     )
 
 
 @pytest.mark.parametrize("budget", [0, -1, 1.5, "1G", True])
 def test_a_budget_that_is_no_number_of_bytes_is_refused(budget):
     assert refusal(Counted(row), memory_budget=budget) == (
-        f"memory_budget must be a whole number of bytes from 1 up, got {budget!r}."
+        f"memory_budget: expected an integer of at least 1 (bytes), got {budget!r}."
     )
 
 

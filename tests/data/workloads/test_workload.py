@@ -127,7 +127,7 @@ def test_millions_of_samples_are_described_without_being_drawn():
 def test_batches_need_a_positive_number_of_rows():
     with pytest.raises(DataError) as caught:
         workload("images").batches(0)
-    assert str(caught.value) == "rows must be a whole number from 1 up or None, got 0."
+    assert str(caught.value) == "rows: expected an integer of at least 1 or None, got 0."
 
 
 @pytest.mark.parametrize("attribute", ["features", "labels"])
