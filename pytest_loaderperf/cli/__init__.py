@@ -17,19 +17,19 @@ from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
-INTERRUPTED = 130  # as shells have it: 128 and the signal
+INTERRUPTED = 130  # as in shells: 128 plus the signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured (of data: where
-    problems are found), 2 for bad usage, 130 where it was interrupted.
+    """Run the command. Exit status: 0 on success, 1 if the loader cannot be found or measured (``data``: if problems
+    are found), 2 for bad usage, 130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    bench = commands.add_parser("bench", help="the numbers of a loader, as a table")
+    bench = commands.add_parser("bench", help="measure a loader and print a table")
     bench.add_argument("loader", metavar="MODULE:FACTORY", help="such as mypkg.data:make_loader")
-    bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to measure beside it")
+    bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to compare with")
     bench.add_argument(
         "--python", metavar="PYTHON", help="interpreter that runs --against's loader, in its own process"
     )
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_data_commands(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the encoding is, there is something to read
+            stream.reconfigure(errors="backslashreplace")  # readable in every encoding
     options = parser.parse_args(arguments)
     try:
         status = int(options.run(options))
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_output()
         return 1
     except LoaderPerfError as error:
-        shown = str(error).replace("\n", "\n  ")  # a name with a line end forges no line of ours
+        shown = str(error).replace("\n", "\n  ")  # a name with a line end cannot imitate a line of ours
         print(f"loaderperf: {shown}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _abandon_output() -> None:
-    """Leave out what standard output has refused, which Python would write again at its end."""
+    """Discard what standard output has refused; Python would try to write it again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -117,7 +117,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _function(spec: str | None, option: str) -> Any:
-    """The function of batches that ``option`` names; None where it was not given."""
+    """The function of batches that ``option`` names; None without the option."""
     from pytest_loaderperf.remote.naming import resolve
 
     if spec is None:

@@ -59,7 +59,9 @@ def _weights(ratios: Sequence[float]) -> list[int]:
     given = list(ratios)
     good = all(isinstance(r, (int, float, np.integer, np.floating)) and 0 <= r < math.inf for r in given)
     if not given or not good or abs(math.fsum(given) - 1) > _TOLERANCE:
-        raise DataError(f"ratios: expected numbers of at least 0 that add up to 1, such as (0.8, 0.1, 0.1), got {ratios!r}.")
+        raise DataError(
+            f"ratios: expected numbers of at least 0 with the sum 1, such as (0.8, 0.1, 0.1), got {ratios!r}."
+        )
     exact = [Fraction(float(ratio)).limit_denominator(_MOST_DENOMINATOR) for ratio in given]
     denominator = math.lcm(*(ratio.denominator for ratio in exact))
     return [int(ratio * denominator) for ratio in exact]

@@ -80,10 +80,10 @@ def settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
 
 
 def refuse(value: float, expected: str) -> NoReturn:
-    """Raise MeasureError for a value that is no measurement."""
+    """Raise MeasureError for a value that cannot be a measurement."""
     raise MeasureError(
-        f"a measured value of {value} came; expected a {expected} one. A duration of zero or a broken "
-        "clock gives such values: use more work a batch, or another machine."
+        f"expected a {expected} measured value, got {value}. A duration of zero or a broken clock "
+        "gives such values: use more work in a batch, or another machine."
     )
 
 

@@ -25,7 +25,7 @@ def resolve_device(name: str) -> str:
 
 
 def delivery(device: str) -> Callable[[Any], Any] | None:
-    """A function that returns a batch once it has arrived on ``device``; None where nothing needs moving."""
+    """A function that returns a batch when it has arrived on ``device``; None if nothing needs to be moved."""
     if device == "cpu":
         return None
     target = torch.device(device)

@@ -1,4 +1,4 @@
-"""What else the machine did meanwhile: its counters are read around what is measured, and judged later."""
+"""What else the machine did meanwhile: its counters are read before and after a measurement, and evaluated later."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Counters = Mapping[str, int]  # name with its unit -> value; what cannot be read
 Span = tuple[float, Counters]  # seconds, and what the counters grew by in them
 
 STOLEN, OTHERS, QUOTA, THROTTLED = "stolen", "other_processes", "cpu_quota", "throttled"
-_SMALL_SHARE = 0.05  # less is any machine's own housekeeping
-_STRETCH_SECONDS = 0.5  # the kernel's ticks are 10 ms, so shorter rounds are judged together
-_FREQUENCY = "frequency_percent"  # of the CPU's greatest; a state, where all else counts up
+_SMALL_SHARE = 0.05  # less is normal on any machine
+_STRETCH_SECONDS = 0.5  # the kernel counts in ticks of 10 ms, so shorter rounds are evaluated together
+_FREQUENCY = "frequency_percent"  # of the CPU's highest; a state, all others are counters
 _PRESSURES = ("cpu", "memory", "io")
 _BUSY, _STEAL = 3, 7  # of a CPU's times in /proc/stat: user, nice and system come first, see proc(5)
 _LAST_CPU = 36  # in /proc/self/stat, behind the command's name
@@ -26,7 +26,7 @@ _UNREADABLE = (OSError, ValueError, IndexError, ZeroDivisionError)
 
 
 class Machine:
-    """Reads Linux's counters under ``root``, of ``cpus`` where they are a CPU's.
+    """Reads Linux's counters under ``root``, for ``cpus`` if they are per CPU.
 
     ``tree_ns`` gives the CPU time of our own processes.
     """
@@ -81,7 +81,7 @@ def _read(path: Path) -> bytes:
 
 
 def grown(before: Counters, after: Counters) -> dict[str, int]:
-    """What happened between two readings; a counter that went backwards tells nothing, and is left out."""
+    """What happened between two readings; a counter that went backwards is left out."""
     changes = {name: after[name] - before[name] for name in after if name in before and name != _FREQUENCY}
     state = {_FREQUENCY: after[_FREQUENCY]} if _FREQUENCY in after else {}
     return {name: change for name, change in changes.items() if change >= 0} | state
@@ -96,17 +96,17 @@ class Log:
         self._since_s = math.inf
 
     def begin(self) -> None:
-        """A span begins."""
+        """Begin a span."""
         self._since_s, self._before = time.perf_counter(), self.machine.read()
 
     def tick(self, now_s: float) -> None:
-        """Let the next span begin, where this one is long enough to be judged by itself."""
+        """Begin the next span, if this one is long enough to be evaluated by itself."""
         if now_s - self._since_s > _STRETCH_SECONDS:
             self.end()
             self.begin()
 
     def end(self) -> None:
-        """The span ends."""
+        """End the span."""
         now_s = time.perf_counter()
         self.spans.append((now_s - self._since_s, grown(self._before, self.machine.read())))
         self._since_s = math.inf
@@ -116,8 +116,8 @@ class Log:
 class Disturbance:
     """How much of the measuring time was disturbed, and by what.
 
-    ``share`` is None where nothing could be read. ``causes`` has the share of each cause that could be read; what has
-    several counts for the first. ``totals`` sums up what was read; None: could not be read.
+    ``share`` is None if nothing could be read. ``causes`` has the share of each cause that could be read; time with
+    several causes counts for the first. ``totals`` sums up what was read; None: could not be read.
     """
 
     share: float | None
@@ -126,7 +126,7 @@ class Disturbance:
 
 
 def disturbance(spans: Sequence[Span], cpus: int) -> Disturbance:
-    """Judge what was read."""
+    """Evaluate what was read."""
     judged_s = 0.0
     disturbed_s: dict[str, float] = {}
     for seconds, counters in _stretches(spans):
@@ -141,7 +141,7 @@ def disturbance(spans: Sequence[Span], cpus: int) -> Disturbance:
 
 
 def _stretches(spans: Sequence[Span]) -> list[Span]:
-    """Neighbours put together until they are long enough; of each counter that all of them have, the sum."""
+    """Spans joined until they are long enough, with the sum of each counter that all of them have."""
     stretches: list[Span] = []
     for span in spans:
         if stretches and stretches[-1][0] < _STRETCH_SECONDS:
@@ -158,7 +158,7 @@ def _together(one: Span, other: Span) -> Span:
 
 
 def _causes(seconds: float, counters: Counters, cpus: int) -> dict[str, bool]:
-    """Whether each cause that could be read disturbed this time; pressure may be the loader's own doing, so is none."""
+    """Whether each cause that could be read disturbed this time. Pressure is not one: the loader may cause it."""
     small_ns = _SMALL_SHARE * seconds * 1e9
     found: dict[str, bool] = {}
     if "stolen_ns" in counters:

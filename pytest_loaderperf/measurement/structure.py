@@ -27,7 +27,7 @@ def leaves(batch: object, path: str = "batch") -> Iterator[tuple[str, object]]:
 
 
 def is_plain_list(batch: object) -> bool:
-    """A list of strings, numbers or other objects is one leaf: one entry a sample."""
+    """A list of strings, numbers or other objects is one leaf, with one entry for each sample."""
     structured = (torch.Tensor, np.ndarray, Mapping, tuple, list)
     return isinstance(batch, list) and bool(batch) and not any(isinstance(item, structured) for item in batch)
 
@@ -49,7 +49,7 @@ def batch_nbytes(batch: object) -> int:
 
 
 def opaque_type(batch: object) -> str:
-    """The type of what a batch holds, where that is neither array, text nor number: it may be lazy. "" elsewhere."""
+    """The type of a batch's content if it has no array, text or number, so that it may be lazy; else ""."""
     unknown = ""
     for _, leaf in leaves(batch):
         items = leaf if isinstance(leaf, list) else [leaf]

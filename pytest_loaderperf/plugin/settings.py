@@ -120,7 +120,7 @@ def _option(name: str) -> str:
 
 
 def _given(config: pytest.Config, name: str) -> Any:
-    """What the command line says, else the ini file; None where neither says anything."""
+    """The value from the command line, else the ini file; None if neither has one."""
     given = config.getoption(_option(name), None)
     if given is None and (text := config.getini(f"loaderperf_{name}")) not in (None, ""):
         try:
@@ -131,7 +131,7 @@ def _given(config: pytest.Config, name: str) -> Any:
 
 
 def _max_budget(budget: float, given: float | None) -> float:
-    """The default follows a larger budget; one that was given must hold it."""
+    """The default grows with the budget; a given one must be at least as large."""
     if given is not None and given < budget:
         raise pytest.UsageError(
             f"--loaderperf-max-budget (ini key loaderperf_max_budget): expected at least the budget of {budget:g} s, "
@@ -164,6 +164,6 @@ def _check_alone(config: pytest.Config) -> None:
 
 
 def _workers(spec: str) -> int:
-    """Workers that one execution spec of xdist stands for: ``2*popen`` is two."""
+    """Number of workers in one execution spec of xdist: ``2*popen`` is two."""
     count, times, _ = spec.partition("*")
     return int(count) if times and count.isdigit() else 1

@@ -141,7 +141,7 @@ class Child:
             if time.monotonic() > deadline_s:
                 self._end()
                 raise self.error(
-                    f"{self.called}: its process gave no answer for {self._patience_s:.0f} s, and was ended. "
+                    f"{self.called}: its process did not answer for {self._patience_s:.0f} s, and was ended. "
                     f"Set loaderperf_timeout (seconds) higher if it needs longer.{self._last_words()}"
                 )
         try:
@@ -169,7 +169,7 @@ class Child:
         self._output.flush()
         self._output.seek(0)
         text = self._output.read().decode("utf-8", "replace").strip()
-        return f"\nIts last words:\n{text[-_LAST_WORDS:]}" if text else ""
+        return f"\nIts last output:\n{text[-_LAST_WORDS:]}" if text else ""
 
     def _end(self) -> None:
         if self._process.poll() is None:

@@ -148,7 +148,7 @@ class Player:
             if not self._process.is_alive() and not self._connection.poll():
                 raise EOFError
             if time.monotonic() > deadline_s:
-                return False, f"its process gave no answer for {patience_s:g} s."
+                return False, f"its process did not answer for {patience_s:g} s."
         worked, answer = self._connection.recv()
         return worked, answer
 

@@ -233,7 +233,7 @@ def _way_out(error: str, commit: str) -> str:
     said = error.lower()
     if "lfs" in said or "smudge" in said or "filter" in said:
         return (
-            "A filter of git's could not make a file. With LFS, fetch what it needs, "
+            "A git filter could not make a file. With LFS, fetch what it needs, "
             f"`git lfs fetch origin {commit[:10]}`, or leave the pointers as they are, GIT_LFS_SKIP_SMUDGE=1."
         )
     if "lock" in said:

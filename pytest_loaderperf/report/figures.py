@@ -14,7 +14,7 @@ _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, without an exponent where it can be avoided.
+    """Three significant digits, without an exponent if possible.
 
     >>> three_digits(4.7123), three_digits(47.123), three_digits(12345.6)
     ('4.71', '47.1', '12,346')
@@ -40,7 +40,7 @@ def time_text(seconds: float) -> str:
 
 
 def budget_text(seconds: float) -> str:
-    """A budget that is enough, as one would give it: in seconds, two digits, rounded up.
+    """A sufficient budget in seconds: two digits, rounded up.
 
     >>> budget_text(1768.2), budget_text(33.2), budget_text(0.14)
     ('1800 s', '34 s', '0.2 s')

@@ -125,7 +125,7 @@ def test_ratios_that_cannot_be_are_refused(ratios):
     with pytest.raises(DataError) as caught:
         split(10, ratios)
     assert str(caught.value) == (
-        f"ratios: expected numbers of at least 0 that add up to 1, such as (0.8, 0.1, 0.1), got {ratios!r}."
+        f"ratios: expected numbers of at least 0 with the sum 1, such as (0.8, 0.1, 0.1), got {ratios!r}."
     )
 
 

@@ -125,7 +125,7 @@ def test_a_loader_that_never_rests_is_no_part_of_it(side, monkeypatch):
     monkeypatch.setattr(kinds_module, "PATIENCE_SECONDS", 0.3)
     one = side(lambda: Ahead(0.0001, ahead=0, batches=40, rests=False), len)
     one.take(30)
-    with pytest.raises(MeasureError, match=r"works on for .* s where nobody asks it"):
+    with pytest.raises(MeasureError, match=r"expected it to rest within .* s without requests, got more work"):
         one.observe(Refilled(), 4, CONDITIONS)
 
 

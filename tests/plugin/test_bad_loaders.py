@@ -71,13 +71,13 @@ BAD = [
     (
         makes_generator(),
         (
-            "the loader is a one-shot generator, which can be iterated once; measuring needs many epochs. "
+            "the loader: expected a factory, or a loader for many epochs, got a one-shot generator. "
             "Give the function that makes it, without calling it."
         ),
     ),
     (
         iter(GOOD),
-        "is a one-shot list_iterator, which can be iterated once; measuring needs many epochs.",
+        "expected a factory, or a loader for many epochs, got a one-shot list_iterator.",
     ),
     (
         list,
@@ -115,7 +115,7 @@ BAD = [
     (
         lambda: [BATCH[:0]] * 12,
         (
-            "the loader: expected a batch of at least 1 sample, got 0. "
+            "the loader: expected an integer of at least 1 as the number of samples of a batch, got 0. "
             "Fix count=, or keep empty batches out of the loader."
         ),
     ),
@@ -209,7 +209,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
     result.stdout.fnmatch_lines_random(
         [
             "*budget: expected a positive time, got 0.*",
-            "*MeasureError: the clock says that*stands still or goes backwards, and nothing can be timed.*",
+            "*MeasureError: expected a positive time for*stands still or goes backwards, so nothing can be timed.*",
             "*ShortEpochError: the loader gives 3 to * batches an epoch, but a trial needs at least *",
         ]
     )
@@ -217,7 +217,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
 
 @pytest.mark.parametrize("came", [0, -1, 2.5, True, None, "4"])
 def test_a_count_that_is_no_number_of_samples_is_refused(came):
-    with pytest.raises(LoaderError, match=f"expected a batch of at least 1 sample, got {came!r}. Fix count="):
+    with pytest.raises(LoaderError, match=f"as the number of samples of a batch, got {came!r}. Fix count="):
         measure(lambda: GOOD, count=lambda batch: came, budget=0.5)
 
 

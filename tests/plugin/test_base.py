@@ -205,7 +205,7 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
     "hangs": (
         "import time\ndef Loader():\n    time.sleep(600)\n",
         None,
-        "*the loader hangs: nothing came for 5 s in stage 'base: building the loader'*",
+        "*the loader hangs: got nothing for 5 s in stage 'base: building the loader'*",
     ),
     "gives_one_batch": (
         "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n",

@@ -15,7 +15,7 @@ from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.plugin.settings import SETTINGS
 
 SECONDS = "expected a positive number of seconds such as 10, got {!r}"
-CHANCE = "expected a chance between 0 and 1 such as 0.001, got {!r}"
+CHANCE = "expected a probability between 0 and 1, such as 0.001, got {!r}"
 DEVICE = "expected one of cpu, cuda, auto, got {!r}"
 POLICY = "expected one of pass, fail, leaning, got {!r}"
 KEYWORDS = "base, budget, device, inconclusive, max_budget, timeout"

@@ -196,7 +196,7 @@ class _Planes(NamedTuple):
     def error(self, image: int, what: str) -> DataError:
         sizes = " ".join(f"{axis}={size}" for axis, size in zip(AXES, self.sizes[image], strict=True))
         where = f"column {self.name!r}, row {self.row_of_image(image)}"
-        return DataError(f"{where}: {what}, but pixels_meta says {sizes}. Write that image anew, or drop it.")
+        return DataError(f"{where}: {what}, but pixels_meta says {sizes}. Write that image again, or drop it.")
 
 
 def _flat(structs: pa.Array, name: str, own: RowOf) -> Flat:
@@ -261,7 +261,7 @@ def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
     source = np.full(len(structs), -1)
     source[target] = here
     if (source < 0).any():
-        raise planes.error(planes.image_of(int((source < 0).argmax())), "a plane came twice and another not at all")
+        raise planes.error(planes.image_of(int((source < 0).argmax())), "one plane is there twice, another is missing")
     return source
 
 

@@ -86,7 +86,7 @@ def _crashed(error: _EndedError) -> CrashedError:
     how = f"status {error.status}"
     if error.status < 0:
         how = signal.Signals(-error.status).name
-    return CrashedError(f"crashes the library that reads it ({how}). Write it anew, or give a file that is whole.")
+    return CrashedError(f"crashes the library that reads it ({how}). Write it again, or give an undamaged file.")
 
 
 class _Child:

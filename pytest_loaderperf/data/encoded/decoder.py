@@ -205,7 +205,7 @@ def _scale(ratio: float) -> int:
 def _damaged(error: Exception) -> DataError:
     """What a decoder raised, in our words."""
     reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
-    return DataError(f"is damaged: {reason}. Get it anew, or leave it out.")
+    return DataError(f"is damaged: {reason}. Get it again, or leave it out.")
 
 
 def _by_turbo(header: Header) -> bool:

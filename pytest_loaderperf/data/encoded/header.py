@@ -71,7 +71,7 @@ def _no_picture(data: bytes) -> str:
 
 
 def _damaged(what: str) -> DataError:
-    return DataError(f"is damaged: expected {what}. Get it anew, or leave it out.")
+    return DataError(f"is damaged: expected {what}. Get it again, or leave it out.")
 
 
 def _png(data: bytes, whole: bool) -> Header:  # noqa: FBT001 as all parsers

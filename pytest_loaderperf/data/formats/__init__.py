@@ -176,7 +176,7 @@ def format_to_write(path: Path, name: str | None = None) -> Format:
     chosen = format_of(path) if name is None else named(name)
     if chosen.name in READ_ONLY:
         raise DataError(
-            f"{path}: expected a format that is written here, got {chosen.name}, which is only read. Use parquet."
+            f"{path}: expected a format that can be written, got {chosen.name}, which is only read. Use parquet."
         )
     if path.suffix.lower() in _SINGLE and (name is None or path.is_file()):
         raise DataError(

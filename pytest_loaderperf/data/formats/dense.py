@@ -156,7 +156,7 @@ class ArraysTable(CheckedTable):
             if layout != found:
                 raise DataError(
                     f"{self.path}, column {field.name!r}: expected rows of {field.type}, as its schema says, "
-                    f"got {found.dtype} of shape {found.shape}. Write it anew."
+                    f"got {found.dtype} of shape {found.shape}. Write it again."
                 )
         return schema, len(self._arrays[schema.names[0]])
 

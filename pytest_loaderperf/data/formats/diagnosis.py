@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_loaderperf.errors import DataError
 
-DAMAGED = "Write it anew, or give a file that is whole"
+DAMAGED = "Write it again, or give an undamaged file"
 _UNLOCK = "Close it there, then open it again."
 _MOST_HEAD = 1 << 10  # bytes of a file that tell what it is
 _PARQUET = b"PAR1"
@@ -21,7 +21,7 @@ _OTHERS = (
 # What a file begins with: what it is, and what to do.
 _HEADS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "Run: git lfs pull"),
-    (b"<<<<<<< ", "a text with Git's conflict markers", "Resolve the conflict, and check the file out anew"),
+    (b"<<<<<<< ", "a text with Git's conflict markers", "Resolve the conflict, and check the file out again"),
     (b"PK\x03\x04", "a zip archive", "Unpack it first"),
     (b"\x1f\x8b", "a gzip file", "Unpack it first"),
     (b"BZh", "a bzip2 file", "Unpack it first"),
@@ -29,7 +29,7 @@ _HEADS = (
     (b"(\xb5/\xfd", "a Zstandard file", "Unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive", "Unpack it first"),
     (b"PARE", "a Parquet file whose footer is encrypted", "Write it without encryption"),
-    (b"FEA1", "a Feather file of version 1", "Write it anew as Feather version 2 with pyarrow.feather"),
+    (b"FEA1", "a Feather file of version 1", "Convert it to Feather version 2 with pyarrow.feather"),
     (b"\x89HDF", "an HDF5 file", "Give its arrays to write_table first"),
     (b"SQLite format 3", "an SQLite database", "Write its table with write_table first"),
     (b"\x89PNG", "a PNG image", "Name another path"),

@@ -92,7 +92,7 @@ class ImageFolderTable(TakenTable):
             self._image, self._label = _columns(schema, "this format")
             if self._label is not None and folders is None and self._samples:
                 raise DataError(
-                    f"{self.path}: expected its images in folders of labels, got some without. Write it anew."
+                    f"{self.path}: expected its images in folders of labels, got some without. Write it again."
                 )
         elif not self._samples:
             raise DataError(f"{self.path} holds no images. Expected files that end in {', '.join(self.endings)}.")

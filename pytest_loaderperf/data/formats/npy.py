@@ -79,7 +79,7 @@ def map_array(file: Path) -> np.ndarray:
                 raise
             raise DataError(
                 f"{file}: expected an array of numbers, got Python objects or another kind of file. "
-                "Save it anew with numpy.save, as numbers."
+                "Save it again with numpy.save, as numbers."
             ) from error
         if not isinstance(mapped, np.memmap):
             mapped.close()
@@ -88,7 +88,7 @@ def map_array(file: Path) -> np.ndarray:
         if extra:
             raise DataError(
                 f"{file}: expected {mapped.nbytes} bytes for {mapped.dtype} of shape {mapped.shape}, got {extra} more. "
-                "Write it anew, or give a file of one array."
+                "Write it again, or give a file of one array."
             )
         return np.asarray(mapped)
 
@@ -104,7 +104,7 @@ class NpyTable(ArraysTable):
         if wrong := [name for name in names if not is_file_name(name) or names.count(name) > 1]:
             raise DataError(
                 f"{self.path / SCHEMA_FILE}: expected columns of different names, each of a file in this folder, "
-                f"got {wrong[0]!r:.80}. Write the folder anew."
+                f"got {wrong[0]!r:.80}. Write the folder again."
             )
         if schema is not None:
             layouts_of(schema, Npy.name)

@@ -45,7 +45,7 @@ class NpzTable(ArraysTable):
             members = [name for name in archive.namelist() if name.endswith(_ENDING)]
             names = [name.removesuffix(_ENDING) for name in members]
             if len(set(names)) < len(names):
-                raise DataError(f"{self.path}: expected arrays of different names, got {names}. Save it anew.")
+                raise DataError(f"{self.path}: expected arrays of different names, got {names}. Save it again.")
             if not names:
                 raise DataError(
                     f"{self.path} holds no arrays. Expected one for each column, as numpy.savez writes them."
@@ -66,8 +66,8 @@ class _Member:
                 self.shape, self._fortran, self.dtype = read(file)
             except (ValueError, zipfile.BadZipFile) as error:
                 raise DataError(
-                    f"{path}, column {name!r} is no array that NumPy can read: {error}. "
-                    "Save it anew with numpy.savez, or open the others: columns=[...]."
+                    f"{path}, column {name!r} is not an array that NumPy can read: {error}. "
+                    "Save it again with numpy.savez, or open the others: columns=[...]."
                 ) from error
             self._start = file.tell()
         nbytes = archive.getinfo(name + _ENDING).file_size - self._start
@@ -75,7 +75,7 @@ class _Member:
         if not self.dtype.hasobject and nbytes != expected:
             raise DataError(
                 f"{path}, column {name!r}: expected {expected} bytes for {self.dtype} of shape {self.shape}, "
-                f"got {nbytes}. Save it anew with numpy.savez."
+                f"got {nbytes}. Save it again with numpy.savez."
             )
 
     @property

@@ -12,7 +12,7 @@ from pytest_loaderperf.errors import DataError
 
 _LAYOUT = "bioformats2raw.layout"
 _FILES = ("zarr.json", ".zattrs", ".zgroup")  # of a group, in Zarr 3 and 2
-_ADVICE = "Write it anew, or give a plate that is whole."
+_ADVICE = "Write it again, or give an undamaged plate."
 
 
 class ZarrImage(NamedTuple):

@@ -152,7 +152,7 @@ def _scale(sample: Path, level: int) -> Any:
     except (LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{sample}: expected multiscales with a path for each of their datasets, got {str(scales)[:_LONGEST]}. "
-            "Write it anew, or give an image that is whole."
+            "Write it again, or give an undamaged image."
         ) from error
     if type(level) is not int or not 0 <= level < len(paths):
         raise DataError(
@@ -164,7 +164,7 @@ def _scale(sample: Path, level: int) -> Any:
         found = f"shape {array.shape}" if isinstance(array, zarr.Array) else "a group"
         raise DataError(
             f"{sample}: expected an array of {len(axes or AXES)} dimensions at {path!r}, got {found}. "
-            "Write it anew, or give an image that is whole."
+            "Write it again, or give an undamaged image."
         )
     return array
 
@@ -174,4 +174,4 @@ def _check_chunks(sample: Path, array: Any) -> None:
     found = sum(file.is_file() and file.stat().st_size > 0 for file in files)
     expected = prod(ceil(n / k) for n, k in zip(array.shape, array.shards or array.chunks, strict=True))
     if found < expected:
-        raise DataError(f"{sample} has {found} of {expected} chunks. Write it anew, or give an image that is whole.")
+        raise DataError(f"{sample} has {found} of {expected} chunks. Write it again, or give an undamaged image.")

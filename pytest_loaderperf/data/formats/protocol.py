@@ -78,5 +78,5 @@ class OnlyRead:
     def write(self, batches: pa.RecordBatchReader, path: Path) -> NoReturn:
         """Raise DataError that says what to write instead."""
         raise DataError(
-            f"{path}: expected a format that is written here, got {self.name}, which is only read. Use parquet."
+            f"{path}: expected a format that can be written, got {self.name}, which is only read. Use parquet."
         )

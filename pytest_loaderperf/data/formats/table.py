@@ -55,7 +55,7 @@ class CheckedTable(ABC):
     """A `Table` over a library's own: subclasses are made from a path and options, and so pickle as those."""
 
     is_folder = False  # what lies at the path
-    format_name = ""  # of a file that is known by its first bytes
+    format_name = ""  # of a file that is recognised by its first bytes
 
     def __init__(self, path: Path, options: Mapping[str, Any] | None = None) -> None:
         self.path, self.options = path, dict(options or {})

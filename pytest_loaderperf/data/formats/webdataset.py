@@ -81,7 +81,7 @@ class TarTable(TakenTable):
             if not samples or samples[-1][0] != key:
                 samples.append((key, {}))
             if kind in samples[-1][1]:
-                raise DataError(f"{self.path}: expected one {kind!r} in a sample, got two in {key!r}. Write it anew.")
+                raise DataError(f"{self.path}: expected one {kind!r} in a sample, got two in {key!r}. Write it again.")
             samples[-1][1][kind] = place
         if not samples:
             raise DataError(f"{self.path} holds no samples. Expected files called key.extension.")
@@ -97,7 +97,7 @@ class TarTable(TakenTable):
                     if not member.isreg() or member.issparse():
                         raise DataError(
                             f"{self.path}: expected plain files, got {member.name!r}, a link or a sparse file. "
-                            "Write it anew with the files themselves."
+                            "Write it again with the files themselves."
                         )
                     if member.offset_data + member.size > size:
                         raise self._cut(f"{member.name!r} ends at byte {member.offset_data + member.size:,}")
@@ -108,7 +108,7 @@ class TarTable(TakenTable):
                 raise DataError(
                     f"{self.path} is compressed, so that no sample has a place. Unpack it to a .tar."
                 ) from error
-            raise DataError(f"{self.path} is no tar that can be read: {error}. Write it anew.") from error
+            raise DataError(f"{self.path} is not a readable tar: {error}. Write it again.") from error
         self._check_end(end)
 
     def _is_compressed(self) -> bool:
@@ -126,13 +126,13 @@ class TarTable(TakenTable):
                 if block.strip(b"\0"):
                     raise DataError(
                         f"{self.path}: expected the end of the tar at byte {end:,}, got other bytes: a header there is "
-                        "damaged, or several tars were joined. Write it anew, or give the tars as files of a folder."
+                        "damaged, or several tars were joined. Write it again, or give the tars as files of a folder."
                     )
 
     def _cut(self, what: str) -> DataError:
         nbytes = self.path.stat().st_size
         return DataError(
-            f"{self.path} is truncated: it has {nbytes:,} bytes, but {what}. Write it anew, or copy all of it."
+            f"{self.path} is truncated: it has {nbytes:,} bytes, but {what}. Write it again, or copy all of it."
         )
 
     def _field(self, kind: str) -> pa.Field:
@@ -160,7 +160,7 @@ class TarTable(TakenTable):
         return array
 
     def _wrong(self, kind: str, row: int, what: str) -> DataError:
-        return DataError(f"{self.path}, row {row}, {self._keys[row]}.{kind}: expected {what}. Write it anew.")
+        return DataError(f"{self.path}, row {row}, {self._keys[row]}.{kind}: expected {what}. Write it again.")
 
     def _column(self, field: pa.Field, rows: np.ndarray) -> pa.Array:
         kind = field.name

@@ -18,7 +18,7 @@ from pytest_loaderperf.errors import DataError
 
 PACKAGE = "tifffile"
 _HEADER_NBYTES = 8  # no data lie before
-_ADVICE = "Write it anew, or give a file that is whole."
+_ADVICE = "Write it again, or give an undamaged file."
 
 
 def tiff_layout(image: TiffImage) -> Layout:

@@ -34,7 +34,7 @@ def complete_or_absent(
     Raises DataError where ``path`` cannot be written; then nothing is left of it, and what lay there lies there still.
     """
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in MARKS):
-        raise DataError(f"{path} is a folder that was not written here, and is not replaced. Give another path.")
+        raise DataError(f"{path} is a folder that loaderperf did not write, so it is not replaced. Give another path.")
     try:
         # A folder of the writer's own, because libraries put journals and locks beside what they write.
         folder, lock = _folder_beside(path)

@@ -63,7 +63,7 @@ def open_own(path: Path) -> BinaryIO:
     try:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         if os.name != "nt" and facts.st_uid != os.geteuid():
             raise ValueError(f"user {facts.st_uid} owns it, and not user {os.geteuid()}")
         if os.name != "nt" and facts.st_mode & OTHERS_WRITE:
@@ -98,9 +98,9 @@ def verify(file: BinaryIO) -> None:
     file.seek(max(0, start))
     check = file.read(_CHECK_NBYTES)
     if start < 0 or not check.startswith(_MARK):
-        raise ValueError("it has no check")
+        raise ValueError("it has no checksum")
     if check != _check_of(file, start, file.read()):
-        raise ValueError("its check does not hold")
+        raise ValueError("its checksum does not match")
 
 
 def _footer_at(file: BinaryIO) -> int:
@@ -111,7 +111,7 @@ def _footer_at(file: BinaryIO) -> int:
     length, magic = _END.unpack(file.read(_END.size))
     footer: int = size - _END.size - length
     if magic != _MAGIC or not 0 <= footer <= size - _END.size:
-        raise ValueError("it has no end")
+        raise ValueError("its end is missing")
     return footer
 
 

@@ -89,7 +89,7 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
         try:
             return MappedStore(path, most_nbytes)
         except DamagedCacheError as error:
-            _log.warning("%s It is written anew.", error)
+            _log.warning("%s It is written again.", error)
     advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
     with complete_or_absent(path, advice) as new:
         _build(source, identity, new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))

@@ -212,7 +212,7 @@ class Preloaded(RowDataset):
 
 def _warn(index: int, name: str) -> None:
     warnings.warn(
-        f"expected two reads of sample {index} to give the same, got another{f' {name}' if name else ''}: optimize() "
+        f"expected two reads of sample {index} to be equal, got a different{f' {name}' if name else ''}: optimize() "
         "keeps what it reads once, so what the dataset draws at random would be the same in every epoch. Take the "
         "random augmentation out of the dataset, and give it as optimize(dataset, transform=augment), which calls it "
         "each time. Where one draw for all epochs is meant, ignore pytest_loaderperf.FrozenAugmentationWarning.",

@@ -236,7 +236,7 @@ class TestDamage:
             (lambda row: row["planes"][0].update(t=-1), "a plane lies at t=-1 c=0 z=0", "t=2 c=3 z=4 y=5 x=6"),
             (
                 lambda row: row["planes"][9].update(z=0),
-                "a plane came twice and another not at all",
+                "one plane is there twice, another is missing",
                 "t=2 c=3 z=4 y=5 x=6",
             ),
         ],
@@ -247,7 +247,7 @@ class TestDamage:
             with pytest.raises(DataError) as caught:
                 images_of(column, name="image")
             assert str(caught.value) == (
-                f"column 'image', row {row}: {what}, but pixels_meta says {sizes}. Write that image anew, or drop it."
+                f"column 'image', row {row}: {what}, but pixels_meta says {sizes}. Write that image again, or drop it."
             )
 
 

@@ -200,7 +200,7 @@ def test_a_png_is_checked_by_its_checksums():
         Decoder().decode(bytes(data))
     assert str(caught.value) == (
         f"is damaged: expected the checksum of the chunk 'IDAT' at byte {start}, got another. "
-        "Get it anew, or leave it out."
+        "Get it again, or leave it out."
     )
     data[start + 8 + length : start + 12 + length] = struct.pack(">I", zlib.crc32(data[start + 4 : start + 8 + length]))
     assert header_of(bytes(data)).size == (24, 40)
@@ -221,7 +221,7 @@ NONE = "expected a PNG, JPEG, WebP, BMP or GIF, got data that begin with %r. Con
         ),
         (
             b"\xff\xd8\xff\xe0",
-            "is damaged: expected a header, got the end of the data after 4 bytes. Get it anew, or leave it out.",
+            "is damaged: expected a header, got the end of the data after 4 bytes. Get it again, or leave it out.",
         ),
     ],
 )

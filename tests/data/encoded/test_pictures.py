@@ -207,7 +207,7 @@ def test_a_folder_of_pictures_is_not_written_and_not_replaced(blobs, tmp_path):
     path = folder_of(tmp_path / "photos", blobs)
     with pytest.raises(DataError, match="which is only read"):
         write_table(pa.table({"a": [1]}), tmp_path / "new", "pictures")
-    with pytest.raises(DataError, match="expected a format that is written here, got pictures"):
+    with pytest.raises(DataError, match="expected a format that can be written, got pictures"):
         checked_target(path, "npy", force=True)
     with pytest.raises(DataError, match="got pictures, which is only read"):
         checked_target(tmp_path / "new", "pictures", force=False)

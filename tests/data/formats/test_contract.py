@@ -368,7 +368,10 @@ def test_a_folder_of_other_things_is_never_replaced(name, tmp_path):
     (path / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError) as caught:
         write_table(SMALL, path, name)
-    assert str(caught.value) == f"{path} is a folder that was not written here, and is not replaced. Give another path."
+    assert (
+        str(caught.value)
+        == f"{path} is a folder that loaderperf did not write, so it is not replaced. Give another path."
+    )
     assert (path / "thesis.tex").read_text() == "years of work"
 
 

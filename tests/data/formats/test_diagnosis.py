@@ -21,7 +21,7 @@ from pytest_loaderperf.data.formats.diagnosis import explained, plain_text
 from pytest_loaderperf.errors import DataError
 
 FILES = ("parquet", "arrow", "duckdb", "vortex", "safetensors")
-DAMAGED = "Write it anew, or give a file that is whole."
+DAMAGED = "Write it again, or give an undamaged file."
 
 
 def zipped():

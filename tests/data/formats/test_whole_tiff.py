@@ -80,7 +80,7 @@ def assert_named(folder, file, what):
     with pytest.raises(DataError) as caught:
         open_table(folder, "tiff")
     assert str(caught.value).startswith(f"{file} is not whole: expected {what}"), str(caught.value)
-    assert str(caught.value).endswith("Write it anew, or give a file that is whole.")
+    assert str(caught.value).endswith("Write it again, or give an undamaged file.")
     problems = check(folder).problems
     assert [problem.file for problem in problems] == [str(file)]
     assert problems[0].what.startswith(f"is not whole: expected {what}")

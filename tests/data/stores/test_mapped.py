@@ -160,7 +160,7 @@ def test_a_damaged_file_is_written_anew_and_that_is_said_once(store, folder, cap
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"the cache {path} cannot be read (")
-    assert warnings[0].endswith("Expected what optimize wrote there; call it again. It is written anew.")
+    assert warnings[0].endswith("Expected what optimize wrote there; call it again. It is written again.")
 
 
 def test_pickled_it_is_a_path(store):

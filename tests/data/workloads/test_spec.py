@@ -158,7 +158,9 @@ def test_a_value_that_the_kind_cannot_have_is_refused(factory, key, value, expec
 
 
 def test_columns_of_an_unknown_dtype_are_refused():
-    with pytest.raises(DataError, match=r"columns: expected a table of names and dtypes out of float32, .*, bool, got "):
+    with pytest.raises(
+        DataError, match=r"columns: expected a table of names and dtypes out of float32, .*, bool, got "
+    ):
         spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"a": "text"}})
 
 
@@ -166,7 +168,8 @@ def test_a_column_cannot_have_the_name_of_the_labels():
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"label": "float32"}})
     assert str(caught.value) == (
-        "workload 'mine', columns: expected names other than 'label', which the labels have, got (('label', 'float32'),)."
+        "workload 'mine', columns: expected names other than 'label', which the labels have, "
+        "got (('label', 'float32'),)."
     )
 
 
