@@ -116,7 +116,7 @@ def _fails(claims: Sequence[Claim], within_s: float = float("inf")) -> int:
 
 
 def main() -> int:
-    """0 where every claim came out FAIL within 60 s, else 1."""
+    """0 if every claim came out FAIL within 60 s, else 1."""
     parser = argparse.ArgumentParser(prog="python -m suites.calibration.obvious", description=__doc__)
     parser.add_argument("--times", type=int, default=7, help="claims a cell of 16 (default: %(default)s, 112 in all)")
     parser.add_argument("--work", choices=list(WORK), default="busy", help="what an item does (default: %(default)s)")

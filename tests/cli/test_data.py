@@ -63,7 +63,7 @@ def test_an_interruption_is_said_and_no_traceback(capsys, monkeypatch):
         (["make", "nope", "-o", "t.parquet"], "unknown workload 'nope'"),
         (["make", "images", "-o", "t.xyz"], "t.xyz is of no known format"),
         (["make", "images", "-o", "t.parquet", "--format", "zip"], "unknown format 'zip'"),
-        (["check", "gone"], "nothing lies at gone"),
+        (["check", "gone"], "gone does not exist"),
     ],
 )
 def test_what_cannot_be_done_as_asked_ends_with_2(capsys, arguments, words):

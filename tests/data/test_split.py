@@ -106,7 +106,7 @@ def test_a_class_too_small_for_the_parts_makes_the_split_plain_and_the_log_says_
     labels = ["common"] * 18 + ["rare"] * 2
     with caplog.at_level(logging.INFO, "pytest_loaderperf"):
         parts = split(labels)
-    assert caplog.messages == ["plain split, not stratified: class rare has 2 samples, fewer than the 3 parts"]
+    assert caplog.messages == ["the split is not stratified: class rare has 2 samples, fewer than the 3 parts"]
     assert lists(parts) == lists(split(20))
 
 
@@ -152,7 +152,10 @@ def test_arguments_that_do_not_fit_are_refused(arguments, text):
 def test_labels_that_come_twice_are_refused():
     with pytest.raises(DataError) as caught:
         split([1], labels=[1])
-    assert str(caught.value) == "labels came twice. Give the number of samples and labels=, or the labels alone."
+    assert str(caught.value) == (
+        "expected labels once, got them as samples and as labels=. "
+        "Give the number of samples and labels=, or only the labels."
+    )
 
 
 def test_labels_that_cannot_be_sorted_are_refused():

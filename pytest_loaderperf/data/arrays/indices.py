@@ -1,4 +1,4 @@
-"""What a caller or a sampler asks for by index, as positions from 0 up."""
+"""The indices of a caller or a sampler, as positions from 0."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pytest_loaderperf.errors import DataError
 
 
 def is_count(value: object, least: int = 1) -> bool:
-    """Whether ``value`` is a whole number from ``least`` up; a bool is none."""
+    """Whether ``value`` is an integer of at least ``least``; a bool is not one."""
     return type(value) is int and value >= least
 
 
 def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
-    """The rows that ``index`` asks for, as int64 from 0 up, and whether that is a single sample and no batch.
+    """The rows of ``index``, as int64 from 0, and whether it is a single sample, not a batch.
 
-    A batch is asked for by a slice, a mask of one bool a sample, or a list, tuple, range, array or tensor of whole
-    numbers, none of which may be there. Raises IndexError for what lies outside, and DataError for anything else.
+    A batch is a slice, a mask with one bool for each sample, or a list, tuple, range, array or tensor of integers,
+    which may be empty. Raises IndexError for an index out of range, and DataError for anything else.
     """
     if isinstance(index, slice):
         return np.arange(*index.indices(samples)), False
-    if type(index) is int and not -samples <= index < samples:  # also one that no array can hold
+    if type(index) is int and not -samples <= index < samples:  # also one that is too large for an array
         raise IndexError(f"index {index} is out of range for a dataset of {samples} samples.")
     if not isinstance(index, list | tuple | range) and not getattr(index, "ndim", 0):
         return checked_indices(samples, [index]), True
@@ -37,7 +37,7 @@ def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
 
 
 def checked_indices(samples: int, indices: Any) -> np.ndarray:
-    """A batch of indices that a sampler gave, as int64 from 0 up. Raises DataError or IndexError."""
+    """A batch of indices from a sampler, as int64 from 0. Raises DataError or IndexError."""
     if (positions := positions_of(samples, indices)) is None:
         raise DataError(
             f"expected a list of integers as a batch of indices, got {indices!r}. "
@@ -47,7 +47,7 @@ def checked_indices(samples: int, indices: Any) -> np.ndarray:
 
 
 def positions_of(samples: int, indices: Any) -> np.ndarray | None:
-    """``indices`` as int64 from 0 up; None where they are no whole numbers in a row.
+    """``indices`` as int64 from 0; None if they are not a row of integers.
 
     Raises IndexError for one beyond the ``samples``; negative ones count from the end.
     """

@@ -17,7 +17,7 @@ from pytest_loaderperf.errors import LoaderPerfError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_DEFAULT_WORKERS = 4  # beyond four threads a gather from memory is bound by the memory bus, not by cores
+MAX_DEFAULT_WORKERS = 4  # with more than four threads the memory bus limits a gather, not the cores
 _log = logging.getLogger("pytest_loaderperf")
 _all: WeakSet[PersistentExecutor] = WeakSet()
 
@@ -60,9 +60,9 @@ class PersistentExecutor:
             return self._pool
 
     def close(self, *, wait: bool = True) -> None:
-        """Let running work end, drop what waits, and end the threads. May be called twice.
+        """Finish running work, drop waiting work, and end the threads. May be called twice.
 
-        ``wait=False`` returns before the work that runs has ended.
+        ``wait=False`` returns before running work has ended.
         """
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True

@@ -17,7 +17,7 @@ from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
 IMAGE, LABEL = "image", "label"  # columns of folders that were not written here
-ROW_DIGITS = 8  # enough that names sort as rows do, also by those who read them as text
+ROW_DIGITS = 8  # enough that names also sort as rows when compared as text
 
 
 def write_images(
@@ -25,7 +25,7 @@ def write_images(
 ) -> None:
     """Write ``<label>/<row><ending>`` for each row, or ``<row><ending>`` where there is no column of labels.
 
-    Raises DataError where the schema is not one column of tensors and at most one of integers.
+    Raises DataError if the schema is not one column of tensors and at most one of integers.
     """
     image, label = _columns(batches.schema, name)
     layout = layout_of(batches.schema.field(image).type)
@@ -58,7 +58,7 @@ def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
 
 
 class ImageFolderTable(TakenTable):
-    """A folder of images that are alike, each read when its row is asked for."""
+    """A folder of images of one shape and dtype, each read on request."""
 
     is_folder = True
     endings: tuple[str, ...]  # of samples' names, the longest first
@@ -72,7 +72,7 @@ class ImageFolderTable(TakenTable):
         """An image."""
 
     def _one_a_sample(self, files: list[Path]) -> list[Path]:
-        """Those of ``files`` that stand for a sample each; of a folder that was not written here."""
+        """Those of ``files`` that are a sample each, in a folder that was not written here."""
         return files
 
     def _listed(self) -> tuple[list[Path], list[str] | None]:
@@ -140,7 +140,7 @@ class ImageFolderTable(TakenTable):
 
 
 def _ordered(samples: list[Path], folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """By row number where all names are such numbers and differ, else by relative path."""
+    """By row number if all names are different numbers, else by relative path."""
     stems = {sample: _stem(sample.name, endings) for sample in samples}
     rows = {sample: int(stem) for sample, stem in stems.items() if stem.isdecimal()}
     if len(set(rows.values())) == len(samples):

@@ -1,4 +1,4 @@
-"""A folder with one .npy file a column, mapped into memory."""
+"""A folder with one .npy file for each column, mapped into memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_NAME_NBYTES = 250  # of a file system's 255, for .npy needs four
 
 
 class Npy:
-    """Format ``npy``: a folder with one file a column; a single file opens, too. ``columns``: those to open."""
+    """Format ``npy``: a folder with one file for each column; a single file opens, too. ``columns``: those to open."""
 
     name = "npy"
     suffix = "-npy"
@@ -45,7 +45,7 @@ class Npy:
 
 
 def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Sequence[Path]) -> None:
-    """Write one .npy a column, to the path at its place in ``paths``; they grow with the batches."""
+    """Write one .npy for each column, to its path in ``paths``; they grow with the batches."""
     rows, names = 0, batches.schema.names
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
@@ -54,7 +54,7 @@ def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Se
             rows += len(batch)
             for name, file, layout, column in zip(names, files, layouts, batch.columns, strict=True):
                 file.write(array_of(column, layout, name).data)
-        # NumPy leaves room in a header for the number of rows to grow, so that this one is as long as the first.
+        # NumPy reserves space in a header for a larger number of rows, so this one is as long as the first.
         _write_headers(files, layouts, rows)
 
 
@@ -68,7 +68,7 @@ def _write_headers(files: Sequence[BinaryIO], layouts: list[Layout], rows: int) 
 def map_array(file: Path) -> np.ndarray:
     """The array in a .npy file, mapped into memory read-only. Raises DataError naming the file.
 
-    More bytes than the header says are an error, too: rows would be missing, and nothing would tell.
+    More bytes than the header says are also an error: otherwise rows would be missing without notice.
     """
     with reading(file):
         check_file(file)

@@ -1,4 +1,4 @@
-"""NumPy's archives: several arrays in one .npz file, each read when it is asked for."""
+"""NumPy's archives: several arrays in one .npz file, each read on request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Npz(OnlyRead):
 
 
 class NpzTable(ArraysTable):
-    """A .npz file. An array is read as a whole, with its checksum, once a row of it is asked for."""
+    """A .npz file. The first row that is read loads the complete array, with its checksum."""
 
     format_name = "npz"
 
@@ -54,7 +54,7 @@ class NpzTable(ArraysTable):
 
 
 class _Member:
-    """An array in an archive: its shape and dtype, and its items once rows are asked for."""
+    """An array in an archive: its shape and dtype, and its items on request."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, name: str) -> None:
         self._path, self._name, self._lock = path, name, threading.Lock()
@@ -89,7 +89,7 @@ class _Member:
         with self._lock, reading(self._path):
             if self._array is None:
                 with zipfile.ZipFile(self._path) as archive:
-                    content = archive.read(self._name + _ENDING)  # all of it, for only the end has its checksum checked
+                    content = archive.read(self._name + _ENDING)  # all of it: the checksum is checked at the end
                 items = np.frombuffer(io.BytesIO(content).getbuffer(), self.dtype, offset=self._start)
                 self._array = items.reshape(self.shape, order="F" if self._fortran else "C")
         found: np.ndarray = self._array[rows]

@@ -1,4 +1,4 @@
-"""A folder with one OME-Zarr image a sample, written and read with zarr alone."""
+"""A folder with one OME-Zarr image for each sample, written and read with zarr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.ome_layouts import is_plate, is_zarr, zarr_images
 from pytest_loaderperf.errors import DataError
 
-AXES = "tczyx"  # of an image of fewer dimensions the last ones
+AXES = "tczyx"  # an image of fewer dimensions has the last ones
 _KINDS = {"t": "time", "c": "channel"}  # and the others are space
 _VERSIONS = {2: "0.4", 3: "0.5"}  # of OME-Zarr, by the version of Zarr that it is written in
 _LEAST_DIMENSIONS = 2
@@ -43,7 +43,7 @@ class OmeZarr:
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
         zarr = library("zarr", self.package)
-        # With checksums of the chunks. Blosc, Zarr's choice for 0.4, has none, and makes up what was cut off.
+        # With checksums of the chunks. Blosc, Zarr's default for 0.4, has none, and invents data for truncated chunks.
         three = self.zarr_format == 3  # noqa: PLR2004 the name says what it is
         codecs = library("zarr.codecs" if three else "numcodecs", self.package)
         zstd = (codecs.ZstdCodec if three else codecs.Zstd)(checksum=True)
@@ -116,7 +116,7 @@ class OmeZarrTable(ImageFolderTable):
 
 
 class OmeZarrGroupTable(OmeZarrTable):
-    """The images of one group of Zarr. Those of a plate have the places of their wells' sorted names as labels."""
+    """The images of one Zarr group. In a plate the labels are the positions of the wells' sorted names."""
 
     def _listed(self) -> tuple[list[Path], list[str] | None]:
         images = zarr_images(self.path, self._choice())
@@ -131,7 +131,7 @@ def zarr_pixels(sample: Path, *, planes_written: bool, level: int = 0) -> np.nda
     """
     array = _scale(sample, level)
     pixels: np.ndarray = array[...]
-    # Zarr gives zeros for chunks that it does not find. Ours are planes, all of which were written.
+    # Zarr gives zeros for missing chunks. Ours are planes, all of which were written.
     if planes_written and not pixels.any(axis=(-2, -1)).all():
         _check_chunks(sample, array)
     return pixels

@@ -1,4 +1,4 @@
-"""Several tables as one: the files of a folder, in order, with the values that the names of their folders say."""
+"""Several tables as one: the files of a folder, in order, with the values in the names of their folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOGS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "metadata/ver
 
 
 class Part(NamedTuple):
-    """A ``table``, and the ``values`` that all its rows have in columns of their own."""
+    """A ``table``, and the ``values`` of all its rows in additional columns."""
 
     table: CheckedTable
     values: Mapping[str, Any]
@@ -42,7 +42,7 @@ class PartsTable(CheckedTable):
             schema = _common(schema, self._parts[0].table, part.table)
         self._own = set(schema.names)
         for name, kind in _kinds([part.values for part in self._parts], self.path).items():
-            if name not in self._own:  # else the column of the files says the same
+            if name not in self._own:  # else the files have this column
                 schema = schema.append(pa.field(name, kind))
         self._ends = np.cumsum([len(part.table) for part in self._parts], dtype=np.int64)
         return schema, int(self._ends[-1])
@@ -52,7 +52,7 @@ class PartsTable(CheckedTable):
         """The tables, in order."""
 
     def _stored(self, columns: list[str]) -> list[str]:
-        """Those of ``columns`` that the tables have; one of them where there is none, for the number of its rows."""
+        """Those of ``columns`` that the tables have; else any column, for the number of rows."""
         return [name for name in columns if name in self._own] or self._parts[0].table.schema.names[:1]
 
     def _whole(self, part: Part, rows: pa.Table, columns: list[str]) -> pa.Table:
@@ -91,7 +91,7 @@ class PartsTable(CheckedTable):
 
 
 def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.Schema:
-    """``schema`` with a type in the place of nulls alone. Raises DataError where ``other`` has other columns."""
+    """``schema`` with a type for columns of only nulls. Raises DataError if ``other`` has other columns."""
     names = set(schema.names)
     if odd := sorted(names ^ set(other.schema.names)):
         raise DataError(
@@ -113,7 +113,7 @@ def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.S
 class FolderTable(PartsTable):
     """All files of one format in a folder and its subfolders, sorted by path.
 
-    Folders called ``name=value`` give a column ``name``. What begins with ``_`` or ``.`` is left out.
+    Folders called ``name=value`` give a column ``name``. Names that begin with ``_`` or ``.`` are ignored.
     """
 
     part: type[CheckedTable]
@@ -142,7 +142,7 @@ def _hive(folders: tuple[str, ...]) -> dict[str, str]:
 
 
 def _kinds(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
-    """The type of each column that folders name: int64 where all are such numbers, else text."""
+    """The type of each column of folder names: int64 if all values are such numbers, else text."""
     if any(set(one) != set(values[0]) for one in values):
         names = " and ".join(sorted({", ".join(one) or "none" for one in values}))
         raise DataError(

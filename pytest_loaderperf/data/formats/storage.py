@@ -1,4 +1,4 @@
-"""Arrow schemas and batches as libraries without extension types store them, and the schema kept beside."""
+"""Arrow schemas and batches for libraries without extension types, with the original schema stored separately."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def stored_names(names: list[str], refused: Callable[[str], bool], *, case: bool
 
 
 def stored_schema(schema: pa.Schema, leaf: Callable[[pa.DataType], pa.DataType] = lambda kind: kind) -> pa.Schema:
-    """``schema`` with the types that libraries store: no extension types, dictionaries, runs or views, at any depth.
+    """``schema`` with types that libraries can store: no extension types, dictionaries, runs or views, at any depth.
 
     ``leaf``: of every other type without items or fields, what is stored for it.
     """
@@ -89,9 +89,9 @@ def stored_type(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -
 
 
 def stored(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """``batches`` in the names and types of ``schema``, and each in memory of its own.
+    """``batches`` with the names and types of ``schema``, each in its own memory.
 
-    Vortex and Lance panic on structs that are slices of others, DuckDB refuses them; a take copies the slice alone.
+    Vortex and Lance panic on structs that are slices of others, DuckDB refuses them; a take copies only the slice.
     """
     for batch in batches:
         for part in with_schema(pa.Table.from_batches([batch]), schema).to_batches():
@@ -100,7 +100,7 @@ def stored(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.
 
 
 def schema_text(schema: pa.Schema) -> str:
-    """``schema`` as ASCII text, for places that take nothing else."""
+    """``schema`` as ASCII text, for places that accept nothing else."""
     return b64encode(schema.serialize()).decode()
 
 

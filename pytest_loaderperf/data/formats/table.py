@@ -1,4 +1,4 @@
-"""What the tables of all formats share: the checks of what callers ask for, and errors that name the file."""
+"""The base of all formats' tables: checks of the callers' arguments, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_loaderperf.errors import DataError
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises while it reads ``path`` into DataError."""
+    """Turn any error of a library while it reads ``path`` into DataError."""
     try:
         yield
     except DataError:
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, in one line, or its type where that is nothing or no more than a key."""
+    """An error's text in one line, or with its type if the text is empty or only a key."""
     if isinstance(error, KeyError) or not str(error).strip():
         return f"{type(error).__name__} {error}".strip()
     if type(error).__name__ == "PanicException":
@@ -47,7 +47,7 @@ def said(error: BaseException) -> str:
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """Whether a library made ``error`` of a Ctrl-C."""
+    """Whether a library raised ``error`` because of Ctrl-C."""
     return type(error).__name__ == "InterruptException" or "KeyboardInterrupt" in str(error)
 
 
@@ -131,7 +131,7 @@ class CheckedTable(ABC):
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Release the file. May be called twice."""
         if not self._closed:
             self._closed = True
             self._close()
@@ -163,7 +163,7 @@ class CheckedTable(ABC):
         return list(dict.fromkeys(columns))
 
     def _sound(self, rows: pa.Table) -> pa.Table:
-        """``rows`` that were just read. Raises for sizes, offsets or texts that would crash who looks at them."""
+        """``rows`` that were just read. Raises for sizes, offsets or texts whose use would crash the process."""
         rows.validate(full=True)
         return rows
 
@@ -188,11 +188,11 @@ class CheckedTable(ABC):
         """All rows of ``columns`` in batches near ``rows``, in their order, in storage names and types."""
 
     def _close(self) -> None:  # noqa: B027 most tables hold nothing
-        """Let go of what ``_open`` opened."""
+        """Release what ``_open`` opened."""
 
 
 class TakenTable(CheckedTable):
-    """A table of which nothing is read sooner, or by other means, than the rows that are asked for."""
+    """A table that reads only the requested rows, on request."""
 
     def _read(self, columns: list[str]) -> pa.Table:
         return self._take(np.arange(len(self)), columns)
@@ -203,5 +203,5 @@ class TakenTable(CheckedTable):
 
 
 def _check_names(schema: pa.Schema) -> None:
-    """Raise UnicodeDecodeError where a damaged name is no text: Arrow would raise that whenever one asks for it."""
+    """Raise UnicodeDecodeError if a damaged name is no text: Arrow would raise that whenever one asks for it."""
     any_inside(pa.struct(list(schema)), lambda kind: any(kind.field(i).name is None for i in range(kind.num_fields)))

@@ -1,4 +1,4 @@
-"""A folder with one TIFF a sample."""
+"""A folder with one TIFF for each sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_loaderperf.data.formats.whole_tiff import tiff_layout, tiff_pixels
 from pytest_loaderperf.errors import DataError
 
 _LEAST_DIMENSIONS = 2
-_COLOURS = (3, 4)  # in a last dimension of 8 or 16 bit numbers, and read as colours by others too
+_COLOURS = (3, 4)  # sizes of a last dimension of 8 or 16 bit numbers that other programs also read as colours
 
 
 class Tiff:
@@ -55,7 +55,7 @@ class Tiff:
 
 
 class TiffTable(ImageFolderTable):
-    """A folder of TIFFs. Of a file with several series the first is the image; an OME-TIFF of several files is one."""
+    """A folder of TIFFs. In a file with several series the first is the image; an OME-TIFF in several files is one."""
 
     endings = (".tif", ".tiff")
 

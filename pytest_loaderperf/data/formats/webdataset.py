@@ -1,4 +1,4 @@
-"""WebDataset: tars whose neighbouring members with one name up to the first dot are the parts of one sample."""
+"""WebDataset: tars whose consecutive members with the same name up to the first dot are the parts of one sample."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_loaderperf.errors import DataError
 
 KEY = "__key__"
 _NUMBERS, _TEXTS = ("cls", "cls2", "index", "inx", "id"), ("txt", "text", "transcript", "json", "jsn")
-_MOST_NBYTES = 64 << 20  # of a file that may be there before its pages leave the process
+_MOST_NBYTES = 64 << 20  # of a file that the process may hold before it releases its pages
 
 
 class WebDataset(OnlyRead):
@@ -37,7 +37,7 @@ class WebDataset(OnlyRead):
 
 
 class _Place(NamedTuple):
-    """Where the content of a member lies."""
+    """The position of a member's content."""
 
     start: int
     nbytes: int
@@ -116,7 +116,7 @@ class TarTable(TakenTable):
             return file.read(4).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zX", b"(\xb5/\xfd"))
 
     def _check_end(self, end: int) -> None:
-        """A reader stops without a word at a header that is damaged: after the last member there are zeros alone."""
+        """A reader stops silently at a damaged header, so check that only zeros follow the last member."""
         with self.path.open("rb") as file:
             file.seek(end)
             if not file.read(tarfile.BLOCKSIZE):

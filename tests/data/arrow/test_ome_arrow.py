@@ -98,7 +98,7 @@ class TestWriting:
         with pytest.raises(DataError) as caught:
             ome_arrow_array(np.broadcast_to(np.uint16(0), (1 << 11, 1 << 10, 1 << 10)))
         assert str(caught.value) == (
-            "2,147,483,648 pixels came, but one OME-Arrow array holds 2,147,483,647 at most. "
+            "expected at most 2,147,483,647 pixels in one OME-Arrow array, got 2,147,483,648. "
             "Write the images in several arrays, as the chunks of one column."
         )
 

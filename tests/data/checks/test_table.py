@@ -164,7 +164,7 @@ def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         check(tmp_path / "gone.parquet")
     assert str(caught.value) == (
-        f"nothing lies at {tmp_path / 'gone.parquet'}. Give the path of a folder of images or of a table."
+        f"{tmp_path / 'gone.parquet'} does not exist. Give the path of a folder of images or of a table."
     )
 
 

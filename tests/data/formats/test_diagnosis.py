@@ -109,7 +109,7 @@ def test_a_database_that_another_process_writes_is_locked_by_it(tmp_path):
         ("written by a newer version of DuckDB", "Update the library that reads it."),
         (
             "Unsupported cast from a to b",
-            "A column has a type that is not served. Choose the other columns, or cast it.",
+            "A column has a type that is not supported. Choose the other columns, or cast it.",
         ),
         ("malloc of size 12 failed", "There is too little memory. Read fewer columns or rows at a time."),
         ("bad range", DAMAGED),

@@ -90,7 +90,7 @@ def test_a_page_whose_strips_lie_beyond_the_end_is_an_error(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", image(0, 2, 32, 32), photometric="minisblack", metadata=None)
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
         tiff.pages[1].tags["StripOffsets"].overwrite(1 << 20)
-    refused("is not whole: expected strips in a file of", tmp_path, page=1)
+    refused("is damaged: expected strips in a file of", tmp_path, page=1)
     assert len(pixels(tmp_path, page=0)) == 1
 
 

@@ -331,7 +331,7 @@ def test_csv_without_a_header_takes_names_and_types(tmp_path):
 def test_csv_that_changes_its_type_later_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("pytest_loaderperf.data.formats.csv._BLOCK_NBYTES", 1 << 10)
     (tmp_path / "a.csv").write_text("x\n" + "1\n" * 2000 + "0.5\n")
-    with pytest.raises(DataError, match=r"Its first rows are of another type: say which it is, as in types="):
+    with pytest.raises(DataError, match=r"Its first rows have another type. Give the column's type, as in types="):
         open_table(tmp_path / "a.csv")
     with closing(open_table(tmp_path / "a.csv", types={"x": "float64"})) as table:
         assert table.take(np.array([2000]))["x"].to_pylist() == [0.5]

@@ -67,7 +67,7 @@ def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(is_folder, tmp_
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(use, tmp_path):
     with pytest.raises(DataError) as caught:
         use(tmp_path / "rows.parquet", "parket")
-    assert str(caught.value) == f"unknown format 'parket'. Known: {NAMES}; only to read: {READ}."
+    assert str(caught.value) == f"unknown format 'parket'. Known: {NAMES}; read only: {READ}."
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

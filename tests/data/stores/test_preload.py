@@ -512,7 +512,7 @@ def test_a_sample_unlike_the_first_is_refused_with_its_index(make, where, expect
     with pytest.raises(DataError) as caught:
         preloaded.wait()
     assert str(caught.value) == (
-        f"sample {bad} does not fit what holds sample 0{where}: expected {expected}, got {came}. "
+        f"sample {bad} differs from sample 0{where}: expected {expected}, got {came}. "
         "Make all samples alike, so that one array holds each field, or load from the dataset itself."
     )
     assert refusal(Counted(lambda i: make(i == bad))) == str(caught.value)
@@ -536,7 +536,7 @@ def test_an_error_of_the_dataset_comes_out_with_its_sample():
 @pytest.mark.parametrize("number", [1 << 63, 1 << 70, -(1 << 63) - 1])
 def test_a_number_that_no_tensor_holds_is_refused(bad, number):
     assert refusal(Counted(lambda i: number if i == bad else i, 5)) == (
-        f"sample {bad} does not fit what holds sample 0: expected int64, got {number}. "
+        f"sample {bad} differs from sample 0: expected int64, got {number}. "
         "Make all samples alike, so that one array holds each field, or load from the dataset itself."
     )
 
