@@ -75,10 +75,10 @@ def _bench(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_loaderperf.measurement import Reading, machine_facts
-    from pytest_loaderperf.remote.interpreter import OtherHead
+    from pytest_loaderperf.remote.interpreter import OtherInterpreter
     from pytest_loaderperf.remote.naming import resolve
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
-    from pytest_loaderperf.report.progress import Progress
+    from pytest_loaderperf.report.progress import ProgressLine
     from pytest_loaderperf.runs.options import Options
     from pytest_loaderperf.runs.results import document_of, head_commit, write_result
     from pytest_loaderperf.runs.run import Run
@@ -88,12 +88,12 @@ def _bench(options: argparse.Namespace) -> int:
     if options.python is not None and options.against is None:
         raise LoaderPerfError("--python runs the loader of --against: give --against MODULE:FACTORY as well.")
     width = shutil.get_terminal_size().columns
-    progress = Progress(sys.stderr, width)
+    progress = ProgressLine(sys.stderr, width)
     bench_options = Options(budget_seconds=options.budget, device=options.device, progress=progress.show)
     reading = Reading(_function(options.count, "--count"), _function(options.touch, "--touch"))
     against = options.against
     if options.python is not None:
-        against = OtherHead(against, options.python, reading=reading, **bench_options.there)
+        against = OtherInterpreter(against, options.python, reading=reading, **bench_options.there)
     elif against is not None:
         against = resolve(against)
     loader = resolve(options.loader)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_loaderperf import arguments
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BUDGET_SECONDS, DEFAULT_CLAIMS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.report.progress import Progress
+from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pytest_loaderperf.runs.calibration import Row
@@ -124,7 +124,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         raise LoaderPerfError("--beside draws an earlier result's curve: give --plot FILE as well.")
     batch_ms = _batch_ms(options)
     earlier = [_earlier(file) for file in options.beside]
-    progress = Progress(sys.stderr, shutil.get_terminal_size().columns)
+    progress = ProgressLine(sys.stderr, shutil.get_terminal_size().columns)
     with progress:
         rows = calibrate(
             options.claims,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import arguments
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.report.progress import Progress
+from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
@@ -85,8 +85,8 @@ def _refused(error: LoaderPerfError) -> int:
     return USAGE
 
 
-def _progress() -> Progress:
-    return Progress(sys.stderr, shutil.get_terminal_size().columns)
+def _progress() -> ProgressLine:
+    return ProgressLine(sys.stderr, shutil.get_terminal_size().columns)
 
 
 def _make(options: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ class Ruling:
     by: str = ""
 
 
-class Test(Protocol):
+class SequentialTest(Protocol):
     """A sequential test: add observations, look at any time."""
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
 
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.structure import is_plain_list, leaves
+from pytest_loaderperf.measurement.structure import batch_leaves, is_plain_list
 
 Count = Callable[[Any], int]
 _PAIR = 2  # input and target
@@ -79,7 +79,7 @@ def counter(batch: object, declared: Declared | None = None) -> Count:
             "Expected tensors, arrays or lists; give count=, a function from a batch to its number of samples."
         )
     if not found:
-        lengths = {path: n for path, leaf in leaves(batch) if (n := _length(leaf)) is not None}
+        lengths = {path: n for path, leaf in batch_leaves(batch) if (n := _length(leaf)) is not None}
         shown = ", ".join(f"{path}: {length}" for path, length in list(lengths.items())[:4])
         raise LoaderError(
             f"cannot count the samples of a batch: its parts differ in length ({shown}). "
@@ -128,7 +128,7 @@ def _single(batch: object, found: _Readings | None, declared: Declared) -> Count
         return _one
     if declared.batch_size in found:
         return found[declared.batch_size]
-    lengths = [(leaf, n) for _, leaf in leaves(batch) if (n := _length(leaf)) is not None]
+    lengths = [(leaf, n) for _, leaf in batch_leaves(batch) if (n := _length(leaf)) is not None]
     labelled = any(
         len(getattr(leaf, "shape", "?")) == 1 for leaf, _ in lengths
     )  # a label for each sample, one dimension

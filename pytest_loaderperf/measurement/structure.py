@@ -9,19 +9,19 @@ import numpy as np
 import torch
 
 
-def leaves(batch: object, path: str = "batch") -> Iterator[tuple[str, object]]:
+def batch_leaves(batch: object, path: str = "batch") -> Iterator[tuple[str, object]]:
     """Every leaf of a nested batch, with the expression that reaches it."""
     if isinstance(batch, Mapping):
         for key, value in batch.items():
-            yield from leaves(value, f"{path}[{key!r}]")
+            yield from batch_leaves(value, f"{path}[{key!r}]")
     elif is_plain_list(batch):
         yield path, batch
     elif isinstance(batch, (tuple, list)):
         for i, value in enumerate(batch):
-            yield from leaves(value, f"{path}[{i}]")
+            yield from batch_leaves(value, f"{path}[{i}]")
     elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         for field in dataclasses.fields(batch):
-            yield from leaves(getattr(batch, field.name), f"{path}.{field.name}")
+            yield from batch_leaves(getattr(batch, field.name), f"{path}.{field.name}")
     else:
         yield path, batch
 
@@ -35,7 +35,7 @@ def is_plain_list(batch: object) -> bool:
 def array_leaves(batch: object) -> list[torch.Tensor]:
     """The dense tensors and numeric arrays of a batch, as tensors."""
     found = []
-    for _, leaf in leaves(batch):
+    for _, leaf in batch_leaves(batch):
         if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
             found.append(torch.from_numpy(np.require(leaf, leaf.dtype.newbyteorder("="), ["C", "W"])))
         elif isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
@@ -51,7 +51,7 @@ def batch_nbytes(batch: object) -> int:
 def opaque_type(batch: object) -> str:
     """The type of a batch's content if it has no array, text or number, so that it may be lazy; else ""."""
     unknown = ""
-    for _, leaf in leaves(batch):
+    for _, leaf in batch_leaves(batch):
         items = leaf if isinstance(leaf, list) else [leaf]
         if any(isinstance(item, (torch.Tensor, np.ndarray, np.generic)) for item in items):
             return ""

@@ -62,9 +62,9 @@ def marker_keywords(node: pytest.Item) -> dict[str, Any]:
     for marker in reversed(list(node.iter_markers("loaderperf"))):
         unknown = sorted(set(marker.kwargs) - set(MARKER_KEYWORDS))
         if unknown or marker.args:
-            came = ", ".join([*map(repr, marker.args), *unknown])
+            got = ", ".join([*map(repr, marker.args), *unknown])
             pytest.fail(
-                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, got {came}.",
+                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, got {got}.",
                 pytrace=False,
             )
         keywords |= marker.kwargs

@@ -16,7 +16,7 @@ import pytest
 from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.plugin.completeness import Completeness
 from pytest_loaderperf.plugin.settings import SETTINGS, Settings
-from pytest_loaderperf.report.progress import Progress
+from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class LoaderPerfSession:
     """Settings, the runs that are open, and the documents of those that are done."""
 
     settings: Settings
-    progress: Progress
+    progress: ProgressLine
     terminal: TextIO
     open_runs: list[Run] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
@@ -262,7 +262,7 @@ def begin(config: pytest.Config) -> None:
     except OSError as error:
         raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
     terminal = os.fdopen(out, "w", encoding="utf-8", errors="backslashreplace")
-    own = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
+    own = LoaderPerfSession(config.stash[SETTINGS], ProgressLine(terminal), terminal)
     own.is_worker = hasattr(config, "workerinput")
     config.stash[SESSION] = own
     config.pluginmanager.register(own.completeness, "loaderperf-completeness")

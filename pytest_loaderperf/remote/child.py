@@ -52,7 +52,7 @@ class Child:
     """
 
     error: type[RemoteError] = RemoteError
-    kinds: ClassVar[Mapping[str, type[LoaderPerfError]]] = {
+    error_types: ClassVar[Mapping[str, type[LoaderPerfError]]] = {
         "hang": LoaderHangError,
         "short": ShortEpochError,
         "loader": LoaderError,
@@ -119,7 +119,7 @@ class Child:
                 number, kind, content = self._receive()
         if kind == "ok":
             return content
-        raise self.kinds.get(kind, self.error)(f"{content}\n(at {self.called}, in its own process)")
+        raise self.error_types.get(kind, self.error)(f"{content}\n(at {self.called}, in its own process)")
 
     @contextmanager
     def _uninterrupted(self) -> Iterator[None]:

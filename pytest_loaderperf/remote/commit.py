@@ -21,7 +21,7 @@ class NoBaseError(BaseError):
 
 class _BaseChild(Child):
     error = BaseError
-    kinds: ClassVar = {**Child.kinds, "new": NoBaseError}
+    error_types: ClassVar = {**Child.error_types, "new": NoBaseError}
 
 
 class Base:

@@ -11,12 +11,12 @@ from typing import Any
 
 from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.remote.child import Child, RemoteSide
-from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.remote.naming import import_name
 
 _NEEDED = "pytest_loaderperf.remote.interpreter_child"
 
 
-class OtherHead:
+class OtherInterpreter:
     """The factory ``module:name`` in another process, run by the interpreter ``python``; measured in turns.
 
     ``arguments``: keyword arguments of the factory, of types that JSON has; ``reading``: functions that it can import.
@@ -36,7 +36,7 @@ class OtherHead:
         self._timeout_s = timeout_s
         reading = reading or Reading()
         functions = {"count": reading.count, "touch": reading.touch}
-        named = [function and spec_of(function, f"{name}=") for name, function in functions.items()]
+        named = [function and import_name(function, f"{name}=") for name, function in functions.items()]
         told = json.dumps(dict(arguments or {}))
         self._told = [spec, told, device, str(self._timeout_s), *(name or "" for name in named)]
 

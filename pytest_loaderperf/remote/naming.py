@@ -33,7 +33,7 @@ def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that m
     return found
 
 
-def spec_of(factory: object, called: str = "its loader's factory") -> str:
+def import_name(factory: object, called: str = "its loader's factory") -> str:
     """``module:name`` of a function, as another process can import it. Raises LoaderPerfError if it cannot."""
     if isinstance(factory, str):
         return factory

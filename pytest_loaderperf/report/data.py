@@ -14,9 +14,9 @@ _GAP = "  "
 
 def workload_lines(workloads: Sequence[Listed]) -> list[str]:
     """A table of workloads."""
-    heads = ("workload", "kind", "samples", "shape", "dtype", "bytes")
+    headings = ("workload", "kind", "samples", "shape", "dtype", "bytes")
     rows = [(w.name, w.kind, f"{w.samples:,}", w.shape, w.dtype, size_text(w.nbytes)) for w in workloads]
-    return _table([heads, *rows], right={2, 5})
+    return _table([headings, *rows], right={2, 5})
 
 
 def format_lines(formats: Sequence[Known]) -> list[str]:

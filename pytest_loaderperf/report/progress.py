@@ -14,7 +14,7 @@ _PATIENCE_SECONDS = 1.0  # shorter work needs no progress
 _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 
 
-class Progress:
+class ProgressLine:
     """Writes after the cursor and removes it again, so that the rest of the line does not change.
 
     Silent if ``stream`` is not a terminal, and in CI. ``room`` is how many columns are left on the line.

@@ -84,14 +84,14 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     runs = [_printable(run) for run in runs]
     columns = [(head, cell) for head, cell, shown in _COLUMNS if shown(width)]
     while True:
-        heads = ["loader", *(head for head, _ in columns)]
+        headings = ["loader", *(head for head, _ in columns)]
         rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in run["sides"]] for run in runs]
-        widths = [max(len(row[i]) for row in [heads, *chain.from_iterable(rows)]) for i in range(len(heads))]
+        widths = [max(len(row[i]) for row in [headings, *chain.from_iterable(rows)]) for i in range(len(headings))]
         if not columns or _LEAST_LABEL + sum(widths[1:]) + len(_GAP) * len(columns) <= width:
             break
         columns.pop()
     widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
-    lines = [TableLine(_row(heads, widths), "bold")]
+    lines = [TableLine(_row(headings, widths), "bold")]
     for run, run_rows in zip(runs, rows, strict=True):
         lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]

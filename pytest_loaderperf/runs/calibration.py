@@ -14,8 +14,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pytest_loaderperf.remote.interpreter import OtherHead
-from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from pytest_loaderperf.remote.naming import import_name
 from pytest_loaderperf.runs.known_work import Work, make_loader
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.run import Run
@@ -130,7 +130,7 @@ def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *
     options = Options(budget_seconds=budget_seconds, max_budget_seconds=budget_seconds, next_alpha=lambda: alpha)
     against = None if base else other_work.loader
     if base:
-        head = OtherHead(spec_of(make_loader), sys.executable, arguments=asdict(other_work), **options.there)
+        head = OtherInterpreter(import_name(make_loader), sys.executable, arguments=asdict(other_work), **options.there)
         side = head.side(BASE)
         options = replace(options, make_base=lambda: side)
     began_s = time.perf_counter()

@@ -17,8 +17,8 @@ from pytest_loaderperf.judge import (
     PercentileTest,
     RatioTest,
     Ruling,
+    SequentialTest,
     SignTest,
-    Test,
     Verdict,
     seconds_to_settle,
 )
@@ -59,7 +59,7 @@ class Evidence:
         self._left, self._right = left, right
         self.keys = list(dict.fromkeys(metric.key for metric in (left, right) if isinstance(metric, Metric)))
         self.names = list(dict.fromkeys(key.side for key in self.keys))
-        self.test = _test_of(left, right, at_least=at_least, aside=aside, margin=margin)
+        self.test = _sequential_test(left, right, at_least=at_least, aside=aside, margin=margin)
         self.aside, self._walks, self._in_turns = aside, walks, False
         self._efforts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # of trials, by side
         self.refills = 0  # rounds of refills that counted
@@ -144,7 +144,9 @@ class Evidence:
         return ruling
 
 
-def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, aside: Kind | None, margin: float) -> Test:
+def _sequential_test(
+    left: Metric, right: Metric | Quantity, *, at_least: bool, aside: Kind | None, margin: float
+) -> SequentialTest:
     if isinstance(right, Metric):
         needed = right.factor / left.factor
         if left.definition.name == right.definition.name == "throughput":

@@ -31,7 +31,7 @@ from pytest_loaderperf.measurement import (
 )
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers, draws_kept
-from pytest_loaderperf.remote.interpreter import OtherHead
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
 from pytest_loaderperf.remote.replay import replayed_by
 from pytest_loaderperf.remote.shared_channels import held_channel
 from pytest_loaderperf.report import explain
@@ -93,12 +93,12 @@ class Run(Measured):
         torch_threads()  # they start now, so they do not count as a loader's
         sides: dict[str, Side] = {}
         try:
-            sources = {LOADER: make_loader, **named(against)}
+            given = {LOADER: make_loader, **named(against)}
             # Other processes are made first: a loader's processes are recognised because they start later.
-            for side_name in sorted(sources, key=lambda name: not isinstance(sources[name], OtherHead)):
+            for side_name in sorted(given, key=lambda name: not isinstance(given[name], OtherInterpreter)):
                 self.options.progress(f"building {side_name}")
-                sides[side_name] = self._made(side_name, sources[side_name])
-            sides = {side_name: sides[side_name] for side_name in sources}
+                sides[side_name] = self._made(side_name, given[side_name])
+            sides = {side_name: sides[side_name] for side_name in given}
             self._against = against
             self._begin(sides)
         except BaseException:
@@ -110,7 +110,7 @@ class Run(Measured):
             raise
 
     def _made(self, name: str, source: object) -> Any:
-        if isinstance(source, OtherHead):
+        if isinstance(source, OtherInterpreter):
             return source.side(name)
         deliver = self.reading.after(delivery(self.device))
         return Side(name, source, self._watchdog, count=self.reading.count, deliver=deliver)

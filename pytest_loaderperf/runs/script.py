@@ -13,8 +13,8 @@ from pytest_loaderperf.defaults import (
     DEFAULT_TIMEOUT_SECONDS,
 )
 from pytest_loaderperf.measurement import Reading
-from pytest_loaderperf.remote.interpreter import OtherHead
-from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from pytest_loaderperf.remote.naming import import_name
 from pytest_loaderperf.runs.options import Options, max_budget_for
 from pytest_loaderperf.runs.run import Run
 from pytest_loaderperf.runs.sides import AGAINST, named
@@ -59,7 +59,9 @@ def measure(
     )
     reading = Reading(count, touch)
     if python is not None:
-        specs = {name: spec_of(source) for name, source in named(against).items()}
-        heads = {name: OtherHead(spec, python, reading=reading, **options.there) for name, spec in specs.items()}
-        against = heads if isinstance(against, Mapping) else heads.get(AGAINST)
+        specs = {name: import_name(source) for name, source in named(against).items()}
+        others = {
+            name: OtherInterpreter(spec, python, reading=reading, **options.there) for name, spec in specs.items()
+        }
+        against = others if isinstance(against, Mapping) else others.get(AGAINST)
     return Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes)

@@ -13,7 +13,7 @@ import torch
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.counting import count_samples, counter
-from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes, leaves
+from pytest_loaderperf.measurement.structure import array_leaves, batch_leaves, batch_nbytes
 
 X, Y = torch.zeros(4, 8), torch.zeros(4, dtype=torch.int64)
 Pair = namedtuple("Pair", "x y")  # noqa: PYI024 as users write it
@@ -78,7 +78,7 @@ def test_a_counter_follows_batches_that_vary_in_length():
 
 def test_each_leaf_comes_with_the_expression_that_reaches_it():
     batch = {"x": [X, (Y,)], "who": Batch(X, ["a"])}
-    assert [path for path, _ in leaves(batch)] == [
+    assert [path for path, _ in batch_leaves(batch)] == [
         "batch['x'][0]",
         "batch['x'][1][0]",
         "batch['who'].x",

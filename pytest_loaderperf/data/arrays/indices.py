@@ -26,12 +26,12 @@ def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
         raise IndexError(f"index {index} is out of range for a dataset of {samples} samples.")
     if not isinstance(index, list | tuple | range) and not getattr(index, "ndim", 0):
         return checked_indices(samples, [index]), True
-    came = np.asarray(index)
-    if came.dtype.kind == "b" and came.ndim == 1:
-        if len(came) != samples:
-            raise IndexError(f"expected a mask of {samples} bools, one a sample, got {len(came)}. Make it as long.")
-        return np.flatnonzero(came), False
-    if came.shape == (0,):
+    got = np.asarray(index)
+    if got.dtype.kind == "b" and got.ndim == 1:
+        if len(got) != samples:
+            raise IndexError(f"expected a mask of {samples} bools, one a sample, got {len(got)}. Make it as long.")
+        return np.flatnonzero(got), False
+    if got.shape == (0,):
         return np.empty(0, np.int64), False
     return checked_indices(samples, index), False
 
@@ -52,14 +52,14 @@ def positions_of(samples: int, indices: Any) -> np.ndarray | None:
     Raises IndexError for one beyond the ``samples``; negative ones count from the end.
     """
     try:
-        came = np.asarray(indices)
+        got = np.asarray(indices)
     except ValueError:  # lists of several lengths
         return None
-    if came.ndim != 1 or not len(came) or came.dtype.kind not in "iu":
+    if got.ndim != 1 or not len(got) or got.dtype.kind not in "iu":
         return None
-    least, most = int(came.min()), int(came.max())
+    least, most = int(got.min()), int(got.max())
     if least < -samples or most >= samples:
         wrong = most if most >= samples else least
         raise IndexError(f"index {wrong} is out of range for a dataset of {samples} samples.")
-    came = came.astype(np.int64, copy=False)
-    return np.where(came < 0, came + samples, came) if least < 0 else came
+    got = got.astype(np.int64, copy=False)
+    return np.where(got < 0, got + samples, got) if least < 0 else got

@@ -84,11 +84,11 @@ def carrying(sample: Any) -> str | None:
     return next(filter(None, map(carrying, names.values())), None)
 
 
-def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def sample_leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Everything in it that is not a container, with the expression that reaches it."""
     if is_container(sample):
         for label, part in labelled(sample):
-            yield from leaves(part, name + label)
+            yield from sample_leaves(part, name + label)
     else:
         yield name, sample
 
@@ -100,13 +100,13 @@ def write(
 
     Raises SampleMismatchError.
     """
-    found = dict(leaves(sample))
+    found = dict(sample_leaves(sample))
     for field, array, own in zip_longest(fields, arrays, there):
         leaf = found.pop(field.name, None)
         if own is not None and leaf is own:
             continue
-        if (came := field_of(leaf, field.name)) != field:
-            raise _unlike(field, came, row)
+        if (got := field_of(leaf, field.name)) != field:
+            raise _unlike(field, got, row)
         try:
             array[row] = array_over(leaf) if isinstance(leaf, torch.Tensor) else leaf
         except OverflowError:
@@ -115,10 +115,10 @@ def write(
         raise _unlike(None, field_of(leaf, name), row)
 
 
-def _unlike(expected: Field | None, came: Field | None, row: int) -> SampleMismatchError:
-    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, came))
+def _unlike(expected: Field | None, got: Field | None, row: int) -> SampleMismatchError:
+    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, got))
     error = SampleMismatchError(f"expected {wanted}, got {found}.", row)
-    error.name = (expected or came or Field("", (), np.dtype(bool), None)).name
+    error.name = (expected or got or Field("", (), np.dtype(bool), None)).name
     return error
 
 
@@ -196,7 +196,7 @@ class RowViews:
             else _itself
             if isinstance(leaf, np.ndarray)
             else None
-            for (_, leaf), field in zip(leaves(sample), fields, strict=True)
+            for (_, leaf), field in zip(sample_leaves(sample), fields, strict=True)
         ]
 
     def __call__(self, arrays: Sequence[np.ndarray], row: int) -> tuple[Any, list[Any]]:
@@ -226,22 +226,22 @@ def described(sample: Any, *, ragged: bool = False) -> str:
     return kind if dtypes is None else f"{dtypes[0]} number"
 
 
-def mismatch(position: int, expected: str, came: str, way_out: str = "") -> SampleMismatchError:
+def mismatch(position: int, expected: str, got: str, way_out: str = "") -> SampleMismatchError:
     """The error about the sample at ``position``."""
     way_out = way_out or "Make the samples alike in the dataset, or pass a collate_fn."
-    return SampleMismatchError(f"expected {expected}, got {came}. {way_out}", position)
+    return SampleMismatchError(f"expected {expected}, got {got}. {way_out}", position)
 
 
 def check(samples: Sequence[Any], *, ragged: bool = False) -> None:
     """Raise SampleMismatchError if a sample differs from the first, or is an integer that no tensor can store."""
     expected = described(samples[0], ragged=ragged)
     for position, sample in enumerate(samples):
-        came = described(sample, ragged=ragged)
+        got = described(sample, ragged=ragged)
         if isinstance(sample, int) and not -(1 << 63) <= sample < 1 << 63:
-            came = str(sample)
-        if came != expected:
+            got = str(sample)
+        if got != expected:
             only_shape = hasattr(sample, "shape") and described(sample, ragged=True) == described(
                 samples[0], ragged=True
             )
             way_out = 'Pass collate_fn=Collate(ragged="pad"), or "list", or one of your own.' if only_shape else ""
-            raise mismatch(position, expected, came, way_out) from None
+            raise mismatch(position, expected, got, way_out) from None

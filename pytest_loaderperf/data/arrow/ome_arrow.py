@@ -245,14 +245,14 @@ def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
     coordinates = []
     for axis, field in enumerate(AXES[:PLANE_AXES]):
         where = f"column {planes.name!r}, field {field!r} of a plane,"
-        came = numbers_of(structs.field(field), where, planes.row_of).astype(np.int64)
+        got = numbers_of(structs.field(field), where, planes.row_of).astype(np.int64)
         size = np.repeat(planes.sizes[:, axis], planes.counts)
-        outside |= (came < 0) | (came >= size)
-        at = at * size + came
-        coordinates.append(came)
+        outside |= (got < 0) | (got >= size)
+        at = at * size + got
+        coordinates.append(got)
     if outside.any():
         plane = int(outside.argmax())
-        t, c, z = (came[plane] for came in coordinates)
+        t, c, z = (got[plane] for got in coordinates)
         raise planes.error(planes.image_of(plane), f"a plane lies at t={t} c={c} z={z}")
     here = np.arange(len(structs))
     target = at + np.repeat(np.cumsum(planes.counts) - planes.counts, planes.counts)

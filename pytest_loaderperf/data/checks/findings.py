@@ -90,7 +90,7 @@ class Findings:
         return self.found >= self.most
 
 
-def in_order(items: Iterable[T], inspect: Callable[[T], R], workers: int | None) -> Generator[R, None, None]:
+def inspected_in_order(items: Iterable[T], inspect: Callable[[T], R], workers: int | None) -> Generator[R, None, None]:
     """``inspect(item)`` for each, on ``workers`` threads (None: min(4, cores)), results in the order of ``items``.
 
     Closing the iterator starts no further item, and waits for those that were started. An error of ``items`` itself

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, inspected_in_order
 from pytest_loaderperf.data.checks.isolated import CrashedError, Isolated
 from pytest_loaderperf.data.checks.pictures import MEMORY_SHARE
 from pytest_loaderperf.data.formats.diagnosis import check_file
@@ -128,7 +128,7 @@ def check_images(path: Path, findings: Findings, expected: Expected) -> CheckRes
 
     with (
         Isolated[Image](inspect_image) as inspected,
-        closing(in_order(samples, inspect, expected.workers)) as images,
+        closing(inspected_in_order(samples, inspect, expected.workers)) as images,
     ):
         sampled = [] if shape and dtype else _sampled(images, findings.most if expected.stop else _SAMPLED)
         whole = [image for image in sampled if not image.wrong]
@@ -194,9 +194,9 @@ def _problems(image: Image, shape: tuple[int, ...] | None, dtype: str | None) ->
         return [Problem(image.file, None, None, image.wrong)]
     pairs = (("shape", image.shape, shape), ("dtype", image.dtype, dtype))
     return [
-        Problem(image.file, None, None, f"has {key} {came}; expected {expected}")
-        for key, came, expected in pairs
-        if expected not in (None, came)
+        Problem(image.file, None, None, f"has {key} {got}; expected {expected}")
+        for key, got, expected in pairs
+        if expected not in (None, got)
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.arrow.lists import COMPLEX, decoded, is_list, is_number, items_of, value_type
 from pytest_loaderperf.data.arrow.ome_arrow import is_ome_arrow
-from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, inspected_in_order
 from pytest_loaderperf.data.checks.pictures import picture_masks
 from pytest_loaderperf.data.workloads.kinds import LABEL
 from pytest_loaderperf.errors import DataError, LoaderPerfError
@@ -59,7 +59,7 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
         return len(batch), problems, sum(len(rows) for rows, _, _ in wrong)
 
     try:
-        with closing(in_order(_numbered(_batches(table)), inspect, expected.workers)) as batches:
+        with closing(inspected_in_order(_numbered(_batches(table)), inspect, expected.workers)) as batches:
             while not (expected.stop and findings.full) and (inspected := next(batches, None)) is not None:
                 checked += inspected[0]
                 findings.add(*inspected[1:])
@@ -133,9 +133,9 @@ def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures:
     found = []
     if classes and not types.is_integer(value_type(schema.field(LABEL).type)):
         found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected integers"))
-    for name, (came, item) in arrays.items():
-        if shape and (len(came) != len(shape) or any(a not in (None, b) for a, b in zip(came, shape, strict=True))):
-            shown = "(" + ", ".join("any" if size is None else str(size) for size in came) + ")"
+    for name, (got, item) in arrays.items():
+        if shape and (len(got) != len(shape) or any(a not in (None, b) for a, b in zip(got, shape, strict=True))):
+            shown = "(" + ", ".join("any" if size is None else str(size) for size in got) + ")"
             found.append(Problem(file, None, name, f"has shape {shown}; expected {shape}"))
         if dtype and item != dtype:
             found.append(Problem(file, None, name, f"has dtype {item}; expected {dtype}"))

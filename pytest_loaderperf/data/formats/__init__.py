@@ -200,9 +200,9 @@ def write_table(
     path = Path(path)
     chosen = format_to_write(path, format)
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
-        came = type(source).__name__
+        got = type(source).__name__
         raise DataError(
-            f"expected a pyarrow Table or RecordBatchReader to write, got {came}. Make one with pyarrow.table."
+            f"expected a pyarrow Table or RecordBatchReader to write, got {got}. Make one with pyarrow.table."
         )
     names = source.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):

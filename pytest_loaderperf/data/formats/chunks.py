@@ -19,10 +19,10 @@ def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: n
     owner = np.searchsorted(ends, rows, side="right")
     starts = np.concatenate([[0], ends])
     parts = [taken(chunk(i), pa.array(rows[owner == i] - starts[i])) for i in np.unique(owner)]
-    return in_order(pa.concat_tables(parts), back)
+    return reordered(pa.concat_tables(parts), back)
 
 
-def in_order(table: pa.Table, back: np.ndarray) -> pa.Table:
+def reordered(table: pa.Table, back: np.ndarray) -> pa.Table:
     """The rows of ``table`` at ``back``; the same table where that is all of them in sequence."""
     return table if np.array_equal(back, np.arange(len(table))) else taken(table, pa.array(back))
 

@@ -44,16 +44,16 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
     Of a dictionary the values come back, each in the place of its first row.
     """
-    came = array.type
-    if came.equals(kind):
+    got = array.type
+    if got.equals(kind):
         return array
-    if not any(any_inside(one, _has_gaps) for one in (came, kind)):
+    if not any(any_inside(one, _has_gaps) for one in (got, kind)):
         return array.cast(kind)
     if isinstance(array, pa.ExtensionArray):
         array = converted(array.storage, kind)
-    elif types.is_dictionary(came):
+    elif types.is_dictionary(got):
         array = converted(array.dictionary_decode(), kind)
-    elif types.is_run_end_encoded(came):
+    elif types.is_run_end_encoded(got):
         array = converted(pc.run_end_decode(array), kind)
     elif isinstance(kind, pa.BaseExtensionType):
         array = pa.ExtensionArray.from_storage(kind, converted(array, kind.storage_type))

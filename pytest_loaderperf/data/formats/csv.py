@@ -11,7 +11,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.diagnosis import refused_file
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.protocol import OnlyRead
@@ -130,7 +130,7 @@ class CsvTable(CheckedTable):
             start += len(batch)
             if start > rows[-1]:
                 break
-        return in_order(pa.concat_tables(found), back)
+        return reordered(pa.concat_tables(found), back)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         if self._whole is not None:

@@ -53,7 +53,7 @@ def is_file_name(name: str) -> bool:
     return name not in ("", ".", "..") and "\0" not in name and Path(name).name == name and "/" not in name
 
 
-def array_of(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
+def dense_array(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
     """The rows of the column ``name`` in C order, sharing its memory except for bools.
 
     Raises DataError if it has nulls.

@@ -86,8 +86,8 @@ def refused_file(path: Path, expected: str) -> str | None:
         tail = file.read()
     if any(head.startswith(mark, place) for place, mark, _ in _OURS.values()):
         return _of_ours(head, tail, size, expected)
-    heads = [one for one in _HEADS if one[0] != _INSIDE.get(expected)]
-    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in heads if head.startswith(mark)), None)
+    marks = [one for one in _HEADS if one[0] != _INSIDE.get(expected)]
+    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in marks if head.startswith(mark)), None)
     if not size:
         other = f"is empty (0 bytes). {DAMAGED}."
     elif re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE):

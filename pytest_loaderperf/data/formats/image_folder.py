@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import Layout, array_of, column_of, kind_of, layout_of
+from pytest_loaderperf.data.formats.dense import Layout, column_of, dense_array, kind_of, layout_of
 from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find
 from pytest_loaderperf.data.formats.storage import read_schema, write_schema
 from pytest_loaderperf.data.formats.table import TakenTable, reading
@@ -37,8 +37,8 @@ def write_images(
         for batch in batches:
             folders = [new] * len(batch)
             if label is not None:
-                folders = [new / str(one) for one in array_of(batch[label], Layout((), np.dtype(np.int64)), label)]
-            for folder, pixels in zip(folders, array_of(batch[image], layout, image), strict=True):
+                folders = [new / str(one) for one in dense_array(batch[label], Layout((), np.dtype(np.int64)), label)]
+            for folder, pixels in zip(folders, dense_array(batch[image], layout, image), strict=True):
                 folder.mkdir(exist_ok=True)
                 write(folder / f"{row:0{ROW_DIGITS}}{ending}", pixels)
                 row += 1

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, OneOfArrays, array_of, is_file_name, layouts_of
+from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, OneOfArrays, dense_array, is_file_name, layouts_of
 from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.storage import SCHEMA_FILE, read_schema, write_schema
 from pytest_loaderperf.data.formats.table import reading
@@ -53,7 +53,7 @@ def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Se
         for batch in batches:
             rows += len(batch)
             for name, file, layout, column in zip(names, files, layouts, batch.columns, strict=True):
-                file.write(array_of(column, layout, name).data)
+                file.write(dense_array(column, layout, name).data)
         # NumPy reserves space in a header for a larger number of rows, so this one is as long as the first.
         _write_headers(files, layouts, rows)
 

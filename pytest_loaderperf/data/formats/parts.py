@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.convert import with_schema
 from pytest_loaderperf.data.formats.samples import find
 from pytest_loaderperf.data.formats.table import CheckedTable
@@ -41,7 +41,7 @@ class PartsTable(CheckedTable):
         for part in self._parts[1:]:
             schema = _common(schema, self._parts[0].table, part.table)
         self._own = set(schema.names)
-        for name, kind in _kinds([part.values for part in self._parts], self.path).items():
+        for name, kind in _folder_types([part.values for part in self._parts], self.path).items():
             if name not in self._own:  # else the files have this column
                 schema = schema.append(pa.field(name, kind))
         self._ends = np.cumsum([len(part.table) for part in self._parts], dtype=np.int64)
@@ -77,7 +77,7 @@ class PartsTable(CheckedTable):
             part = self._parts[i]
             first = self._ends[i] - len(part.table)
             found.append(self._whole(part, part.table.take(rows[owner == i] - first, own), columns))
-        return in_order(pa.concat_tables(found), back)
+        return reordered(pa.concat_tables(found), back)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         own = self._stored(columns)
@@ -141,7 +141,7 @@ def _hive(folders: tuple[str, ...]) -> dict[str, str]:
     return {unquote(name): unquote(value) for name, _, value in pairs}
 
 
-def _kinds(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
+def _folder_types(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
     """The type of each column of folder names: int64 if all values are such numbers, else text."""
     if any(set(one) != set(values[0]) for one in values):
         names = " and ".join(sorted({", ".join(one) or "none" for one in values}))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.storage import (
     refuse_types,
@@ -77,7 +77,7 @@ class VortexTable(CheckedTable):
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         rows, back = np.unique(indices, return_inverse=True)  # it accepts only strictly increasing ones
         chosen = self._vortex.array(pa.array(rows.astype(np.uint64)))
-        return in_order(self._scan(columns, indices=chosen).read_all(), back)
+        return reordered(self._scan(columns, indices=chosen).read_all(), back)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         reader: Iterator[pa.RecordBatch] = self._scan(columns, batch_size=rows)

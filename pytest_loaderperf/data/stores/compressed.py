@@ -21,7 +21,7 @@ CODEC = "zstd"  # half the size of lz4 on 16-bit images; plain arrays are faster
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Packed:
+class CompressedBlock:
     """A compressed block of ``items``."""
 
     blob: pa.Buffer
@@ -49,7 +49,7 @@ def compressed(source: Source, budget: int) -> Store:
         for name in source.names:
             flat = chunk.flat(name)
             blob = pa.compress(np.ascontiguousarray(flat.values), codec=CODEC)
-            blocks[name].append(Packed(blob, len(flat.values), flat.values.dtype))
+            blocks[name].append(CompressedBlock(blob, len(flat.values), flat.values.dtype))
             shapes[name].append(flat.shapes)
             held += blob.size
         if held > budget:

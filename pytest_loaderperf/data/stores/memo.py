@@ -97,9 +97,9 @@ class MemoStore(RowDataset):
             if unlike.any():
                 position = int(unlike.argmax())
                 raise DataError(
-                    f"column {name!r}, row {indices[position]}: an image of (t, c, z, y, x) = "
-                    f"{tuple(flat.shapes[position].tolist())} came, but the first ones have length one along more "
-                    'axes. Choose cache="mapped" or "chunked", which see all images first.'
+                    f"column {name!r}, row {indices[position]}: expected an image of length one along the same axes as "
+                    f"the first ones, got (t, c, z, y, x) = {tuple(flat.shapes[position].tolist())}. "
+                    'Choose cache="mapped" or "chunked", which read all images first.'
                 )
             offsets, shapes = offsets_of(flat.shapes), np.delete(flat.shapes, leave_out, axis=1)
             for position, index in enumerate(indices):

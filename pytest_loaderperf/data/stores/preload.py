@@ -18,7 +18,7 @@ from pytest_loaderperf.data.arrays.columns import Column, Columns, Rebuild, RowD
 from pytest_loaderperf.data.arrays.fields import Field, alike, field_of, nbytes
 from pytest_loaderperf.data.arrays.indices import places
 from pytest_loaderperf.data.arrays.randomness import generators_kept
-from pytest_loaderperf.data.arrays.structure import SampleMismatchError, carrying, leaves, rebuilder, write
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError, carrying, rebuilder, sample_leaves, write
 from pytest_loaderperf.data.execution.turns import Turns
 from pytest_loaderperf.errors import DataError, FrozenAugmentationWarning
 
@@ -60,8 +60,8 @@ class Preloaded(RowDataset):
                 f"expected samples that are all numbers, got {kind} with attributes of its own, which arrays would "
                 "lose. Make them parts of the sample, or load from the dataset itself."
             )
-        fields = [field for name, leaf in leaves(first) if (field := field_of(leaf, name)) is not None]
-        if not fields or len(fields) < len(list(leaves(first))):
+        fields = [field for name, leaf in sample_leaves(first) if (field := field_of(leaf, name)) is not None]
+        if not fields or len(fields) < len(list(sample_leaves(first))):
             raise DataError(
                 "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
                 "gradients, or nothing at all. Make them numbers, or load from the dataset itself."

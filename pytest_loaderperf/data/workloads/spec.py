@@ -127,8 +127,8 @@ def spec_of(name: str, table: Mapping[str, Any], *, where: str | None = None) ->
     factory = table.get("factory")
     kind = KINDS.get(factory) if isinstance(factory, str) else None
     if kind is None:
-        came = f"unknown factory {shown(factory)}" if "factory" in table else "missing keys: factory"
-        raise DataError(f"{where}: {came}. Known factories: {', '.join(sorted(KINDS))}.")
+        got = f"unknown factory {shown(factory)}" if "factory" in table else "missing keys: factory"
+        raise DataError(f"{where}: {got}. Known factories: {', '.join(sorted(KINDS))}.")
     needs, takes = {*NEEDED_BY_ALL, *kind.needs}, {*TAKEN_BY_ALL, *kind.takes}
     missing, unknown = sorted(needs - set(table)), sorted(set(table) - needs - takes)
     if missing or unknown:

@@ -75,8 +75,8 @@ def test_a_batch_decodes_each_block_once(monkeypatch):
     column = store.columns.columns[0]
     assert len(column.blocks) > 3
     decoded = []
-    real = compressed.Packed.values
-    monkeypatch.setattr(compressed.Packed, "values", lambda own: (decoded.append(own), real(own))[1])
+    real = compressed.CompressedBlock.values
+    monkeypatch.setattr(compressed.CompressedBlock, "values", lambda own: (decoded.append(own), real(own))[1])
     indices = [0, 99_999, 1, 50_000, 99_998, 0]
     assert store[indices]["x"].tolist() == indices
     assert len(decoded) == len(set(map(id, decoded))) == 3
@@ -144,8 +144,8 @@ class TestMemo:
         with pytest.raises(DataError) as caught:
             store[[3, 40]]
         assert str(caught.value) == (
-            "column 'image', row 40: an image of (t, c, z, y, x) = (1, 1, 3, 2, 2) came, but the first ones have "
-            'length one along more axes. Choose cache="mapped" or "chunked", which see all images first.'
+            "column 'image', row 40: expected an image of length one along the same axes as the first ones, "
+            'got (t, c, z, y, x) = (1, 1, 3, 2, 2). Choose cache="mapped" or "chunked", which read all images first.'
         )
         assert memo.MemoStore is type(store)
 
