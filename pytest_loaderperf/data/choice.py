@@ -96,7 +96,7 @@ def _optimized(
             f'Give a larger memory_budget, or cache="mapped" instead of {cache!r}.'
         )
     else:
-        why += ", as asked for"
+        why += ", as requested"
     _log.info("store: %s rows, cache %s%s: %s", f"{len(table):,}", cache, ", in the background" * background, why)
     with naming(source):
         return _store(table, cache, budget, None if cache_dir is None else Path(cache_dir), background=background)

@@ -29,7 +29,7 @@ class Roofline:
         leaves = [leaf for leaf in array_leaves(batch) if leaf.numel()]
         if not leaves:
             raise LoaderError(
-                f"no roofline for batches of type {type(batch).__name__}: they hold no arrays to copy. "
+                f"no roofline for batches of type {type(batch).__name__}: they contain no arrays to copy. "
                 "Compare with another loader instead."
             )
         nbytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)

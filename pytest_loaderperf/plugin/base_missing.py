@@ -22,7 +22,7 @@ def why_missing(file: Path, inside: str, collected: Iterable[str], deselected: I
     if others := sorted(other for other in collected if other.partition("[")[0] == name):
         return (
             f"it has other cases there, {', '.join(others[:_SHOWN])}{', ...' * (len(others) > _SHOWN)}. A new case "
-            "of an old test is refused, too, since it cannot be told from one whose id has changed: deselect it until "
+            "of an old test is refused, too, because it could be an old case whose id has changed: deselect it until "
             "the base has it"
         )
     if _defines(file, name.split("::")):

@@ -72,7 +72,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--loaderperf", action="store_true", help="measure; without it the tests that measure are skipped")
     options: tuple[tuple[str, str, str], ...] = (
         ("budget", "SECONDS", "the most a claim may spend measuring"),
-        ("max_budget", "SECONDS", "the same, where the 95%% interval already lies beyond the threshold"),
+        ("max_budget", "SECONDS", "the same, for a claim whose 95%% interval does not contain the threshold"),
         ("alpha", "P", "false-alarm budget of the whole run, shared by all its claims"),
         ("device", "cpu|cuda|auto", "where batches must arrive"),
         ("inconclusive", "|".join(POLICIES), "what an undecided claim does to its test"),
@@ -159,7 +159,7 @@ def _check_alone(config: pytest.Config) -> None:
     if workers > 1 and not hasattr(config, "workerinput"):
         raise pytest.UsageError(
             f"--loaderperf measures one loader at a time, but pytest-xdist was asked for {workers} workers: tests that "
-            "run at once would disturb each other's timing. Measure with -n 0, in a run of its own."
+            "run in parallel would disturb each other's timing. Measure with -n 0, in a separate run."
         )
 
 

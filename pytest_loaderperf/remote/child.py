@@ -229,7 +229,7 @@ class RemoteSide:
     def _ask(self, verb: str, *arguments: Any) -> Any:
         if not self._open:
             raise self._child.error(
-                f"{self.called} was released when another run asked for its own. Make all claims on one run first."
+                f"{self.called} was released when another run needed its own. Make all claims on one run first."
             )
         try:
             answer, state = self._child.ask(verb, *arguments)

@@ -222,7 +222,7 @@ def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew,
         return None
     recipe, context = made
     if channel := held_channel(recipe.dataset, recipe.collate, recipe.init_worker, recipe.indices):
-        raise ReplayError(f"{side.name}: its dataset holds a {channel}, of which its own workers would miss messages")
+        raise ReplayError(f"{side.name}: its dataset holds a {channel}, and its own workers would miss messages")
     most = _MOST_PLAYERS if recipe.streamed else 1 if recipe.init_worker is None else _MOST_INITIALISED
     workers = [(seed + number) % recipe.workers for number in range(min(recipe.workers, most))]
     players: list[Player] = []

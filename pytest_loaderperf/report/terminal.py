@@ -164,7 +164,7 @@ def _outlook(claim: Document) -> Iterator[str]:
         yield f"{'needs at least' if claim['high'] is None else 'probably needs'} {budget_text(seconds)}"
     elif claim["pairs"]:
         close = at_threshold(claim["estimate"], claim["needed"], claim["unit"])
-        yield "lies at the threshold" if close else "probably needs over an hour"
+        yield "is at the threshold" if close else "probably needs over an hour"
 
 
 def _note_lines(note: str, width: int) -> list[TableLine]:

@@ -159,7 +159,7 @@ class Metric:
         if isinstance(other, Metric):
             if other.run is not self.run:
                 raise ClaimError(
-                    f"{self.text} and {other.text} come from two runs, which were not measured side by side. "
+                    f"{self.text} and {other.text} come from two runs, which were not measured together. "
                     "Measure both in one: loaderperf(a, against=b), then compare with run.against."
                 )
             self._check_unit(other.unit, other.text)

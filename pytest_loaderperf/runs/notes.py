@@ -97,8 +97,8 @@ def epoch_story(epochs: Sequence[EpochRecord], sample_ns: float, *, starts_worke
     head = f"an epoch takes {time_text(epoch.epoch_ns * NS)}"
     rate = figure(epoch.samples / (epoch.epoch_ns * NS), SAMPLES_PER_SECOND)
     if beyond_ns < 0:
-        at_pace = f"{head}, where batches at the pace of the trials take {time_text(explained_ns * NS)}"
-        return f"{at_pace}: batches do not come evenly ({rate} over epochs)" if epoch.whole else ""
+        at_pace = f"{head}, where batches at the speed of the trials take {time_text(explained_ns * NS)}"
+        return f"{at_pace}: batches do not take equally long ({rate} over epochs)" if epoch.whole else ""
     causes = ", ".join(_causes(epoch, explained_ns / epoch.batches, beyond_ns, starts_workers=starts_workers))
     return f"{head}, of which batches explain {time_text(explained_ns * NS)}: {causes} ({rate} over epochs)"
 
@@ -114,7 +114,7 @@ def _causes(epoch: EpochRecord, batch_ns: float, beyond_ns: float, *, starts_wor
     ordered = sorted(shown, key=lambda text: -shown[text])
     texts = [text.format(time_text(shown[text] * NS)) for text in ordered]
     if beyond_ns - sum(shown.values()) > _CAUSE * beyond_ns:
-        texts.append("batches do not come evenly")
+        texts.append("batches do not take equally long")
     if starts_workers and any("first" in text or "leaving" in text for text in ordered):
         texts.insert(0, "workers restart in each epoch")
     return texts

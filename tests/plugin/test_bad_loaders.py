@@ -225,7 +225,7 @@ def test_count_is_the_way_out_for_batches_without_a_countable_size():
     with measure(lambda: [object()] * 12, count=lambda batch: 3, budget=0.5) as run:
         assert run.throughput >= 1e-6
         assert run.rounds.sides["loader"].batch_samples == 3
-        with pytest.raises(LoaderError, match="no roofline for batches of type object: they hold no arrays to copy"):
+        with pytest.raises(LoaderError, match="no roofline for batches of type object: they contain no arrays to copy"):
             _ = run.roofline
 
 
@@ -304,7 +304,7 @@ def test_a_claim_without_a_meaning_is_refused(run, claim, words):
 
 def test_two_runs_do_not_compare(run):
     words = (
-        "throughput and throughput come from two runs, which were not measured side by side. "
+        "throughput and throughput come from two runs, which were not measured together. "
         "Measure both in one: loaderperf(a, against=b), then compare with run.against."
     )
     with measure(lambda: GOOD, budget=0.5) as other, pytest.raises(ClaimError, match=re.escape(words)):

@@ -261,7 +261,7 @@ def test_an_undecided_claim_that_counts_as_a_failure_is_red():
         ({"settles_in_seconds": 33.4}, "probably needs 34 s"),
         ({"settles_in_seconds": 33.4, "high": None}, "needs at least 34 s"),
         ({}, "probably needs over an hour"),
-        ({"estimate": 0.9702}, "lies at the threshold"),
+        ({"estimate": 0.9702}, "is at the threshold"),
         ({"unconfirmed": "PASS"}, "PASS from the first batches only"),
         ({"pairs": 0, "estimate": None, "low": 0.0, "high": None}, "0.8 s"),
     ],

@@ -110,7 +110,7 @@ KINDS = "compares with a number, a quantity such as 5 * ms, or a metric of the s
         (lambda a, b: a.batch_latency.p50 <= True, f"batch_latency.p50 {KINDS}, got bool."),
         (
             lambda a, b: a.throughput >= Measured(NotedRun(), "loader", "").throughput,
-            f"throughput and throughput come from two runs, which were not measured side by side. {BOTH}",
+            f"throughput and throughput come from two runs, which were not measured together. {BOTH}",
         ),
         (lambda a, b: a.throughput >= 0, "throughput compares with a positive, finite value, got 0 samples/s."),
         (lambda a, b: a.throughput >= -5, "throughput compares with a positive, finite value, got -5 samples/s."),

@@ -25,7 +25,7 @@ def an_epoch(first_ms=1, waits_ms=99, longest_ms=1, exit_ms=0, *, whole=True):
     return EpochRecord(first_ms * MS, waits_ms * MS, longest_ms * MS, exit_ms * MS, 100, 1000, whole)
 
 
-EVENLY = "batches do not come evenly"
+EVENLY = "batches do not take equally long"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_workers_that_start_anew_are_named_where_the_start_or_the_exit_is_slow()
 
 def test_an_epoch_faster_than_its_trials_says_so_if_it_ran_in_one_go():
     told = (
-        "an epoch takes 50.0 ms, where batches at the pace of the trials take 100 ms: batches do not come evenly "
+        "an epoch takes 50.0 ms, where batches at the speed of the trials take 100 ms: batches do not take equally long "
         "(20,000 samples/s over epochs)"
     )
     assert epoch_story([an_epoch(waits_ms=49)], PACE_NS, starts_workers=False) == told

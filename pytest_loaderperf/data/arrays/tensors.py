@@ -200,7 +200,7 @@ def _arrow_rows(source: Any, copy: Copy, name: str) -> Rows:
         shape.append(size)
     bits = pa.types.is_boolean(source.type)
     if bits and len(source):
-        owned = _need_copy(copy, name, "holds eight bools a byte", "Call .cast(pa.uint8())")
+        owned = _need_copy(copy, name, "stores eight bools in a byte", "Call .cast(pa.uint8())")
     array = source.to_numpy(zero_copy_only=not bits)
     if tensors is None:
         return Rows(array.reshape(shape), None, owned)

@@ -253,7 +253,7 @@ def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
     if outside.any():
         plane = int(outside.argmax())
         t, c, z = (got[plane] for got in coordinates)
-        raise planes.error(planes.image_of(plane), f"a plane lies at t={t} c={c} z={z}")
+        raise planes.error(planes.image_of(plane), f"a plane is at t={t} c={c} z={z}")
     here = np.arange(len(structs))
     target = at + np.repeat(np.cumsum(planes.counts) - planes.counts, planes.counts)
     if (target == here).all():

@@ -127,9 +127,9 @@ def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures:
     classes, shape, dtype = expected.classes, expected.shape, expected.dtype
     arrays = {field.name: _seen(field) for field in schema if _seen(field)[0]}
     if (shape or dtype) and not arrays and not pictures:
-        raise DataError(f"{file} has no column of arrays for a shape or dtype to hold of; columns: {_names(schema)}.")
+        raise DataError(f"{file} has no column of arrays with a shape or dtype to check; columns: {_names(schema)}.")
     if classes and LABEL not in schema.names:
-        raise DataError(f"{file} has no column {LABEL!r} to hold classes; columns: {_names(schema)}.")
+        raise DataError(f"{file} has no column {LABEL!r} with classes to check; columns: {_names(schema)}.")
     found = []
     if classes and not types.is_integer(value_type(schema.field(LABEL).type)):
         found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected integers"))

@@ -133,7 +133,7 @@ class ImageFolderTable(TakenTable):
             if pixels.shape != layout.shape or pixels.dtype.newbyteorder("=") != layout.dtype:
                 raise DataError(
                     f"{sample} is {pixels.dtype} of shape {pixels.shape}, but expected {layout.dtype} of shape "
-                    f"{layout.shape}, as {self._samples[0].name} is. Convert it, or keep it in a folder of its own."
+                    f"{layout.shape}, as {self._samples[0].name} is. Convert it, or move it to another folder."
                 )
             image[...] = pixels
         return column_of(images, kind)

@@ -105,7 +105,7 @@ class OmeZarrTable(ImageFolderTable):
         if self._written:
             return samples, classes
         if plate := next(filter(is_plate, samples), None):
-            raise DataError(f"{plate} is a plate of many images. Open it by itself, or keep it in a folder of its own.")
+            raise DataError(f"{plate} is a plate of many images. Open it by itself, or move it to another folder.")
         images = [[image.group for image in zarr_images(sample, self._choice())] for sample in samples]
         counts = [len(found) for found in images]
         repeated = classes and [name for name, times in zip(classes, counts, strict=True) for _ in range(times)]

@@ -96,7 +96,7 @@ def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.S
     if odd := sorted(names ^ set(other.schema.names)):
         raise DataError(
             f"{other.path}: expected the columns of {first.path.name}, got {'no' if odd[0] in names else 'also'} "
-            f"{odd[0]!r}. Write the files alike, or keep it in a folder of its own."
+            f"{odd[0]!r}. Write all files with the same columns, or move it to another folder."
         )
     for place, field in enumerate(schema):
         kind = other.schema.field(field.name).type
@@ -105,7 +105,7 @@ def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.S
         elif not kind.equals(field.type) and not pa.types.is_null(kind):
             raise DataError(
                 f"{other.path}, column {field.name!r}: expected {str(field.type)[:80]}, as in {first.path.name}, got "
-                f"{str(kind)[:80]}. Write the files alike, or keep it in a folder of its own."
+                f"{str(kind)[:80]}. Write all files with the same columns, or move it to another folder."
             )
     return schema
 

@@ -60,7 +60,7 @@ class SavedDatasetTable(PartsTable):
         state = _json(folder / STATE)
         if state.get("_indices_files") or state.get("_indices_data_files"):
             raise DataError(
-                f"{folder}: expected rows as they lie in its files, got a list of indices beside them. "
+                f"{folder}: expected the rows in its files, got an additional list of indices. "
                 "Save it again with dataset.flatten_indices().save_to_disk(path)."
             )
         files = state.get("_data_files")

@@ -32,8 +32,8 @@ def refuse_types(
     for field in schema:
         if any_inside(field.type, lambda kind: refused(kind) or _is_odd(kind, keeps_order)):
             raise DataError(
-                f"column {field.name!r}: expected a type that {format_name} can hold and give back as it was, got "
-                f"{str(field.type)[:_MOST_SHOWN]}. Write it as arrow, which holds every type, or cast or drop that "
+                f"column {field.name!r}: expected a type that {format_name} can store and give back unchanged, got "
+                f"{str(field.type)[:_MOST_SHOWN]}. Write it as arrow, which stores every type, or cast or drop that "
                 "column."
             )
 

@@ -487,7 +487,7 @@ class TestArrow:
         if nested:
             source = pa.FixedSizeListArray.from_arrays(source, 2)
             expected = [expected[:2], expected[2:]]
-        assert reason(source) == "the source holds eight bools a byte. Call .cast(pa.uint8()), or pass copy=None."
+        assert reason(source) == "the source stores eight bools in a byte. Call .cast(pa.uint8()), or pass copy=None."
         tensor = as_tensor(source, copy=None)
         assert (tensor.tolist(), tensor.dtype) == (expected, torch.bool)
 

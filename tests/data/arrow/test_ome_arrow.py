@@ -232,8 +232,8 @@ class TestDamage:
                 "field 'pixels' of a plane holds 30 pixels",
                 "t=2 c=3 z=4 y=5 x=7",
             ),
-            (lambda row: row["planes"][9].update(z=4), "a plane lies at t=0 c=2 z=4", "t=2 c=3 z=4 y=5 x=6"),
-            (lambda row: row["planes"][0].update(t=-1), "a plane lies at t=-1 c=0 z=0", "t=2 c=3 z=4 y=5 x=6"),
+            (lambda row: row["planes"][9].update(z=4), "a plane is at t=0 c=2 z=4", "t=2 c=3 z=4 y=5 x=6"),
+            (lambda row: row["planes"][0].update(t=-1), "a plane is at t=-1 c=0 z=0", "t=2 c=3 z=4 y=5 x=6"),
             (
                 lambda row: row["planes"][9].update(z=0),
                 "one plane is there twice, another is missing",

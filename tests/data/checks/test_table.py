@@ -145,8 +145,8 @@ def test_a_table_without_rows_is_a_problem(write):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ({"classes": 3}, "{path} has no column 'label' to hold classes; columns: x."),
-        ({"shape": (2,)}, "{path} has no column of arrays for a shape or dtype to hold of; columns: x."),
+        ({"classes": 3}, "{path} has no column 'label' with classes to check; columns: x."),
+        ({"shape": (2,)}, "{path} has no column of arrays with a shape or dtype to check; columns: x."),
         ({"max_errors": -1}, "max_errors: expected an integer of at least 0, got -1."),
         ({"classes": 0}, "classes: expected an integer of at least 1, got 0."),
         ({"shape": (0,)}, "shape: expected a tuple of integers of at least 1, got (0,)."),

@@ -136,7 +136,7 @@ class TestTiff:
             table.read()
         assert str(caught.value) == (
             f"{tmp_path / '2.tif'} is {other.dtype} of shape {other.shape}, but expected uint16 of shape (4, 5), "
-            "as 1.tif is. Convert it, or keep it in a folder of its own."
+            "as 1.tif is. Convert it, or move it to another folder."
         )
 
     def test_others_read_colours_as_colours(self, tmp_path):

@@ -125,7 +125,7 @@ def test_what_pyarrow_partitions_is_read_back(tmp_path):
 def test_files_with_other_columns_are_named(tmp_path):
     write_table(ROWS, tmp_path / "a.parquet")
     write_table(ROWS.select(["x"]), tmp_path / "b.parquet")
-    advice = "Write the files alike, or keep it in a folder of its own."
+    advice = "Write all files with the same columns, or move it to another folder."
     refused(f"{tmp_path}/b.parquet: expected the columns of a.parquet, got no 'y'. {advice}", tmp_path)
     write_table(ROWS.set_column(1, "y", pa.array(["a"] * 10)), tmp_path / "b.parquet")
     refused(f"{tmp_path}/b.parquet, column 'y': expected double, as in a.parquet, got string. {advice}", tmp_path)
