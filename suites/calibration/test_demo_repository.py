@@ -1,4 +1,4 @@
-"""A commit that makes one ``__getitem__`` slower fails that test alone, and a comment fails none, beside a load."""
+"""A commit that makes one ``__getitem__`` slower fails only its test, and a comment fails none, under a load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_loaderperf.runs.calibration import noise_load
 from suites.calibration.repository import git, make_repository, measure_repository
 
 TIMES = int(os.environ.get("DEMO_TIMES", "1"))
-LONGEST_SECONDS = 300  # two claims that may go on for 60 s, a confirmation of each, and two starts of torch
+LONGEST_SECONDS = 300  # two claims that may take 60 s, a confirmation of each, and two starts of torch
 
 DATASETS = """
 from collections import deque

@@ -1,4 +1,4 @@
-"""What a peer's file gives the harness."""
+"""The interface between a peer's file and the harness."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Setting:
 
 
 class Epochs:
-    """A loader whose epochs are made by a function: for peers that offer an iterator and no object to loop over."""
+    """A loader whose epochs are made by a function: for peers with an iterator but no object to loop over."""
 
     def __init__(self, epoch: Callable[[], Iterable[Any]]) -> None:
         self._epoch = epoch

@@ -58,8 +58,8 @@ def test_workers_that_start_anew_are_named_where_the_start_or_the_exit_is_slow()
 
 def test_an_epoch_faster_than_its_trials_says_so_if_it_ran_in_one_go():
     told = (
-        "an epoch takes 50.0 ms, where batches at the speed of the trials take 100 ms: batches do not take equally long "
-        "(20,000 samples/s over epochs)"
+        "an epoch takes 50.0 ms, where batches at the speed of the trials take 100 ms: "
+        "batches do not take equally long (20,000 samples/s over epochs)"
     )
     assert epoch_story([an_epoch(waits_ms=49)], PACE_NS, starts_workers=False) == told
     assert epoch_story([an_epoch(waits_ms=49, whole=False)], PACE_NS, starts_workers=False) == ""

@@ -1,4 +1,4 @@
-"""What no loader can beat: the copy of a batch's bytes, or the work of its samples with nothing around it."""
+"""Limits of every loader: the copy of a batch's bytes, or only the work of its samples."""
 
 from __future__ import annotations
 
