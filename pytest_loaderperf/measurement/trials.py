@@ -13,8 +13,8 @@ ENDLESS = 1 << 20  # batches that an epoch of unknown length allows
 
 # In slices every side runs at the same speed, so short trials lose nothing.
 _SLICED_SECONDS, _LONGEST_SLICED_SECONDS = 0.002, 0.012
-# In one piece a trial pays for what lies between trials: three times as long as that is near the optimum, for a machine
-# whose speed changes from trial to trial. Two workers of 3 ms a batch, beside a load: 8 ms between trials.
+# In one piece, the time between trials is lost: three times this time is near the optimum, on a machine whose speed
+# changes from trial to trial. Two workers of 3 ms a batch, under a load: 8 ms between trials.
 _PIECE_SECONDS = 0.02
 _OVERHEADS = 3.0
 _AMORTISED_SECONDS = 0.1  # at most: the time between trials is also long if the machine is busy

@@ -274,13 +274,13 @@ def _interrupts_wait() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    struck: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: struck.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-        if struck:
+        if received:
             signal.raise_signal(signal.SIGINT)
 
 

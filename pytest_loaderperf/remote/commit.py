@@ -111,7 +111,7 @@ class Base:
         file, new = self._places.path(path), f"new: no base: {self.called} has no test {nodeid}"
         if file is None:
             raise BaseError(
-                f"{self.called}: {nodeid} lies in {path}, outside of the checkout {self._places.top}, so no commit has "
+                f"{self.called}: {nodeid} is in {path}, outside of the checkout {self._places.top}, so no commit has "
                 "it. Expected a test of the checkout: call pytest with the paths inside it."
             )
         if not file.exists():

@@ -80,7 +80,7 @@ class Worktree:
             _git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
         except BaseError as error:
             raise BaseError(
-                f"git cannot check out {self.ref!r} beside this checkout: {error}. {_way_out(str(error), self.commit)}"
+                f"git cannot check out {self.ref!r} in a worktree: {error}. {_way_out(str(error), self.commit)}"
             ) from None
         for commit, name in _submodules(self.path):
             if name in self._submodules:
@@ -173,7 +173,7 @@ def _locked(path: Path) -> IO[str]:
     except OSError as error:
         raise BaseError(f"cannot write {_lock_file(path)}: {error}. Run in a checkout that you may write to.") from None
     try:
-        with suppress(OSError):  # a file system without locks: nobody else gets it either
+        with suppress(OSError):  # a file system without locks: other processes get none either
             fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(_machine())
         lock.flush()

@@ -107,9 +107,9 @@ class Evidence:
             self._efforts[side].append((record.effort.cpu_ns / record.samples, record.effort.busiest))
 
     def _holds_the_work(self, side: str, record: SteadyRecord) -> bool:
-        """Whether a loader waits for CPU time in its trials, and uses about as much of it in a typical turn of refills.
+        """Whether a loader waits for CPU time in its trials, and uses about as much in a typical turn of refills.
 
-        A turn that ends while it waits, or lies between two bursts of work, holds next to none.
+        A turn that ends while the loader waits, or is between two bursts of work, has almost none.
         """
         of_turns = [ns for ns in record.cpu_slices_ns if ns > 0]
         if not of_turns or not self._efforts[side]:

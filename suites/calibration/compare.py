@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m suites.calibration.compare", description=__doc__)
     parser.add_argument("--claims", type=int, default=40, help="claims on each slowdown (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds a claim (default: %(default)s)")
-    parser.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    parser.add_argument("--noise", action="store_true", help="with two other processes that alternately use a core")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/compare.json"))
     options = parser.parse_args()
     began_s = time.monotonic()

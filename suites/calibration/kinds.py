@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS), help="these kinds alone")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds a claim (default: %(default)s)")
     parser.add_argument("--batch-ms", type=float, default=4.0, help="busy wait of a batch (default: %(default)s)")
-    parser.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    parser.add_argument("--noise", action="store_true", help="with two other processes that alternately use a core")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/kinds.json"))
     parser.add_argument("--here", choices=list(KINDS), help=argparse.SUPPRESS)  # one kind, in this process
     options = parser.parse_args()

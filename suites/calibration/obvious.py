@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument("--batch-ms", type=float, nargs="+", default=BATCH_MS, help="of the quicker side")
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--slowdowns", type=int, nargs="+", default=SLOWDOWNS)
-    parser.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    parser.add_argument("--noise", action="store_true", help="with two other processes that alternately use a core")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/obvious.json"))
     options = parser.parse_args()
     cells = [Cell(*cell) for cell in product(options.slowdowns, options.batch_ms, options.workers)]

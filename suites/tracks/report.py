@@ -123,7 +123,7 @@ def _worst(ratios: Sequence[Compared]) -> Figure:
 
 
 def memory_figures(memory: Memory) -> list[Figure]:
-    """Bytes as shares of the rows or of the budget, and seconds of an epoch beside those of reading the file."""
+    """Bytes as shares of the rows or of the budget, and seconds of an epoch divided by those of reading the file."""
     sure = memory.nbytes >= LEAST_MEMORY_NBYTES
     rss = max(memory.build_rss_nbytes, memory.epoch_rss_nbytes)
     rows, budget = size_text(memory.nbytes), size_text(memory.budget_nbytes)

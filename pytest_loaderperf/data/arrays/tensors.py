@@ -190,7 +190,7 @@ def _arrow_rows(source: Any, copy: Copy, name: str) -> Rows:
     if isinstance(source, pa.ChunkedArray):
         chunks = [chunk for chunk in source.chunks if len(chunk)] or [pa.nulls(0, source.type)]
         if len(chunks) > 1:
-            owned = _need_copy(copy, name, f"lies in {len(chunks)} chunks", "Call .combine_chunks()")
+            owned = _need_copy(copy, name, f"has {len(chunks)} chunks", "Call .combine_chunks()")
         source = pa.concat_arrays(chunks) if owned else chunks[0]
     tensors = source.type if isinstance(source.type, pa.FixedShapeTensorType) else None
     source = source if tensors is None else source.storage

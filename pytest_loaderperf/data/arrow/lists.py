@@ -77,7 +77,7 @@ def refuse_nulls(array: pa.Array, where: str, row_of: RowOf) -> None:
 
 
 def items_of(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The items of all ``lists`` and the length of each in int64: a view, but for list views a copy.
+    """The items of all ``lists`` and the length of each in int64: a view; for list views a copy.
 
     A null has items in lists of fixed size, none in list views, and otherwise those that are in the buffer.
     """

@@ -59,7 +59,7 @@ def with_pictures(table: Any, columns: Sequence[str] | None = None) -> Any:
     encoded = InMemory(table) if isinstance(table, pa.Table) else table
     known = table.schema.names
     if isinstance(columns, str) or len(set(known)) < len(known):
-        return table  # which is told by who loads it
+        return table  # the store reports it
     found = picture_columns(encoded, [name for name in known if columns is None or name in columns])
     return Pictures(table, pictures=found) if found else table
 

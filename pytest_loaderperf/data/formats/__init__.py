@@ -151,7 +151,7 @@ def open_table(
     """The table at ``path``, in the format ``format`` or else that of the path.
 
     ``options``: those of the format, such as ``split``; they are part of the name of the table's cache.
-    Raises DataError if nothing that the format can read lies there, its library is not installed, or it has no such
+    Raises DataError if the format cannot read the path, its library is not installed, or it has no such
     option.
     """
     path = Path(path)

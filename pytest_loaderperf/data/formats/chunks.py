@@ -28,7 +28,7 @@ def reordered(table: pa.Table, back: np.ndarray) -> pa.Table:
 
 
 def merged(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[pa.RecordBatch]:
-    """The rows of ``batches`` in batches of at least ``nbytes``, but for the last one. No batch is ever split."""
+    """The rows of ``batches`` in batches of at least ``nbytes``, except the last one. Batches are never split."""
     held: list[pa.RecordBatch] = []
     held_nbytes = 0
     for batch in batches:

@@ -144,7 +144,7 @@ def _has_shifted_items(array: pa.Array) -> bool:
 
 
 def _takeable(kind: pa.DataType) -> pa.DataType:
-    """``kind`` itself but for types without a take: what has the same values and has one."""
+    """``kind`` itself; for types without a take, a type with the same values that has one."""
     if types.is_string_view(kind):
         return pa.large_string()
     if types.is_binary_view(kind):

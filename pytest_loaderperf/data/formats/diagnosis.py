@@ -48,7 +48,7 @@ _OURS = {
 
 
 def no_file(path: Path) -> str | None:
-    """What lies at ``path`` where that is no file to read, and what to do; None for a file.
+    """What is at ``path`` if it is not a readable file, and what to do; None for a file.
 
     Opening a pipe would wait forever, and devices have no end. Raises OSError.
     """

@@ -132,7 +132,7 @@ def _entries(group: Path, holder: Any, key: str) -> list[dict[str, Any]]:
 
 
 def _inside(group: Path, name: Any) -> Path:
-    """The group called ``name`` in ``group``. Raises DataError if it is not there, or lies elsewhere."""
+    """The group ``name`` in ``group``. Raises DataError if it is not there, or is outside of it."""
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     if not parts or ".." in parts or parts[0] == "/" or not is_zarr(group / name):
         raise DataError(f"{group}: expected the group {name!r}, which its metadata name, got nothing there. {_ADVICE}")

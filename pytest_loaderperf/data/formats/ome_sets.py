@@ -23,7 +23,7 @@ class TiffImage(NamedTuple):
     """One image: the ``file`` to open, the position of its series there, and all other files with ``parts`` of it.
 
     ``images``: how many the metadata describe, and how many ``pixels`` this one has; 0: there are no such metadata.
-    ``companion`` is the file of metadata, where they lie outside. ``lost``: what describes the image, and is not there.
+    ``companion`` is the file of metadata, if they are in one. ``lost``: the missing file that describes the image.
     ``level``: of its pyramid, 0 the finest; ``page``: that page of the file alone is the image.
     """
 
@@ -138,7 +138,7 @@ def _description(file: Path) -> bytes:
 
 
 def description(file: Path) -> bytes:
-    """The same. Raises EOFError if its text lies beyond the end of the file, and others for what is no TIFF."""
+    """The same. Raises EOFError if its text is beyond the end of the file, and other errors if it is not a TIFF."""
     check_file(file)
     with file.open("rb") as stream:
         return next(_descriptions(stream), b"")

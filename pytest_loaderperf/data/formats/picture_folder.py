@@ -83,12 +83,12 @@ class PictureFiles(TakenTable):
 
 
 def picture_classes(files: list[Path], folder: Path) -> list[str] | None:
-    """The class folder of each of ``files``; None if all lie in ``folder``. Raises DataError if some do."""
+    """The class folder of each of ``files``; None if all are in ``folder``. Raises DataError if only some are."""
     folders = class_folders(files, folder)
     if folders is None and (inner := [file for file in files if file.parent != folder]):
         outer = next(file for file in files if file.parent == folder)
         raise DataError(
-            f"{folder}: expected all pictures in class folders or none, got {outer.name} beside "
+            f"{folder}: expected all pictures in class folders or none, got {outer.name} next to "
             f"{inner[0].relative_to(folder)}. Move it to a folder of its class, or elsewhere."
         )
     return folders

@@ -66,7 +66,7 @@ class Format(Protocol):
         ...
 
     def open(self, path: Path, **options: Any) -> Table:
-        """What lies at ``path``. Raises DataError if nothing that this format can read lies there."""
+        """The table at ``path``. Raises DataError if this format cannot read it."""
         ...
 
 

@@ -71,7 +71,7 @@ def _unusable(path: Path) -> str:
 
 
 def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
-    """The name of the class folder of each sample; None if one lies in ``folder`` itself."""
+    """The name of the class folder of each sample; None if one is in ``folder`` itself."""
     if any(sample.parent == folder for sample in samples):
         return None
     return [sample.relative_to(folder).parts[0] for sample in samples]

@@ -25,9 +25,9 @@ def refuse_types(
 ) -> None:
     """Raise DataError for the first column of a type that ``format_name`` cannot hold, with what to do.
 
-    ``refused``: of a type, not of those inside it, whether it is one, beside those that most libraries get wrong:
+    ``refused``: whether a type, without the types inside it, is refused, in addition to those of most libraries:
     unions, intervals, lists of nothing but nulls, structs without fields or with two of one name, and dictionaries
-    whose order means something: values are stored in their place. ``keeps_order``: but for those of texts.
+    whose order means something: values are stored in their place. ``keeps_order``: dictionaries of texts are accepted.
     """
     for field in schema:
         if any_inside(field.type, lambda kind: refused(kind) or _is_odd(kind, keeps_order)):
@@ -49,7 +49,7 @@ def _is_odd(kind: pa.DataType, keeps_order: bool) -> bool:  # noqa: FBT001 one t
 
 
 def stored_names(names: list[str], refused: Callable[[str], bool], *, case: bool = True) -> list[str]:
-    """``names``, with ``column_<place>`` for those that are refused, or but for ``case`` are those of earlier ones."""
+    """``names``, with ``column_<place>`` for refused ones and, without ``case``, for those that differ only in case."""
     given: list[str] = []
     known = {name.lower() for name in names}
     for place, name in enumerate(names):

@@ -54,7 +54,7 @@ def was_interrupted(error: BaseException) -> bool:
 class CheckedTable(ABC):
     """A `Table` over a library's own: subclasses are made from a path and options, and so pickle as those."""
 
-    is_folder = False  # what lies at the path
+    is_folder = False  # whether the path is one
     format_name = ""  # of a file that is recognised by its first bytes
 
     def __init__(self, path: Path, options: Mapping[str, Any] | None = None) -> None:

@@ -17,7 +17,7 @@ from pytest_loaderperf.data.formats.ome_sets import TiffImage, description
 from pytest_loaderperf.errors import DataError
 
 PACKAGE = "tifffile"
-_HEADER_NBYTES = 8  # no data lie before
+_HEADER_NBYTES = 8  # no data are before
 _ADVICE = "Write it again, or give an undamaged file."
 
 

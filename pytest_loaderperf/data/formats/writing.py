@@ -31,7 +31,7 @@ def complete_or_absent(
     """A path to write a file or a folder to, that takes the place of ``path`` once all of it is on the disk.
 
     What an earlier writer of ``path`` left that was killed is removed. ``advice``: what to do where the disk refuses.
-    Raises DataError if ``path`` cannot be written; then nothing is left of it, and what lay there lies there still.
+    Raises DataError if ``path`` cannot be written; then nothing new is left, and an existing ``path`` is unchanged.
     """
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in MARKS):
         raise DataError(f"{path} is a folder that loaderperf did not write, so it is not replaced. Give another path.")
@@ -67,7 +67,7 @@ def _folder_beside(path: Path) -> tuple[Path, IO[str]]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         lock = (folder / _ALIVE).open("x")
-        with suppress(OSError):  # a file system without locks: nobody else gets it either
+        with suppress(OSError):  # a file system without locks: other processes get none either
             _take(lock)
         if folder.exists():  # else another process was faster
             return folder, lock

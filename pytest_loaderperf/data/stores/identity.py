@@ -32,7 +32,7 @@ def files_at(path: Path) -> Files:
     """The file at ``path`` and its side files (``x.duckdb.wal``), or all files of a folder.
 
     A file's facts are its name, size, inode, and times of change in ns. A folder that several links lead to is entered
-    once. Raises DataError if nothing that stays lies there, or a folder cannot be listed.
+    once. Raises DataError if there is no file or folder, or a folder cannot be listed.
     """
     if not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: expected a file or a folder, which can identify a cache. {_INSTEAD}")
@@ -83,7 +83,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def refuse_inside(folder: Path, source: Path, files: Files) -> None:
-    """Raise DataError if ``folder`` lies in the folder ``source``, whose ``files`` are, also by way of links."""
+    """Raise DataError if ``folder`` is inside the folder ``source`` with these ``files``, also through links."""
     real = folder.resolve()
     for place in (real, *real.parents):
         try:
@@ -100,7 +100,7 @@ def refuse_inside(folder: Path, source: Path, files: Files) -> None:
 def made_from(table: Any) -> Any:
     """The type and the options of ``table`` as JSON takes them: what it is pickled as.
 
-    Raises DataError if one of them is a function, whose code nothing tells, or cannot be pickled.
+    Raises DataError if one of them is a function, whose code could change unnoticed, or cannot be pickled.
     """
     reduced = table.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     if isinstance(reduced, str):

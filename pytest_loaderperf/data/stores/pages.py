@@ -25,7 +25,7 @@ class _Area(NamedTuple):
 def in_small_pages(arrays: list[np.ndarray]) -> list[bool]:
     """Whether each array, of `LEAST_NBYTES` or more, is in small pages that a library allocated.
 
-    Not so for mapped files, whose pages others share, and where the system has no huge pages or does not tell.
+    False for mapped files, whose pages are shared, and if the system has no huge pages or does not report them.
     """
     asked = [array.nbytes >= LEAST_NBYTES for array in arrays]
     if not any(asked):

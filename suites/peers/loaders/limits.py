@@ -19,7 +19,7 @@ def _bare(setting: Setting) -> Variant:
 
     def chunk(indices: list[int]) -> None:
         for index in indices:
-            make(raw[index])  # dropped at once: holding a batch of them would cost fresh memory each time
+            make(raw[index])  # discarded immediately: keeping a batch of them would need new memory each time
 
     def run(batches: int) -> None:
         size = regime.batch_size

@@ -474,10 +474,10 @@ class TestArrow:
     def test_chunks_need_a_copy(self, caplog, make):
         whole = make(owner_of())
         source = pa.chunked_array([whole[:1], whole[1:]])
-        assert reason(source) == "the source lies in 2 chunks. Call .combine_chunks(), or pass copy=None."
+        assert reason(source) == "the source has 2 chunks. Call .combine_chunks(), or pass copy=None."
         with caplog.at_level(logging.DEBUG, "pytest_loaderperf"):
             tensor = as_tensor(source, copy=None)
-        assert caplog.messages == ["copied, because the source lies in 2 chunks"]
+        assert caplog.messages == ["copied, because the source has 2 chunks"]
         assert torch.equal(tensor, as_tensor(whole, writable=False))
 
     @pytest.mark.parametrize("nested", [False, True])

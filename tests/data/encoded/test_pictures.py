@@ -198,7 +198,7 @@ def test_a_folder_without_classes_has_no_labels(blobs, tmp_path):
     with pytest.raises(DataError) as caught:
         open_table(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: expected all pictures in class folders or none, got a.png beside cat/b.jpg. "
+        f"{tmp_path}: expected all pictures in class folders or none, got a.png next to cat/b.jpg. "
         "Move it to a folder of its class, or elsewhere."
     )
 

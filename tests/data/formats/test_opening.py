@@ -207,7 +207,7 @@ def test_a_saved_file_that_was_cut_between_batches_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "state, text",
     [
-        ({"_indices_files": [{"filename": "i.arrow"}]}, "got a list of indices beside them"),
+        ({"_indices_files": [{"filename": "i.arrow"}]}, "got an additional list of indices"),
         ({"_data_files": [{"filename": "../a.arrow"}]}, "expected the names of the files of this folder"),
         ({"_data_files": []}, "expected the names of the files of this folder"),
         ({"_data_files": [{"filename": "none.arrow"}]}, "none.arrow is missing"),
