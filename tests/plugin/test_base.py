@@ -371,7 +371,7 @@ def test_each_call_of_a_test_has_its_base(project):
         + """
     other = loaderperf(Loader)
     assert other.throughput >= 0.5 * other.base.throughput
-    with pytest.raises(Exception, match="was released when another run asked for its own"):
+    with pytest.raises(Exception, match="was released when another run needed its own"):
         run.base.epoch_exit <= 5 * s
 """
     )

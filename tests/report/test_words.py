@@ -118,8 +118,8 @@ INCONCLUSIVE: throughput >= 0.97 * against.throughput
             {},
             """\
 INCONCLUSIVE: throughput >= 0.97 * against.throughput
-  verdict   INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = leaning, and the 95 % interval lies \
-beyond the threshold
+  verdict   INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = leaning, and the 95 % interval is on the \
+wrong side of the threshold
   needed    at least 0.97 x
   measured  0.07 x, 95% interval 0.04 to 0.1
   figures   412,000 samples/s against 400,000 samples/s
