@@ -1,4 +1,4 @@
-"""Evidence that may be looked at after every observation: e-values, large only if a hypothesis is false.
+"""Evidence that may be looked at after every observation: e-values, which rarely get large if a hypothesis is true.
 
 Let ``hits`` of ``n`` observations be on one side of a limit. Against "the chance of a hit is at most p0", whatever
 happened before, each factor (p/p0)^hit ((1-p)/(1-p0))^miss with p > p0 has an expectation of at most one, and so has

@@ -110,7 +110,7 @@ class LoaderPerfSession:
 
         ref = self.settings.base if base is None else str(base)
         if ref is None:
-            pytest.skip("run.base needs a commit to pair with: --loaderperf-base=REF")
+            pytest.skip("run.base needs a commit to compare with: --loaderperf-base=REF")
         try:
             return self._base(test.config, ref).side(test.nodeid, test.path, call, BASE)
         except NoBaseError as error:

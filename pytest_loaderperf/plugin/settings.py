@@ -87,7 +87,7 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
     )
     group.addoption(
-        "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to pair with: run.base"
+        "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
     group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
 

@@ -193,7 +193,7 @@ def summary_lines(runs: Sequence[Document], alpha: float, unpaired: Sequence[Unp
     used = sum(claim["alpha"] for run in runs for claim in run["claims"])
     lines = [
         TableLine(f"{text}; {spent:.1f} s spent measuring", color),
-        TableLine(f"false-alarm budget of the run: {alpha:g}, of which its claims were given {used:.2g}"),
+        TableLine(f"false-alarm budget of the run: {alpha:g}, of which its claims use {used:.2g}"),
     ]
     return lines + _undecided_lines(runs, claims) + unpaired_lines(unpaired) + disturbance_lines(runs)
 

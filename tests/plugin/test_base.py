@@ -117,7 +117,7 @@ def test_epoch(loaderperf):
 
 def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
     result = run(project(files(FAST), {}), base=None)
-    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-base=REF"])
+    result.stdout.fnmatch_lines(["*run.base needs a commit to compare with: --loaderperf-base=REF"])
     result.assert_outcomes(skipped=1)
 
 

@@ -190,7 +190,7 @@ def test_the_summary_counts_verdicts_in_the_colour_of_the_worst(verdicts, text, 
     lines = summary_lines([run("t", [], [claim(verdict) for verdict in verdicts], seconds=4.0)], 0.001)
     assert lines[0] == TableLine(f"{text}; 4.0 s spent measuring", color)
     assert lines[1].text == (
-        f"false-alarm budget of the run: 0.001, of which its claims were given {0.0005 * len(verdicts):.2g}"
+        f"false-alarm budget of the run: 0.001, of which its claims use {0.0005 * len(verdicts):.2g}"
     )
     assert bool(lines[2:]) == ("INCONCLUSIVE" in verdicts)
 
