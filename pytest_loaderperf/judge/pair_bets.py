@@ -115,7 +115,7 @@ def _shift_by_magnitude(noise: np.ndarray, scale: float, n: int, log_needed: flo
         wealth = n * growth.mean(axis=0) - margin * growth.std(axis=0) + log_share
         return float(np.logaddexp.reduce(wealth)) >= log_needed
 
-    low, high = 0.0, float(noise[-1]) + 100 * scale  # where every bet wins
+    low, high = 0.0, float(noise[-1]) + 100 * scale  # here every bet wins
     if not revealed(high):
         return None
     while high - low > scale / 100 + high / 1000:

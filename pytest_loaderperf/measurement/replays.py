@@ -105,7 +105,7 @@ class Replays:
         """Whether in these ``trials`` of its loader the side ``name`` waits for the work that is replayed.
 
         It must be a good part of the workers' CPU time, and more than what the consumer does itself, in the trial that
-        took least of it: all else on the same cores adds to it. False where nothing is known of that.
+        took least of it, because other work on the same cores adds to it. False if that is unknown.
         """
         replay = self._made[name]
         efforts = [(trial.effort, len(trial.latencies_ns)) for trial in trials if trial.effort is not None]

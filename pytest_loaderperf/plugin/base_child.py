@@ -70,7 +70,7 @@ class Server:
         for name, value in self._defaults.items():
             setattr(option, name, value)
         option.basetemp = os.path.join(self._folder, "basetemp")  # noqa: PTH118 pytest keeps a string
-        option.log_file = os.devnull  # also where an ini file names one
+        option.log_file = os.devnull  # also if an ini file names one
         option.maxfail, option.continue_on_collection_errors = 0, True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

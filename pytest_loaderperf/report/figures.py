@@ -74,7 +74,7 @@ def short_count(value: float) -> str:
 
 
 def figure(value: float | None, unit: str) -> str:  # noqa: PLR0911 one return a unit
-    """A figure with its unit; ``-`` where there is none.
+    """A figure with its unit; ``-`` if there is none.
 
     >>> figure(0.903, "1"), figure(412000.0, "samples/s"), figure(None, "s")
     ('0.903', '412,000 samples/s', '-')

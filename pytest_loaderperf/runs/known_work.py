@@ -22,7 +22,7 @@ BURST_EVERY = 50  # batches, of each worker
 BURST_COST = 25  # ordinary batches
 _QUEUED = 2  # batches a thread may be ahead, as torch's prefetch_factor
 _POLL_SECONDS = 0.01
-_TIMED_OPERATIONS = 20_000  # of the unit of work; 4 ms where an operation is slow
+_TIMED_OPERATIONS = 20_000  # of the unit of work; 4 ms if an operation is slow
 _TIMINGS = 20  # the fastest counts: the others were disturbed
 
 

@@ -26,7 +26,7 @@ _WALK_ROUNDS = 8  # times as long, farther into an epoch
 _FEWEST_LOOKS = 5  # rounds that show whether loaders wait for work: other programs disturb some of them
 _REFILLS_LOOKS = 3  # rounds that show how long a batch takes, and whether loaders wait for CPU time
 _KINDS = 2  # of evidence with work: work and the sums
-# Equal work takes 1 to 2 % longer in one process than in another as long as both run: where their memory is matters.
+# Equal work takes 1 to 2 % longer in one process than in another as long as both run, by the place of their memory.
 _ELSEWHERE_MARGIN = 0.03
 _OBVIOUS_ROUNDS = 4  # decide an obvious claim, if each differs by more than a factor of two
 _DEAR_SECONDS = 4.0  # a round; the first batches of new loaders take as long again

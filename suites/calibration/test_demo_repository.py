@@ -79,7 +79,7 @@ def noise():
 def test_the_slower_loader_fails_and_nothing_else(tmp_path, head, failing, turn):  # noqa: ARG001 one run a turn
     make_repository(tmp_path, TESTS, [DATASETS.format(**commit) for commit in (BEFORE, head)])
     outcome = measure_repository(tmp_path, LONGEST_SECONDS)
-    print(outcome.output)  # noqa: T201 shown where this fails
+    print(outcome.output)  # noqa: T201 shown if this fails
     assert [name for name, verdicts in outcome.verdicts.items() if "FAIL" in verdicts] == failing
     assert {name: len(verdicts) for name, verdicts in outcome.verdicts.items()} == {"test_words": 1, "test_pixels": 1}
     assert re.findall(r"^(?:FAILED|ERROR) test_speed.py::(\w+)", outcome.output, re.MULTILINE) == failing

@@ -23,7 +23,7 @@ class Unable(Exception):  # noqa: N818 a reason, not a fault
 class Variant:
     """One way to use a loader. ``make`` builds it; iterating it once gives one epoch of batches.
 
-    ``unpack`` turns a batch into ``(samples, labels)`` tensors where it is not that already; its time counts.
+    ``unpack`` turns a batch into ``(samples, labels)`` tensors if it is not that already; its time counts.
     ``close`` ends what the loader started. ``run(batches)``, for a limit, does the work with no loader at all.
     """
 

@@ -1,4 +1,4 @@
-"""``python -m suites.tracks``: every format and cache on the three tracks; exit status 1 where a figure is missed."""
+"""``python -m suites.tracks``: every format and cache on the three tracks; exit status 1 if an aim is missed."""
 
 from __future__ import annotations
 

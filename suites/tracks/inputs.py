@@ -1,4 +1,4 @@
-"""Sets of images in every format, written where missing, and how they are loaded before and after pre-load."""
+"""Sets of images in every format, written if missing, and how they are loaded before and after pre-load."""
 
 from __future__ import annotations
 

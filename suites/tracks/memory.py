@@ -48,7 +48,7 @@ class Memory:
 
 
 def measure(nbytes: int, folder: Path, rounds: int) -> Memory:
-    """Write images of about ``nbytes`` to ``folder`` where they are missing, and load them from mapped caches."""
+    """Write images of about ``nbytes`` to ``folder`` if they are missing, and load them from mapped caches."""
     memory = Memory(nbytes, nbytes // BUDGET_SHARE)
     source, small = _images(nbytes, folder), _images(memory.budget_nbytes, folder)
     memory.shared_nbytes, memory.shared_pss_nbytes = _shared(small)
@@ -96,7 +96,7 @@ def _consume(store: Any, *, shuffle: bool) -> None:
 
 @contextmanager
 def _process(work: Callable[..., None], *given: Any) -> Iterator[Any]:
-    """A new process that runs ``work(pipe, *given)``, and our end of the pipe; it raises EOFError where that dies."""
+    """A new process that runs ``work(pipe, *given)``, and our end of the pipe; EOFError if it dies."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(theirs, *given))

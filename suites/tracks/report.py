@@ -52,7 +52,7 @@ class Row:
     sample_ns: list[float] = field(default_factory=list)
     samples_per_s: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
-    bare_ns: list[float] = field(default_factory=list)  # of `tracks.Bare`, where the cache is "whole"
+    bare_ns: list[float] = field(default_factory=list)  # of `tracks.Bare`, if the cache is "whole"
 
 
 def table(rows: Sequence[Row]) -> str:

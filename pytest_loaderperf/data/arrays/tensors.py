@@ -14,7 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from pytest_loaderperf.errors import DataError
 
-Copy: TypeAlias = bool | None  # False: never. None: where sharing is impossible. True: always.
+Copy: TypeAlias = bool | None  # False: never. None: if sharing is impossible. True: always.
 _log = logging.getLogger("pytest_loaderperf")
 _TORCH_KINDS = "biufc"
 _WIDEST_ITEM = 16  # bytes: complex128
@@ -43,7 +43,7 @@ def as_rows(source: object, *, copy: Copy = False, name: str = "the source") -> 
     ``__array__`` or ``__array_interface__``. ``copy``: as in `as_tensor`, but what can be shared always is.
     ``name``: the source's name in errors.
 
-    Raises DataError if no tensor can hold the source, CopyNeededError where sharing is impossible and copy=False.
+    Raises DataError if no tensor can hold the source, CopyNeededError if sharing is impossible and copy=False.
     """
     if isinstance(source, torch.Tensor):
         rows = _tensor_rows(source, copy, name)
@@ -84,7 +84,7 @@ def as_tensor(source: object, *, copy: Copy = False, writable: bool = True, name
     and logs why; True always copies, in C order. ``writable=False`` promises that nobody writes to the tensor: only
     then is read-only memory shared, because torch has no read-only tensors. A source without items needs no copy.
 
-    Raises DataError if no tensor can hold the source, CopyNeededError where sharing is impossible and copy=False.
+    Raises DataError if no tensor can hold the source, CopyNeededError if sharing is impossible and copy=False.
     """
     if isinstance(source, torch.Tensor):
         tensor = _dense(source, name)

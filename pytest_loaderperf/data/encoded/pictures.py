@@ -69,7 +69,7 @@ class Pictures(CheckedTable):
 
     ``encoded``: a ``pa.Table`` or a table of ``data/formats``, which is closed with this one. ``pictures``: its columns
     of encoded pictures, binary or structs of bytes and path; None: all that are. ``columns``: those to load; None: all.
-    A decoded column has fixed-shape tensors where ``decoder`` has a size, else nested lists, which need not be alike.
+    A decoded column has fixed-shape tensors if ``decoder`` has a size, else nested lists, which may differ in shape.
 
     A sample is decoded on request; ``__getitem_into__`` decodes it directly into the batch. A folder's files are read
     one by one. Other tables are kept in memory, encoded, if they fit into half of the available memory; else each row

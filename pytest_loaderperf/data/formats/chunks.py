@@ -23,7 +23,7 @@ def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: n
 
 
 def reordered(table: pa.Table, back: np.ndarray) -> pa.Table:
-    """The rows of ``table`` at ``back``; the same table where that is all of them in sequence."""
+    """The rows of ``table`` at ``back``; the same table if these are all rows in sequence."""
     return table if np.array_equal(back, np.arange(len(table))) else taken(table, pa.array(back))
 
 

@@ -64,13 +64,13 @@ def dense_array(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
 
 
 def column_of(rows: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """``rows`` as an Arrow array of ``kind``, sharing their memory where they are native, in C order and no bools."""
+    """``rows`` as an Arrow array of ``kind``, sharing their memory if they are native, in C order and not bools."""
     native = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
     return _wrapped(pa.array(native.reshape(-1)), kind, len(rows))
 
 
 def _real(rows: np.ndarray) -> np.ndarray:
-    """``rows`` with pairs in the place of complex numbers, sharing their memory where they are in C order."""
+    """``rows`` with pairs instead of complex numbers, sharing their memory if they are in C order."""
     if rows.dtype.kind != "c":
         return rows
     parts = np.dtype(f"{rows.dtype.byteorder}f{rows.dtype.itemsize // 2}")

@@ -37,7 +37,7 @@ _HEADS = (
     (b"%PDF", "a PDF document", "Name another path"),
 )
 _INSIDE = {"npz": b"PK\x03\x04"}  # formats that are such a file inside
-# Of the formats that are files: what they begin with, where, and what they end with.
+# Of the formats that are files: their first bytes, the position of these, and their last bytes.
 _OURS = {
     "parquet": (0, b"PAR1", b"PAR1"),
     "arrow": (0, b"ARROW1", b"ARROW1"),
@@ -60,7 +60,7 @@ def no_file(path: Path) -> str | None:
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError if ``path`` is no file to read, and OSError where there is nothing."""
+    """Raise DataError if ``path`` is not a readable file, and OSError if it does not exist."""
     if why := no_file(path):
         raise DataError(f"{path} {why}")
 

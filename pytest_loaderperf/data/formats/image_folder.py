@@ -23,7 +23,7 @@ ROW_DIGITS = 8  # enough that names also sort as rows when compared as text
 def write_images(
     batches: pa.RecordBatchReader, path: Path, name: str, ending: str, write: Callable[[Path, np.ndarray], None]
 ) -> None:
-    """Write ``<label>/<row><ending>`` for each row, or ``<row><ending>`` where there is no column of labels.
+    """Write ``<label>/<row><ending>`` for each row, or ``<row><ending>`` without a column of labels.
 
     Raises DataError if the schema is not one column of tensors and at most one of integers.
     """

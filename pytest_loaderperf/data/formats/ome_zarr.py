@@ -127,7 +127,7 @@ class OmeZarrGroupTable(OmeZarrTable):
 def zarr_pixels(sample: Path, *, planes_written: bool, level: int = 0) -> np.ndarray:
     """The pixels of a scale of an OME-Zarr image. ``planes_written``: no chunk was left out as one of zeros.
 
-    Raises DataError that names the image, and what zarr and its codecs raise where they fail.
+    Raises DataError that names the image, and whatever zarr and its codecs raise if they fail.
     """
     array = _scale(sample, level)
     pixels: np.ndarray = array[...]

@@ -82,8 +82,7 @@ def class_labels(
 ) -> tuple[list[int], dict[str, str] | None]:
     """The label of each of ``names`` of class folders, and the metadata of the field if labels are positions.
 
-    Where all names are numbers that ``dtype`` holds, and ``numbered``, these are the labels, else the places of sorted
-    names.
+    If all names are numbers of ``dtype``, and ``numbered``, these are the labels, else the positions of sorted names.
     Raises DataError if two names are different and their label, or how they are written, is not.
     """
     classes = sorted(set(names))

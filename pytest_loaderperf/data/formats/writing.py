@@ -30,7 +30,7 @@ def complete_or_absent(
 ) -> Iterator[Path]:
     """A path to write a file or a folder to, that takes the place of ``path`` once all of it is on the disk.
 
-    What an earlier writer of ``path`` left that was killed is removed. ``advice``: what to do where the disk refuses.
+    Files of an earlier, killed writer of ``path`` are removed. ``advice``: what to do if writing fails.
     Raises DataError if ``path`` cannot be written; then nothing new is left, and an existing ``path`` is unchanged.
     """
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in MARKS):

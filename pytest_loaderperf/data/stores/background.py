@@ -25,7 +25,7 @@ CHUNK_NBYTES = 1 << 20  # read at a time; a request for another row waits for it
 class PreloadedTable(Preloaded):
     """Samples as in `store.Store`; ReferenceLoader gathers from them once all are there.
 
-    Raises DataError, here or from ``wait``, where a column is ragged.
+    Raises DataError, here or from ``wait``, if a column is ragged.
     """
 
     def __init__(self, source: Source) -> None:

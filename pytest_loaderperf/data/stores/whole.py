@@ -20,7 +20,7 @@ CHUNK_NBYTES = 8 << 20  # read at a time: large enough to read fast, and small c
 def whole(source: Source, budget: int) -> Store:
     """All rows in one read, as views of it; a column in several chunks is copied, one column at a time.
 
-    Of a table on disk also what a library allocated in small pages, where ``budget``, in bytes, has room for both.
+    For a table on disk, columns that a library allocated in small pages are also copied, if ``budget`` (bytes) allows.
     """
     table, kept = source.read(), {}
     for name in source.names:

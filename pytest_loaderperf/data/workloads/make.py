@@ -58,7 +58,7 @@ def make(
 ) -> Made:
     """Write ``workload`` to ``path``, complete or absent, in bounded memory. ``progress`` is called with texts.
 
-    Raises DataError as ``checked_target`` does, where the format cannot hold the workload, and where the disk refuses.
+    Raises DataError as ``checked_target`` does, if the format cannot store the workload, and if writing fails.
     """
     import pyarrow as pa
 

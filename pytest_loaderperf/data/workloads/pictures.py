@@ -88,7 +88,7 @@ class TileLabels:
 def picture_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
     """The fields of a workload of real images: ``image`` and ``label``.
 
-    Raises DataError if a library or file is missing, and where the images do not fit the spec.
+    Raises DataError if a library or file is missing, or if the images do not fit the spec.
     """
     if spec.factory == "digits":
         return _digits(spec)

@@ -34,7 +34,7 @@ class WorkloadField(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
     def rows(self, start: int, stop: int) -> np.ndarray | Ragged:
-        """Rows ``start`` to below ``stop``: an array ``(stop - start, *shape)``, or Ragged where ``shape`` is None."""
+        """Rows ``start`` to below ``stop``: an array ``(stop - start, *shape)``, or Ragged if ``shape`` is None."""
         ...
 
 

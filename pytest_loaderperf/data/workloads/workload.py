@@ -179,7 +179,7 @@ def workload(name: str | None = None, **keys: Any) -> Workload:
     """The workload ``name`` (or the spec at the path ``name``), with ``keys`` replacing the spec's own.
 
     Without a name, ``keys`` are the whole spec: ``workload(factory="images", samples=100, shape=[64, 64])``.
-    Raises DataError as ``load_spec`` does, and where real images cannot be read.
+    Raises DataError as ``load_spec`` does, and if real images cannot be read.
     """
     made = Workload(spec_of(str(keys.get("factory")), keys) if name is None else load_spec(name, **keys))
     made.fields  # noqa: B018 missing libraries raise here, not during a measurement

@@ -38,7 +38,7 @@ def is_peer(name: str) -> bool:
 
 
 def variants(name: str, setting: Setting) -> list[Variant]:
-    """The ways ``name`` does the regime, the fastest first. Raises Unable with the reason where it cannot."""
+    """The ways ``name`` does the regime, the fastest first. Raises Unable with the reason if it cannot."""
     module, function = PEERS[name]
     try:
         peer = import_module(f"{__name__}.{module}")
