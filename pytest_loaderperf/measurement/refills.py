@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.measurement.kinds import Refilled
+from pytest_loaderperf.measurement.observations import Refilled
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.trials import Pace, refill_batches
 

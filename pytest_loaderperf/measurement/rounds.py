@@ -15,7 +15,7 @@ from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
-from pytest_loaderperf.measurement.kinds import Kind, Refilled, Steady, Work
+from pytest_loaderperf.measurement.observations import Kind, Refilled, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.measurement.refills import in_refills

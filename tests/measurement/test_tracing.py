@@ -15,7 +15,7 @@ import pytest
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.measurement import Side, Watchdog
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.measurement.kinds import Steady
+from pytest_loaderperf.measurement.observations import Steady
 from pytest_loaderperf.measurement.tracing import untraced
 
 
