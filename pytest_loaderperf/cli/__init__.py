@@ -28,16 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     bench = commands.add_parser("bench", help="measure a loader and print a table")
-    bench.add_argument("loader", metavar="MODULE:FACTORY", help="such as mypkg.data:make_loader")
+    bench.add_argument(
+        "loader", metavar="MODULE:FACTORY", help="the function that makes the loader, such as mypkg.data:make_loader"
+    )
     bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to compare with")
     bench.add_argument(
         "--python", metavar="PYTHON", help="interpreter that runs --against's loader, in its own process"
     )
-    for name, does in (("count", "gives its number of samples"), ("touch", "reads it, as lazy batches need it")):
+    for name, does in (("count", "returns its number of samples"), ("touch", "reads it, for lazy batches")):
         bench.add_argument(f"--{name}", metavar="MODULE:FUNCTION", help=f"function that takes a batch and {does}")
     add, shown = bench.add_argument, "default %(default)s"
-    add("--budget", metavar="SECONDS", type=seconds, default=DEFAULT_BENCH_SECONDS, help=shown)
-    add("--device", metavar="|".join(DEVICES), type=device, default=DEFAULT_DEVICE, help=shown)
+    add("--budget", metavar="SECONDS", type=seconds, default=DEFAULT_BENCH_SECONDS, help=f"time to measure, {shown}")
+    add(
+        "--device",
+        metavar="|".join(DEVICES),
+        type=device,
+        default=DEFAULT_DEVICE,
+        help=f"where batches must arrive, {shown}",
+    )
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_calibrate_command(commands)

@@ -31,8 +31,10 @@ def add_calibrate_command(commands: Commands) -> None:
     add("--noise", action="store_true", help="with two other processes that alternately use a core")
     add("--base", action="store_true", help="compare with a loader in another process")
     makers = calibrate.add_mutually_exclusive_group()
-    makers.add_argument("--workers", metavar="N", type=_whole, default=0, help="DataLoaders of N workers (default 0)")
-    makers.add_argument("--threads", metavar="N", type=_whole, default=0, help="N threads and a queue (default 0)")
+    makers.add_argument("--workers", metavar="N", type=_whole, default=0, help="DataLoaders with N workers (default 0)")
+    makers.add_argument(
+        "--threads", metavar="N", type=_whole, default=0, help="loaders of N threads and a queue (default 0)"
+    )
     add(
         "--batch-ms",
         metavar="MS",
@@ -51,8 +53,20 @@ def add_calibrate_command(commands: Commands) -> None:
         type=_effects,
         help="slowdowns in percent beyond the threshold, 0: same work (0,1,2,3,5,7,10)",
     )
-    add("--alpha", metavar="P", type=arguments.probability, default=DEFAULT_ALPHA, help=shown)
-    add("--budget", metavar="SECONDS", type=arguments.seconds, default=DEFAULT_BUDGET_SECONDS, help=shown)
+    add(
+        "--alpha",
+        metavar="P",
+        type=arguments.probability,
+        default=DEFAULT_ALPHA,
+        help=f"false-alarm share of each claim, {shown}",
+    )
+    add(
+        "--budget",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=DEFAULT_BUDGET_SECONDS,
+        help=f"time for each claim, {shown}",
+    )
     add(
         "--seconds",
         metavar="LIST",

@@ -35,12 +35,14 @@ def add_data_commands(commands: Commands) -> None:
     listing = verbs.add_parser("list", help="list the workloads and the formats")
     listing.set_defaults(run=_list)
     check = verbs.add_parser("check", help="look for damage in a folder of images or in a table")
-    check.add_argument("path", metavar="PATH", type=Path)
-    check.add_argument("--max-errors", metavar="N", type=_whole, help="problems to stop after, 0: never (10)")
+    check.add_argument("path", metavar="PATH", type=Path, help="a folder of images, or a table")
+    check.add_argument("--max-errors", metavar="N", type=_whole, help="stop after N problems, 0: never (10)")
     check.add_argument("--workers", metavar="N", type=arguments.count, help="threads (default min(4, cores))")
     check.add_argument("--classes", metavar="N", type=arguments.count, help="labels must be below N")
-    check.add_argument("--shape", metavar="SIZES", type=_shape, help="such as 100,100: of every image or array column")
-    check.add_argument("--dtype", metavar="DTYPE", help="such as uint16: of every image or array column")
+    check.add_argument(
+        "--shape", metavar="SIZES", type=_shape, help="shape of every image or array column, such as 100,100"
+    )
+    check.add_argument("--dtype", metavar="DTYPE", help="dtype of every image or array column, such as uint16")
     check.add_argument(
         "--option",
         metavar="NAME=VALUE",

@@ -22,7 +22,7 @@ class Reading:
     touch: Callable[[Any], object] | None = None
 
     def __post_init__(self) -> None:
-        for name, does in (("count", "gives its number of samples"), ("touch", "reads it")):
+        for name, does in (("count", "returns its number of samples"), ("touch", "reads it")):
             function = getattr(self, name)
             if function is not None and not callable(function):
                 raise LoaderError(
