@@ -158,7 +158,7 @@ def _check_alone(config: pytest.Config) -> None:
     workers = sum(_workers(spec) for spec in getattr(config.option, "tx", None) or [])
     if workers > 1 and not hasattr(config, "workerinput"):
         raise pytest.UsageError(
-            f"--loaderperf measures one loader at a time, but pytest-xdist was asked for {workers} workers: tests that "
+            f"--loaderperf measures one loader at a time, but pytest-xdist has {workers} workers: tests that "
             "run in parallel would disturb each other's timing. Measure with -n 0, in a separate run."
         )
 

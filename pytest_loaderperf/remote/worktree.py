@@ -124,7 +124,7 @@ class Worktree:
             pass
         if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
             raise BaseError(
-                f"--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
+                f"--loaderperf-base: expected a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
                 "fetch more of the history, `git fetch --unshallow`, or that commit alone, "
                 "`git fetch --depth=1 origin COMMIT`; in GitHub Actions give actions/checkout `fetch-depth: 0`."
             )
@@ -135,7 +135,9 @@ class Worktree:
             way_out = "This repository has no commits yet."
         elif ref.startswith("origin/"):
             way_out = f"Fetch it first: `git fetch origin {ref.removeprefix('origin/')}`."
-        raise BaseError(f"--loaderperf-base expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
+        raise BaseError(
+            f"--loaderperf-base: expected a commit, branch or tag, got {ref!r}, which is none here. {way_out}"
+        )
 
     def close(self) -> None:
         """Remove it. May be called twice."""

@@ -130,7 +130,7 @@ class Metric:
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             return NotImplemented
         if not (math.isfinite(factor) and factor > 0):
-            raise ClaimError(f"a metric can be multiplied by a positive, finite number, got {factor!r}.")
+            raise ClaimError(f"expected a positive, finite factor for a metric, got {factor!r}.")
         return Metric(self.run, self.side, self._prefix, self.definition, self.factor * factor)
 
     __rmul__ = __mul__
@@ -169,18 +169,18 @@ class Metric:
             limit = other
         elif not isinstance(other, bool) and isinstance(other, Real):
             if self.unit == SECOND:
-                raise ClaimError(f"{self.text} is a time, got the bare number {other!r}. Write 5 * ms or 2 * s.")
+                raise ClaimError(f"{self.text}: expected a time, got the bare number {other!r}. Write 5 * ms or 2 * s.")
             try:
                 limit = Quantity(float(other), self.unit)
             except OverflowError:
                 limit = Quantity(math.inf, self.unit)
         else:
             raise ClaimError(
-                f"{self.text} compares with a number, a quantity such as 5 * ms, or a metric of the same run, "
+                f"{self.text}: expected a number, a quantity such as 5 * ms, or a metric of the same run, "
                 f"got {type(other).__name__}."
             )
         if not (math.isfinite(limit.value) and limit.value > 0):
-            raise ClaimError(f"{self.text} compares with a positive, finite value, got {limit}.")
+            raise ClaimError(f"{self.text}: expected a positive, finite value, got {limit}.")
         return limit
 
     def _check_unit(self, unit: str, text: str) -> None:

@@ -267,9 +267,9 @@ SWAPPED = [
     (lambda r: r.data_wait(step=1 * ms) <= 1 * s, "data_wait(step=1 ms) is in a plain ratio, but 1 s is in s."),
     (
         lambda r: r.batch_latency.p50 <= 0.005,
-        "batch_latency.p50 is a time, got the bare number 0.005. Write 5 * ms or 2 * s.",
+        "batch_latency.p50: expected a time, got the bare number 0.005. Write 5 * ms or 2 * s.",
     ),
-    (lambda r: r.first_batch <= 2, "first_batch is a time, got the bare number 2."),
+    (lambda r: r.first_batch <= 2, "first_batch: expected a time, got the bare number 2."),
     (
         lambda r: r.throughput == 5,
         "throughput is measured, and two measurements are never equal. Compare with >= or <=.",
@@ -277,17 +277,17 @@ SWAPPED = [
     (lambda r: r.throughput != r.against.throughput, "two measurements are never equal."),
     (
         lambda r: r.throughput >= "fast",
-        "throughput compares with a number, a quantity such as 5 * ms, or a metric of the same run, got str.",
+        "throughput: expected a number, a quantity such as 5 * ms, or a metric of the same run, got str.",
     ),
     (lambda r: r.throughput >= True, "of the same run, got bool."),
     (
         lambda r: r.throughput >= math.nan,  # noqa: PLW0177 the mistake under test
-        "throughput compares with a positive, finite value, got nan",
+        "throughput: expected a positive, finite value, got nan",
     ),
-    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, got 0"),
+    (lambda r: r.throughput >= 0, "throughput: expected a positive, finite value, got 0"),
     (
         lambda r: -1 * r.throughput,
-        "a metric can be multiplied by a positive, finite number, got -1.",
+        "expected a positive, finite factor for a metric, got -1.",
     ),
     (
         lambda r: r.data_wait(step=10),

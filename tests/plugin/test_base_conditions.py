@@ -299,7 +299,7 @@ def test_the_error_of_a_shallow_clone_is_one_sentence(project, tmp_path):
     result = run(pytester, str(tmp_path / "clone"), f"--rootdir={tmp_path / 'clone'}", ref="HEAD~1")
     error = result.stdout.get_lines_after("*_ test_speed _*")[0]
     assert error.startswith(
-        "--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no 'HEAD~1'"
+        "--loaderperf-base: expected a commit, branch or tag, but this clone is shallow and has no 'HEAD~1'"
     )
     assert "Traceback" not in result.stdout.str()
     assert "worktree.py" not in result.stdout.str()

@@ -107,7 +107,7 @@ def test_a_gpu_that_is_not_there_is_a_usage_error(pytester, measuring, ini):
     pytester.makeini(ini)
     result = pytester.runpytest_inprocess("--loaderperf", *([] if ini else ["--loaderperf-device=cuda"]))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    words = "--loaderperf-device: device 'cuda' was asked for, but torch sees no CUDA device. Use cpu or auto."
+    words = "--loaderperf-device: device 'cuda' was requested, but torch finds no CUDA device. Use cpu or auto."
     assert words in result.stderr.str()
 
 

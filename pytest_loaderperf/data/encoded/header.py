@@ -52,7 +52,7 @@ def header_of(data: bytes, *, whole: bool = True) -> Header:
             except (struct.error, IndexError) as error:
                 raise _damaged(f"a header, got the end of the data after {len(data)} bytes") from error
             if found.height < 1 or found.width < 1:
-                raise _damaged(f"a size from 1 pixel up, got {found.height} x {found.width}")
+                raise _damaged(f"a size of at least 1 pixel, got {found.height} x {found.width}")
             return found
     raise DataError(_no_picture(data))
 
@@ -118,10 +118,10 @@ def _jpeg(data: bytes, whole: bool) -> Header:  # noqa: FBT001
             orientation = _orientation(data[at + 10 : end])
         at = end
     if found is None:
-        raise _damaged("a JPEG that says its size before its pixels")
+        raise _damaged("a JPEG with its size before its pixels")
     # Within the pixels 0xFF is always followed by 0, so this is the end, not a pixel.
     if whole and not data.endswith(_JPEG_END) and data.find(_JPEG_END, at) < 0:
-        raise _damaged(f"a JPEG that ends with its marker of the end, got none in {len(data)} bytes: it was cut")
+        raise _damaged(f"a JPEG with an end marker, got none in {len(data)} bytes: it is truncated")
     return Header("JPEG", found[0], found[1], orientation, found[2])
 
 
@@ -130,7 +130,7 @@ def _webp(data: bytes, whole: bool) -> Header:  # noqa: FBT001
         raise DataError(_no_picture(data))
     nbytes = struct.unpack_from("<I", data, 4)[0] + 8
     if whole and nbytes > len(data):
-        raise _damaged(f"a WebP of {nbytes} bytes, got {len(data)}: it was cut")
+        raise _damaged(f"a WebP of {nbytes} bytes, got {len(data)}: it is truncated")
     size: tuple[int, int] | None = None
     orientation = _UPRIGHT
     for kind, start, end in _riff_chunks(data, min(nbytes, len(data))):
@@ -146,7 +146,7 @@ def _webp(data: bytes, whole: bool) -> Header:  # noqa: FBT001
         elif kind == b"EXIF":
             orientation = _orientation(data[start:end].removeprefix(b"Exif\0\0"))
     if size is None:
-        raise _damaged("a WebP that says its size")
+        raise _damaged("a WebP with its size")
     return Header("WEBP", *size, orientation)
 
 

@@ -218,7 +218,7 @@ def write_table(
             raise raised[0] from error
         raise DataError(
             f"{path} cannot be written: the source of its rows raised {type(raised[0]).__name__}: {said(raised[0])}. "
-            "What lay there before is unchanged; fix the source."
+            "What was there before is unchanged; fix the source."
         ) from raised[0]
 
 

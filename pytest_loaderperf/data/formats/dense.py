@@ -41,8 +41,8 @@ def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:
         layout = layout_of(field.type)
         if layout is None:
             raise DataError(
-                f"column {field.name!r} is {field.type}, but {format_name} holds numbers, bools, and fixed-size lists "
-                "and fixed-shape tensors of them. Use parquet, or drop the column."
+                f"column {field.name!r}: expected numbers, bools, or fixed-size lists or fixed-shape tensors of them, "
+                f"for {format_name}, got {field.type}. Use parquet, or drop the column."
             )
         layouts.append(layout)
     return layouts

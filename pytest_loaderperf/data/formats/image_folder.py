@@ -51,7 +51,7 @@ def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
     if len(images) != 1 or len(labels) > 1 or len(images) + len(labels) < len(schema):
         columns = ", ".join(f"{field.name!r} {field.type}" for field in schema)
         raise DataError(
-            f"{format_name} holds one column of fixed-shape tensors and at most one of integer labels, "
+            f"expected one column of fixed-shape tensors and at most one of integer labels for {format_name}, "
             f"got the columns {columns}. Use parquet, or drop the others."
         )
     return images[0], labels[0] if labels else None

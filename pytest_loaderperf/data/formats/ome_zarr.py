@@ -50,7 +50,9 @@ class OmeZarr:
 
         def write(folder: Path, image: np.ndarray) -> None:
             if not _LEAST_DIMENSIONS <= image.ndim <= len(AXES):
-                raise DataError(f"OME-Zarr has two to five dimensions, got images of shape {image.shape}. Use npy.")
+                raise DataError(
+                    f"expected images of two to five dimensions for OME-Zarr, got shape {image.shape}. Use npy."
+                )
             axes = list(AXES[-image.ndim :])
             attributes = self._attributes(axes)
             group = zarr.create_group(str(folder), zarr_format=self.zarr_format, attributes=attributes)

@@ -37,7 +37,9 @@ class Tiff:
 
         def write(file: Path, image: np.ndarray) -> None:
             if image.ndim < _LEAST_DIMENSIONS:
-                raise DataError(f"a TIFF has two dimensions or more, got images of shape {image.shape}. Use npy.")
+                raise DataError(
+                    f"expected images of two dimensions or more for TIFF, got shape {image.shape}. Use npy."
+                )
             colours = image.ndim > _LEAST_DIMENSIONS and image.shape[-1] in _COLOURS and image.dtype in ("u1", "u2")
             imwrite(file, image, photometric="rgb" if colours else "minisblack")
 

@@ -106,7 +106,7 @@ class TarTable(TakenTable):
         except tarfile.ReadError as error:
             if "compressed" in str(error) or self._is_compressed():
                 raise DataError(
-                    f"{self.path} is compressed, so that no sample has a place. Unpack it to a .tar."
+                    f"{self.path} is compressed, so samples cannot be read by position. Unpack it to a .tar."
                 ) from error
             raise DataError(f"{self.path} is not a readable tar: {error}. Write it again.") from error
         self._check_end(end)

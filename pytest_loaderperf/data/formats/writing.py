@@ -54,7 +54,7 @@ def complete_or_absent(
         if was_interrupted(error):
             raise KeyboardInterrupt from error
         raise DataError(
-            f"{path} cannot be written: {said(error)}. What lay there before is unchanged; {advice}."
+            f"{path} cannot be written: {said(error)}. What was there before is unchanged; {advice}."
         ) from error
     finally:
         lock.close()

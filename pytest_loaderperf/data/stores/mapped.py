@@ -102,7 +102,8 @@ def _build(source: Source, identity: str, new: Path, block_nbytes: int) -> None:
         _write(current, identity, new, block_nbytes)
         if current.identity(current.files()) != identity:
             raise DataError(
-                "the source changed after it was opened, or while it was cached. Open it again once it stays as it is."
+                "the source changed after it was opened, or while it was cached. "
+                "Open it again when it no longer changes."
             )
 
 

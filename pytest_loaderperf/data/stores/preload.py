@@ -64,7 +64,7 @@ class Preloaded(RowDataset):
         if not fields or len(fields) < len(list(sample_leaves(first))):
             raise DataError(
                 "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
-                "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
+                "gradients, or no values at all. Make them numbers, or load from the dataset itself."
             )
         if (needed := nbytes(fields, samples)) > budget:
             raise DataError(

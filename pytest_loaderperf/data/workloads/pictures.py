@@ -96,7 +96,7 @@ def picture_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
     small = next((image.shape for image in images if any(np.less(image.shape[:2], spec.shape[:2]))), None)
     if small is not None:
         raise DataError(
-            f"workload {spec.name!r}: shape must fit into the smallest image, {small}, got {list(spec.shape)}."
+            f"workload {spec.name!r}: expected a shape within the smallest image, {small}, got {list(spec.shape)}."
         )
     tiles = Tiles(images, spec.shape, Draws(spec.seed))
     return tiles, TileLabels(tiles)

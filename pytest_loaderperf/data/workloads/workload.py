@@ -115,7 +115,7 @@ class Workload:
         """
         if self.spec.factory == "tokens":
             if batched:
-                raise DataError(f"workload {self.spec.name!r} has rows of different lengths. Take batched=False.")
+                raise DataError(f"workload {self.spec.name!r} has rows of different lengths. Use batched=False.")
             return RaggedDataset(self.features, self.labels)
         if self.spec.factory in ("volumes", "tables"):
             return (BatchDataset if batched else RowDataset)(self.columns)

@@ -332,5 +332,5 @@ def test_a_check_of_a_folder_finds_what_pillow_lets_pass_and_sees_pictures_uprig
     Image.open(io.BytesIO(half)).load()
     problems = check(tmp_path).problems
     assert [problem.file.rpartition("/")[2] for problem in problems] == ["c.jpg", "d.png"]
-    assert "it was cut" in problems[0].what
+    assert "it is truncated" in problems[0].what
     assert "expected the checksum of the chunk 'IDAT'" in problems[1].what

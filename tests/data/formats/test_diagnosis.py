@@ -191,7 +191,7 @@ def test_a_source_that_breaks_is_what_is_to_be_fixed(name, tmp_path):
         write_table(pa.RecordBatchReader.from_batches(pa.schema({"x": pa.int64()}), batches()), path)
     assert str(caught.value) == (
         f"{path} cannot be written: the source of its rows raised RuntimeError: the disk is fine. "
-        "What lay there before is unchanged; fix the source."
+        "What was there before is unchanged; fix the source."
     )
 
 

@@ -148,7 +148,7 @@ class TestChange:
             optimize(early, cache="mapped", cache_dir=tmp_path / "c")
         assert str(caught.value) == (
             f"{path}: the source changed after it was opened, or while it was cached. "
-            "Open it again once it stays as it is."
+            "Open it again when it no longer changes."
         )
         assert list((tmp_path / "c").iterdir()) == []
 

@@ -471,7 +471,7 @@ def test_by_default_half_of_the_available_memory_may_be_taken(monkeypatch):
 def test_what_no_array_holds_is_refused(make):
     assert refusal(Counted(make)) == (
         "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
-        "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
+        "gradients, or no values at all. Make them numbers, or load from the dataset itself."
     )
 
 

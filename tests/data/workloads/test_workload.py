@@ -157,4 +157,4 @@ def test_tokens_make_a_dataset_of_rows_of_their_own_lengths():
     assert (tokens.tolist(), label.item()) == (made.features[4].tolist(), made.labels[4])
     with pytest.raises(DataError) as caught:
         made.dataset(batched=True)
-    assert str(caught.value) == "workload 'tokens' has rows of different lengths. Take batched=False."
+    assert str(caught.value) == "workload 'tokens' has rows of different lengths. Use batched=False."
