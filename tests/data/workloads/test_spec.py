@@ -154,7 +154,7 @@ PIXELS = "one of uint8, uint16, float32"
 def test_a_value_that_the_kind_cannot_have_is_refused(factory, key, value, expected):
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": factory, "samples": 3, **NEEDED[factory], key: value})
-    assert str(caught.value) == f"workload 'mine': {expected}"
+    assert str(caught.value) == f"workload 'mine', {expected}"
 
 
 def test_columns_of_an_unknown_dtype_are_refused():
