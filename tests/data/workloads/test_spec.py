@@ -121,7 +121,7 @@ NEEDED = {
     "photos": {"shape": [4, 4, 3]},
     "tiffs": {"shape": [4, 4], "folder": "here"},
 }
-NAMES = "must be names that differ from each other and from targets"
+NAMES = "expected names that differ from each other and from targets"
 NUMBERS = "class_weights: expected a list of numbers above 0"
 VOCABULARY = "vocabulary: expected an integer from 1 to"
 PIXELS = "one of uint8, uint16, float32"
@@ -142,8 +142,8 @@ PIXELS = "one of uint8, uint16, float32"
         ("volumes", "dtype", "float64", f"dtype: expected {PIXELS} for volumes, got 'float64'."),
         ("volumes", "shape", [4, 4], "shape: expected a list of 3 sizes for volumes, got [4, 4]."),
         ("volumes", "inputs", [], "inputs: expected a list of names, got []."),
-        ("volumes", "inputs", ["a", "a"], f"inputs {NAMES}, got ('a', 'a')."),
-        ("volumes", "targets", ["a"], f"inputs {NAMES}, got ('a',)."),
+        ("volumes", "inputs", ["a", "a"], f"inputs: {NAMES}, got ('a', 'a')."),
+        ("volumes", "targets", ["a"], f"inputs: {NAMES}, got ('a',)."),
         ("tokens", "lengths", [4, 1], "lengths: expected [least, most], integers of at least 1, got [4, 1]."),
         ("tokens", "vocabulary", 2**40, f"{VOCABULARY} {2**32} for int64, got {2**40}."),
         ("tokens", "dtype", "float32", "dtype: expected one of int64, int32 for tokens, got 'float32'."),
