@@ -1,5 +1,5 @@
-# Two commands: `make perf` measures, `make test` tests. Each does all of its own set-up, once. `make quick` is for the work in
-# between: CONTRIBUTING.md.
+# The main commands: `make perf` measures, `make test` tests. Each installs what it needs, once. `make quick` is for the work
+# in between: see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,14 +28,14 @@ pytest: $(STAMP)
 quick: lint
 	$(BIN)/python -m tests.of_changes $(BASE)
 
-# Measures HEAD with the interpreter of .venv and publishes the site; look at it with: .venv/bin/asv preview
+# Measures HEAD with the interpreter of .venv and writes the site; view it with: .venv/bin/asv preview
 asv: $(STAMP)
 	$(BIN)/asv machine --yes > /dev/null
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 	$(BIN)/asv publish --html-dir=.asv/html
 
-# Hours, on an otherwise idle machine: verdicts whose truth is known, beside a noise load. Two workers come last: their curve
-# is drawn beside that of inline loaders. For as many claims as you like: make calibrate CLAIMS=100
+# Hours, on an otherwise idle machine: claims whose correct verdict is known, under a noise load. Two workers are last: their
+# curve is drawn with that of inline loaders. To choose the number of claims: make calibrate CLAIMS=100
 CLAIMS ?= 50
 CALIBRATE = $(BIN)/loaderperf calibrate --noise --claims $(CLAIMS)
 calibrate: $(STAMP)
@@ -47,24 +47,24 @@ calibrate: $(STAMP)
 		--json .loaderperf/calibrate-workers.json --beside .loaderperf/calibrate-inline.json --plot docs/calibration.svg
 	DEMO_TIMES=20 $(BIN)/python -m pytest suites/calibration
 
-# Minutes: every other loader beside ours, each in a process of its own, taking turns.
+# Minutes: other libraries' loaders and ours, each in its own process, in turns.
 peers: $(PEERS_STAMP)
 	$(PEERS)/bin/python -m suites.peers --plot docs/peers.svg
 
-# Minutes: every format on disk and every cache, before and after pre-load. Makes the data where they are missing.
+# Minutes: every format on disk and every cache, before and after pre-load. Makes missing data.
 tracks: $(STAMP)
 	$(BIN)/python -m suites.tracks --plot .loaderperf/tracks.svg
 
-# Hours for 20,000 of each format: damaged files, read in child processes. Status 1 where one gives wrong rows, another's error
-# or no end. Some at a time: make mutants MUTANTS=500
+# Hours for 20,000 of each format: damaged files, read in child processes. Status 1 if one gives wrong rows, a foreign error or
+# no end. For fewer: make mutants MUTANTS=500
 MUTANTS ?= 20000
 mutants: $(STAMP)
 	$(BIN)/python -m suites.mutants --count $(MUTANTS)
 
-# torch comes first: it has a pin of its own, so that nothing else can choose a build of several gigabytes. Another one, in a
-# folder of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0
+# torch is installed first, with its own version, so that no other package chooses a build of several gigabytes. Another torch, in
+# an environment of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0
 TORCH ?= -r requirements/torch.txt
-# pytest writes the modules it has rewritten, which makes its many sub-sessions quicker, unless this forbids it.
+# Without this variable pytest caches rewritten modules, which makes its many sub-sessions faster.
 unexport PYTHONDONTWRITEBYTECODE
 
 $(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt pyproject.toml
@@ -76,7 +76,7 @@ $(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
-# --no-deps: the pins are complete, and LitData would bring torchvision.
+# --no-deps: the list of versions is complete, and LitData would install torchvision.
 $(PEERS_STAMP): requirements/torch.txt requirements/dev.txt requirements/peers.txt pyproject.toml
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt

@@ -1,6 +1,6 @@
 """pytest-loaderperf: catch performance regressions in PyTorch-style data loaders.
 
-Importing this package imports nothing heavy; using ``measure`` or ``ReferenceLoader`` brings torch and numpy.
+Importing this package imports nothing heavy; using ``measure`` or ``ReferenceLoader`` imports torch and numpy.
 """
 
 from __future__ import annotations

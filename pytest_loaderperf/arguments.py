@@ -1,4 +1,4 @@
-"""What a command line says: argument types, and files to write a result to. Light to import."""
+"""Argument types of the command line, and files to write a result to. Light to import."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def seconds(text: str) -> float:
 
 
 def probability(text: str) -> float:
-    """Argument type: a chance between 0 and 1, both excluded."""
+    """Argument type: a probability between 0 and 1, both excluded."""
     value = _number(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a chance between 0 and 1 such as 0.001, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1, such as 0.001, got {text!r}")
     return value
 
 
 def count(text: str) -> int:
-    """Argument type: a whole number from 1 up."""
+    """Argument type: an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
 
 
@@ -56,10 +56,10 @@ def _number(text: str) -> float:
 
 
 def not_a_file(path: Path) -> str | None:
-    """Why a result cannot be put at ``path``.
+    """Why a result cannot be written to ``path``; None if it can.
 
-    A device, a pipe or a folder is not replaced by a file, nor is a file that is no result: an option that lacks its
-    value takes the next argument for it, which may be a test.
+    A device, a pipe or a folder is not replaced by a file. Neither is a file that is not a result: an option without
+    its value takes the next argument, which may be a test.
     """
     if problem := not_a_place(path):
         return problem
@@ -67,14 +67,14 @@ def not_a_file(path: Path) -> str | None:
         target = path.resolve()
         if target.exists() and target.stat().st_size and not _is_result(target):
             shown = printable(path, MOST_OF_PATH)
-            return f"{shown} is a file that was not written here, and is not replaced. Give another path, or remove it."
+            return f"{shown} was not written by loaderperf, so it is not replaced. Give another path, or remove it."
     except OSError:
         return not_writable(path)
     return None
 
 
 def not_a_place(path: Path) -> str | None:
-    """Why no file can be put at ``path``: a device, a pipe or a folder lies there, or it is no path."""
+    """Why no file can be written to ``path``: it is a device, a pipe or a folder, or it is not a valid path."""
     try:
         target = path.resolve()
         refused = (target.exists() and not target.is_file()) or target.parts[:2] in (("/", "dev"), ("/", "proc"))
@@ -84,12 +84,12 @@ def not_a_place(path: Path) -> str | None:
 
 
 def not_writable(path: Path) -> str:
-    """That no file can be put at ``path``."""
+    """The message that no file can be written to ``path``."""
     return f"cannot write {printable(path, MOST_OF_PATH)}. Expected the path of a file in a writable folder."
 
 
 def _is_result(file: Path) -> bool:
-    """Whether a file is JSON of ours: results of runs, checks and calibrations have a schema that says so."""
+    """Whether a file is a loaderperf result: results of runs, checks and calibrations have a schema with that name."""
     try:
         document = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError):

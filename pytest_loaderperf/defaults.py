@@ -1,11 +1,11 @@
-"""What holds where the user sets nothing, and what may be chosen: for light settings and heavy options alike."""
+"""Default values, and the values that may be chosen. Light to import."""
 
 from __future__ import annotations
 
 DEFAULT_BUDGET_SECONDS = 10.0
-DEFAULT_MAX_BUDGET_SECONDS = 60.0  # of a claim whose interval already lies beyond its threshold
+DEFAULT_MAX_BUDGET_SECONDS = 60.0  # of a claim whose interval does not contain its threshold
 DEFAULT_ALPHA = 0.001
-DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice, shorter than a CI job's patience
+DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice, shorter than a CI job's time-out
 DEFAULT_BENCH_SECONDS = 5.0
 DEFAULT_CLAIMS = 50  # of each kind that is calibrated
 DEFAULT_DEVICE = "cpu"

@@ -1,6 +1,6 @@
-"""What goes wrong, by name, and how text from outside is shown.
+"""The errors, and how text from outside is shown.
 
-Every message says what was expected, what came, and what to do.
+Every message says what was expected, what it got, and what to do.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 MOST_OF_PATH = 4096  # characters: as long as paths may be
-MOST_SHOWN = 500  # characters of a name, a repr or a library's message: more tells a reader nothing
+MOST_SHOWN = 500  # characters of a name, a repr or a library's message: more does not help a reader
 _MOST_OF_ERROR = 20_000  # characters: room for the stacks of all threads
 _LINES = "\n\t"  # what lays out a message of several lines
 
@@ -16,8 +16,8 @@ _LINES = "\n\t"  # what lays out a message of several lines
 def printable(text: object, most: int = MOST_SHOWN, keep: str = "") -> str:
     """``text`` as it can be printed and stored anywhere: escaped, and of at most about ``most`` characters.
 
-    Control characters, line ends, marks that change the direction of writing, and lone surrogates become their
-    backslash escapes, but for those in ``keep``. Of what is too long, the beginning and the end stay.
+    Control characters, line ends, marks that change the direction of writing, and lone surrogates become backslash
+    escapes, except those in ``keep``. A long text keeps its beginning and its end.
 
     >>> printable("x" * 99, most=12)
     'xxxxxx...xxxxxx (99 characters)'
@@ -36,7 +36,7 @@ def _escaped(char: str) -> str:
 
 
 def lines_of(text: object) -> str:
-    """The like for a message that may have several lines."""
+    """The same for a message that may have several lines."""
     return printable(text, _MOST_OF_ERROR, _LINES)
 
 
@@ -47,8 +47,8 @@ _ADVICE = {
     errno.ENOMEM: "Free some memory, or raise its limit: ulimit -v.",
     errno.ENOSPC: "Free some space on that disk.",
     errno.EDQUOT: "Free some of your space on that disk.",
-    errno.EROFS: "Give a place that can be written to.",
-    errno.EACCES: "Give a place that you may use.",
+    errno.EROFS: "Give a path that can be written to.",
+    errno.EACCES: "Give a path that you may write to.",
 }
 
 
@@ -60,7 +60,7 @@ def refusal(error: OSError | MemoryError) -> str:
 
 
 class LoaderPerfError(Exception):
-    """Base of every error that this package raises by itself; text from outside in its message is escaped and cut."""
+    """Base of every error that this package raises; text from outside in its message is escaped and shortened."""
 
     _layout = _LINES
 
@@ -73,7 +73,7 @@ class LoaderError(LoaderPerfError):
 
 
 class ShortEpochError(LoaderError):
-    """The epoch has fewer batches than the trial wanted."""
+    """The epoch has fewer batches than the trial needs."""
 
 
 class ClaimError(LoaderPerfError):
@@ -81,18 +81,18 @@ class ClaimError(LoaderPerfError):
 
 
 class DataError(LoaderPerfError):
-    """A dataset or a workload spec that cannot be used. Its message is one line: a line end in it is a file name's."""
+    """A dataset or a workload spec cannot be used. Its message is one line: line ends can only be in file names."""
 
     _layout = ""
 
 
 class MeasureError(LoaderPerfError):
-    """The measurement itself is unusable, such as a clock that stood still."""
+    """The measurement itself is unusable, for example because the clock stands still."""
 
 
 class LoaderHangError(LoaderPerfError):
-    """A loader gave nothing for longer than the watchdog allows."""
+    """A loader yielded nothing for longer than the watchdog allows."""
 
 
 class FrozenAugmentationWarning(UserWarning):
-    """A dataset draws at random, and what is kept of it will be the same in every epoch."""
+    """A dataset is random, but the samples kept from it will be the same in every epoch."""

@@ -38,9 +38,9 @@ us = Quantity(1e-6, SECOND)
 
 
 def as_seconds(value: object, what: str, example: str, *, bare: bool = False) -> float:
-    """Seconds in ``value``, a positive time; a bare number counts as seconds only where ``bare`` says so.
+    """Seconds in ``value``, a positive time; a bare number counts as seconds only with ``bare``.
 
-    Raises ClaimError for another unit, a bare number where none is taken, and what is not positive and finite.
+    Raises ClaimError for another unit, for a bare number without ``bare``, and for values not positive and finite.
     """
     seconds: float | None = None
     if isinstance(value, Quantity) and value.unit == SECOND:
@@ -48,6 +48,6 @@ def as_seconds(value: object, what: str, example: str, *, bare: bool = False) ->
     elif bare and isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-        came = str(value) if isinstance(value, Quantity) else repr(value)
-        raise ClaimError(f"{what} must be a positive time, got {came}. Write {example}.")
+        got = str(value) if isinstance(value, Quantity) else repr(value)
+        raise ClaimError(f"{what}: expected a positive time, got {got}. Write {example}.")
     return seconds

@@ -71,7 +71,7 @@ def test_a_bare_integer_counts_as_seconds_where_asked():
 def test_what_is_no_positive_time_is_refused(value, bare, came):
     with pytest.raises(ClaimError) as caught:
         as_seconds(value, "budget", "10 * s", bare=bare)
-    assert str(caught.value) == f"budget must be a positive time, got {came}. Write 10 * s."
+    assert str(caught.value) == f"budget: expected a positive time, got {came}. Write 10 * s."
 
 
 def test_the_package_says_which_attribute_it_lacks():

@@ -17,34 +17,42 @@ from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
-INTERRUPTED = 130  # as shells have it: 128 and the signal
+INTERRUPTED = 130  # as in shells: 128 plus the signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where it did its work, 1 where the loader cannot be found or measured (of data: where
-    problems are found), 2 for bad usage, 130 where it was interrupted.
+    """Run the command. Exit status: 0 on success, 1 if the loader cannot be found or measured (``data``: if problems
+    are found), 2 for bad usage, 130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    bench = commands.add_parser("bench", help="the numbers of a loader, as a table")
-    bench.add_argument("loader", metavar="MODULE:FACTORY", help="such as mypkg.data:make_loader")
-    bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to measure beside it")
+    bench = commands.add_parser("bench", help="measure a loader and print a table")
+    bench.add_argument(
+        "loader", metavar="MODULE:FACTORY", help="the function that makes the loader, such as mypkg.data:make_loader"
+    )
+    bench.add_argument("--against", metavar="MODULE:FACTORY", help="another loader to compare with")
     bench.add_argument(
         "--python", metavar="PYTHON", help="interpreter that runs --against's loader, in its own process"
     )
-    for name, does in (("count", "gives its number of samples"), ("touch", "reads it, as lazy batches need it")):
+    for name, does in (("count", "returns its number of samples"), ("touch", "reads it, for lazy batches")):
         bench.add_argument(f"--{name}", metavar="MODULE:FUNCTION", help=f"function that takes a batch and {does}")
     add, shown = bench.add_argument, "default %(default)s"
-    add("--budget", metavar="SECONDS", type=seconds, default=DEFAULT_BENCH_SECONDS, help=shown)
-    add("--device", metavar="|".join(DEVICES), type=device, default=DEFAULT_DEVICE, help=shown)
+    add("--budget", metavar="SECONDS", type=seconds, default=DEFAULT_BENCH_SECONDS, help=f"time to measure, {shown}")
+    add(
+        "--device",
+        metavar="|".join(DEVICES),
+        type=device,
+        default=DEFAULT_DEVICE,
+        help=f"where batches must arrive, {shown}",
+    )
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_calibrate_command(commands)
     add_data_commands(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the encoding is, there is something to read
+            stream.reconfigure(errors="backslashreplace")  # readable in every encoding
     options = parser.parse_args(arguments)
     try:
         status = int(options.run(options))
@@ -54,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_output()
         return 1
     except LoaderPerfError as error:
-        shown = str(error).replace("\n", "\n  ")  # a name with a line end forges no line of ours
+        shown = str(error).replace("\n", "\n  ")  # a name with a line end cannot imitate a line of ours
         print(f"loaderperf: {shown}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -64,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _abandon_output() -> None:
-    """Leave out what standard output has refused, which Python would write again at its end."""
+    """Discard what standard output has refused; Python would try to write it again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -75,10 +83,10 @@ def _bench(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_loaderperf.measurement import Reading, machine_facts
-    from pytest_loaderperf.remote.interpreter import OtherHead
+    from pytest_loaderperf.remote.interpreter import OtherInterpreter
     from pytest_loaderperf.remote.naming import resolve
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
-    from pytest_loaderperf.report.progress import Progress
+    from pytest_loaderperf.report.progress import ProgressLine
     from pytest_loaderperf.runs.options import Options
     from pytest_loaderperf.runs.results import document_of, head_commit, write_result
     from pytest_loaderperf.runs.run import Run
@@ -88,12 +96,12 @@ def _bench(options: argparse.Namespace) -> int:
     if options.python is not None and options.against is None:
         raise LoaderPerfError("--python runs the loader of --against: give --against MODULE:FACTORY as well.")
     width = shutil.get_terminal_size().columns
-    progress = Progress(sys.stderr, width)
+    progress = ProgressLine(sys.stderr, width)
     bench_options = Options(budget_seconds=options.budget, device=options.device, progress=progress.show)
     reading = Reading(_function(options.count, "--count"), _function(options.touch, "--touch"))
     against = options.against
     if options.python is not None:
-        against = OtherHead(against, options.python, reading=reading, **bench_options.there)
+        against = OtherInterpreter(against, options.python, reading=reading, **bench_options.there)
     elif against is not None:
         against = resolve(against)
     loader = resolve(options.loader)
@@ -117,7 +125,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _function(spec: str | None, option: str) -> Any:
-    """The function of batches that ``option`` names; None where it was not given."""
+    """The function of batches that ``option`` names; None without the option."""
     from pytest_loaderperf.remote.naming import resolve
 
     if spec is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_loaderperf import arguments
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BUDGET_SECONDS, DEFAULT_CLAIMS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.report.progress import Progress
+from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pytest_loaderperf.runs.calibration import Row
@@ -24,31 +24,56 @@ if TYPE_CHECKING:
 
 
 def add_calibrate_command(commands: Commands) -> None:
-    """Let ``loaderperf`` know ``calibrate``."""
-    calibrate = commands.add_parser("calibrate", help="this machine's false-alarm rate and power, as a table")
+    """Add the command ``calibrate``."""
+    calibrate = commands.add_parser("calibrate", help="measure how often verdicts are right on this machine")
     add, shown = calibrate.add_argument, "default %(default)s"
     add("--claims", metavar="N", type=arguments.count, default=DEFAULT_CLAIMS, help=f"claims of each kind, {shown}")
-    add("--noise", action="store_true", help="beside two processes that burn a core by turns")
-    add("--base", action="store_true", help="hold loaders against one in another process")
+    add("--noise", action="store_true", help="with two other processes that alternately use a core")
+    add("--base", action="store_true", help="compare with a loader in another process")
     makers = calibrate.add_mutually_exclusive_group()
-    makers.add_argument("--workers", metavar="N", type=_whole, default=0, help="DataLoaders of N workers (default 0)")
-    makers.add_argument("--threads", metavar="N", type=_whole, default=0, help="N threads and a queue (default 0)")
+    makers.add_argument("--workers", metavar="N", type=_whole, default=0, help="DataLoaders with N workers (default 0)")
+    makers.add_argument(
+        "--threads", metavar="N", type=_whole, default=0, help="loaders of N threads and a queue (default 0)"
+    )
     add(
         "--batch-ms",
         metavar="MS",
         type=_milliseconds,
         help="work of a batch of the other side (default 0.12; with workers or threads 3, at least 1)",
     )
-    add("--bursts", action="store_true", help="every 50th batch costs as much as 25")
+    add("--bursts", action="store_true", help="every 50th batch takes as long as 25")
     add(
         "--handover",
         action="store_true",
-        help="also claims on equal work whose batches cost twice as much to receive; needs --workers",
+        help="also claims on equal work whose batches take twice as long to receive; needs --workers",
     )
-    add("--effects", metavar="LIST", type=_effects, help="percents beyond the threshold, 0 for A/A (0,1,2,3,5,7,10)")
-    add("--alpha", metavar="P", type=arguments.probability, default=DEFAULT_ALPHA, help=shown)
-    add("--budget", metavar="SECONDS", type=arguments.seconds, default=DEFAULT_BUDGET_SECONDS, help=shown)
-    add("--seconds", metavar="LIST", type=_seconds, default=[1.0, 5.0, 10.0], help="FAIL within these (1,5,10)")
+    add(
+        "--effects",
+        metavar="LIST",
+        type=_effects,
+        help="slowdowns in percent beyond the threshold, 0: same work (0,1,2,3,5,7,10)",
+    )
+    add(
+        "--alpha",
+        metavar="P",
+        type=arguments.probability,
+        default=DEFAULT_ALPHA,
+        help=f"false-alarm share of each claim, {shown}",
+    )
+    add(
+        "--budget",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=DEFAULT_BUDGET_SECONDS,
+        help=f"time for each claim, {shown}",
+    )
+    add(
+        "--seconds",
+        metavar="LIST",
+        type=_seconds,
+        default=[1.0, 5.0, 10.0],
+        help="also count FAIL within these times (1,5,10)",
+    )
     add("--json", metavar="FILE", type=Path, help="write the result to FILE")
     add("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")
     add(
@@ -71,7 +96,7 @@ def _picture(text: str) -> Path:
 
 def _whole(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
     return int(text)
 
 
@@ -88,7 +113,7 @@ def _effects(text: str) -> list[float]:
     except ValueError:
         effects = []
     if not effects or not all(0 <= effect < float("inf") for effect in effects):
-        raise argparse.ArgumentTypeError(f"expected percents from 0 up, such as 0,2,5, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected percents of at least 0, such as 0,2,5, got {text!r}")
     return list(dict.fromkeys(effects))
 
 
@@ -114,7 +139,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         raise LoaderPerfError("--beside draws an earlier result's curve: give --plot FILE as well.")
     batch_ms = _batch_ms(options)
     earlier = [_earlier(file) for file in options.beside]
-    progress = Progress(sys.stderr, shutil.get_terminal_size().columns)
+    progress = ProgressLine(sys.stderr, shutil.get_terminal_size().columns)
     with progress:
         rows = calibrate(
             options.claims,
@@ -169,7 +194,7 @@ def _batch_ms(options: argparse.Namespace) -> float:
     if aside and options.batch_ms < LEAST_ASIDE_BATCH_MS:
         raise LoaderPerfError(
             f"--batch-ms: expected at least {LEAST_ASIDE_BATCH_MS:g} with workers or threads, got {options.batch_ms:g}"
-            ": handing over so quick a batch costs as much as its work, and what is true of a claim is not known."
+            ": handing over such a short batch takes as long as making it, so the true ratio is not known."
         )
     return float(options.batch_ms)
 
@@ -181,7 +206,7 @@ def _work(options: argparse.Namespace, batch_ms: float) -> Work:
 
 
 def _earlier(file: Path) -> tuple[str, Sequence[Row]]:
-    """What an earlier result calibrated, in words, and its rows."""
+    """The description of an earlier result, and its rows."""
     from pytest_loaderperf.report import CALIBRATION_SCHEMA, loader_words
     from pytest_loaderperf.runs.calibration import Row
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import arguments
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.report.progress import Progress
+from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
@@ -21,32 +21,34 @@ GOOD, PROBLEMS, USAGE = 0, 1, 2  # exit status
 
 
 def add_data_commands(commands: Commands) -> None:
-    """Let ``loaderperf`` know ``data`` and its three commands."""
-    data = commands.add_parser("data", help="synthetic and sample data on disk")
+    """Add the command ``data`` and its three commands."""
+    data = commands.add_parser("data", help="make, list and check data on disk")
     verbs = data.add_subparsers(required=True, metavar="COMMAND")
-    make = verbs.add_parser("make", help="put a workload on disk")
+    make = verbs.add_parser("make", help="write a workload to disk")
     make.add_argument("workload", metavar="NAME|SPEC.toml", help="as `loaderperf data list` shows, or a TOML file")
-    make.add_argument("-o", "--output", metavar="PATH", type=Path, required=True, help="where to put it")
+    make.add_argument("-o", "--output", metavar="PATH", type=Path, required=True, help="where to write it")
     make.add_argument("--format", metavar="F", help="default: by the suffix of PATH")
     make.add_argument("--samples", metavar="N", type=arguments.count, help="instead of the spec's own")
     make.add_argument("--seed", metavar="S", type=_whole, help="instead of the spec's own")
-    make.add_argument("--force", action="store_true", help="replace what lies at PATH")
+    make.add_argument("--force", action="store_true", help="replace an existing PATH")
     make.set_defaults(run=_make)
-    listing = verbs.add_parser("list", help="the workloads and the formats that there are")
+    listing = verbs.add_parser("list", help="list the workloads and the formats")
     listing.set_defaults(run=_list)
     check = verbs.add_parser("check", help="look for damage in a folder of images or in a table")
-    check.add_argument("path", metavar="PATH", type=Path)
-    check.add_argument("--max-errors", metavar="N", type=_whole, help="problems to stop after, 0: never (10)")
+    check.add_argument("path", metavar="PATH", type=Path, help="a folder of images, or a table")
+    check.add_argument("--max-errors", metavar="N", type=_whole, help="stop after N problems, 0: never (10)")
     check.add_argument("--workers", metavar="N", type=arguments.count, help="threads (default min(4, cores))")
     check.add_argument("--classes", metavar="N", type=arguments.count, help="labels must be below N")
-    check.add_argument("--shape", metavar="SIZES", type=_shape, help="such as 100,100: of every image or array column")
-    check.add_argument("--dtype", metavar="DTYPE", help="such as uint16: of every image or array column")
+    check.add_argument(
+        "--shape", metavar="SIZES", type=_shape, help="shape of every image or array column, such as 100,100"
+    )
+    check.add_argument("--dtype", metavar="DTYPE", help="dtype of every image or array column, such as uint16")
     check.add_argument(
         "--option",
         metavar="NAME=VALUE",
         type=_option,
         action="append",
-        help="of the format, such as split=train; VALUE is JSON or a text; may be given several times",
+        help="an option of the format, such as split=train; VALUE is JSON or text; can be repeated",
     )
     check.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     check.set_defaults(run=_check)
@@ -54,7 +56,7 @@ def add_data_commands(commands: Commands) -> None:
 
 def _whole(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
     return int(text)
 
 
@@ -81,12 +83,12 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _refused(error: LoaderPerfError) -> int:
-    print(f"loaderperf: {error}", file=sys.stderr)  # one line, whatever names are in it
+    print(f"loaderperf: {error}", file=sys.stderr)  # always one line
     return USAGE
 
 
-def _progress() -> Progress:
-    return Progress(sys.stderr, shutil.get_terminal_size().columns)
+def _progress() -> ProgressLine:
+    return ProgressLine(sys.stderr, shutil.get_terminal_size().columns)
 
 
 def _make(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The data layer: workload specs, torch datasets over them, tensors without copies, pre-load."""
+"""The data layer: workload specs, torch datasets made from them, tensors without copies, pre-load."""
 
 from pytest_loaderperf.data.arrays.tensors import CopyNeededError, as_rows, as_tensor
 from pytest_loaderperf.data.checks.check import check

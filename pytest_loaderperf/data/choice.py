@@ -1,4 +1,4 @@
-"""optimize: which store a dataset or a table goes to."""
+"""optimize: which store a dataset or a table gets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pytest_loaderperf.data.stores.whole import chunked, whole
 from pytest_loaderperf.errors import DataError
 
 Cache = Literal["auto", "whole", "chunked", "mapped", "compressed", "lru", "lazy"]
-IN_MEMORY = ("whole", "chunked", "lazy")  # what in the end holds every row as it is
-MAPPED_SHARE = 3  # of the budget: the rest is for batches and the process itself
+IN_MEMORY = ("whole", "chunked", "lazy")  # which finally hold every row uncompressed
+MAPPED_SHARE = 3  # the budget is divided by this: the rest is for batches and the process itself
 _log = logging.getLogger("pytest_loaderperf")
 
 
@@ -34,24 +34,24 @@ def optimize(
     transform: Transform | None = None,
     per: Per = "sample",
 ) -> Any:
-    """``source`` as a map-style dataset whose batches are gathered from memory, and no code of it runs again.
+    """``source`` as a map-style dataset whose batches are gathered from memory, without running its code again.
 
-    ``source``: a map-style dataset, whose every sample is kept as it was read, so that what it draws at random is drawn
-    once for all: a FrozenAugmentationWarning says so. Samples must be alike in structure, shape and dtype. Or a
+    ``source``: a map-style dataset, whose samples are read once and kept, so that random augmentation is the same in
+    every epoch: a FrozenAugmentationWarning says so. Samples must have the same structure, shape and dtype. Or a
     ``pa.Table``, or a Table of ``data/formats``: its samples are dicts of one tensor a column, and columns of
     encoded pictures are decoded once, to RGB (`encoded.pictures.open_pictures` has other choices). ``memory_budget``:
-    bytes that it may take, by default half of what is available. ``background``: return at once and fill in from a
-    thread; what is asked for early is fetched then, by one thread at a time.
+    bytes that it may take, by default half of the available memory. ``background``: return immediately and fill in from
+    a thread; a sample that is requested earlier is fetched then, by one thread at a time.
 
-    ``transform``: called with what is kept each time it is asked for, where the loader fetches: augmentation belongs
-    here. ``per``: ``"sample"``, it is called with each sample and returns it; or ``"batch"``, with each batch.
+    ``transform``: called with the kept sample on each request, in the thread or process that fetches: for augmentation.
+    ``per``: ``"sample"``, it is called with each sample and returns it; or ``"batch"``, with each batch.
 
-    For tables alone: ``columns``: those to load; None: all. ``cache``: ``"whole"`` (one read), ``"chunked"`` (copied
+    Only for tables: ``columns``: those to load; None: all. ``cache``: ``"whole"`` (one read), ``"chunked"`` (copied
     out of a stream), ``"mapped"`` (a file in ``cache_dir`` that processes share), ``"compressed"``, ``"lru"`` (as many
-    of the samples used last as the budget holds), ``"lazy"`` (each sample is read when it is first asked for), or
-    ``"auto"``: whole where that fits the budget, else mapped.
+    of the last used samples as fit the budget), ``"lazy"`` (each sample is read when it is first requested), or
+    ``"auto"``: whole if that fits the budget, else mapped.
 
-    Raises DataError where it does not fit, has samples or columns that no array holds, or is empty and map-style; and
+    Raises DataError if it does not fit, has samples or columns that no array can store, or is empty and map-style; and
     what a map-style dataset raises.
     """
     check_transform(transform, per)
@@ -69,7 +69,7 @@ def _optimized(
     cache_dir: str | Path | None,
 ) -> Any:
     if cache not in get_args(Cache):
-        raise DataError(f"cache must be one of {', '.join(get_args(Cache))}, got {cache!r}.")
+        raise DataError(f"cache: expected one of {', '.join(get_args(Cache))}, got {cache!r}.")
     if not is_table(source):
         if columns is not None or cache != "auto" or cache_dir is not None:
             raise DataError(
@@ -96,7 +96,7 @@ def _optimized(
             f'Give a larger memory_budget, or cache="mapped" instead of {cache!r}.'
         )
     else:
-        why += ", as asked for"
+        why += ", as requested"
     _log.info("store: %s rows, cache %s%s: %s", f"{len(table):,}", cache, ", in the background" * background, why)
     with naming(source):
         return _store(table, cache, budget, None if cache_dir is None else Path(cache_dir), background=background)

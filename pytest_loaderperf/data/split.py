@@ -15,32 +15,35 @@ from pytest_loaderperf.data.workloads.apportion import apportioned, stratified_c
 from pytest_loaderperf.data.workloads.draws import Draws
 from pytest_loaderperf.errors import DataError
 
-_TOLERANCE = 1e-9  # of the sum of the ratios: what adding a dozen decimal fractions may be off by
-_MOST_DENOMINATOR = 10**9  # as exact as the tolerance: 0.1 counts as one tenth, which no float is
+_TOLERANCE = 1e-9  # of the sum of the ratios: the rounding error of a dozen decimal fractions
+_MOST_DENOMINATOR = 10**9  # as exact as the tolerance: 0.1 counts as one tenth, not as its float
 _log = logging.getLogger("pytest_loaderperf")
 
 
 def split(
     samples: Any, ratios: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int = 0, labels: Any = None, groups: Any = None
 ) -> tuple[np.ndarray, ...]:
-    """Ascending int64 indices of one part a ratio; every sample lies in exactly one part. Parts may be empty.
+    """Ascending int64 indices, one part for each ratio; every sample is in exactly one part. Parts may be empty.
 
-    ``samples`` is how many there are, or their ``labels``. With labels, each class keeps its share in every part to
-    within one sample, unless a class has fewer samples than there are parts: then the split is plain, and the log says
-    why. Samples with the same entry of ``groups`` stay in one part; sizes and shares are then as close as taking the
-    groups from the largest to the smallest brings them. The same arguments give the same parts on every machine.
+    ``samples`` is their number, or their ``labels``. With labels, the split is stratified: each class has its share in
+    every part, to within one sample, unless a class has fewer samples than there are parts; the log says so. Samples
+    with the same entry of ``groups`` stay in one part; sizes and shares are then as close as assigning the groups from
+    the largest to the smallest allows. The same arguments give the same parts on every machine.
 
     Raises DataError for ratios that are negative, NaN or do not add up to 1, and for labels or groups that do not fit.
     """
     weights = _weights(ratios)
     if type(seed) is not int or seed < 0:
-        raise DataError(f"seed must be a whole number from 0 up, got {seed!r}.")
+        raise DataError(f"seed: expected an integer of at least 0, got {seed!r}.")
     if hasattr(samples, "__len__"):
         if labels is not None:
-            raise DataError("labels came twice. Give the number of samples and labels=, or the labels alone.")
+            raise DataError(
+                "expected labels once, got them as samples and as labels=. "
+                "Give the number of samples and labels=, or only the labels."
+            )
         labels, samples = samples, len(samples)
     if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 0:
-        raise DataError(f"samples must be a whole number from 0 up, or their labels, got {samples!r}.")
+        raise DataError(f"samples: expected an integer of at least 0, or their labels, got {samples!r}.")
     n = int(samples)
     order = Draws(seed).order(n)
     classes = np.zeros(n, np.int64) if labels is None else _codes("labels", labels, n)
@@ -55,26 +58,28 @@ def split(
 
 
 def _weights(ratios: Sequence[float]) -> list[int]:
-    """Whole numbers that are to each other as the ratios."""
+    """Integers in the proportions of the ratios."""
     given = list(ratios)
     good = all(isinstance(r, (int, float, np.integer, np.floating)) and 0 <= r < math.inf for r in given)
     if not given or not good or abs(math.fsum(given) - 1) > _TOLERANCE:
-        raise DataError(f"ratios must be numbers from 0 up that add up to 1, such as (0.8, 0.1, 0.1), got {ratios!r}.")
+        raise DataError(
+            f"ratios: expected numbers of at least 0 with the sum 1, such as (0.8, 0.1, 0.1), got {ratios!r}."
+        )
     exact = [Fraction(float(ratio)).limit_denominator(_MOST_DENOMINATOR) for ratio in given]
     denominator = math.lcm(*(ratio.denominator for ratio in exact))
     return [int(ratio * denominator) for ratio in exact]
 
 
 def _codes(name: str, values: Any, samples: int) -> np.ndarray:
-    """int64 from 0 up, one for each distinct value."""
+    """int64 codes from 0, one for each distinct value."""
     array = np.asarray(values)
     if array.shape != (samples,):
-        raise DataError(f"{name} must be one value a sample, shape ({samples},), got shape {array.shape}.")
+        raise DataError(f"{name}: expected one value a sample, shape ({samples},), got shape {array.shape}.")
     try:
         return np.unique(array, return_inverse=True)[1].astype(np.int64, copy=False)
     except TypeError as error:
         raise DataError(
-            f"{name} must be values of one kind that can be sorted, but {error}. Make them strings."
+            f"{name}: expected values of one kind that can be sorted, but {error}. Make them strings."
         ) from error
 
 
@@ -87,7 +92,7 @@ def _allows_strata(classes: np.ndarray, weights: Sequence[int], labels: Any) -> 
         return True
     value = np.asarray(labels)[np.flatnonzero(classes == rarest)[0]]
     _log.info(
-        "plain split, not stratified: class %s has %d samples, fewer than the %d parts", value, counts[rarest], parts
+        "the split is not stratified: class %s has %d samples, fewer than the %d parts", value, counts[rarest], parts
     )
     return False
 
@@ -101,7 +106,7 @@ def _stratified(classes: np.ndarray, order: np.ndarray, weights: Sequence[int]) 
 
 
 def _by_group(groups: np.ndarray, classes: np.ndarray, order: np.ndarray, weights: Sequence[int]) -> np.ndarray:
-    """Give each group, the largest first, to the part that lacks most of the classes that it brings."""
+    """Assign each group, the largest first, to the part that needs its classes most."""
     if not len(groups):
         return groups
     total, parts = sum(weights), [part for part, weight in enumerate(weights) if weight]

@@ -1,8 +1,8 @@
-"""Evidence that a mean is too large, from values between 0 and 1 that may hang together within each value.
+"""Evidence that a mean is too large, from values between 0 and 1, such as the share of slow batches in a trial.
 
 Against "the expectation of the next value, whatever the past, is at most m", each factor 1 + bet (value - m) with a bet
 below 1/m has an expectation of at most one, and so has the average over bets of their products. By Ville's inequality
-it ever exceeds 1/alpha with chance at most alpha (Waudby-Smith and Ramdas, JRSS B 86, 2024).
+it ever exceeds 1/alpha with probability at most alpha (Waudby-Smith and Ramdas, JRSS B 86, 2024).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from bisect import bisect_left
 import numpy as np
 from scipy import special
 
-_BETS = 25  # on a grid from small excesses, found slowly, to large ones, found at once
-_SMALLEST, _LARGEST = 0.003, 0.95  # shares of the largest bet that cannot ruin
-_RESOLUTION = 1 << 14  # steps in which a chance is searched for
+_BETS = 25  # on a grid from small excesses, found slowly, to large ones, found quickly
+_SMALLEST, _LARGEST = 0.003, 0.95  # shares of the largest bet that cannot lose everything
+_RESOLUTION = 1 << 14  # steps of the search for a probability
 
 
 def _bets(mean: float) -> np.ndarray:
@@ -42,7 +42,7 @@ class Betting:
 
 
 def chance_revealed(trials: int, size: int, mean: float, log_needed: float, power: float) -> float | None:
-    """The smallest chance of a hit that ``trials`` of ``size`` values each reveal, with ``power``; None if none is.
+    """The smallest hit probability that ``trials`` of ``size`` values reveal with probability ``power``; None: none.
 
     By the normal approximation to the log wealth, for hits that are independent of each other.
     """

@@ -20,18 +20,18 @@ from pytest_loaderperf.judge.power import POWER, detectable_shift
 
 
 class Outcome(StrEnum):
-    """What came of a claim."""
+    """The result of a claim."""
 
     PASS = "PASS"  # noqa: S105 a verdict, not a password
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-CONFIRM_ALPHA = 0.05  # at which new evidence must repeat a FAIL, which has kept its own share by then
+CONFIRM_ALPHA = 0.05  # at which new evidence must repeat a FAIL, which already had evidence at the claim's own share
 
 
 def claim_alpha(alpha: float, index: int) -> float:
-    """The share of the run's false-alarm budget that its ``index``-th claim (from 0) may spend.
+    """The share of the run's false-alarm budget for its ``index``-th claim (from 0).
 
     alpha / ((index + 1) (index + 2)) adds up to alpha over any number of claims, so it need not be known beforehand.
     """
@@ -40,9 +40,9 @@ def claim_alpha(alpha: float, index: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the evidence so far says; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit.
+    """The result of the evidence so far; ``estimate``, ``needed``, and the 95 % interval are in the claim's unit.
 
-    ``by`` names the evidence that it rests on, where there are several kinds: "sums", "slices" or "work".
+    ``by`` names the deciding evidence if there are several kinds: "sums", "slices" or "work".
     """
 
     outcome: Outcome
@@ -56,7 +56,7 @@ class Ruling:
     by: str = ""
 
 
-class Test(Protocol):
+class SequentialTest(Protocol):
     """A sequential test: add observations, look at any time."""
 
     @property
@@ -65,16 +65,16 @@ class Test(Protocol):
         ...
 
     def outcome(self, alpha: float) -> Outcome:
-        """What is settled at ``alpha`` by now."""
+        """The outcome at ``alpha`` so far."""
         ...
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
-        """Outcome, estimate and interval; the MDE is that of ``n_affordable`` observations."""
+        """Outcome, estimate and interval; the minimum detectable effect is that of ``n_affordable`` observations."""
         ...
 
 
 def settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
-    """What logs of e-values for and against a claim come to at ``alpha``."""
+    """The outcome at ``alpha`` for these logs of e-values for and against a claim."""
     enough = -math.log(alpha)
     if against_claim >= enough:
         return Outcome.FAIL
@@ -82,10 +82,10 @@ def settled(for_claim: float, against_claim: float, alpha: float) -> Outcome:
 
 
 def refuse(value: float, expected: str) -> NoReturn:
-    """Raise MeasureError for a value that is no measurement."""
+    """Raise MeasureError for a value that cannot be a measurement."""
     raise MeasureError(
-        f"a measured value of {value} came; expected a {expected} one. A duration of zero or a broken "
-        "clock gives such values: use more work a batch, or another machine."
+        f"expected a {expected} measured value, got {value}. A duration of zero or a broken clock "
+        "gives such values: use more work in a batch, or another machine."
     )
 
 
@@ -93,8 +93,8 @@ def refuse(value: float, expected: str) -> NoReturn:
 class SignTest:
     """The claim that the median of positive ``values`` is at least (or, with ``at_least=False``, at most) ``needed``.
 
-    A value is a ratio of a pair, or a single measurement. Only the side of ``needed`` that it falls on counts as
-    evidence; one that equals ``needed`` is evidence for neither. Raises MeasureError for one not positive and finite.
+    A value is a ratio of a pair, or a single measurement. Only whether it is above or below ``needed`` counts; one
+    equal to ``needed`` is evidence for neither. Raises MeasureError for one that is not positive and finite.
     """
 
     needed: float
@@ -116,14 +116,14 @@ class SignTest:
         self._below += value < self.needed
 
     def outcome(self, alpha: float) -> Outcome:
-        # There can be evidence for the side alone that more values fall on.
+        # There can only be evidence for the side with more values.
         hits = max(self._above, self._below)
         settled = float(log_evidence_above(hits, len(self._values), 0.5)) >= -math.log(alpha)
         return self.leaning if settled else Outcome.INCONCLUSIVE
 
     @property
     def leaning(self) -> Outcome:
-        """What more values point to than to the contrary, be it evident or not; INCONCLUSIVE for as many."""
+        """The outcome that more values support, with or without enough evidence; INCONCLUSIVE if equal."""
         if self._above == self._below:
             return Outcome.INCONCLUSIVE
         return Outcome.PASS if (self._above > self._below) == self.at_least else Outcome.FAIL
@@ -141,9 +141,9 @@ class SignTest:
 class PercentileTest:
     """The claim that the ``q``-quantile of ``values`` is at most (or at least) ``needed``, by counting those beyond it.
 
-    For PASS each value counts by itself. For FAIL each trial counts once, by its share of values beyond the limit: slow
-    batches come in bursts, and a burst is one misfortune, not ten. The MDE is a share of values beyond the limit, where
-    ``1 - q`` (of an at-least claim, ``q``) is allowed. Raises MeasureError for a value that is negative or not finite.
+    For PASS each value counts. For FAIL each trial counts once, by its share of values beyond the limit: slow batches
+    come in bursts, and a burst has one cause. The MDE is a share of values beyond the limit, of which ``1 - q`` (for an
+    at-least claim, ``q``) are allowed. Raises MeasureError for a value that is negative or not finite.
     """
 
     def __init__(self, needed: float, q: float, at_least: bool) -> None:  # noqa: FBT001 as SignTest
@@ -170,7 +170,8 @@ class PercentileTest:
         self._betting.add(beyond / len(values))
 
     def outcome(self, alpha: float) -> Outcome:
-        # The claim holds if, and only if, no more than the allowed share lies beyond. A tie is evidence for neither.
+        # The claim is true if, and only if, at most the allowed share is beyond the limit. A tie is evidence for
+        # neither.
         holds = float(log_evidence_below(self._beyond + self._on_limit, self.n, self._allowed))
         return settled(holds, self._betting.log_evidence, alpha)
 
@@ -187,7 +188,7 @@ class PercentileTest:
 
 @dataclass(slots=True)
 class ExactTest:
-    """A claim on one number that does not vary: no statistics. Of several, the one that least fits the claim counts."""
+    """A claim about one number that does not vary: no statistics. Of several, the worst for the claim counts."""
 
     needed: float
     at_least: bool
@@ -218,13 +219,14 @@ class ExactTest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A claim, what came of it, and how: true unless it failed, or is INCONCLUSIVE and its policy says that this fails.
+    """A claim and its result: true unless it failed, or is INCONCLUSIVE and its policy counts this as a failure.
 
     ``claim`` is its text, ``unit`` that of the ruling's figures ("1": a ratio), ``left`` and ``right`` are the measured
-    values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` went by measuring.
-    ``unconfirmed`` is what the beginning of the epoch says, but not what comes later in it. ``policy`` is what an
-    INCONCLUSIVE counts as: "pass", "fail", or "leaning": a failure where the 95 % interval lies beyond the threshold.
-    ``settles_in_seconds`` of measuring would probably settle it; None: it is settled, or an hour would not do.
+    values of its metrics (``right`` None: a limit), ``counted`` names the observations, ``seconds`` is the time
+    measured. ``unconfirmed`` is a verdict from the beginning of the epoch that later batches do not confirm. ``policy``
+    is what an INCONCLUSIVE counts as: "pass", "fail", or "leaning": a failure if the 95 % interval is on the wrong side
+    of the threshold. ``settles_in_seconds`` of measuring would probably settle it; None: it is settled, or an hour is
+    too short.
     """
 
     claim: str
@@ -252,14 +254,14 @@ class Verdict:
 
     @property
     def leaning(self) -> Outcome:
-        """What the 95 % interval alone says: FAIL or PASS where it lies beyond the threshold, else INCONCLUSIVE."""
+        """The outcome by the 95 % interval: FAIL or PASS if it does not contain the threshold, else INCONCLUSIVE."""
         return beyond(self.ruling, at_least=self.at_least)
 
 
 def beyond(ruling: Ruling, *, at_least: bool) -> Outcome:
-    """FAIL where the whole 95 % interval breaches the threshold, PASS where it keeps it, else INCONCLUSIVE.
+    """FAIL if the 95 % interval is on the wrong side of the threshold, PASS if on the right one, else INCONCLUSIVE.
 
-    An interval that touches the threshold lies beyond it on neither side.
+    An interval that touches the threshold contains it.
     """
     if ruling.low <= ruling.needed <= ruling.high or math.isnan(ruling.estimate):
         return Outcome.INCONCLUSIVE

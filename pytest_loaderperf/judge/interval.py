@@ -1,4 +1,4 @@
-"""Estimates and their confidence intervals, valid whenever one stops."""
+"""Estimates and their confidence intervals, which are valid whenever measuring stops."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CONFIDENCE = 0.95
 
 
 def quantile_interval(values: Sequence[float], q: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The ``q``-quantile's confidence interval: all values that the evidence so far does not rule out.
+    """The ``q``-quantile's confidence interval: all values that the evidence so far does not exclude.
 
-    Bounds are infinite where there are too few values. Nothing is assumed about the distribution.
+    Ends are infinite if there are too few values. Nothing is assumed about the distribution.
     """
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
     enough = math.log(2 / (1 - confidence))
-    # A value is too low with so few observations at or below it that the rest are too many, and too high likewise.
+    # A value is too low if too many observations are above it, and too high likewise.
     most_at_or_below = n - hits_needed(n, 1 - q, enough)
     fewest_below = hits_needed(n, q, enough)
     low = float(ordered[most_at_or_below]) if 0 <= most_at_or_below < n else -math.inf

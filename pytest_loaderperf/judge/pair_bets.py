@@ -1,17 +1,17 @@
-"""Bets on the ratios of pairs: what each factor is, and which shift of the ratios they reveal.
+"""Bets on the ratios of pairs: the factor of each bet, and which shift of the ratios they reveal.
 
-A pair goes in as x, the log of its ratio to what is needed, divided by a scale that earlier pairs alone have set.
-Against "the next x is symmetric about zero, or about something below it, whatever the past", each factor
-1 + bet tanh(steepness x) has an expectation of at most one, since tanh is odd and increasing. So has the average over
-bets and steepnesses of the products of factors, and by Ville's inequality it ever exceeds 1/alpha with chance at most
-alpha (Waudby-Smith and Ramdas, JRSS B 86, 2024). A whole bet of steepness d is the best there is where Gaussian noise
-is shifted by d of its standard deviations; the steepest bets all but count signs, which suits heavy tails.
+A pair counts as x, the log of its ratio over the needed ratio, divided by a scale from earlier pairs only. Against "the
+next x is symmetric about zero, or about something below it, whatever happened before", each factor 1 + bet
+tanh(steepness x) has an expectation of at most one, since tanh is odd and increasing. So has the average over bets and
+steepnesses of the products of factors, and by Ville's inequality it ever exceeds 1/alpha with chance at most alpha
+(Waudby-Smith and Ramdas, JRSS B 86, 2024). A full bet of steepness d is the best for Gaussian noise that is shifted by
+d of its standard deviations. The steepest bets almost only count signs, which is good for frequent outliers.
 
-In the same average are bets that assume more, so that few pairs settle what is obvious: noise alone makes a ratio wrong
-by a factor of two in at most one pair of twenty, and by a factor of five in at most one of two hundred, whatever the
-past. Short trials do not keep to that on a busy machine, where a process waits for a core as long as they last. So a
-pair counts there only if one of its trials was long, and only if it is several scales away: noise that has shown how
-large it is does no harm.
+The average also has bets that assume more, so that few pairs decide an obvious claim: noise alone makes a ratio wrong
+by a factor of two in at most one pair of twenty, and by a factor of five in at most one of two hundred, whatever
+happened before. Short trials do not satisfy this on a busy machine, where a process waits for a core as long as they
+take. So a pair counts there only if one of its trials was long, and only if it is several scales away, so that known
+large noise does not count.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from scipy import special
 
 from pytest_loaderperf.judge.power import chance_needed
 
-_STEEP = 10.0  # all but the sign counts
-_WHOLE = 0.999  # a whole bet would be lost for good by a single pair on the wrong side
+_STEEP = 10.0  # almost only the sign counts
+_WHOLE = 0.999  # a full bet would lose everything by a single pair on the wrong side
 STEEPNESS, BET, SHARE = np.array(
     [
         (0.1, _WHOLE, 0.075),
@@ -39,7 +39,7 @@ STEEPNESS, BET, SHARE = np.array(
         (1.0, 0.5, 0.06),
     ]
 ).T
-# By noise alone a pair is beyond the factor with chance BY_NOISE at most; the bet is on chance BEYOND.
+# By noise alone a pair is beyond the factor with probability BY_NOISE at most; the bet is on probability BEYOND.
 _FACTOR, _BY_NOISE, _BEYOND, OBVIOUS_SHARE = np.array(
     [
         (2, 0.05, 0.9, 0.04),
@@ -50,20 +50,20 @@ _FACTOR, _BY_NOISE, _BEYOND, OBVIOUS_SHARE = np.array(
 OBVIOUS_LOG = np.log(_FACTOR)
 OBVIOUS_HIT = np.log(_BEYOND / _BY_NOISE)
 OBVIOUS_MISS = np.log((1 - _BEYOND) / (1 - _BY_NOISE))
-OBVIOUS_SECONDS = 0.5  # must the longer trial of a pair last: many times what a process waits for a core
-OBVIOUS_SCALES = 3.0  # as far away must an obvious pair be, whatever its factor
+OBVIOUS_SECONDS = 0.5  # at least, for the longer trial of a pair: many times what a process waits for a core
+OBVIOUS_SCALES = 3.0  # the least distance of an obvious pair, with any factor
 
-_FIRST_SCALE = 0.02  # of a log ratio, while there are no pairs to tell it
-_FIRST_WEIGHT = 3  # for as many pairs does it count later
+_FIRST_SCALE = 0.02  # of a log ratio, while there are no pairs
+_FIRST_WEIGHT = 3  # it counts as this many pairs later
 _LEAST_SCALE = 1e-4  # a log ratio, by which two clocks differ
 _QUARTILES = 1.349  # between those of a normal distribution, in standard deviations
-_MARGIN = 0.95  # the normal quantile at which POWER is what the simulation gives, the scale being estimated
-_FEW_ODDS = 200  # e-value that rules out a median, on either side, at 99 % in all
-_NOISE_POINTS = 64  # at which the noise is looked at; more change little
+_MARGIN = 0.95  # the normal quantile for which POWER agrees with the simulation, with an estimated scale
+_FEW_ODDS = 200  # e-value that excludes a median on each side, for 99 % in total
+_NOISE_POINTS = 64  # at which the noise is evaluated; more change little
 
 
 def scale_of(log_ratios: Sequence[float] | np.ndarray) -> float:
-    """The scale for the pair that follows these: from their quartiles, which outliers and a shift leave alone."""
+    """The scale for the next pair, from the quartiles of these, which outliers and a shift do not change."""
     n = len(log_ratios)
     if n < 2:  # noqa: PLR2004 one pair has no spread
         return _FIRST_SCALE
@@ -75,12 +75,12 @@ def scale_of(log_ratios: Sequence[float] | np.ndarray) -> float:
 
 
 def rescaled_after(n: int) -> int:
-    """The number of pairs at which the scale is set anew, after ``n``: seldom, as that takes a sort."""
+    """The number of pairs at which the scale is updated next, after ``n``: rarely, because that takes a sort."""
     return n + max(1, n // 4)
 
 
 def obvious_interval(log_ratios: Sequence[float]) -> tuple[float, float]:
-    """An interval of 99 % for the median, for too few pairs for any other: some factor of two around what was seen."""
+    """A 99 % interval for the median from very few pairs: a factor of about two around the ratios."""
     n = len(log_ratios)
     hits = math.ceil((math.log(_FEW_ODDS) - n * OBVIOUS_MISS[0]) / (OBVIOUS_HIT[0] - OBVIOUS_MISS[0]))
     if not n or hits > n:
@@ -90,10 +90,10 @@ def obvious_interval(log_ratios: Sequence[float]) -> tuple[float, float]:
 
 
 def detectable_shift(log_ratios: Sequence[float] | np.ndarray, n: int, alpha: float, *, obvious: bool) -> float | None:
-    """The smallest shift of log ratios beyond what is needed that ``n`` pairs as noisy as these reveal; None: none.
+    """The smallest shift of log ratios beyond the needed one that ``n`` pairs as noisy as these reveal; None: none.
 
-    It would be revealed in about 9 of 10 runs, by a normal approximation to the growth of each bet by itself. Noise is
-    taken to be as large downwards as upwards, as the bets assume.
+    It would be revealed in about 9 of 10 runs, by a normal approximation to the growth of each bet. Noise is assumed to
+    be as large downwards as upwards, as the bets assume.
     """
     if not len(log_ratios):
         return None
@@ -115,7 +115,7 @@ def _shift_by_magnitude(noise: np.ndarray, scale: float, n: int, log_needed: flo
         wealth = n * growth.mean(axis=0) - margin * growth.std(axis=0) + log_share
         return float(np.logaddexp.reduce(wealth)) >= log_needed
 
-    low, high = 0.0, float(noise[-1]) + 100 * scale  # where every bet is won
+    low, high = 0.0, float(noise[-1]) + 100 * scale  # here every bet wins
     if not revealed(high):
         return None
     while high - low > scale / 100 + high / 1000:

@@ -1,4 +1,4 @@
-"""The claim on the ratio of a pair, from how far each pair lies beyond what is needed."""
+"""The claim about the ratio of a pair, from how far each pair is beyond the needed ratio."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def _exp(log: float) -> float:
 class PairTest:
     """The claim that the median ratio of a pair is at least (or, with ``at_least=False``, at most) ``needed``.
 
-    Noise may be of any size and shape, and change, but must be symmetric in the log of the ratio, as it is where a coin
-    says which side of a pair comes first. A ratio that equals ``needed`` is evidence for neither. Where a trial is
-    long, a ratio off by a factor of two and more counts for more than symmetry allows: see ``pair_bets``. Raises
-    MeasureError for a ratio not positive and finite.
+    Noise may have any size and shape, and change, but must be symmetric in the log of the ratio, as it is if the order
+    in a pair is random. A ratio equal to ``needed`` is evidence for neither. In long trials, a ratio that differs by a
+    factor of two or more counts for more than symmetry allows: see ``pair_bets``. Raises MeasureError for a ratio that
+    is not positive and finite.
     """
 
     needed: float
@@ -75,7 +75,7 @@ class PairTest:
             self._rescale_at = pair_bets.rescaled_after(self._rescale_at)
 
     def against(self, needed: float) -> PairTest:
-        """The same pairs, held against another ratio."""
+        """The same pairs, compared with another needed ratio."""
         other = PairTest(needed, self.at_least)
         for log_ratio, long in zip(self._logs, self._long, strict=True):
             other._add_log(log_ratio, long=long)
@@ -106,14 +106,14 @@ class PairTest:
 
     @property
     def obvious(self) -> bool:
-        """Whether all trials are long, and a typical ratio is off by more than noise is assumed to make one of them."""
+        """Whether all trials are long, and a typical ratio differs by more than noise is assumed to cause."""
         if not self.in_long_trials:
             return False
         return abs(statistics.median(self._logs) - self._log_needed) > float(pair_bets.OBVIOUS_LOG[0])
 
     @property
     def leaning(self) -> Outcome:
-        """The side of ``needed`` that the median lies on, be it evident or not; INCONCLUSIVE for neither."""
+        """The outcome that the median supports, with or without enough evidence; INCONCLUSIVE for neither."""
         if self._above == self._below:
             return Outcome.INCONCLUSIVE
         return Outcome.PASS if (self._above > self._below) == self.at_least else Outcome.FAIL

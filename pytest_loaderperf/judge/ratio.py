@@ -1,4 +1,4 @@
-"""The claim on a ratio of throughputs, from rounds of the loaders and from the work that they do for a batch."""
+"""The claim about a ratio of throughputs, from rounds of the loaders and from their work for a batch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from pytest_loaderperf.judge.claim import Outcome, Ruling
 from pytest_loaderperf.judge.pairs import PairTest
 
-# The sums must make what the slices say twice as likely as noise would, or slices that are not like the rest settle a
-# claim as soon as the sums happen to lean their way. Stricter, small effects would take as long as by the sums alone.
+# The sums must make the slices' outcome twice as likely as noise would. Otherwise unusual slices would settle a claim
+# as soon as the sums happened to agree. With a larger factor, small effects would take as long as by the sums alone.
 AGREE_ALPHA = 0.5
-# Hand-over is part of what is claimed and no part of the work. So for the work to settle PASS the sums alone must show
-# that the ratio is not as low as this part of what is needed. A loader below it passes by chance in fewer claims than
-# HIDDEN_ALPHA: the sums must also favour PASS of the whole claim.
+# Hand-over is part of the claim but not of the work. So for a PASS by the work, the sums alone must show that the ratio
+# is above this part of the needed one. A loader below it passes by chance in fewer claims than HIDDEN_ALPHA, because
+# the sums must also favour PASS of the whole claim.
 HIDDEN, HIDDEN_ALPHA = 0.9, 0.01
-FAVOUR = 2.0  # and must make PASS this many times as likely as FAIL
-# Without so many sums, or so many seconds of them, nobody knows whether the sums contradict the work.
+FAVOUR = 2.0  # the sums must make PASS this many times as likely as FAIL
+# With fewer sums, or seconds of them, it is unknown whether the sums contradict the work.
 FEWEST_SUMS, FEWEST_SUMS_SECONDS = 5, 1.0
 SUMS, SLICES, WORK = "sums", "slices", "work"
 
@@ -25,21 +25,22 @@ SUMS, SLICES, WORK = "sums", "slices", "work"
 class RatioTest:
     """The claim that the median ratio of a round is at least (or, with ``at_least=False``, at most) ``needed``.
 
-    The ratio of a round's sums is what is claimed, and settles the claim wherever it is evident. Two other kinds of
-    evidence may be quicker; each kind there is has an equal share of alpha.
+    The claim is about the ratio of a round's sums, which settles it as soon as there is enough evidence. Two other
+    kinds of evidence may be faster; each kind has an equal share of alpha. "Evident" means enough evidence at that
+    share.
 
     - ``add`` takes the median ratio of a round's slices, which a machine that changes its speed from slice to slice
-      disturbs far less. Evident slices settle a claim where there is some evidence in the sums for the same.
+      disturbs far less. Evident slices settle a claim if the sums have some evidence for the same.
     - ``add_refilled`` takes, in their place, a ratio of the CPU time that a sample takes in turns of refills, if
-      ``refilled``; and the ratio by the clock there. Evident CPU time settles FAIL where neither that nor the sums
-      contradict it and both together make it the likelier, and PASS where there is some evidence in the sums for the
-      same, and none by the clock of refills against it.
+      ``refilled``; and the ratio by the clock there. Evident CPU time settles FAIL if neither that nor the sums
+      contradict it and both together make it the more likely outcome, and PASS if the sums have some evidence for
+      PASS, and the clock of refills has none against it.
     - ``add_work`` takes a ratio of the work that is done for a batch, measured apart from the rounds and at its own
-      pace. It knows nothing of how batches are handed over. Evident work settles FAIL where the sums do not contradict
-      it. It settles PASS where the sums alone make it evident that the ratio lies beyond ``HIDDEN`` of ``needed``, and
-      point to PASS rather than to FAIL by now. With ``expects_work`` it has its share of alpha before there is any, as
-      it must where the claim is looked at by then. ``work_margin``: the part of what is needed that the work of equal
-      loaders may fall short by for good, where they live in two processes; an evident FAIL lies beyond that.
+      pace. It does not include handing batches over. Evident work settles FAIL if the sums do not contradict it. It
+      settles PASS if the sums alone are evidence that the ratio is beyond ``HIDDEN`` of ``needed``, and support PASS
+      more than FAIL so far. With ``expects_work`` it has its share of alpha before there is any, which is needed if
+      the claim is looked at before. ``work_margin``: the part of the needed ratio by which the work of equal loaders
+      in two processes may differ permanently; a FAIL must be beyond that.
     """
 
     needed: float
@@ -49,11 +50,11 @@ class RatioTest:
     work_margin: float = 0.0
     sums: PairTest = field(init=False)
     work: PairTest = field(init=False)
-    _far_work: PairTest | None = None  # the work against less than is needed, where there is a margin
+    _far_work: PairTest | None = None  # the work compared with less than needed, if there is a margin
     _sums_seconds: float = 0.0
-    _slices: PairTest | None = None  # once there are slices; from the beginning where there are refills
-    _by_clock: PairTest | None = None  # refills by the clock, where there are such
-    _with_hidden: PairTest | None = None  # the sums against HIDDEN of ``needed``, once there is work
+    _slices: PairTest | None = None  # once there are slices; with refills from the beginning
+    _by_clock: PairTest | None = None  # refills by the clock, if any
+    _with_hidden: PairTest | None = None  # the sums compared with HIDDEN of ``needed``, once there is work
 
     def __post_init__(self) -> None:
         self.sums, self.work = (PairTest(self.needed, self.at_least) for _ in range(2))
@@ -69,18 +70,18 @@ class RatioTest:
 
     @property
     def obvious(self) -> bool:
-        """Whether a few long pairs of some evidence are off by more than noise is assumed to make them."""
+        """Whether a few long pairs of some evidence differ by more than noise is assumed to cause."""
         return any(test.obvious for test in self._tests().values())
 
     def work_outcome(self, alpha: float) -> Outcome:
-        """What the work says by itself, at ``alpha``: FAIL only where it lies beyond the margin."""
+        """The outcome of the work alone, at ``alpha``: FAIL only beyond the margin."""
         outcome = self.work.outcome(alpha)
         if outcome is Outcome.FAIL and self._far_work is not None:
             return Outcome.FAIL if self._far_work.outcome(alpha) is Outcome.FAIL else Outcome.INCONCLUSIVE
         return outcome
 
     def add(self, of_sums: float, of_slices: float | None = None, seconds: float = 0.0) -> None:
-        """Add one round; ``of_slices`` is None where it was measured in one piece; the longer side took ``seconds``."""
+        """Add one round; ``of_slices`` is None if it was measured in one piece; the longer side took ``seconds``."""
         if of_slices is not None and self._slices is None:
             self._slices = self.sums.against(self.needed)  # rounds in one piece count as one slice
         self.sums.add(of_sums, seconds)
@@ -98,7 +99,7 @@ class RatioTest:
         self._slices.add(of_cpu)
 
     def add_work(self, ratio: float, seconds: float = 0.0) -> None:
-        """Add one ratio of the work done for a batch, larger where the loader is faster, as that of throughputs is."""
+        """Add one ratio of the work for a batch; larger if the loader is faster, as for throughputs."""
         self.work.add(ratio, seconds)
         if self._far_work is not None:
             self._far_work.add(ratio, seconds)
@@ -109,7 +110,7 @@ class RatioTest:
         return self._settled(self._share(alpha))[0]
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
-        """As ``Test.ruling``, with the figures of the evidence that it rests on; ``n_affordable`` counts rounds."""
+        """As ``Test.ruling``, with the figures of the deciding evidence; ``n_affordable`` counts rounds."""
         outcome, by = self._settled(self._share(alpha))
         test = self._tests()[by]
         affordable = round(n_affordable * test.n / self.n) if self.n else n_affordable
@@ -123,7 +124,7 @@ class RatioTest:
         return alpha / len(self._tests())
 
     def _settled(self, share: float) -> tuple[Outcome, str]:
-        """The outcome, and by which evidence; where it is open, the evidence that tells most."""
+        """The outcome, and the evidence that decides it; if undecided, the strongest evidence."""
         tests = self._tests()
         outcomes = {
             name: self.work_outcome(share) if name == WORK else test.outcome(share) for name, test in tests.items()
@@ -131,7 +132,7 @@ class RatioTest:
         for name, outcome in outcomes.items():
             if outcome is not Outcome.INCONCLUSIVE and self._agreed(name, outcome, share):
                 return outcome, name
-        # Evident, but not agreed to: what is missing is in the sums.
+        # Evident, but the sums do not agree yet.
         leaning = (self._by_clock if self._by_clock and self._by_clock.n else self.sums).leaning
         same = [
             name
@@ -141,7 +142,7 @@ class RatioTest:
         return Outcome.INCONCLUSIVE, (same or [SUMS])[0]
 
     def _agreed(self, name: str, outcome: Outcome, share: float) -> bool:
-        """Whether the sums allow the evidence of that name to settle the claim."""
+        """Whether the sums allow this evidence to settle the claim."""
         if name == SUMS:
             return True
         agreed = self.sums.outcome(AGREE_ALPHA)

@@ -1,4 +1,4 @@
-"""The processes of a loader, the CPU time they use, and waiting until they have stopped using it."""
+"""The processes of a loader, the CPU time they use, and waiting until they use none."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import psutil
 
 from pytest_loaderperf.measurement.record import Effort
 
-IDLE_SHARE = 0.05  # of one core: less than this is the interpreter's own housekeeping
+IDLE_SHARE = 0.05  # of one core: less is the interpreter's own work
 _INTERVAL_SECONDS = 0.001
-_QUIET_INTERVALS = 2  # in a row: one may fall between two bursts of a worker
+_QUIET_INTERVALS = 2  # in a row: one may be between two bursts of a worker
 _RUNNABLE = (b"R", b"D")  # states of a process, see proc(5)
-_READING_NS = 60_000  # what reading one process's CPU time itself costs this process
+_READING_NS = 60_000  # how long it takes to read one process's CPU time
 _CPUCLOCK_SCHED = 2  # of the kernel's posix-timers.h: time spent running, in nanoseconds
 _CPUCLOCK_THREAD = 4  # there, too: of a thread, and no process
 _CUTIME = 13  # and cstime, in /proc/PID/stat behind the command's name, see proc(5)
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000  # the kernel's unit
-PATIENCE_SECONDS = 2.0  # a loader that still works after this will never be idle
+PATIENCE_SECONDS = 2.0  # a loader that is still busy then never rests
 
 
 def child_pids(pid: int | str = "self") -> list[int]:
     """The live child processes of process ``pid``, or of this one."""
     tasks = f"/proc/{pid}/task"
-    try:  # far cheaper than a walk over all processes
+    try:  # far faster than listing all processes
         listed = [_read(f"{tasks}/{thread}/children") for thread in os.listdir(tasks)]  # noqa: PTH208 cheaper, too
     except OSError:
         listed = []
@@ -53,7 +53,7 @@ def thread_ids() -> frozenset[int]:
 
 
 def children_of_this_thread() -> frozenset[int]:
-    """Live child processes that the calling thread has started; where that is not told, those of this process."""
+    """Live child processes that the calling thread has started; if the system does not say, those of this process."""
     try:
         return frozenset(map(int, _read(f"/proc/self/task/{threading.get_native_id()}/children").split()))
     except OSError:
@@ -74,7 +74,7 @@ class Usage:
 
     @classmethod
     def of(cls, children: Iterable[int]) -> Self:
-        """Of this process and ``children``, with all of their threads; what has ended is left out."""
+        """The usage of this process and ``children``, with all their threads; ended ones are left out."""
         cpu_ns, delay_ns = {}, {}
         for pid in (0, *children):
             with suppress(OSError, ValueError):
@@ -83,7 +83,7 @@ class Usage:
         return cls(cpu_ns, delay_ns)
 
     def since(self, before: Usage, wall_ns: int) -> Effort | None:
-        """What was done since ``before``, ``wall_ns`` ago, by the processes that both know; None if there are none."""
+        """The work since ``before``, ``wall_ns`` ago, of the processes in both; None if there are none."""
         cpu_ns = {pid: ns - before.cpu_ns[pid] for pid, ns in self.cpu_ns.items() if pid in before.cpu_ns}
         if not cpu_ns:
             return None
@@ -93,7 +93,7 @@ class Usage:
 
 
 def continue_stopped(pids: Iterable[int]) -> None:
-    """Let those of ``pids`` go on that were started by Python here and then stopped: else nothing can end them."""
+    """Continue those of ``pids`` that were started by Python here and then stopped: otherwise nothing can end them."""
     stopped = [pid for pid in pids if _state(str(pid)) == b"T"]
     ours = [process.pid or 0 for process in multiprocessing.active_children()] if stopped else []
     for pid in set(stopped).intersection(ours):
@@ -102,13 +102,13 @@ def continue_stopped(pids: Iterable[int]) -> None:
 
 
 def _others(children: Iterable[int]) -> list[str]:
-    """This process's threads but the calling one, and ``children``, as /proc names them."""
+    """This process's threads except the calling one, and ``children``, by their names in /proc."""
     own = thread_ids() - {threading.get_native_id()}
     return [*(f"self/task/{thread}" for thread in own), *map(str, children)]
 
 
 def _state(task: str) -> bytes:
-    """One letter, see proc(5); none where the system does not tell."""
+    """One letter, see proc(5); empty if the system does not say."""
     try:
         return _read(f"/proc/{task}/stat").rsplit(b")", 1)[1].split()[0]
     except (OSError, IndexError):
@@ -116,9 +116,9 @@ def _state(task: str) -> bytes:
 
 
 def thread_cpu_ns() -> dict[int, int]:
-    """CPU time so far of each thread of this process, by its number; empty where the system does not tell.
+    """CPU time so far of each thread of this process, by its number; empty if the system does not say.
 
-    By its clock, up to now: what the kernel lists under /proc is as old as its last tick: up to 4 ms, or 10.
+    It reads the threads' clocks: the figures under /proc are as old as the kernel's last tick, up to 4 or 10 ms.
     """
     found = {}
     with suppress(OSError):
@@ -131,7 +131,7 @@ def thread_cpu_ns() -> dict[int, int]:
 def _delay_ns(tasks: str) -> int:
     """Nanoseconds that the threads under ``tasks`` waited for a CPU, see proc(5), schedstat.
 
-    The time they ran stands there, too, but as it was at the kernel's last tick.
+    The file also has the time they ran, but only up to the kernel's last tick.
     """
     waited_ns = 0
     for thread in os.listdir(tasks):  # noqa: PTH208 cheaper
@@ -182,12 +182,12 @@ def cpu_ns(children: Sequence[int]) -> int:
 
 
 def wait_until_idle(children: list[int], patience_seconds: float = PATIENCE_SECONDS) -> bool:
-    """Sleep until the CPU time of this process and ``children`` stands still; False if it never did."""
+    """Sleep until this process and ``children`` use no CPU time; False if they always did."""
     return active_until(children, patience_seconds) is not None
 
 
 def active_until(children: Sequence[int], patience_seconds: float = PATIENCE_SECONDS) -> int | None:
-    """The same; the last moment when it did not yet, by ``time.perf_counter_ns``, to a millisecond; None for False."""
+    """The same; the last moment of activity, by ``time.perf_counter_ns``, to a millisecond; None for False."""
     deadline = time.monotonic() + patience_seconds
     quiet = 0
     before_ns, before_at_ns = cpu_ns(children), time.perf_counter_ns()

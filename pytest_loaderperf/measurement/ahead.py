@@ -1,7 +1,7 @@
-"""Whether a loader works on although nobody asks it: on a pool that was there before it, or on another machine.
+"""Whether a loader works in the background: on a thread pool that existed before it, or on another machine.
 
-New threads and processes are noticed when they begin. What existed before is known by who burns CPU while the consumer
-sleeps, thread by thread, and by batches that are ready after a pause, and are not without one.
+New threads and processes are noticed when they start. An older pool is recognised by threads that use CPU time while
+the consumer sleeps, and by batches that are ready after a pause, but not without one.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import torch
 from pytest_loaderperf.measurement.activity import thread_cpu_ns, thread_ids
 from pytest_loaderperf.measurement.record import SteadyRecord
 
-_OTHERS_SHARE = 0.1  # of the time in which other threads of this process may run, and be the interpreter's own
-_OWN_SHARE = 0.5  # of the time in which the consumer runs: one that makes its batches itself runs, or waits for a disk
-_BATCHES = 8  # without a pause, of which the later ones are not ready
+_OTHERS_SHARE = 0.1  # of the time: what other threads of this process may use as the interpreter's own
+_OWN_SHARE = 0.5  # of the time that the consumer runs, if it makes its batches itself and does not wait for a disk
+_BATCHES = 8  # without a pause; the later ones are not ready
 _PAUSES = 3
-_MOMENTS, _MOMENT_SECONDS, _MOMENT_SHARE = 5, 0.001, 0.1  # pauses, and of a batch's time, that suffice for none
+_MOMENTS, _MOMENT_SECONDS, _MOMENT_SHARE = 5, 0.001, 0.1  # pauses, of which each is too short for a batch
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.15
-_PAUSE_BATCHES = 3.0  # in a pause a loader that works on has made some
-_BURNED = 0.05  # of a pause, by other threads: looking at them, and the watchdog, take some 0.3 ms of one
-_BURNED_AT_FIRST = 0.2  # of one: it is looked at once, and an epoch has more to do than that
-_READY = 0.3  # of the time that a batch takes without a pause, at the most, where it was ready
-_SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch cannot be told from one that is as quick
+_PAUSE_BATCHES = 3.0  # a pause in which a loader that works in the background makes some
+_BURNED = 0.05  # of a pause, by other threads; reading their clocks and the watchdog take about 0.3 ms
+_BURNED_AT_FIRST = 0.2  # of the first pause: it is measured only once
+_READY = 0.3  # of the time that a batch takes without a pause: a ready one takes at most this
+_SHORTEST_BATCH_SECONDS = 1e-4  # a ready batch looks the same as one that is made this fast
 _PARALLEL_ELEMENTS = 1 << 17  # from some 2^15 on torch uses all its threads
-_PARALLEL_NS = 200_000  # by which a thread has shown that it works for torch
-_UNASKED_PAUSES = 5  # who works in each of them would work in any
+_PARALLEL_NS = 200_000  # CPU time that shows that a thread works for torch
+_UNASKED_PAUSES = 5  # a thread that works in all of these works in every pause
 _LONGEST_PARALLEL_SECONDS = 2.0  # on a busy machine a thread waits for a core; once in a process
 
 
 class Clocks:
-    """The CPU time of the asking thread, and of the others of this process, since it was made."""
+    """The CPU time of the asking thread and of the other threads of this process, since it was made."""
 
     __slots__ = ("_own_ns", "_process_ns", "_wall_ns")
 
@@ -48,7 +48,7 @@ class Clocks:
         )
 
     def shares(self) -> tuple[float, float]:
-        """Of the time that went by: in which the asking thread ran, and in which others did."""
+        """The shares of the elapsed time in which the asking thread ran, and in which others ran."""
         own_ns = time.thread_time_ns() - self._own_ns
         others_ns = time.process_time_ns() - self._process_ns - own_ns
         wall_ns = max(1, time.perf_counter_ns() - self._wall_ns)
@@ -56,20 +56,20 @@ class Clocks:
 
     @property
     def suspicious(self) -> bool:
-        """Whether somebody else may have made the batches that were asked for meanwhile."""
+        """Whether other threads may have made the batches that were requested meanwhile."""
         own, others = self.shares()
         return others > _OTHERS_SHARE or own < _OWN_SHARE
 
     @property
     def others_run(self) -> bool:
-        """Whether other threads of this process did much meanwhile."""
+        """Whether other threads of this process worked much meanwhile."""
         return self.shares()[1] > _OTHERS_SHARE
 
 
 def works_in_a_pause() -> bool:
-    """Whether other threads of this process, torch's left out, work while the asking one sleeps for a moment.
+    """Whether other threads of this process, except torch's, work while the asking one sleeps for a moment.
 
-    After the first batch of an epoch it tells who works ahead also of an epoch so small that all of it is ready soon.
+    After the first batch of an epoch, this also finds loaders whose epoch is so small that all of it is ready soon.
     """
     before = thread_cpu_ns()
     time.sleep(_SHORTEST_PAUSE_SECONDS)
@@ -79,13 +79,13 @@ def works_in_a_pause() -> bool:
 
 
 def runs_ahead(side: Any, batch_seconds: float) -> bool:
-    """Whether ``side``, a batch of which takes so long, lets others work for it, also in pauses.
+    """Whether other threads work for ``side``, a batch of which takes ``batch_seconds``, also in pauses.
 
-    Threads of torch's own do not count: they work when they are asked to.
+    torch's own threads do not count: they only work on request.
     """
     if batch_seconds * _PAUSE_BATCHES > _LONGEST_PAUSE_SECONDS:
-        return False  # to find out would take seconds
-    time.sleep(_SHORTEST_PAUSE_SECONDS)  # in which others fill up what they may have ready
+        return False  # the test would take seconds
+    time.sleep(_SHORTEST_PAUSE_SECONDS)  # in which others fill their prefetch
     torchs = torch_threads()
     before, began_s = thread_cpu_ns(), time.perf_counter()
     waits_ns: list[int] = []
@@ -111,9 +111,9 @@ def runs_ahead(side: Any, batch_seconds: float) -> bool:
 
 
 def _after_moments_ns(side: Any, usual_ns: float) -> float:
-    """What a batch, which takes ``usual_ns`` otherwise, takes after pauses in which none can have been made.
+    """How long a batch, which usually takes ``usual_ns``, takes after pauses that are too short to make one.
 
-    On a busy machine a thread that has slept, however shortly, is given a core at once, and works many times as fast as
+    On a busy machine a thread that has slept even shortly gets a core immediately, and is many times as fast as
     one that has used up its share.
     """
     waits_ns: list[int] = []
@@ -131,7 +131,7 @@ def _next(side: Any) -> SteadyRecord | None:
 
 
 def _burned_ns(before: dict[int, int], after: dict[int, int], torchs: frozenset[int] = frozenset()) -> int:
-    """CPU time from ``before`` to ``after`` of other threads than the asking one and torch's."""
+    """CPU time from ``before`` to ``after`` of all threads except the asking one and torch's."""
     mine = {threading.get_native_id(), *torchs}
     return sum(ns - before.get(thread, 0) for thread, ns in after.items() if thread not in mine)
 
@@ -139,9 +139,9 @@ def _burned_ns(before: dict[int, int], after: dict[int, int], torchs: frozenset[
 def torch_threads() -> frozenset[int]:
     """The threads on which torch does one operation in parallel for the asking one, which is among them.
 
-    The first call in this process starts them. It must come before a loader works, which might do so on them. So they
-    are looked for once, and again only where another thread asks, or one of them has ended, as they do where torch is
-    given fewer for a while.
+    The first call in this process starts them. It must happen before a loader works, which might use them. So they are
+    searched once, and again only if another thread asks, or if one of them has ended, as when torch temporarily has
+    fewer.
     """
     key = os.getpid(), torch.get_num_threads()
     found = _torchs.get(key, frozenset())
@@ -168,9 +168,9 @@ def _look_for_torchs(threads: int) -> frozenset[int]:
 
 
 def _busy_unasked() -> frozenset[int]:
-    """The other threads that work on and on while the asking one sleeps.
+    """The other threads that keep working while the asking one sleeps.
 
-    torch's spin for some milliseconds of CPU time after they were asked, which on a busy machine may take far longer.
+    torch's threads spin for some milliseconds of CPU time after a request, which on a busy machine may take far longer.
     """
     busy: frozenset[int] | None = None
     for _ in range(_UNASKED_PAUSES):

@@ -1,4 +1,4 @@
-"""What rounds ask of a side, wherever its loader lives."""
+"""The interface of a side, in this process or in another one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, Stead
 class AnySide(Protocol):
     """A loader under measurement: ``Side`` in this process, ``remote.RemoteSide`` for one in another.
 
-    ``elsewhere``: it lives in a process of its own. ``rebuildable``: it has a factory. ``slow``: a batch takes so long
+    ``elsewhere``: it runs in another process. ``rebuildable``: it has a factory. ``slow``: a batch takes so long
     that caches need no warming. ``children``: the processes that work for it. ``starts`` and ``epochs``: what was seen.
-    ``own_helpers``: most processes and threads that it began at once. ``opaque``: type of its batches, where no arrays
-    are seen in them. ``taken``: batches of the running epoch. ``conditions``: those of the trial to come.
+    ``own_helpers``: the most processes and threads that it had at one time. ``opaque``: type of its batches, if they
+    contain no arrays. ``taken``: batches of the running epoch. ``conditions``: those of the next trial.
     """
 
     name: str
@@ -38,12 +38,12 @@ class AnySide(Protocol):
 
     @property
     def called(self) -> str:
-        """The side in an error's words."""
+        """The side's name in error texts."""
         ...
 
     @property
     def inline(self) -> bool:
-        """Whether batches are made by the asking thread alone, so that nothing of this side runs unasked."""
+        """Whether only the asking thread makes batches, so that nothing of this side runs in the background."""
         ...
 
     @property
@@ -53,16 +53,16 @@ class AnySide(Protocol):
 
     @property
     def epoch_batches(self) -> int | None:
-        """Batches of the shortest of the last few epochs that ended; None before one has."""
+        """Batches of the shortest of the last few epochs that ended; None before the first one ended."""
         ...
 
     @property
     def iterator(self) -> Iterator[Any] | None:
-        """That of the running epoch, where it lives here."""
+        """The iterator of the running epoch, if it is in this process."""
         ...
 
     def build(self) -> None:
-        """Make the loader anew."""
+        """Make the loader again."""
         ...
 
     def start(self) -> StartRecord:
@@ -78,23 +78,23 @@ class AnySide(Protocol):
         ...
 
     def slice(self, batches: int, latencies: list[int]) -> tuple[int, int] | None:
-        """Time the next ``batches`` batches, adding to ``latencies``: nanoseconds and samples; None if it ends."""
+        """Time the next ``batches`` batches, add to ``latencies``. Nanoseconds and samples; None if the epoch ends."""
         ...
 
     def take(self, batches: int) -> SteadyRecord | None:
-        """The like, as a record."""
+        """The same, as a record."""
         ...
 
     def note_helpers(self) -> None:
-        """From now on this side counts as one that works on threads or in processes of its own."""
+        """From now on this side counts as one with its own threads or processes."""
         ...
 
     def look_ahead(self, batch_seconds: float) -> None:
-        """Find out whether this side, a batch of which takes so long, works on where nobody asks it."""
+        """Find out whether this side, a batch of which takes ``batch_seconds``, works in the background."""
         ...
 
     def short_epoch_error(self) -> ShortEpochError:
-        """That an epoch has fewer batches than a trial wants."""
+        """The error for an epoch with fewer batches than a trial needs."""
         ...
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class AnySide(Protocol):
 
 
 class AnyReplay(AnySide, Protocol):
-    """A side that does, when asked, what each of the ``workers`` of a loader does; they may be threads of its own."""
+    """A side that does, on request, the work of each of the ``workers`` of a loader, which may be threads."""
 
     workers: int
     in_threads: bool

@@ -19,7 +19,7 @@ from pytest_loaderperf.measurement.tracing import untraced
 
 
 def usable_cpus() -> frozenset[int]:
-    """Numbers of the CPUs that this thread may run on; none where the system does not say."""
+    """Numbers of the CPUs that this thread may run on; empty if the system does not say."""
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
@@ -35,7 +35,7 @@ def collector_kept() -> Iterator[None]:
 
 @contextmanager
 def draws_kept() -> Iterator[None]:
-    """After this block random, NumPy and torch go on drawing as if nobody had drawn, or seeded them, within it."""
+    """After this block the generators of random, NumPy and torch are in the state before it."""
     python, numpy = random.getstate(), sys.modules.get("numpy")
     of_numpy = None if numpy is None else numpy.random.get_state()
     try:
@@ -60,41 +60,41 @@ class Conditions:
         return cls(torch.get_num_threads(), usable_cpus())
 
     def on_one_cpu(self, order: random.Random) -> Conditions:
-        """The like on one of the CPUs, which is drawn: for sides in several processes, one of which is on at a time.
+        """The same on one randomly drawn CPU: for sides in several processes that take turns.
 
-        Each CPU has a neighbour of its own on the same core, and a process that stays on one of them suffers alone.
+        Other programs make some CPUs slower than others, which would affect only the side on such a CPU.
         """
         return replace(self, cpus=frozenset({order.choice(sorted(self.cpus))})) if self.cpus else self
 
     def restore(self) -> None:
-        """Put back what a loader has changed, and only that: setting the number of threads anew would start threads."""
+        """Reset what a loader has changed, and only that: setting the number of threads again would start threads."""
         if torch.get_num_threads() != self.torch_threads:
             torch.set_num_threads(self.torch_threads)
         if usable_cpus() != self.cpus:
-            with suppress(OSError):  # they have been taken from this process meanwhile
+            with suppress(OSError):  # this process may no longer use them
                 os.sched_setaffinity(0, self.cpus)
 
     def impose(self) -> None:
-        """Put back what a loader has changed, the collector being off, for observing."""
+        """Reset what a loader has changed, for measuring with the collector off."""
         self.restore()
         gc.disable()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Observe within this block, untraced."""
+        """Measure within this block, untraced."""
         with collector_kept(), untraced():
             self.impose()
             yield
 
 
 class SignalHandlers:
-    """How this process answers the signals that end or time it, as it was when this was made; main thread only."""
+    """The handlers of signals that end or time this process, as they are now; main thread only."""
 
     def __init__(self) -> None:
         self._handlers = {number: signal.getsignal(number) for number in _SIGNALS if number is not None}
 
     def restore(self) -> None:
-        """Put back what a loader has changed. Handlers that were not set from Python cannot be, and stay."""
+        """Reset what a loader has changed, except handlers that were not set from Python."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, handler in self._handlers.items():

@@ -1,4 +1,4 @@
-"""How many samples a batch holds: from its structure and from what its loader says of it. Never guessed."""
+"""How many samples a batch has: from its structure and its loader's attributes. Never guessed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
 
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.structure import is_plain_list, leaves
+from pytest_loaderperf.measurement.structure import batch_leaves, is_plain_list
 
 Count = Callable[[Any], int]
 _PAIR = 2  # input and target
-_Readings = dict[int, Count]  # samples of this batch, and how to count those of others like it
+_Readings = dict[int, Count]  # samples of this batch -> how to count those of similar ones
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a loader says of its batches: their ``batch_size``, if it does.
+    """What a loader declares about its batches: their ``batch_size``, if it has one.
 
-    ``stacked``: its collate function makes no lists of samples. ``listed``: it makes nothing else. ``single``: it makes
-    no batches, but hands on what the dataset gives, ``streamed`` or by index.
+    ``stacked``: its collate function never makes lists of samples. ``listed``: it always does. ``single``: it makes no
+    batches, but passes on what the dataset gives, ``streamed`` or by index.
     """
 
     batch_size: int | None = None
@@ -55,17 +55,17 @@ class Declared:
 
 
 def count_samples(batch: object, declared: Declared | None = None) -> int:
-    """Samples in the batch. Raises LoaderError where they cannot be told; see ``counter``."""
+    """Samples in the batch. Raises LoaderError if they cannot be counted; see ``counter``."""
     return counter(batch, declared)(batch)
 
 
 def counter(batch: object, declared: Declared | None = None) -> Count:
     """A cheap function that counts the samples of batches with the structure of this one.
 
-    They are the first dimension that its leaves share, or the length of a list of samples that are alike, whichever
-    ``declared`` allows. It reads one leaf alone: a trial has no time to walk every batch.
+    This is the first dimension that its leaves share, or the length of a list of similar samples, as ``declared``
+    allows. The function reads only one leaf: a trial has no time to walk through every batch.
 
-    Raises LoaderError where nothing has a length, where lengths differ, or where both readings remain possible.
+    Raises LoaderError if nothing has a length, if lengths differ, or if both meanings remain possible.
     """
     declared = declared or Declared()
     if declared.listed and isinstance(batch, (list, tuple)):
@@ -79,7 +79,7 @@ def counter(batch: object, declared: Declared | None = None) -> Count:
             "Expected tensors, arrays or lists; give count=, a function from a batch to its number of samples."
         )
     if not found:
-        lengths = {path: n for path, leaf in leaves(batch) if (n := _length(leaf)) is not None}
+        lengths = {path: n for path, leaf in batch_leaves(batch) if (n := _length(leaf)) is not None}
         shown = ", ".join(f"{path}: {length}" for path, length in list(lengths.items())[:4])
         raise LoaderError(
             f"cannot count the samples of a batch: its parts differ in length ({shown}). "
@@ -91,10 +91,10 @@ def counter(batch: object, declared: Declared | None = None) -> Count:
 
 
 def checked_samples(called: str, samples: object) -> int:
-    """``samples`` of the first batch of the loader ``called`` so. Raises LoaderError where that is no such number."""
+    """``samples`` of the first batch of the loader ``called`` so. Raises LoaderError if that is not a valid number."""
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         raise LoaderError(
-            f"{called}: a batch must hold a whole number of samples from 1 up, got {samples!r}. "
+            f"{called}: expected an integer of at least 1 as the number of samples of a batch, got {samples!r}. "
             "Fix count=, or keep empty batches out of the loader."
         )
     return samples
@@ -114,7 +114,7 @@ def _ambiguous(batch: object, counts: Sequence[int], batch_size: int | None) -> 
     held = f" of {len(batch)} {type(batch[0]).__name__}s" if isinstance(batch, (list, tuple)) else ""
     shape = getattr(batch[0], "shape", None) if isinstance(batch, (list, tuple)) else None
     alike = f" of shape {tuple(shape)}" if shape is not None else ""
-    said = "a batch_size that tells which" if batch_size is None else f"one of them to be the batch_size, {batch_size}"
+    said = "a batch_size that says which" if batch_size is None else f"one of them to be the batch_size, {batch_size}"
     return (
         f"cannot count the samples of a batch: a {type(batch).__name__}{held}{alike} may be "
         f"{' or '.join(map(str, counts))} samples: are its lists of samples, or of fields? Expected {said}. "
@@ -123,13 +123,15 @@ def _ambiguous(batch: object, counts: Sequence[int], batch_size: int | None) -> 
 
 
 def _single(batch: object, found: _Readings | None, declared: Declared) -> Count:
-    """How to count what a dataset gives: one sample, or a batch that it made itself, where that can be told."""
+    """How to count what a dataset gives: one sample, or a batch that it made itself. Raises LoaderError if unknown."""
     if found is None:
         return _one
     if declared.batch_size in found:
         return found[declared.batch_size]
-    lengths = [(leaf, n) for _, leaf in leaves(batch) if (n := _length(leaf)) is not None]
-    labelled = any(len(getattr(leaf, "shape", "?")) == 1 for leaf, _ in lengths)  # a label a sample, in one dimension
+    lengths = [(leaf, n) for _, leaf in batch_leaves(batch) if (n := _length(leaf)) is not None]
+    labelled = any(
+        len(getattr(leaf, "shape", "?")) == 1 for leaf, _ in lengths
+    )  # a label for each sample, one dimension
     if declared.streamed and len(found) == 1 and len(lengths) > 1 and labelled:
         return next(iter(found.values()))
     counts = " or ".join(map(str, sorted(found))) or "differing numbers of"
@@ -145,7 +147,7 @@ def _one(_sample: object) -> int:
 
 
 def _readings(part: Any, declared: Declared) -> _Readings | None:
-    """Each number of samples that ``part`` of a batch may hold; None where it says nothing of it."""
+    """Each number of samples that ``part`` of a batch may have; None if it says nothing about it."""
     inner = partial(_readings, declared=declared)
     if isinstance(part, Mapping):
         return _shared([(itemgetter(key), inner(value)) for key, value in part.items()])
@@ -154,18 +156,18 @@ def _readings(part: Any, declared: Declared) -> _Readings | None:
         if shared is None or not _may_be_samples(part, declared):
             return shared
         n = len(part)
-        # Where both say the same here, a shorter batch tells: a list of samples is shorter, fields have fewer rows.
+        # Both give the same number here, not in a shorter batch: a list of samples is shorter, fields have fewer rows.
         return shared | {n: partial(_fewer, shared[n]) if n in shared else len}
     if is_dataclass(part) and not isinstance(part, type):
         return _shared([(attrgetter(field.name), inner(getattr(part, field.name))) for field in fields(part)])
     if isinstance(part, torch.Tensor):
-        return {part.shape[0]: _rows} if part.dim() else None  # a third of what len() takes
+        return {part.shape[0]: _rows} if part.dim() else None  # a third of the time of len()
     length = _length(part)
     return None if length is None else {length: len if isinstance(part, (np.ndarray, list)) else _needed_length}
 
 
 def _shared(parts: Sequence[tuple[Callable[[Any], Any], _Readings | None]]) -> _Readings | None:
-    """The numbers that all parts which say any have in common, each counted in the first of them."""
+    """The numbers that all parts with numbers have in common, each counted in the first of them."""
     known = [(get, found) for get, found in parts if found is not None]
     if not known:
         return None
@@ -174,14 +176,14 @@ def _shared(parts: Sequence[tuple[Callable[[Any], Any], _Readings | None]]) -> _
 
 
 def _may_be_samples(items: tuple[Any, ...] | list[Any], declared: Declared) -> bool:
-    """Whether a list or tuple may hold samples, and not fields alone."""
+    """Whether a list or tuple may contain samples, not only fields."""
     if declared.stacked or hasattr(items, "_fields") or not _alike(items):
         return False
     return declared.batch_size is not None or not _is_input_and_target(items)
 
 
 def _is_input_and_target(items: tuple[Any, ...] | list[Any]) -> bool:
-    """Whether it is torch's (x, y): a tuple of two tensors or arrays that have as many rows."""
+    """Whether it is torch's (x, y): a tuple of two tensors or arrays with the same number of rows."""
     arrays = (torch.Tensor, np.ndarray)
     if not isinstance(items, tuple) or len(items) != _PAIR or not all(isinstance(item, arrays) for item in items):
         return False
@@ -190,7 +192,7 @@ def _is_input_and_target(items: tuple[Any, ...] | list[Any]) -> bool:
 
 
 def _alike(items: Sequence[Any]) -> bool:
-    """Whether a list may hold samples: several, of one kind."""
+    """Whether a list may contain samples: several, of one kind."""
     first = items[0]
     if len(items) == 1 or any(type(item) is not type(first) for item in items):
         return False

@@ -18,14 +18,14 @@ def resolve_device(name: str) -> str:
     if name not in DEVICES:
         raise MeasureError(f"unknown device {name!r}. Expected one of: {', '.join(DEVICES)}.")
     if name == "cuda" and not torch.cuda.is_available():
-        raise MeasureError("device 'cuda' was asked for, but torch sees no CUDA device. Use cpu or auto.")
+        raise MeasureError("device 'cuda' was requested, but torch finds no CUDA device. Use cpu or auto.")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
 
 
 def delivery(device: str) -> Callable[[Any], Any] | None:
-    """A function that returns a batch once it has arrived on ``device``; None where nothing needs moving."""
+    """A function that returns a batch when it has arrived on ``device``; None if nothing needs to be moved."""
     if device == "cpu":
         return None
     target = torch.device(device)

@@ -1,4 +1,4 @@
-"""What else the machine did meanwhile: its counters are read around what is measured, and judged later."""
+"""What else the machine did meanwhile: its counters are read before and after a measurement, and evaluated later."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Counters = Mapping[str, int]  # name with its unit -> value; what cannot be read
 Span = tuple[float, Counters]  # seconds, and what the counters grew by in them
 
 STOLEN, OTHERS, QUOTA = "stolen", "other_processes", "cpu_quota"
-_SMALL_SHARE = 0.05  # less is any machine's own housekeeping
-_STRETCH_SECONDS = 0.5  # the kernel's ticks are 10 ms, so shorter rounds are judged together
+_SMALL_SHARE = 0.05  # less is normal on any machine
+_STRETCH_SECONDS = 0.5  # the kernel counts in ticks of 10 ms, so shorter rounds are evaluated together
 _QUOTA_FILE = Path("/sys/fs/cgroup/cpu.stat")
 
 
@@ -56,7 +56,7 @@ class Machine:
 
 
 def grown(before: Counters, after: Counters) -> dict[str, int]:
-    """What happened between two readings; a counter that went backwards tells nothing, and is left out."""
+    """What happened between two readings; a counter that went backwards is left out."""
     changes = {name: after[name] - before[name] for name in after if name in before}
     return {name: change for name, change in changes.items() if change >= 0}
 
@@ -70,17 +70,17 @@ class Log:
         self._since_s = math.inf
 
     def begin(self) -> None:
-        """A span begins."""
+        """Begin a span."""
         self._since_s, self._before = time.perf_counter(), self.machine.read()
 
     def tick(self, now_s: float) -> None:
-        """Let the next span begin, where this one is long enough to be judged by itself."""
+        """Begin the next span, if this one is long enough to be evaluated by itself."""
         if now_s - self._since_s > _STRETCH_SECONDS:
             self.end()
             self.begin()
 
     def end(self) -> None:
-        """The span ends."""
+        """End the span."""
         now_s = time.perf_counter()
         self.spans.append((now_s - self._since_s, grown(self._before, self.machine.read())))
         self._since_s = math.inf
@@ -90,8 +90,8 @@ class Log:
 class Disturbance:
     """How much of the measuring time was disturbed, and by what.
 
-    ``share`` is None where nothing could be read. ``causes`` has the share of each cause that could be read; what has
-    several counts for the first. ``totals`` sums up what was read; None: could not be read.
+    ``share`` is None if nothing could be read. ``causes`` has the share of each cause that could be read; time with
+    several causes counts for the first. ``totals`` sums up what was read; None: could not be read.
     """
 
     share: float | None
@@ -100,7 +100,7 @@ class Disturbance:
 
 
 def disturbance(spans: Sequence[Span], cpus: int) -> Disturbance:
-    """Judge what was read."""
+    """Evaluate what was read."""
     judged_s = 0.0
     disturbed_s: dict[str, float] = {}
     for seconds, counters in _stretches(spans):
@@ -115,7 +115,7 @@ def disturbance(spans: Sequence[Span], cpus: int) -> Disturbance:
 
 
 def _stretches(spans: Sequence[Span]) -> list[Span]:
-    """Neighbours put together until they are long enough; of each counter that all of them have, the sum."""
+    """Spans joined until they are long enough, with the sum of each counter that all of them have."""
     stretches: list[Span] = []
     for span in spans:
         if stretches and stretches[-1][0] < _STRETCH_SECONDS:

@@ -1,4 +1,4 @@
-"""The running epoch: what it has given so far, and how long to wait for its end."""
+"""The running epoch: its batches so far, and how long to wait for its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_loaderperf.measurement.record import EpochRecord
 from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 
-_ENDLESS_BATCHES, _ENDLESS_SECONDS = 10_000, 10.0  # beyond both, a loader without a length hardly has an end
+_ENDLESS_BATCHES, _ENDLESS_SECONDS = 10_000, 10.0  # beyond both, a loader without a length probably has no end
 _CHUNK_BATCHES = 16  # at first, between two looks at the clock
 _CHUNK_SECONDS = 0.25  # a chunk grows up to this: looking more often would let workers run ahead
 _RETURNS = ("RETURN_VALUE", "RETURN_CONST")  # of Python's bytecode
@@ -29,7 +29,7 @@ _WAY_OUT = (
 
 
 class Tally:
-    """What the running epoch has given since it began, ``first_batch_ns`` and ``samples`` being those of its start."""
+    """What the running epoch has yielded; ``first_batch_ns`` and ``samples`` start with its first batch."""
 
     __slots__ = ("_first_batch_ns", "_samples", "_waits_ns", "batches", "longest_ns")
 
@@ -54,7 +54,7 @@ class Tally:
 
 
 def length(loader: Any) -> int | None:
-    """Batches of an epoch as the loader says; None where it does not."""
+    """Batches of an epoch by the loader's length; None if it has none."""
     try:
         return max(0, len(loader))
     except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
@@ -62,12 +62,12 @@ def length(loader: Any) -> int | None:
 
 
 def endless_part(loader: Any, iterator: Any) -> str:
-    """What in ``loader``, which ``iterator`` goes through, is known to have no end; "" where nothing is."""
+    """What in ``loader``, which ``iterator`` iterates, is known to have no end; "" if nothing is."""
     return next((text for part in _parts(loader, iterator) if (text := _endless(part))), "")
 
 
 def _parts(loader: Any, iterator: Any) -> Iterator[Any]:
-    """What an epoch lasts for as long as: its end is theirs."""
+    """The parts whose end is the epoch's end."""
     yield from (loader, iterator)
     while isinstance(iterator, GeneratorType) and iterator.gi_yieldfrom is not None:
         yield (iterator := iterator.gi_yieldfrom)
@@ -96,15 +96,15 @@ def _endless(part: Any) -> str:
 
 
 def _never_returns(code: CodeType) -> bool:
-    """Whether it is a generator's, and holds no ``return``, its own or the one at its end: only an error ends it."""
+    """Whether it is a generator's without any ``return``, even an implicit one: only an error ends it."""
     generator = bool(code.co_flags & inspect.CO_GENERATOR)
     return generator and not any(step.opname in _RETURNS for step in dis.get_instructions(code))
 
 
 class Patience:
-    """Waits for the end of an epoch of ``loader``, for ``timeout_seconds`` at most where its end cannot be foreseen.
+    """Waits for the end of an epoch of ``loader``, at most ``timeout_seconds`` if it may be endless.
 
-    ``ends``: an earlier epoch did. Raises LoaderError where there is no end, by what ``iterator`` shows of itself.
+    ``ends``: an earlier epoch did end. Raises LoaderError if ``iterator`` clearly has no end.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Patience:
 
 
 def empty_epoch_error(called: str, ended: int | None) -> LoaderError:
-    """That an epoch gave no batch; ``ended``: how many an epoch before it gave."""
+    """The error for an epoch without a batch; ``ended``: the batches of the epoch before it."""
     again = "" if ended is None else f" after an epoch of {ended}"
     return LoaderError(
         f"{called} gave no batch{again}. Expected at least one: is the dataset empty, is drop_last dropping "
@@ -144,7 +144,7 @@ def empty_epoch_error(called: str, ended: int | None) -> LoaderError:
 
 
 def short_epoch_error(called: str, lengths: Collection[int], untimed: int) -> ShortEpochError:
-    """That the epochs, of which the latest had these ``lengths``, hold too few batches for a trial."""
+    """The error for epochs, the latest with these ``lengths``, that have too few batches for a trial."""
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     text = f"{shortest} to {longest}" if shortest < longest else str(shortest)
     return ShortEpochError(

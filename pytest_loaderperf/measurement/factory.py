@@ -1,4 +1,4 @@
-"""What a side is made from: a factory, which is called for a loader, or a loader."""
+"""What a side is made from: a factory, which is called to make a loader, or a loader."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ _SHOWN_ATTRIBUTES = ("batch_size", "num_workers", "prefetch_factor", "persistent
 
 
 def is_factory(source: object) -> bool:
-    """Whether it is called for a loader, and is not one itself."""
+    """Whether it is a function that makes a loader, not a loader."""
     return callable(source) and (isinstance(source, type) or not hasattr(source, "__iter__"))
 
 
 def check_loader(source: object, what: str) -> None:
-    """Raise LoaderError where it cannot be iterated epoch after epoch."""
+    """Raise LoaderError if it cannot be iterated epoch after epoch."""
     if not hasattr(source, "__iter__") or isinstance(source, (str, bytes)):
         raise LoaderError(
-            f"{what} must be a factory, a function without arguments that returns a loader, got "
+            f"{what}: expected a factory, a function without arguments that returns a loader, got "
             f"{type(source).__name__}, which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         )
     if isinstance(source, Iterator):
         raise LoaderError(
-            f"{what} is a one-shot {type(source).__name__}, which can be iterated once; measuring needs many "
-            "epochs. Give the function that makes it, without calling it."
+            f"{what}: expected a factory, or a loader for many epochs, got a one-shot {type(source).__name__}. "
+            "Give the function that makes it, without calling it."
         )
 
 
 def call_factory(factory: Any, called: str) -> Any:
-    """A loader, made by ``factory``, that of the side ``called`` so. Raises LoaderError where none comes."""
+    """The loader that ``factory``, of the side ``called`` so, returns. Raises LoaderError if it returns none."""
     called = f"{called} factory {getattr(factory, '__name__', type(factory).__name__)}()"
     try:
         loader = factory()
@@ -45,13 +45,13 @@ def call_factory(factory: Any, called: str) -> Any:
 
 
 def describe(loader: object) -> str:
-    """``repr``, or for a loader that has none of its own, its type and settings; escaped and cut."""
+    """``repr``, or for a loader without its own, its type and settings; escaped and shortened."""
     try:
         if type(loader).__repr__ is not object.__repr__:
             return printable(repr(loader))
         settings = [f"{name}={getattr(loader, name)!r}" for name in _SHOWN_ATTRIBUTES if hasattr(loader, name)]
         dataset = getattr(loader, "dataset", None)
-    except Exception as error:  # noqa: BLE001 what it is called changes no figure
+    except Exception as error:  # noqa: BLE001 its name changes no figure
         return printable(f"{type(loader).__name__} (its repr raised {type(error).__name__})")
     return printable(
         f"{type(loader).__name__}({', '.join([type(dataset).__name__] * (dataset is not None) + settings)})"

@@ -30,7 +30,7 @@ def machine_facts() -> dict[str, object]:
 
 
 def steal_seconds() -> float:
-    """Seconds that a hypervisor gave to others while this machine wanted to run, since boot; 0 where unknown."""
+    """Seconds that a hypervisor gave to others while this machine wanted to run, since boot; 0 if unknown."""
     line = _first_line("/proc/stat")
     fields = line.split() if line else []
     return int(fields[_STEAL_FIELD]) / os.sysconf("SC_CLK_TCK") if len(fields) > _STEAL_FIELD else 0.0

@@ -15,17 +15,17 @@ _RESET_PEAK = "5"  # proc(5): resets the peak resident set size
 
 
 def release_free_memory() -> None:
-    """Collect garbage and give freed heap pages back, so that reusing them later shows as growth."""
+    """Collect garbage and release freed heap pages, so that using them again counts as growth."""
     gc.collect()
-    with suppress(AttributeError, OSError):  # not glibc: the allocator keeps what it keeps
+    with suppress(AttributeError, OSError):  # not glibc: the allocator decides
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class PeakMemory:
     """Peak growth, in bytes, since it was made: resident memory of this process plus its children's own memory.
 
-    The kernel's peak mark of this process is exact between samples where it can be reset (Linux); children, and other
-    systems, are seen only when ``sample()`` is called. Memory that processes share is counted once.
+    The kernel's peak of this process is exact between samples if it can be reset (Linux). Children, and other systems,
+    are only measured when ``sample()`` is called. Memory that processes share is counted once.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class PeakMemory:
         return total
 
     def sample(self) -> None:
-        """Look at all processes now."""
+        """Measure all processes now."""
         self._children_peak = max(self._children_peak, self._children())
         self._own_peak = max(self._own_peak, self._own())
 

@@ -1,4 +1,4 @@
-"""What a user says of batches: how to count their samples, and how to read them."""
+"""A user's functions of batches: how to count their samples, and how to read them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Deliver = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``count`` gives the samples of a batch (None: its structure does), ``touch`` reads a batch that is lazy.
+    """``count`` returns the samples of a batch (None: by its structure), ``touch`` reads a lazy batch.
 
-    Raises LoaderError where one is no function.
+    Raises LoaderError if one is not a function.
     """
 
     count: Callable[[Any], int] | None = None
     touch: Callable[[Any], object] | None = None
 
     def __post_init__(self) -> None:
-        for name, does in (("count", "gives its number of samples"), ("touch", "reads it")):
+        for name, does in (("count", "returns its number of samples"), ("touch", "reads it")):
             function = getattr(self, name)
             if function is not None and not callable(function):
                 raise LoaderError(
@@ -31,7 +31,7 @@ class Reading:
                 )
 
     def after(self, deliver: Deliver | None) -> Deliver | None:
-        """``deliver``, and then ``touch``: what it takes is part of a batch's time. Raises LoaderError, naming it."""
+        """``deliver``, and then ``touch``, whose time is part of a batch's time. Raises LoaderError that names it."""
         if self.touch is None:
             return deliver
         touch, called = self.touch, getattr(self.touch, "__name__", type(self.touch).__name__)

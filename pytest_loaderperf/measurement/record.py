@@ -9,7 +9,7 @@ from pytest_loaderperf.errors import MeasureError
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What the processes of a side did in a trial: CPU time of the one that asks for batches, and of its children.
+    """CPU time of a side's processes in a trial: of the one that requests batches, and of its children.
 
     ``busiest``: the largest share of the time in which one process ran, or waited for a CPU.
     """
@@ -20,7 +20,7 @@ class Effort:
 
     @property
     def cpu_ns(self) -> int:
-        """CPU time of all."""
+        """CPU time of all of them."""
         return self.own_ns + self.children_ns
 
 
@@ -28,8 +28,8 @@ class Effort:
 class SteadyRecord:
     """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return.
 
-    ``slices_ns``, ``cpu_slices_ns``: time, and CPU time, of a sample in each slice, where it was taken in slices.
-    ``untimed_ns``: latencies of the batches that came just before it. ``effort``: where the system tells it.
+    ``slices_ns``, ``cpu_slices_ns``: time, and CPU time, of a sample in each slice, if it was taken in slices.
+    ``untimed_ns``: latencies of the batches just before it. ``effort``: if the system reports it.
     """
 
     latencies_ns: tuple[int, ...]
@@ -42,11 +42,11 @@ class SteadyRecord:
     cpu_slices_ns: tuple[float, ...] = ()
 
     def checked(self, called: str) -> SteadyRecord:
-        """Itself. Raises MeasureError where the clock under it cannot be trusted."""
+        """This record. Raises MeasureError if its clock cannot be right."""
         if not self.wall_ns > 0 or min(self.latencies_ns) < 0:
             raise MeasureError(
-                f"the clock says that {len(self.latencies_ns)} batches of {called} took {self.wall_ns} ns. Expected a "
-                "positive duration: the clock of this machine stands still or goes backwards, and nothing can be timed."
+                f"expected a positive time for {len(self.latencies_ns)} batches of {called}, got {self.wall_ns} ns: "
+                "this machine's clock stands still or goes backwards, so nothing can be timed. Use another machine."
             )
         return self
 
@@ -63,7 +63,7 @@ class EpochRecord:
     """An epoch that has ended: ``first_batch_ns`` from ``iter()``, ``waits_ns`` in ``next()`` for the batches after it.
 
     ``longest_ns``: the longest of those waits. ``exit_ns``: from the last batch to StopIteration and the release of the
-    iterator. ``whole``: it ran in one go, so that the loader could work ahead only while it was asked for batches.
+    iterator. ``whole``: it ran without a pause, so that the loader could not work ahead in between.
     """
 
     first_batch_ns: int
@@ -82,7 +82,7 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A simulated training loop: ``wait_ns`` of its ``total_ns`` went by in ``next()``."""
+    """A simulated training loop: ``wait_ns`` of its ``total_ns`` were spent in ``next()``."""
 
     wait_ns: int
     total_ns: int
@@ -90,7 +90,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class ResourceRecord:
-    """``peak_bytes`` the process tree grew by, and ``cpu_ns`` it used, while ``samples`` samples were loaded."""
+    """``peak_bytes`` that the process tree grew by, and ``cpu_ns`` that it used, to load ``samples`` samples."""
 
     peak_bytes: int
     cpu_ns: int

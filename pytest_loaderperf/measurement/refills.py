@@ -1,8 +1,8 @@
-"""A round of refills: loaders that run ahead take turns, each until it has ready again what it may have ready.
+"""A round of refills: loaders that prefetch take turns, each until its prefetch is full again.
 
-Such a loader works on after it was asked, but only until it is as far ahead as it may be. From there to there it has
-done all the work of the batches that were taken, and no other, so that two loaders can take turns of a few batches, in
-which they meet the same machine.
+Such a loader continues after a request, but only until its prefetch is full. From one full prefetch to the next it has
+done all the work of the batches that were taken, and no other work. So two loaders can take turns of a few batches, and
+both run under the same conditions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.measurement.kinds import Refilled
+from pytest_loaderperf.measurement.observations import Refilled
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.trials import Pace, refill_batches
 
@@ -21,7 +21,7 @@ from pytest_loaderperf.measurement.trials import Pace, refill_batches
 def in_refills(
     sides: Sequence[AnySide], paces: Mapping[str, Pace], order: random.Random, conditions: Conditions
 ) -> dict[str, SteadyRecord]:
-    """One round, by name. Raises ShortEpochError where an epoch is too short, MeasureError where a side never rests."""
+    """One round, by name. Raises ShortEpochError if an epoch is too short, MeasureError if a side never rests."""
     batches, turns = refill_batches(paces)
     if not turns:
         raise sides[0].short_epoch_error()
@@ -30,13 +30,13 @@ def in_refills(
         if not side.ready((turns + 1) * batches + side.warmup_batches, warm=False):
             raise side.short_epoch_error()
     for side in sides:
-        side.observe(Refilled(), batches, conditions)  # from now on, it has all it may have ready
+        side.observe(Refilled(), batches, conditions)  # now its prefetch is full
     taken: dict[str, list[SteadyRecord]] = {side.name: [] for side in sides}
     in_turn = order.sample(list(sides), len(sides))
     for _ in range(turns):
         for side in in_turn:
             taken[side.name].append(side.observe(Refilled(), batches, conditions))
-        in_turn.reverse()  # who has rested longer is another one each time
+        in_turn.reverse()  # another side has rested longer each time
     return {name: _together(records) for name, records in taken.items()}
 
 

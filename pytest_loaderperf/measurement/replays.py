@@ -1,4 +1,4 @@
-"""The replays of sides: what their workers do for a batch, done by who asks, so that two of them can take turns."""
+"""The replays of sides: the work of their workers, done again on request, so that two sides can take turns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.measurement.standing import Standing
 
 MakeReplay = Callable[[AnySide, int], AnyReplay | None]
-_WORK_SHARE = 0.5  # of the workers' CPU time, of which serializing and neighbours on the same core take a part
-_OWN_SHARE = 1.0  # of a batch's time, that the consumer may work itself: beyond that, the workers wait for it
+_WORK_SHARE = 0.5  # of the workers' CPU time, which includes serializing and disturbances by other programs on the core
+_OWN_SHARE = 1.0  # of a batch's time: if the consumer works longer itself, the workers wait for it
 
 _NOT_MADE: Any = object()
 
 
 class Replays:
-    """Made by ``make`` of a side and a seed that all sides share, when they are asked for; None where it cannot."""
+    """Replays by side, made on request by ``make`` from a side and a common seed; None if it cannot."""
 
     def __init__(self, make: MakeReplay, order: random.Random) -> None:
         self._make, self._order = make, order
@@ -27,16 +27,16 @@ class Replays:
         self._seeds: dict[str, int] = {}  # of those that were made
         self._seed = order.getrandbits(31)
         self.standings: dict[str, Standing] = {}
-        self.left_out: dict[str, str] = {}  # why a side whose workers do the work has no replay
+        self.left_out: dict[str, str] = {}  # why a side with workers has no replay
 
     def playing(self, sides: Mapping[str, AnySide]) -> dict[str, AnyReplay]:
-        """The replay of each of ``sides``, made now where there is none; empty where that compares nothing."""
+        """The replay of each of ``sides``, made now if there is none; empty if they cannot be compared."""
         if any(side.inline for side in sides.values()):
-            return {}  # it has no workers, which says nothing of the others' in other claims
+            return {}  # it has no workers; others may still be replayed in other claims
         if any(self._made.get(name, _NOT_MADE) is None for name in sides):
             return {}
         if len({self._seeds.get(name) for name in sides}) > 1:
-            self.renew(sides)  # an older one has warmer caches, and may do another worker's work
+            self.renew(sides)  # an older one has warmer caches, and may act as another worker
         for name, side in sides.items():
             if name in self._made:
                 continue
@@ -50,7 +50,7 @@ class Replays:
         threaded = [name for name, replay in found.items() if not replay.inline]
         self._give_up(threaded)
         self.left_out |= {name: f"{name}: its dataset works in threads or processes of its own" for name in threaded}
-        # Where one side has more workers, equal work is no equal pace: of another comparison it may be.
+        # If one side has more workers, equal work does not mean equal speed; in another comparison it may.
         alike = len({(replay.workers, replay.in_threads) for replay in found.values()}) == 1
         if len(found) == len(sides) and alike and all(replay.inline for replay in found.values()):
             return found
@@ -67,18 +67,18 @@ class Replays:
             return None
 
     def made(self, names: Sequence[str]) -> bool:
-        """Whether it is known of these sides whether they can be replayed."""
+        """Whether it is known if these sides can be replayed."""
         return all(name in self._made for name in names)
 
     def _give_up(self, names: Sequence[str] | Mapping[str, object]) -> None:
-        """Replay these sides no more: what one of them does cannot be compared with another's."""
+        """Stop replaying these sides: their work cannot be compared."""
         self.renew(names)
         self._made |= dict.fromkeys(names)
 
     def attempt(
         self, sides: Mapping[str, AnySide], observe: Callable[[dict[str, AnyReplay]], dict[Any, Record]]
     ) -> dict[Any, Record]:
-        """What ``observe`` makes of the replays; nothing from the first failure on, which the loaders may not have."""
+        """What ``observe`` returns for the replays; nothing from the first failure on, which may be a replay's own."""
         try:
             playing = self.playing(sides)
             return observe(playing) if playing else {}
@@ -90,7 +90,7 @@ class Replays:
             return {}
 
     def renew(self, names: Sequence[str] | Mapping[str, object]) -> None:
-        """End the replays of these sides, of which new ones are made when they are asked for, with the next seed."""
+        """End the replays of these sides; new ones are made on request, with the next seed."""
         ended = [replay for name in names if (replay := self._made.get(name)) is not None]
         self._seed += bool(ended)
         for replay in ended:
@@ -102,10 +102,10 @@ class Replays:
         self.renew(list(self._made))
 
     def waited_for(self, name: str, trials: Sequence[SteadyRecord]) -> bool:
-        """Whether in these ``trials`` of its loader the side ``name`` waits for what its workers do, as replayed.
+        """Whether in these ``trials`` of its loader the side ``name`` waits for the work that is replayed.
 
         It must be a good part of the workers' CPU time, and more than what the consumer does itself, in the trial that
-        took least of it: all else on the same cores adds to it. False where nothing is known of that.
+        took least of it, because other work on the same cores adds to it. False if that is unknown.
         """
         replay = self._made[name]
         efforts = [(trial.effort, len(trial.latencies_ns)) for trial in trials if trial.effort is not None]

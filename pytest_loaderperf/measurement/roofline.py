@@ -11,16 +11,16 @@ import torch
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.structure import array_leaves
 
-SOURCE_NBYTES_MOST = 256 << 20  # beyond every cache, yet small beside a machine's memory
-_BATCHES_MOST = 1 << 14  # each costs some hundred bytes of views
+SOURCE_NBYTES_MOST = 256 << 20  # larger than every cache, but small compared with a machine's memory
+_BATCHES_MOST = 1 << 14  # each takes some hundred bytes of views
 _UNKNOWN_EPOCH_NBYTES = 64 << 20
 
 
 class Roofline:
-    """Copies, for each batch, the bytes of every leaf from memory as large as an epoch into one reused buffer a leaf.
+    """For each batch, copies the bytes of every leaf from memory as large as an epoch into its reused buffer.
 
-    It yields the same tensors again and again, as a structure of the leaves in order: no loader that hands out batches
-    can be faster on this machine, one thread copying. Endless. Raises LoaderError where a batch holds no arrays.
+    It always yields the same tensors, in the order of the leaves. With one copying thread, no loader that yields new
+    batches can be faster on this machine. Endless. Raises LoaderError if a batch contains no arrays.
     """
 
     num_workers = prefetch_depth = 0
@@ -29,7 +29,7 @@ class Roofline:
         leaves = [leaf for leaf in array_leaves(batch) if leaf.numel()]
         if not leaves:
             raise LoaderError(
-                f"no roofline for batches of type {type(batch).__name__}: they hold no arrays to copy. "
+                f"no roofline for batches of type {type(batch).__name__}: they contain no arrays to copy. "
                 "Compare with another loader instead."
             )
         nbytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)

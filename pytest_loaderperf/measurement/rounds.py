@@ -15,7 +15,7 @@ from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
-from pytest_loaderperf.measurement.kinds import Kind, Refilled, Steady, Work
+from pytest_loaderperf.measurement.observations import Kind, Refilled, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.measurement.refills import in_refills
@@ -25,15 +25,15 @@ from pytest_loaderperf.measurement.standing import REBUILD_ROUNDS, Standing
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES, Pace, piece_batches, refill_batches, sliced_batches
 
 _REBUILD_SHARE = 0.25  # of the measuring time at most
-_TRIES = 4  # epochs whose lengths vary may each turn out shorter than the one before
-_IMPATIENT_SECONDS = 0.01  # for a side that has shown never to be idle
-_LONGEST_PATIENCE_SECONDS = 30.0  # for workers that fill up what they may have ready
+_TRIES = 4  # if lengths vary, each epoch may be shorter than the one before
+_IMPATIENT_SECONDS = 0.01  # for a side that was never idle
+_LONGEST_PATIENCE_SECONDS = 30.0  # for workers that fill their prefetch
 _Standings = Mapping[str, Standing]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is observed: ``kind`` of the side called ``side``."""
+    """What is observed: ``kind`` of the side named ``side``."""
 
     side: str
     kind: Kind
@@ -41,7 +41,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One record for each key, measured in one go that took ``seconds``."""
+    """One record for each key, measured together in ``seconds``."""
 
     records: Mapping[Key, Record]
     seconds: float
@@ -50,7 +50,7 @@ class Round:
 class Rounds:
     """Measures ``sides`` in rounds, each under ``conditions``; keeps every record; ``close()`` closes the sides.
 
-    ``replay`` makes of a side, and a seed that all share, one that does its workers' work in turns; None if it cannot.
+    ``replay`` makes, from a side and a common seed, a side that does its workers' work on request; None if it cannot.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Rounds:
         self.done: list[Round] = []
         self.seconds = 0.0
         self.never_idle: set[str] = set()
-        self._restless: set[str] = set()  # that take no turns of refills
+        self._restless: set[str] = set()  # sides without refills
         self._standings: dict[str, Standing] = {}
         self._conditions = conditions
         self._order = random.Random()  # noqa: S311 no secret depends on it
@@ -71,24 +71,24 @@ class Rounds:
         for side in sides.values():
             self.add(side)
         self._last: str | None = None
-        self._helpers: frozenset[int] = frozenset()  # when slices ended; none: not looked since
+        self._helpers: frozenset[int] = frozenset()  # after the last slices; empty: not checked since
         self._log = Log(Machine(conditions.cpus))
 
     def add(self, side: AnySide) -> None:
-        """Measure one side more from now on: or what has the same methods."""
+        """Add a side to measure, or another object with its methods."""
         try:
             with self._conditions.hold():
                 self._standings[side.name] = Standing.probed(side)
         except BaseException:
-            side.close()  # nobody else knows it yet
+            side.close()  # nobody else can close it yet
             raise
         self.sides[side.name] = side
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Observe within this block, and the machine is read around it."""
+        """Measure within this block, and read the machine's counters before and after it."""
         self._log.begin()
-        self._helpers = frozenset()  # whatever began since is no side's
+        self._helpers = frozenset()  # threads and processes started since belong to no side
         try:
             yield
         finally:
@@ -99,7 +99,7 @@ class Rounds:
         return disturbance(self._log.spans, self._log.machine.cpus)
 
     def observe(self, keys: Sequence[Key], longer: int = 1) -> Round:
-        """Measure one round of ``keys``, so many times ``longer``, and keep it. A longer one is not rebuilt for."""
+        """Measure one round of ``keys``, ``longer`` times as long, and keep it. No rebuild before a longer one."""
         self._log.tick(began_s := time.perf_counter())
         names = list(dict.fromkeys(key.side for key in keys))
         if longer == 1:
@@ -141,7 +141,7 @@ class Rounds:
     def _tried(
         self, keys: Sequence[Key], sides: Mapping[str, AnySide], standings: _Standings, longer: int
     ) -> dict[Key, Record]:
-        """One round, anew where an epoch turns out shorter than a trial, or a side begins to run ahead."""
+        """One round, repeated if an epoch is shorter than a trial, or a side begins to work in the background."""
         halvings = 0
         for tries_left in reversed(range(_TRIES)):
             inline = [side.inline for side in sides.values()]
@@ -153,15 +153,15 @@ class Rounds:
                 halvings += 1
                 continue
             if inline == [side.inline for side in sides.values()]:
-                break  # else a side has begun to run ahead meanwhile, and is treated as such from now on
+                break  # else a side has begun to work in the background, and is treated so from now on
         return records
 
     def sliced(self, names: Sequence[str]) -> bool:
-        """Whether these sides take turns within a trial: several, whose batches are made by the asking thread alone."""
+        """Whether these sides take turns within a trial: several sides whose batches only the asking thread makes."""
         return len(names) > 1 and all(self.sides[name].inline for name in names)
 
     def replayed(self, names: Sequence[str]) -> bool:
-        """Whether the work of all these sides' workers can be done again, in turns; tries it."""
+        """Whether the work of all these sides' workers can be replayed in turns; tries it."""
         sides = {name: self.sides[name] for name in names}
         playing: dict[str, AnySide] = {}
         if len(names) > 1:
@@ -171,7 +171,7 @@ class Rounds:
         return bool(playing)
 
     def waits_for_work(self, names: Sequence[str]) -> bool:
-        """Whether these sides, which can be replayed, wait for the work of their workers, and for little else."""
+        """Whether these sides, which can be replayed, mainly wait for the work of their workers."""
 
         def trials(name: str) -> list[SteadyRecord]:
             found = [seen.records.get(Key(name, Steady())) for seen in self.done]
@@ -180,7 +180,7 @@ class Rounds:
         return all(self.replays.waited_for(name, trials(name)) for name in names)
 
     def refillable(self, names: Sequence[str]) -> bool:
-        """Whether these sides can take turns of refills: several, which work ahead and have come to rest so far."""
+        """Whether these sides can take turns of refills: several that prefetch and have always come to rest so far."""
         sides = {name: self.sides[name] for name in names if name not in self._restless}
         if not len(sides) == len(names) > 1 or any(side.inline for side in sides.values()):
             return False
@@ -200,10 +200,10 @@ class Rounds:
         if turns and all(isinstance(key.kind, (Steady, Work)) for key in keys):
             taken = self._in_slices(list(sides.values()), sliced_batches(paces, longer, halvings), paces)
             return {key: taken[key.side] for key in keys}
-        self._helpers = frozenset()  # others may begin meanwhile
+        self._helpers = frozenset()  # others may start meanwhile
         if all(isinstance(key.kind, Refilled) for key in keys):
             self._quieten()
-            self._last = None  # they are at rest after it, too
+            self._last = None  # they also rest after it
             refilled = in_refills(list(sides.values()), paces, self._order, self._conditions)
             return {key: refilled[key.side] for key in keys}
         batches = piece_batches(paces, halvings)
@@ -235,7 +235,7 @@ class Rounds:
         before, self._helpers = self._helpers or helpers(), frozenset()
         clocks = Clocks()
         try:
-            # Who only asks stays off the CPU on which the others take turns.
+            # This process only requests batches, and avoids the CPU on which the others take turns.
             asker = self._conditions if all(side.elsewhere for side in sides) else conditions
             return in_slices(sides, batches, batch_seconds, self._order, asker)
         finally:
@@ -248,7 +248,7 @@ class Rounds:
                     side.look_ahead(batch_seconds[side.name])
 
     def _quieten(self) -> None:
-        """Wait until the side that was measured last has made what it may have ready."""
+        """Wait until the side that was measured last has filled its prefetch."""
         last = self._last
         if last is None or self.sides[last].inline:
             return
@@ -265,9 +265,9 @@ class Rounds:
             raise sides[shortest].short_epoch_error()
 
     def rebuild(self, names: Sequence[str]) -> None:
-        """Make sides anew from their factories; those that have none begin a new epoch.
+        """Make sides again from their factories; those without one start a new epoch.
 
-        In random order: the first one may get the memory that the last one had, and keep what is better or worse of it.
+        In random order: the first one may get the memory of the previous last one, which may be faster or slower.
         """
         self.replays.renew(names)
         for side in map(self.sides.__getitem__, self._order.sample(list(names), len(names))):
@@ -276,9 +276,9 @@ class Rounds:
             self._standings[side.name].note_build(rebuildable=side.rebuildable)
 
     def _rebuild_if_due(self, names: Sequence[str]) -> None:
-        """Rebuild all or none: who is ahead of the other pays alone for what they share, and who is newer is colder.
+        """Rebuild all or none: a side that is ahead would fill shared caches alone, and a newer side has colder caches.
 
-        What leaving an epoch costs is not known before one was left: where it is dear, the others are left in theirs.
+        How long leaving an epoch takes is known only after the first one: if it is long, the others stay in theirs.
         """
         standings = [self._standings[name] for name in names]
         if max(standing.rounds_since_build for standing in standings) < REBUILD_ROUNDS:
@@ -298,7 +298,7 @@ class Rounds:
                 return
 
     def _catch_up(self, names: Sequence[str], others: Sequence[str], most_s: float) -> bool:
-        """Take sides as far into their new epochs as the others are; False if that might take more than ``most_s``."""
+        """Read sides as far into their new epochs as the others are; False if that might take more than ``most_s``."""
         far = min((self.sides[other].taken for other in others), default=0)
         if not others or far * sum(self._standings[name].batch_seconds for name in names) > most_s:
             return False
@@ -316,4 +316,4 @@ class Rounds:
             side.close()
         self._conditions.restore()
         if not inline:
-            gc.collect()  # iterators in cycles hold threads and processes
+            gc.collect()  # iterators in reference cycles keep threads and processes

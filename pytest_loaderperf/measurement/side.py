@@ -1,4 +1,4 @@
-"""One side of a comparison: a loader, made from its factory where there is one, and its running epoch."""
+"""One side of a comparison: a loader, made from its factory if there is one, and its running epoch."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from pytest_loaderperf.measurement.watchdog import Watchdog
 
 _clock = time.perf_counter_ns
 Deliver = Callable[[Any], Any]
-_WAITED = 0.1  # of the longest wait of the epoch: then a batch was not ready when it was asked for
+_WAITED = 0.1  # of the longest wait of the epoch: a batch that takes longer was not ready
 
 
 class Side:
     """A loader under measurement.
 
     ``source`` is a factory, which is called again for every rebuild, or a loader that can be iterated again.
-    ``count`` gives the samples of a batch (None: from its structure, and what the loader says of it, or what is
-    ``declared`` in its place). ``deliver`` brings a batch to where it must be.
+    ``count`` returns the samples of a batch (None: by its structure and the loader's attributes, or by ``declared``).
+    ``deliver`` brings a batch to its device.
 
-    Raises LoaderError, saying what came, for a source or batches that cannot be measured.
+    Raises LoaderError for a source or batches that cannot be measured.
     """
 
-    elsewhere = False  # in a process of its own
-    conditions: Conditions  # of the trial to come
+    elsewhere = False  # in another process
+    conditions: Conditions  # of the next trial
 
     def __init__(
         self,
@@ -67,15 +67,15 @@ class Side:
         self.epochs: list[EpochRecord] = []  # that ended
         self.build_seconds = self.release_seconds = 0.0
         self.started = False  # since it was built
-        self.at_end = False  # of an epoch that has ended, and none begun since
+        self.at_end = False  # an epoch has ended, and none has started since
         self.slow = self._works_aside = self._looked_ahead = False
-        self.own_helpers = 0, 0  # most processes and threads that it began at once
-        self.opaque = ""  # type of its batches, where no arrays are seen in them
+        self.own_helpers = 0, 0  # most processes and threads at the same time
+        self.opaque = ""  # type of its batches, if they contain no arrays
         self.loader: Any = None
         self.build()
 
     def build(self) -> None:
-        """Make the loader anew where there is a factory, and forget the running epoch."""
+        """Make the loader again if there is a factory, and forget the running epoch."""
         self.drop_epoch()
         if not self.rebuildable:
             self.loader = self._source
@@ -90,12 +90,12 @@ class Side:
 
     @property
     def called(self) -> str:
-        """The side in an error's words."""
+        """The side's name in error texts."""
         return "the loader" if self.name == "loader" else f"the {self.name} loader"
 
     @property
     def warmup_batches(self) -> int:
-        """Untimed batches before a trial: as many as may be ready, else one for the caches, if it is not slow."""
+        """Untimed batches before a trial: as many as may be ready, else one to warm the caches, if it is not slow."""
         return self._ready.batches(self.epoch_batches) or (0 if self.slow else 1)
 
     def drop_epoch(self) -> None:
@@ -123,11 +123,11 @@ class Side:
         return self.start_keeping()[1]
 
     def start_keeping(self) -> tuple[Any, StartRecord]:
-        """The same, giving the first batch away; the side itself keeps none, for a loader may reuse its memory."""
+        """The same, and return the first batch. The side keeps no batch, because a loader may reuse its memory."""
         self.drop_epoch()
         batch, record = self._first_batch()
         if batch is _NOTHING and self.epoch_batches is not None and self.rebuildable:
-            self.build()  # some loaders give one epoch in their life
+            self.build()  # some loaders give only one epoch
             batch, record = self._first_batch()
         if batch is _NOTHING:
             raise empty_epoch_error(self.called, self.epoch_batches)
@@ -139,7 +139,7 @@ class Side:
         self._tally = Tally(record.first_batch_ns, self.batch_samples)
         self.children = child_pids()
         if not self._works_aside and not self.rebuildable:
-            # What a loader started before it was given cannot be seen.
+            # Threads and processes that a given loader started earlier cannot be noticed.
             self._works_aside = not isinstance(self.loader, Sized) and declared_prefetch(self.loader) is None
         self._ready.ask(self.loader, works_aside=self._works_aside)
         self.starts.append(record)
@@ -162,12 +162,12 @@ class Side:
 
     @property
     def inline(self) -> bool:
-        """Whether batches are made by the asking thread alone, so that nothing of this side runs unasked."""
+        """Whether only the asking thread makes batches, so that nothing of this side runs in the background."""
         return not self._works_aside and not self._ready.said
 
     @contextmanager
     def _noticing_helpers(self, *, always: bool = False) -> Iterator[None]:
-        """Notice threads and processes that begin meanwhile, some loaders' late in an epoch: they may run ahead."""
+        """Notice threads and processes that start meanwhile, in some loaders late in an epoch: they may prefetch."""
         looks = always or not self._works_aside
         before = helpers() if looks else frozenset()
         yield
@@ -178,13 +178,13 @@ class Side:
             self.own_helpers = max(processes, children), max(threads, len(begun) - children)
 
     def note_helpers(self) -> None:
-        """From now on this side counts as one that works on threads or in processes of its own."""
+        """From now on this side counts as one with its own threads or processes."""
         self._works_aside = True
         self._ready.ask(self.loader, works_aside=True)
         self.children = child_pids()
 
     def look_ahead(self, batch_seconds: float) -> None:
-        """Find out whether this side, a batch of which takes so long, works on where nobody asks it; once."""
+        """Find out, once, whether this side, a batch of which takes ``batch_seconds``, works in the background."""
         if self.inline and not self._looked_ahead:
             self._looked_ahead = True
             if runs_ahead(self, batch_seconds):
@@ -192,13 +192,13 @@ class Side:
 
     @property
     def epoch_batches(self) -> int | None:
-        """Batches of the shortest of the last few epochs that ended; None before one has."""
+        """Batches of the shortest of the last few epochs that ended; None before the first one ended."""
         return min(self._epochs, default=None)
 
     def steady(self, batches: int) -> SteadyRecord:
         """Time ``batches`` consecutive batches in steady state.
 
-        Raises ShortEpochError where an epoch is too short for that.
+        Raises ShortEpochError if an epoch is too short for that.
         """
         for _ in range(2):
             if not self.ready(batches):
@@ -222,7 +222,7 @@ class Side:
         return not warm or self._past(self.warmup_batches - fresh, batches)
 
     def _past(self, untimed: int, timed: int) -> bool:
-        """Take so many batches, or what else may be ready, and leave ``timed``. False if the epoch ends meanwhile."""
+        """Take so many batches, or all that may be ready, and leave ``timed``. False if the epoch ends meanwhile."""
         waits_ns = self._untimed_ns
         if not self.slow and untimed > 0 and self.slice(untimed, waits_ns) is None:
             return False
@@ -234,7 +234,7 @@ class Side:
         return True
 
     def short_epoch_error(self) -> ShortEpochError:
-        """The error for a side whose epochs hold too few batches for a trial."""
+        """The error for a side whose epochs have too few batches for a trial."""
         return short_epoch_error(self.called, self._epochs, self.warmup_batches)
 
     def take(self, batches: int) -> SteadyRecord | None:
@@ -245,7 +245,7 @@ class Side:
         return None if taken is None else SteadyRecord(tuple(latencies), *taken, self.batch_nbytes * batches)
 
     def slice(self, batches: int, latencies: list[int]) -> tuple[int, int] | None:
-        """The like, adding to ``latencies``: nanoseconds and samples."""
+        """The same, adding to ``latencies``. Nanoseconds and samples."""
         taken_before = len(latencies)
         with self._watchdog.stage(self._waiting, latencies):
             wall_ns, samples = self._timed(batches, latencies)
@@ -262,7 +262,7 @@ class Side:
         assert iterator is not None
         advance, append = iterator.__next__, latencies.append
         samples = 0
-        batch = None  # as in a for loop, a batch lives until the next one has come
+        batch = None  # as in a for loop, a batch lives until the next one is there
         began_ns = end_ns = clock()
         call_ns: int | None = began_ns
         try:
@@ -273,7 +273,7 @@ class Side:
                     batch = deliver(batch)
                 end_ns = clock()
                 append(end_ns - call_ns)
-                call_ns = None  # from here on, the batch is there: what is raised, counting raises
+                call_ns = None  # the batch is there: an error from here on is one of counting
                 samples += count(batch)
         except Exception as error:
             if call_ns is None:
@@ -295,7 +295,7 @@ class Side:
         self.epochs.append(self._tally.ended(exit_ns, whole=self._whole))
 
     def finish_epoch(self) -> EpochRecord:
-        """Run the epoch to its end; a new one, where none runs. Raises LoaderError where there is no end."""
+        """Run the epoch, or a new one if none runs, to its end. Raises LoaderError if it has no end."""
         if self._iterator is None:
             self.start()
             self._whole = True
@@ -307,13 +307,13 @@ class Side:
 
     @property
     def iterator(self) -> Iterator[Any] | None:
-        """That of the running epoch."""
+        """The iterator of the running epoch."""
         return self._iterator
 
     def more_in_epoch(self, batches: int) -> bool:
-        """Whether the running epoch is known to have, or may have, ``batches`` more."""
+        """Whether the running epoch has, or may have, ``batches`` more."""
         return self._iterator is not None and (self.epoch_batches is None or self.taken + batches <= self.epoch_batches)
 
 
 _NOTHING: Any = object()
-_REMEMBERED_EPOCHS = 8  # lengths may vary: trials are cut to fit the shortest of these
+_REMEMBERED_EPOCHS = 8  # lengths may vary: trials are shortened to fit the shortest of these

@@ -1,7 +1,7 @@
-"""A round in slices: sides that make batches in the asking thread alone take turns within a trial.
+"""A round in slices: sides that make batches only in the asking thread take turns within a trial.
 
-A machine shared with others changes its speed within milliseconds. Slices shorter than that meet the same machine, and
-their sums still average over as many batches as a trial in one piece.
+A shared machine changes its speed within milliseconds. In shorter slices both sides run at the same speed, and their
+sums still average over as many batches as a trial in one piece.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def in_slices(
 ) -> dict[str, SteadyRecord]:
     """One trial of each side, by name: ``batches`` of each, one of which takes ``batch_seconds``.
 
-    Each slice is taken under ``conditions``: what one side changes must not strike the next.
+    Each slice is taken under ``conditions``: what one side changes must not affect the next.
 
-    Raises ShortEpochError where an epoch ends meanwhile.
+    Raises ShortEpochError if an epoch ends meanwhile.
     """
     slices = min(max(1, round(batches[side.name] * batch_seconds[side.name] / _SLICE_SECONDS)) for side in sides)
     slices = min(slices, *(batches[side.name] for side in sides))
     latencies: list[list[int]] = [[] for _ in sides]
     slices_ns: list[list[float]] = [[] for _ in sides]
     wall_ns, samples = [0] * len(sides), [0] * len(sides)
-    # In turns strictly: two slices of a side in a row would meet another machine than the other side's. Who is first is
-    # drawn, so that either side's chances are the same.
+    # Strictly in turns: two slices of a side in a row would run at another speed than the other side's. The first side
+    # is drawn at random, so that both have the same chances.
     turns = order.sample(range(len(sides)), len(sides))
     with conditions.hold():
         for side in sides:

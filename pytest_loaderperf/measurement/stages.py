@@ -1,4 +1,4 @@
-"""Where the time of a batch goes, for loaders built as torch's DataLoader is."""
+"""Where the time of a batch goes, for loaders that are built like torch's DataLoader."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.utils.data import IterableDataset
 from pytest_loaderperf.data.stores.augment import gives_batches
 
 _BATCHES = 16  # enough for shares to a few percent
-_ENOUGH_SECONDS = 2.0  # of a dataset whose batches take seconds, one or two tell as much
+_ENOUGH_SECONDS = 2.0  # if batches take seconds, one or two are enough
 
 
 def stage_shares(loader: Any) -> dict[str, float]:
     """Share of a batch's time in each stage (``sampler``, ``fetch``, ``collate``), replayed in this process.
 
-    Empty where the loader does not expose torch's ``batch_sampler``, ``dataset`` and ``collate_fn``, or where the
-    dataset makes whole batches itself.
+    Empty if the loader does not expose torch's ``batch_sampler``, ``dataset`` and ``collate_fn``, or if the dataset
+    makes whole batches itself.
     """
     batch_sampler: Any = getattr(loader, "batch_sampler", None)
     dataset: Any = getattr(loader, "dataset", None)
@@ -47,7 +47,7 @@ def stage_shares(loader: Any) -> dict[str, float]:
 
 
 def _some_of(dataset: Any, indices: Any) -> list[Any]:
-    """The samples, as many as come in time: a part of a batch that takes long tells as much."""
+    """The samples, as many as can be read in time: a part of a long batch is enough."""
     samples = []
     deadline_s = time.perf_counter() + _ENOUGH_SECONDS
     for index in indices:

@@ -1,4 +1,4 @@
-"""How a side stands between rounds: its pace, what lies between its trials, and how long ago it was built."""
+"""The state of a side between rounds: its pace, the time between its trials, and how long ago it was built."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.trials import ENDLESS, MIN_TRIAL_BATCHES, Pace
 
-REBUILD_ROUNDS = 8  # where memory happened to land is noise too, so it is drawn anew
-_SLOW_SECONDS = 0.01  # a batch; cold caches cost far less than that
+REBUILD_ROUNDS = 8  # the placement of memory affects speed, so it is drawn again
+_SLOW_SECONDS = 0.01  # a batch; cold caches take far less than that
 _PROBE_SECONDS = 0.01
-_DEAR_SECONDS = 2.0  # a first batch: another one, only to learn the pace, would cost a claim of such batches a pair
+_DEAR_SECONDS = 2.0  # a first batch: another one, only to learn the pace, would take the time of a pair
 _PROBE_BATCHES = 64
-_OVERHEADS = 9  # the latest, of which a few are those of a new epoch
+_OVERHEADS = 9  # the latest, a few of which include a new epoch
 _LATEST_BATCHES = 4096  # in which bursts and rhythms show
 
 
 @dataclass(slots=True)
 class Standing:
-    """Follows one side. A side that was just probed is ahead of the others: all begin anew as soon as that is cheap."""
+    """Follows one side. A side that was just probed is ahead of the others: all restart as soon as that is fast."""
 
     batch_seconds: float
     rounds_since_build: float = REBUILD_ROUNDS
     seconds_since_build: float = 0.0
-    presumed_release_seconds: float = 0.0  # before an epoch of its own was left
-    guessed: bool = False  # from the first batch, which may have taken long for other reasons
+    presumed_release_seconds: float = 0.0  # before its first epoch was left
+    guessed: bool = False  # from the first batch, which may be slow for other reasons
     _overheads: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=_OVERHEADS))
     _latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_LATEST_BATCHES))
 
@@ -50,16 +50,16 @@ class Standing:
         return standing
 
     def pace(self, side: AnySide) -> Pace:
-        """What decides on the length of the side's next trial."""
+        """What determines the length of the side's next trial."""
         affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
         overhead_s = statistics.median(self._overheads)
         return Pace(self.batch_seconds, side.warmup_batches, affordable, overhead_s, list(self._latencies_ns))
 
     def note(self, record: SteadyRecord, side: AnySide) -> None:
-        """Follow the pace: caches that were cold when it was probed grow warm."""
+        """Update the pace: caches that were cold when it was probed get warm."""
         if side.inline:
             seconds = statistics.median(record.latencies_ns[:_PROBE_BATCHES]) / 1e9
-        else:  # batches come in bursts, and the median batch may have been ready
+        else:  # batches are made in bursts, and the median batch may have been ready
             seconds = record.wall_ns / len(record.latencies_ns) / 1e9
             self._latencies_ns.extend(record.untimed_ns + record.latencies_ns)
         seconds = max(1e-9, seconds)
@@ -69,7 +69,7 @@ class Standing:
             side.slow = not side.slow
 
     def note_overhead(self, seconds: float) -> None:
-        """Follow what lies between two trials."""
+        """Update the time between two trials."""
         self._overheads.append(seconds)
 
     def note_round(self, seconds: float) -> None:
@@ -78,12 +78,12 @@ class Standing:
         self.seconds_since_build += seconds
 
     def build_cost(self, side: AnySide) -> float:
-        """Seconds that leaving the epoch of ``side``, building it and its first batch will take, as far as is known."""
+        """Seconds to leave the epoch of ``side``, build it and get its first batch, as far as known."""
         release_s = side.release_seconds or self.presumed_release_seconds
         return side.build_seconds + side.starts[-1].first_batch_ns * 1e-9 + release_s
 
     def note_build(self, *, rebuildable: bool) -> None:
-        """It was built anew; what cannot be is never due by itself."""
+        """It was rebuilt; a side that cannot be is never due by itself."""
         self.rounds_since_build = 0 if rebuildable else -math.inf
         self.seconds_since_build = 0.0
 

@@ -10,17 +10,17 @@ import torch
 from pytest_loaderperf.data.arrays.structure import is_nest, labelled
 
 
-def leaves(batch: object, path: str = "batch") -> Iterator[tuple[str, object]]:
+def batch_leaves(batch: object, path: str = "batch") -> Iterator[tuple[str, object]]:
     """Every leaf of a nested batch, with the expression that reaches it."""
     if is_plain_list(batch) or not is_nest(batch):
         yield path, batch
         return
     for label, part in labelled(batch):
-        yield from leaves(part, path + label)
+        yield from batch_leaves(part, path + label)
 
 
 def is_plain_list(batch: object) -> bool:
-    """A list of strings, numbers or other objects is one leaf: one entry a sample."""
+    """A list of strings, numbers or other objects is one leaf, with one entry for each sample."""
     structured = (torch.Tensor, np.ndarray, Mapping, tuple, list)
     return isinstance(batch, list) and bool(batch) and not any(isinstance(item, structured) for item in batch)
 
@@ -28,7 +28,7 @@ def is_plain_list(batch: object) -> bool:
 def array_leaves(batch: object) -> list[torch.Tensor]:
     """The dense tensors and numeric arrays of a batch, as tensors."""
     found = []
-    for _, leaf in leaves(batch):
+    for _, leaf in batch_leaves(batch):
         if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
             found.append(torch.from_numpy(np.require(leaf, leaf.dtype.newbyteorder("="), ["C", "W"])))
         elif isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
@@ -42,9 +42,9 @@ def batch_nbytes(batch: object) -> int:
 
 
 def opaque_type(batch: object) -> str:
-    """The type of what a batch holds, where that is neither array, text nor number: it may be lazy. "" elsewhere."""
+    """The type of a batch's content if it has no array, text or number, so that it may be lazy; else ""."""
     unknown = ""
-    for _, leaf in leaves(batch):
+    for _, leaf in batch_leaves(batch):
         items = leaf if isinstance(leaf, list) else [leaf]
         if any(isinstance(item, (torch.Tensor, np.ndarray, np.generic)) for item in items):
             return ""

@@ -1,4 +1,4 @@
-"""Tracers, profilers and coverage are off while a loader is made and timed: one in this process would strike one side.
+"""Tracers, profilers and coverage are off while a loader is made and timed: they only slow the side in this process.
 
 What a loader starts meanwhile, threads and processes, is not traced either.
 """
@@ -27,9 +27,9 @@ _Restore = Callable[[], None]
 
 @contextmanager
 def untraced(*, starting: bool = False) -> Iterator[None]:
-    """Nothing traces this thread within this block, nor threads started in it; afterwards all is as it was.
+    """Nothing traces this thread, or threads started in this block; afterwards everything is as before.
 
-    Where processes may be started, with ``starting``, they are not traced either.
+    With ``starting``, processes that are started are not traced either.
 
     Raises MeasureError for a profiler that cannot be switched off and on again.
     """
@@ -62,16 +62,16 @@ def _stop_profiling() -> list[_Restore]:
 
 
 def _stop(what: str, found: Any, get: Callable[[], Any], put: Callable[[Any], None]) -> _Restore:
-    """Switch off what ``get`` has found; the function that puts it back, unless there is another by then."""
+    """Switch off what ``get`` has found; the function that puts it back, unless there is another one by then."""
     if callable(found):
         switch_on: _Restore = lambda: put(found)  # noqa: E731 shorter than what it names
         put(None)
-    elif hasattr(found, "enable") and hasattr(found, "disable"):  # cProfile's works from C, and cannot be put back
+    elif hasattr(found, "enable") and hasattr(found, "disable"):  # cProfile's is in C, and cannot be set again
         switch_on = found.enable
         found.disable()
     else:
         raise MeasureError(
-            f"a {what} is at work, {found!r}, which slows down one side and cannot be switched off for the measuring. "
+            f"a {what} is active, {found!r}. It slows down one side and cannot be switched off while measuring. "
             "Measure in a run without it."
         )
 
@@ -90,7 +90,7 @@ def _stop_monitoring() -> list[_Restore]:
 
 
 def _stop_tool(monitoring: Any, tool: int) -> _Restore:
-    """Take away a tool's events, and its callbacks too: it may have asked for events of single functions."""
+    """Remove a tool's events and its callbacks: it may have events of single functions."""
     name, events = monitoring.get_tool(tool), monitoring.get_events(tool)
     flags = [flag for flag in vars(monitoring.events).values() if isinstance(flag, int) and flag]
     callbacks = {flag: monitoring.register_callback(tool, flag, None) for flag in flags if flag & (flag - 1) == 0}
@@ -113,7 +113,7 @@ def _hide_environment() -> list[_Restore]:
 
 
 def _spare_workers() -> list[_Restore]:
-    """Take back what coverage, told ``concurrency = multiprocessing``, puts in front of each worker process."""
+    """Remove what coverage, with ``concurrency = multiprocessing``, runs at the start of each worker process."""
     original = getattr(sys.modules.get("coverage.multiproc"), "original_bootstrap", None)
     process: Any = multiprocessing.process.BaseProcess
     patched, prepare = process._bootstrap, spawn.get_preparation_data  # noqa: SLF001 what coverage patches

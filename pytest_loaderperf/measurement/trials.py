@@ -1,4 +1,4 @@
-"""How many batches a trial times: a pure function of each side's pace, so that the verdict is reached soonest."""
+"""How many batches a trial times: a pure function of each side's pace, chosen for the fastest verdict."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 MIN_TRIAL_BATCHES = 4  # fewer do not average over a loader's own rhythm
 ENDLESS = 1 << 20  # batches that an epoch of unknown length allows
 
-# In slices every side meets the same machine, so that short trials lose nothing.
+# In slices every side runs at the same speed, so short trials lose nothing.
 _SLICED_SECONDS, _LONGEST_SLICED_SECONDS = 0.002, 0.012
-# In one piece a trial pays for what lies between trials: three times as long as that is near the optimum, for a machine
-# whose speed changes from trial to trial. Two workers of 3 ms a batch, beside a load: 8 ms between trials.
+# In one piece, the time between trials is lost: three times this time is near the optimum, on a machine whose speed
+# changes from trial to trial. Two workers of 3 ms a batch, under a load: 8 ms between trials.
 _PIECE_SECONDS = 0.02
 _OVERHEADS = 3.0
-_AMORTISED_SECONDS = 0.1  # at the most: what lies between trials is long where the machine is busy, too
+_AMORTISED_SECONDS = 0.1  # at most: the time between trials is also long if the machine is busy
 _FIRST_BATCHES = 32  # of a side that may have batches ready, before a trial has shown its pace
 _LONGEST_PIECE_SECONDS = 1.0  # for bursts and rhythms; a dozen pairs must fit into a claim's budget
-_MOST_IN_STEP = 8  # batches: more are not known to be in workers that make as many each
-_REFILL_SECONDS = 0.008  # a turn, beside some 3 ms until it is seen to have ended
+_MOST_IN_STEP = 8  # batches; with more workers, it is not known that each makes as many
+_REFILL_SECONDS = 0.008  # a turn, plus about 3 ms until its end is noticed
 REFILLS, LEAST_REFILLS = 5, 4  # turns of which the median is taken; and that an epoch must hold, with that before them
-_SHORTEST_REFILL_SECONDS = 0.002  # when it has ended is seen to a millisecond
-_LONGEST_REFILL_SECONDS = 0.1  # a dozen rounds would take a claim's budget
+_SHORTEST_REFILL_SECONDS = 0.002  # its end is known to a millisecond
+_LONGEST_REFILL_SECONDS = 0.1  # longer: a dozen rounds would take a claim's budget
 _FAR_SLOWER = 2.0  # times as long a batch
 _FEWEST_BLOCKS = 10  # that show how much they vary
-_STEP = 1.1  # from one length to the next that is tried: a rhythm wants whole periods
-_WORTH = 0.4  # of the cost, that a longer trial must come to: in plain noise it saves a quarter, and chance as much
+_STEP = 1.1  # from one tested length to the next: a rhythm needs whole periods
+_WORTH = 0.4  # of the time, which a longer trial must reach: in plain noise it saves a quarter, and chance as much
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What is known of a side when the length of its next trial is chosen.
 
-    ``batch_seconds``: of a typical batch. ``ready``: batches that may be ready before they are asked for.
+    ``batch_seconds``: of a typical batch. ``ready``: batches that may be ready before they are requested.
     ``affordable``: timed batches that one epoch allows. ``overhead_seconds``: between its trials, untimed.
     ``latencies_ns``: of its latest batches, in sequence.
     """
@@ -48,7 +48,7 @@ class Pace:
 
 
 def sliced_batches(paces: Mapping[str, Pace], longer: int = 1, halvings: int = 0) -> dict[str, int]:
-    """Batches of each side in a round of slices: as many of each, unless one is far slower than the others."""
+    """Batches of each side in a round of slices: the same number, unless one is far slower than the others."""
     affordable = _affordable(paces, halvings)
     fastest_s = min(pace.batch_seconds for pace in paces.values())
     longest_s = longer * _LONGEST_SLICED_SECONDS
@@ -61,10 +61,10 @@ def sliced_batches(paces: Mapping[str, Pace], longer: int = 1, halvings: int = 0
 
 
 def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int]:
-    """Batches of each side in a trial of its own: as many of each, so that sides which share a cache go on in step.
+    """Batches of each side in a trial in one piece: the same number, so that sides with a shared cache stay in step.
 
-    Where one is far slower, as long for each, so that it leaves time for pairs. A trial holds what a side may have
-    ready, as that is made in bursts; half of it where it would take too long.
+    If one is far slower, the same time, so that there is time for pairs. A trial has at least what a side may have
+    ready, because that is made in bursts; half of it if that would take too long.
     """
     affordable = _affordable(paces, halvings)
     overhead_s = max(pace.overhead_seconds for pace in paces.values())
@@ -77,10 +77,10 @@ def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int
 
 
 def refill_batches(paces: Mapping[str, Pace]) -> tuple[int, int]:
-    """Batches of every side in a turn of refills, and how many turns; fewer, where epochs are short.
+    """Batches of every side in a turn of refills, and how many turns; fewer if epochs are short.
 
-    As many of each, as every turn ends with a wait, whose CPU time must weigh as much on either side. No turns, where
-    batches take too long, or epochs are too short.
+    The same number for each, because every turn ends with a wait, whose CPU time must count equally on both sides. No
+    turns if batches take too long, or epochs are too short.
     """
     wanted = [
         _whole(max(1, round(_REFILL_SECONDS / pace.batch_seconds)), min(pace.ready, _MOST_IN_STEP))
@@ -99,13 +99,13 @@ def _piece(pace: Pace, seconds: float) -> int:
     most = _LONGEST_PIECE_SECONDS / pace.batch_seconds
     burst = pace.ready if pace.ready <= most else pace.ready // 2
     least = max(1, min(MIN_TRIAL_BATCHES, math.ceil(most)), burst)
-    if pace.ready > 1 and not pace.latencies_ns:  # what was seen of it may have been ready, so quick
+    if pace.ready > 1 and not pace.latencies_ns:  # the batches so far may have been ready, and therefore fast
         return max(least, min(_FIRST_BATCHES, round(seconds / pace.batch_seconds)))
     return _even(pace, max(least, round(seconds / pace.batch_seconds)), _LONGEST_PIECE_SECONDS)
 
 
 def _whole(batches: int, ready: int) -> int:
-    """As many or more, so that workers, each of which has as many ready, make as many each: one may be slower."""
+    """``batches`` or more, so that each worker makes the same number: one may be slower."""
     unit = max(1, ready if batches >= ready else ready // 2)
     return -(-batches // unit) * unit
 
@@ -116,11 +116,11 @@ def _affordable(paces: Mapping[str, Pace], halvings: int) -> int:
 
 
 def _even(pace: Pace, batches: int, longest_seconds: float) -> int:
-    """More than ``batches``, where trials that follow each other become so much more alike that a verdict comes sooner.
+    """More than ``batches``, if longer trials vary so much less that a verdict comes sooner.
 
-    The verdict takes time in proportion to the variance of a pair, which is that of two blocks of batches in a row
-    (the Allan variance), times what a pair costs. Where batches come in bursts or a rhythm, a block of a few periods
-    varies far less than a shorter one; where the machine drifts, longer ones do not.
+    The time to a verdict is proportional to the variance of a pair, which is that of two blocks of batches in a row
+    (the Allan variance), times the time of a pair. If batches come in bursts or a rhythm, a block of a few periods
+    varies far less than a shorter one. If the machine drifts, longer ones do not.
     """
     latencies = np.asarray(pace.latencies_ns, dtype=float)
     best, least = batches, math.inf

@@ -1,4 +1,4 @@
-"""Ends a loader that gives nothing for too long, and says what it and every thread were doing."""
+"""Ends a loader that yields nothing for too long, and reports what it and every thread were doing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from types import TracebackType
 from pytest_loaderperf.errors import LoaderHangError
 
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 10.0  # what stays deaf to the interrupt for this long sits in native code and never returns
+_GRACE_SECONDS = 10.0  # code that ignores the interrupt for this long is native and never returns
 _DELIVERY_SECONDS = 0.05  # a signal reaches a running interpreter within a few instructions
-_DEATH_SECONDS = 0.2  # after a worker's end of a connection is gone, the system tells that it has died
-_FRAMES = 12  # the innermost frames of a thread say where it stands
+_DEATH_SECONDS = 0.2  # after a worker's connection has closed, until the system reports its death
+_FRAMES = 12  # of a thread: enough to see where it is
 _ABANDONED_STATUS = 70
-_NOT_SEEN = -1  # progress, before the first look at it
+_NOT_SEEN = -1  # progress before the first check
 
 
 class _Stage:
     """The block under watch; ``report`` is set once it counts as hung.
 
-    A class, and no generator, that leaves what can wait to the watching thread: one is made for every slice of a trial.
+    A class, not a generator, that does little work itself: one is made for every slice of a trial.
     """
 
     __slots__ = ("_dog", "_dropped", "_hook", "deadline_s", "name", "progress", "report", "seen", "thread_id")
-    deadline_s: float  # known from the first look on
+    deadline_s: float  # known from the first check on
     thread_id: int
 
     def __init__(self, dog: Watchdog, name: str, progress: Sized) -> None:
@@ -45,7 +45,7 @@ class _Stage:
         self._dog.watched = self
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Keep an interrupt that came while an object was being finalised, where Python drops it."""
+        """Keep an interrupt that was raised while an object was finalised, where Python would drop it."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._dropped = True
         else:
@@ -55,10 +55,10 @@ class _Stage:
         sys.unraisablehook = self._hook
         interrupted = self._dropped
         try:
-            with self._dog.lock:  # the interrupt has been sent, or will not be
+            with self._dog.lock:  # from here on no interrupt is sent
                 self._dog.watched = None
             if self.report is not None and not interrupted and not isinstance(error, KeyboardInterrupt):
-                time.sleep(_DELIVERY_SECONDS)  # the loader swallowed the interrupt, or it arrives here
+                time.sleep(_DELIVERY_SECONDS)  # the loader caught the interrupt, or it is raised here
         except KeyboardInterrupt:
             interrupted = True
         if self.report is not None:
@@ -66,16 +66,14 @@ class _Stage:
         if interrupted:
             raise KeyboardInterrupt
         if isinstance(error, (ConnectionError, EOFError)):
-            time.sleep(
-                _DEATH_SECONDS
-            )  # torch raises when it is told of a dead worker: here, and not in pytest's report
+            time.sleep(_DEATH_SECONDS)  # torch raises when a worker has died: here, not in pytest's report
 
 
 class Watchdog:
     """Watches one stage at a time; interrupts the main thread when the stage makes no progress for ``timeout`` seconds.
 
-    ``abandon`` is called with the report before the process is ended, which happens only where the main thread does not
-    come back from native code after the interrupt. A stage on another thread cannot be interrupted: it is reported.
+    ``abandon`` is called with the report before the process is ended, which happens only if the main thread does not
+    return from native code after the interrupt. A stage on another thread cannot be interrupted, only reported.
     """
 
     def __init__(self, timeout_seconds: float, abandon: Callable[[str], None]) -> None:
@@ -87,7 +85,7 @@ class Watchdog:
         self._closing = threading.Event()
 
     def stage(self, name: str, progress: Sized = ()) -> _Stage:
-        """Watch the block under ``name``; it lives as long as ``progress`` grows. Raises LoaderHangError on a hang."""
+        """Watch the block under ``name``, as long as ``progress`` grows. Raises LoaderHangError on a hang."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="loaderperf-watchdog", daemon=True)
             self._thread.start()
@@ -107,17 +105,17 @@ class Watchdog:
                 stage.seen = progress
                 stage.deadline_s = time.monotonic() + self.timeout_s
             elif time.monotonic() > stage.deadline_s:
-                self._bite(stage)
+                self._interrupt(stage)
 
-    def _bite(self, stage: _Stage) -> None:
+    def _interrupt(self, stage: _Stage) -> None:
         batches = f" after {stage.seen} batches" if stage.seen else ""
         report = (
-            f"the loader hangs: nothing came for {self.timeout_s:g} s in stage {stage.name!r}{batches}. "
+            f"the loader hangs: got nothing for {self.timeout_s:g} s in stage {stage.name!r}{batches}. "
             "Expected a batch, an end or an error. Fix the loader, or set loaderperf_timeout (seconds) higher.\n"
             + _stacks(stage.thread_id)
         )
         if stage.thread_id != threading.main_thread().ident:
-            sys.stderr.write(f"{report}\nThis stage is not on the main thread, which alone can be interrupted.\n")
+            sys.stderr.write(f"{report}\nThis stage is not on the main thread, so it cannot be interrupted.\n")
             stage.deadline_s = math.inf
             return
         with self.lock:

@@ -1,4 +1,4 @@
-"""In the child process: a pytest plugin that runs the tests it is asked for, and serves the loaders that they make."""
+"""In the child process: a pytest plugin that runs the requested tests, and serves the loaders that they make."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pytest_loaderperf.remote.worktree import remove_abandoned
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.sides import BASE
 
-# What belongs to the parent's run alone, by the names under which pytest and its plugins keep their options: here they
-# have their defaults, whether they stand on the command line, in PYTEST_ADDOPTS or in an ini file's addopts.
+# Options that belong only to the parent's run, by the names under which pytest and its plugins keep them. Here they get
+# their defaults, whether they are set on the command line, in PYTEST_ADDOPTS or in an ini file's addopts.
 _ALONE = {
     # reports
     *("xmlpath", "pastebin", "durations", "htmlpath", "json_report", "json_report_file", "report_log", "csv_path"),
@@ -35,15 +35,15 @@ _ALONE = {
     *("lf", "failedfirst", "newfirst", "cacheclear", "cacheshow", "stepwise", "stepwise_skip", "stepwise_reset"),
     # other processes
     *("numprocesses", "maxprocesses", "tx", "px", "dist", "distload", "looponfail"),
-    # who sits before it
+    # the terminal's user
     *("usepdb", "trace", "collectonly", "setuponly", "setupplan", "setupshow", "pyargs"),
 }
-_TIDY_SECONDS = 20.0  # forked workers of a killed run end within 5 s, and hold its lock until then
+_TIDY_SECONDS = 20.0  # forked workers of a killed run end within 5 s, and keep its lock until then
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Generator[None]:
-    # Before anything of the user's runs, which may never return.
+    # Before any code of the user runs, which may never return.
     server = Server(vars(parser.parse_known_args([])))
     server.keep_to_itself(early_config.known_args_namespace)
     early_config.pluginmanager.register(server, "loaderperf-base-server")
@@ -51,7 +51,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 
 class Server:
-    """Answers the parent, which has the checkout ``top`` and its worktree ``there`` inside, and a folder for us."""
+    """Answers the parent, which has the checkout ``top``, its worktree ``there``, and a folder for this process."""
 
     def __init__(self, defaults: dict[str, Any]) -> None:
         self._parent = Parent(_tidy)
@@ -66,11 +66,11 @@ class Server:
         self._left = ""
 
     def keep_to_itself(self, option: argparse.Namespace) -> None:
-        """Leave to the parent's run what is its own."""
+        """Reset the options that belong only to the parent's run."""
         for name, value in self._defaults.items():
             setattr(option, name, value)
         option.basetemp = os.path.join(self._folder, "basetemp")  # noqa: PTH118 pytest keeps a string
-        option.log_file = os.devnull  # also where an ini file names one
+        option.log_file = os.devnull  # also if an ini file names one
         option.maxfail, option.continue_on_collection_errors = 0, True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -112,11 +112,11 @@ class Server:
             if message[0] == "serve":
                 _, file, inside, self._wanted = message
                 self._serve_test(session, items, (file, inside))
-            else:  # of a test that has ended here meanwhile, by a time-out for instance
+            else:  # a test that has ended meanwhile, for example by a time-out
                 parent.send("other", f"the test has ended there.\n{self._failure}")
             if self._left == "leave":
                 break
-        # Without the end of a session, when plugins write reports and caches that would take the place of the parent's.
+        # Without the end of a session, when plugins write reports and caches that would replace the parent's.
         # Each test has run as the last one, so all fixtures have had their ends.
         atexit._run_exitfuncs()  # noqa: SLF001 the user's temporary files
         os._exit(0)
@@ -158,7 +158,7 @@ class Server:
         )
 
     def serve(self, make_loader: object, options: Options, reading: Reading) -> Any:
-        """Called by the test in place of measuring: serve this loader until the parent has had enough of it."""
+        """Called by the test instead of measuring: serve this loader until the parent is done with it."""
         self._seen += 1
         if self._seen <= self._wanted:
             return Anything(1.0)
@@ -173,7 +173,7 @@ class Server:
 
 
 def _tidy(told: Sequence[str]) -> None:
-    """Remove what a parent that was killed can remove no more: our own files, and the worktree that we live in."""
+    """Remove what a killed parent can no longer remove: our own files, and the worktree that we run in."""
     top, there, folder = map(Path, told)
     shutil.rmtree(folder, ignore_errors=True)
     deadline_s = time.monotonic() + _TIDY_SECONDS
@@ -183,7 +183,7 @@ def _tidy(told: Sequence[str]) -> None:
 
 
 def _holds(collector: str, nodeid: str) -> bool:
-    """Whether the test is one of that collector's, which pytest names by a prefix: a folder, file, class or nothing."""
+    """Whether the test belongs to that collector, whose name is a prefix: a folder, file, class or nothing."""
     collector = collector.removesuffix("/__init__.py")
     return collector in ("", ".") or nodeid.startswith((f"{collector}/", f"{collector}::"))
 
@@ -193,7 +193,7 @@ def _skipped(report: pytest.CollectReport | pytest.TestReport) -> str:
 
 
 class Anything(float):
-    """Stands for the runs before the one that is served, and for their metrics: 1.0, and every claim on it holds."""
+    """Replaces the runs before the one that is served, and their metrics: 1.0, and every claim on it passes."""
 
     __hash__ = float.__hash__
     findings = verdicts = ()

@@ -1,4 +1,4 @@
-"""In the child process: whether a test that was not collected exists all the same, under whatever name or option."""
+"""In the child process: whether a test that was not collected exists nevertheless."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-_ANY = "*"  # what a star import may bring
-_SHOWN = 3  # cases: enough to see how they differ
+_ANY = "*"  # what a star import may define
+_SHOWN = 3  # cases: enough to see the difference
 
 
 def why_missing(file: Path, inside: str, collected: Iterable[str], deselected: Iterable[str]) -> str:
-    """Why the test ``inside`` (its id behind the file's) was not collected from ``file``; nothing where it is none.
+    """Why the test ``inside`` (its id after the file's) was not collected from ``file``; nothing if it does not exist.
 
     ``collected`` and ``deselected`` are such ids of that file's tests.
     """
@@ -22,7 +22,7 @@ def why_missing(file: Path, inside: str, collected: Iterable[str], deselected: I
     if others := sorted(other for other in collected if other.partition("[")[0] == name):
         return (
             f"it has other cases there, {', '.join(others[:_SHOWN])}{', ...' * (len(others) > _SHOWN)}. A new case "
-            "of an old test is refused, too, since it cannot be told from one whose id has changed: deselect it until "
+            "of an old test is refused, too, because it could be an old case whose id has changed: deselect it until "
             "the base has it"
         )
     if _defines(file, name.split("::")):
@@ -31,7 +31,7 @@ def why_missing(file: Path, inside: str, collected: Iterable[str], deselected: I
 
 
 def _defines(file: Path, names: list[str]) -> bool:
-    """Whether that file binds the names, each inside the one before: as a module that was imported, or by its text."""
+    """Whether that file defines the names, each inside the one before: as an imported module, or in its text."""
     modules = [module for module in list(sys.modules.values()) if _is_from(module, file)]
     for module in modules:
         place: object = module
@@ -42,7 +42,7 @@ def _defines(file: Path, names: list[str]) -> bool:
     try:
         bound = _bound(ast.parse(file.read_bytes()))
     except (OSError, SyntaxError, ValueError):
-        return True  # it cannot be told, and nothing may pass as new by chance
+        return True  # unknown, and no old test may count as new by mistake
     return set(names) <= bound or (_ANY in bound and not modules)
 
 

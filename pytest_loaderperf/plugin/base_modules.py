@@ -13,7 +13,7 @@ from pytest_loaderperf.remote.worktree import installed
 
 
 def foreign(top: Path, there: Path) -> str:
-    """What is wrong with where modules come from; nothing if all of the worktree's, at ``there``, are its own."""
+    """What is wrong with the modules' origin; nothing if all are those of the worktree at ``there``."""
     folders = [Path(entry).resolve() for entry in sys.path]
     folders = [folder for folder in folders if folder.is_relative_to(there)]
     ours = {path.stem for folder in folders for path in folder.glob("*.py")}
@@ -40,7 +40,7 @@ def foreign(top: Path, there: Path) -> str:
 
 
 def _installed_from(top: Path) -> set[str]:
-    """Modules and packages that are copies, made by an installer, of what lies in the checkout ``top``."""
+    """Modules and packages that an installer copied from the checkout ``top``."""
     names = set()
     for distribution in metadata.distributions():
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")

@@ -1,4 +1,4 @@
-"""Whether a pytest run has measured all that it collected, seen from the hooks that tell."""
+"""Whether a pytest run has measured everything that it collected, by what its hooks report."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _INTERRUPTED = (None, pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERRO
 class Completeness:
     """A plugin that compares what was collected with what has run to its end.
 
-    Under xdist the tests run in a worker: its documents come with the reports of its tests, so that those of a worker
-    that is lost stay, and are handed to ``add``.
+    Under xdist the tests run in a worker. Its documents are sent with the reports of its tests and passed to ``add``,
+    so that a lost worker loses no earlier ones.
     """
 
     def __init__(self, add: Callable[[Sequence[dict[str, Any]]], None]) -> None:
@@ -25,7 +25,7 @@ class Completeness:
         self.cut_short = False  # something was not collected, not kept, or lost with a worker
 
     def partial(self, exitstatus: int | None) -> bool:
-        """Whether a session that ends so was interrupted, or a test that it collected has not run to its end."""
+        """Whether a session with that exit status was interrupted, or a collected test has not run to its end."""
         return exitstatus in _INTERRUPTED or self.cut_short or not self._expected <= self._finished
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -55,10 +55,10 @@ class Completeness:
         self._add(output.get(_DOCUMENTS, []))
 
     def send(self, message: dict[str, Any], documents: list[dict[str, Any]]) -> None:
-        """Put into a worker's last ``message`` those ``documents`` that no report has taken with it."""
+        """Put into a worker's last ``message`` those ``documents`` that were not sent with a report."""
         message |= {_DOCUMENTS: documents, _CUT_SHORT: self.cut_short}
 
 
 def attach(report: pytest.TestReport, documents: list[dict[str, Any]]) -> None:
-    """Let a worker's ``report`` take ``documents`` to the controller."""
+    """Send ``documents`` to the controller with a worker's ``report``."""
     vars(report)[_DOCUMENTS] = documents

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     """``loaderperf(make_loader, against=None, count=None, touch=None, dataset_nbytes=None)`` measures a loader."""
     if not request.config.stash[SETTINGS].measuring:
-        pytest.skip(SKIP_REASON)  # requested in passing, by getfixturevalue
+        pytest.skip(SKIP_REASON)  # requested by getfixturevalue
     from pytest_loaderperf.measurement import Reading
     from pytest_loaderperf.plugin.session import session_of
     from pytest_loaderperf.runs.run import Run
@@ -57,14 +57,14 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
 
 
 def marker_keywords(node: pytest.Item) -> dict[str, Any]:
-    """The keywords of ``@pytest.mark.loaderperf``, the closest marker winning. Fails the test for an unknown one."""
+    """The keywords of ``@pytest.mark.loaderperf``; the closest marker wins. Fails the test for an unknown one."""
     keywords: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers("loaderperf"))):
         unknown = sorted(set(marker.kwargs) - set(MARKER_KEYWORDS))
         if unknown or marker.args:
-            came = ", ".join([*map(repr, marker.args), *unknown])
+            got = ", ".join([*map(repr, marker.args), *unknown])
             pytest.fail(
-                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, got {came}.",
+                f"@pytest.mark.loaderperf takes the keywords {', '.join(MARKER_KEYWORDS)}, got {got}.",
                 pytrace=False,
             )
         keywords |= marker.kwargs
@@ -98,7 +98,7 @@ def executor() -> Iterator[PersistentExecutor]:
 
 @pytest.fixture
 def workload() -> Callable[..., Workload]:
-    """Synthetic-data factory: ``workload("images", samples=100)`` gives the arrays, a torch Dataset and the spec."""
+    """Synthetic-data factory: ``workload("images", samples=100)`` has arrays, a torch Dataset and the spec."""
     from pytest_loaderperf.data import workload as make
 
     return make

@@ -1,4 +1,4 @@
-"""The hooks of a pytest run that measures: registered with --loaderperf alone."""
+"""The hooks of a pytest run that measures: registered only with --loaderperf."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     own.other_files = list(dict.fromkeys(item.path for item in session.items if not measures(item)))
     if not session.config.option.collectonly and not any(map(_may_measure, session.items)):
         if hasattr(session.config, "workerinput") or getattr(session.config.option, "tx", None):
-            return  # under xdist the controller collects nothing; what was measured is checked at the end
+            return  # under xdist the controller collects nothing; the end checks what was measured
         raise pytest.UsageError(
             "--loaderperf was given, but no collected test uses the loaderperf fixture: nothing would be measured. "
             "Name the folder or file with such tests, or leave --loaderperf out."
@@ -58,7 +58,7 @@ def _names_used(function: object) -> tuple[str, ...]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Let progress stand behind whatever the terminal's line shows already."""
+    """Show progress after what the terminal's line shows already."""
     reporter = item.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and measures(item):
         writer = reporter._tw  # noqa: SLF001 as above
@@ -71,7 +71,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _report_undecided(item: pytest.Item) -> None:
-    """Let the report of a test, and with it JUnit's, tell of undecided claims that did not fail it."""
+    """Add undecided claims that did not fail a test to its report, and so to JUnit's."""
     for run in session_of(item.config).open_runs:
         for verdict in run.verdicts:
             if verdict and verdict.ruling.outcome == "INCONCLUSIVE":
@@ -96,7 +96,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     own = session_of(session.config)
     try:
-        own.finish(exitstatus)  # an interrupt may have kept a fixture from its end
+        own.finish(exitstatus)  # an interrupt may have skipped the end of a fixture
     finally:
         output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
         if output is not None:
@@ -129,7 +129,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """xdist: tell its one worker how pytest was called, so that the base's child is called alike."""
+    """xdist: send its one worker how pytest was called, so that the base's child is called the same way."""
     from pytest_loaderperf.remote.invocation import ARGUMENTS_KEY
 
     node.workerinput[ARGUMENTS_KEY] = [os.fspath(argument) for argument in node.config.invocation_params.args]
@@ -143,7 +143,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def _in_its_own_words(call: pytest.CallInfo[None]) -> None:
-    """A base that cannot be had is told so: where in this package that was found helps nobody."""
+    """Show an error about the base without a traceback into this package, which would not help."""
     remote = sys.modules.get("pytest_loaderperf.remote.child")
     if remote is not None and call.excinfo is not None and isinstance(call.excinfo.value, remote.RemoteError):
         failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
@@ -172,7 +172,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
     if new := sum(is_new for _, _, is_new in own.unpaired):
-        write(f"{new} {'tests have' if new > 1 else 'test has'} no base: new at the head")
+        write(f"{new} {'tests have' if new > 1 else 'test has'} no base: new in this commit")
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
@@ -183,6 +183,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_unconfigure(config: pytest.Config) -> None:
     own = session_of(config)
     try:
-        own.finish(None)  # where a plugin, or a Ctrl-C, ended the session's end before us
+        own.finish(None)  # if a plugin, or Ctrl-C, stopped the session's end before us
     finally:
         own.terminal.close()

@@ -16,7 +16,7 @@ import pytest
 from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.plugin.completeness import Completeness
 from pytest_loaderperf.plugin.settings import SETTINGS, Settings
-from pytest_loaderperf.report.progress import Progress
+from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ Document = dict[str, Any]
 
 
 class Unpaired(NamedTuple):
-    """A test that asked for a base and got none, and why; ``is_new`` where the commit has no such test."""
+    """A test that needs a base and has none, and why; ``is_new`` if the commit has no such test."""
 
     nodeid: str
     reason: str
@@ -42,16 +42,16 @@ class LoaderPerfSession:
     """Settings, the runs that are open, and the documents of those that are done."""
 
     settings: Settings
-    progress: Progress
+    progress: ProgressLine
     terminal: TextIO
     open_runs: list[Run] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     steal_before_seconds: float = 0.0
     json_error: str | None = None
-    serve: Callable[..., Any] | None = None  # in the child process that another commit's loaders live in
+    serve: Callable[..., Any] | None = None  # in the child process of another commit's loaders
     files: list[Path] = field(default_factory=list)  # of the tests that measure
-    other_files: list[Path] = field(default_factory=list)  # of tests that do not say so
-    unpaired: list[Unpaired] = field(default_factory=list)  # where a base was asked for
+    other_files: list[Path] = field(default_factory=list)  # of other tests, which may still measure
+    unpaired: list[Unpaired] = field(default_factory=list)  # if a base was requested
     base_commit: str | None = None
     is_worker: bool = False  # of xdist, whose controller writes the result
     completeness: Completeness = field(init=False)
@@ -75,7 +75,7 @@ class LoaderPerfSession:
         inconclusive: object = None,
         make_base: Callable[[], Any] | None = None,
     ) -> Options:
-        """Options of one test, where ``None`` stands for the session's own. Raises ClaimError for bad values."""
+        """Options of one test; ``None`` means the session's own. Raises ClaimError for bad values."""
         from pytest_loaderperf.runs.options import Options, alpha_shares, max_budget_for
         from pytest_loaderperf.units import as_seconds
 
@@ -103,14 +103,14 @@ class LoaderPerfSession:
         )
 
     def base_side(self, test: pytest.Item, call: int, base: object) -> RemoteSide:
-        """The loader that the same call of the same test makes at the commit to compare with; skips where none is."""
+        """The loader that the same call of the same test makes at the base commit; skips if there is none."""
         from pytest_loaderperf.remote.commit import NoBaseError
         from pytest_loaderperf.remote.worktree import BaseError
         from pytest_loaderperf.runs.sides import BASE
 
         ref = self.settings.base if base is None else str(base)
         if ref is None:
-            pytest.skip("run.base needs a commit to pair with: --loaderperf-base=REF")
+            pytest.skip("run.base needs a commit to compare with: --loaderperf-base=REF")
         try:
             return self._base(test.config, ref).side(test.nodeid, test.path, call, BASE)
         except NoBaseError as error:
@@ -151,7 +151,7 @@ class LoaderPerfSession:
                 self._bases.popitem()[1].close()
 
     def abandon(self, report: str) -> None:
-        """Save what there is before the process ends in the middle of a loader that never returns."""
+        """Save the results so far before the process ends inside a loader that never returns."""
         self.terminal.write(
             f"\n{lines_of(report)}\nThe loader does not return from native code; the process ends here.\n"
         )
@@ -159,7 +159,7 @@ class LoaderPerfSession:
         for run in list(self.open_runs):
             with suppress(BaseException):
                 self.keep(run)
-        with suppress(Exception):  # the main thread may be asking it
+        with suppress(Exception):  # the main thread may be using it
             self.close_bases()
 
     def keep(self, run: Run) -> None:
@@ -175,7 +175,7 @@ class LoaderPerfSession:
             self._kept(run, document_of(run, asks_loaders=False))
             if isinstance(error, KeyboardInterrupt):
                 raise
-            # Without a traceback, for which pytest would ask the loader again.
+            # Without a traceback, for which pytest would call the loader's repr again.
             pytest.fail(f"a loader of this test raised {type(error).__name__} when it was described", pytrace=False)
         self._kept(run, document)
 
@@ -184,21 +184,21 @@ class LoaderPerfSession:
         self.add_documents([document])
 
     def add_documents(self, documents: Sequence[Document]) -> None:
-        """Add what has been measured, and write it down: the process may be ended at any time."""
+        """Add what has been measured, and write the file: the process may be killed at any time."""
         self.documents.extend(documents)
         if documents:
             self.write_json(partial=True)
 
     def take_unsent(self) -> list[Document]:
-        """In xdist's worker: the documents that the controller has not got yet."""
+        """In xdist's worker: the documents that were not sent to the controller yet."""
         unsent, self.documents = self.documents, []
         return unsent
 
     def finish(self, exitstatus: int | None) -> None:
         """Write the result of a run that ends with ``exitstatus``, then release what it holds; once.
 
-        None: the session's own end was cut short. An interrupted run writes also where nothing was measured: what an
-        earlier run left is not taken for its result.
+        None: the session's own end was cut short. An interrupted run also writes if nothing was measured, so that the
+        file of an earlier run does not look like its result.
         """
         if self._ended:
             return
@@ -206,11 +206,11 @@ class LoaderPerfSession:
         runs = list(self.open_runs)
         with _interrupts_wait():
             for run in runs:
-                with suppress(BaseException):  # what it raises has no test any more; the result is partial
+                with suppress(BaseException):  # its test is over, so nobody can get the error; the result is partial
                     self.keep(run)
             if self.documents or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
                 self.write_json(partial=self.completeness.partial(exitstatus))
-        with ExitStack() as ends:  # each is tried, whatever the others raise
+        with ExitStack() as ends:  # each runs, even if others raise
             ends.callback(self.close_bases)
             for run in runs:
                 ends.callback(run.close)
@@ -239,7 +239,7 @@ class LoaderPerfSession:
         return max(0.0, steal_seconds() - self.steal_before_seconds)
 
     def write_json(self, *, partial: bool) -> None:
-        """Write the result file where one was asked for; a failure is kept for the summary."""
+        """Write the result file if one was requested; an error is kept for the summary."""
         from pytest_loaderperf.report import write_json
 
         if self.settings.json_path is None or self.is_worker:
@@ -256,13 +256,13 @@ SESSION = pytest.StashKey[LoaderPerfSession]()
 
 def begin(config: pytest.Config) -> None:
     """Put a new session object into pytest's stash."""
-    # While a test runs, pytest captures the descriptors themselves; at this moment they are still the terminal's.
+    # While a test runs, pytest captures the file descriptors; now they are still the terminal's.
     try:
         out = os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1)
     except OSError as error:
         raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
     terminal = os.fdopen(out, "w", encoding="utf-8", errors="backslashreplace")
-    own = LoaderPerfSession(config.stash[SETTINGS], Progress(terminal), terminal)
+    own = LoaderPerfSession(config.stash[SETTINGS], ProgressLine(terminal), terminal)
     own.is_worker = hasattr(config, "workerinput")
     config.stash[SESSION] = own
     config.pluginmanager.register(own.completeness, "loaderperf-completeness")
@@ -270,17 +270,17 @@ def begin(config: pytest.Config) -> None:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Let a Ctrl-C that strikes in this block wait for its end."""
+    """Delay a Ctrl-C in this block until its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    struck: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: struck.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-        if struck:
+        if received:
             signal.raise_signal(signal.SIGINT)
 
 

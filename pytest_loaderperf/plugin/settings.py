@@ -72,7 +72,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--loaderperf", action="store_true", help="measure; without it the tests that measure are skipped")
     options: tuple[tuple[str, str, str], ...] = (
         ("budget", "SECONDS", "the most a claim may spend measuring"),
-        ("max_budget", "SECONDS", "the same, where the 95%% interval already lies beyond the threshold"),
+        ("max_budget", "SECONDS", "the same, for a claim whose 95%% interval does not contain the threshold"),
         ("alpha", "P", "false-alarm budget of the whole run, shared by all its claims"),
         ("device", "cpu|cuda|auto", "where batches must arrive"),
         ("inconclusive", "|".join(POLICIES), "what an undecided claim does to its test"),
@@ -87,7 +87,7 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
     )
     group.addoption(
-        "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to pair with: run.base"
+        "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
     group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
 
@@ -120,7 +120,7 @@ def _option(name: str) -> str:
 
 
 def _given(config: pytest.Config, name: str) -> Any:
-    """What the command line says, else the ini file; None where neither says anything."""
+    """The value from the command line, else the ini file; None if neither has one."""
     given = config.getoption(_option(name), None)
     if given is None and (text := config.getini(f"loaderperf_{name}")) not in (None, ""):
         try:
@@ -131,7 +131,7 @@ def _given(config: pytest.Config, name: str) -> Any:
 
 
 def _max_budget(budget: float, given: float | None) -> float:
-    """The default follows a larger budget; one that was given must hold it."""
+    """The default grows with the budget; a given one must be at least as large."""
     if given is not None and given < budget:
         raise pytest.UsageError(
             f"--loaderperf-max-budget (ini key loaderperf_max_budget): expected at least the budget of {budget:g} s, "
@@ -158,12 +158,12 @@ def _check_alone(config: pytest.Config) -> None:
     workers = sum(_workers(spec) for spec in getattr(config.option, "tx", None) or [])
     if workers > 1 and not hasattr(config, "workerinput"):
         raise pytest.UsageError(
-            f"--loaderperf measures one loader at a time, but pytest-xdist was asked for {workers} workers: tests that "
-            "run at once would disturb each other's timing. Measure with -n 0, in a run of its own."
+            f"--loaderperf measures one loader at a time, but pytest-xdist has {workers} workers: tests that "
+            "run in parallel would disturb each other's timing. Measure with -n 0, in a separate run."
         )
 
 
 def _workers(spec: str) -> int:
-    """Workers that one execution spec of xdist stands for: ``2*popen`` is two."""
+    """Number of workers in one execution spec of xdist: ``2*popen`` is two."""
     count, times, _ = spec.partition("*")
     return int(count) if times and count.isdigit() else 1

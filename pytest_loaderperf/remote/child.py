@@ -1,4 +1,4 @@
-"""A side whose loader lives in another process: that process, asked by message, and the side as a run sees it."""
+"""A side whose loader runs in another process: that process, which answers messages, and the side as a run uses it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pytest_loaderperf.measurement import Kind, Record
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 
-DESCRIPTOR = "LOADERPERF_CHILD"  # environment variable that tells the child its end of the pipe, and what else it needs
-GRACE_SECONDS = 30.0  # beyond the watchdog's own time: then the child itself hangs
+DESCRIPTOR = "LOADERPERF_CHILD"  # environment variable with the child's end of the pipe, and what else it needs
+GRACE_SECONDS = 30.0  # after the watchdog's own time: then the child itself hangs
 STATE = (
     "epoch_batches",
     "warmup_batches",
@@ -33,26 +33,26 @@ STATE = (
     "opaque",
 )
 _POLL_SECONDS = 0.2
-_LAST_WORDS = 2000  # characters of a child's output in an error
+_LAST_WORDS = 2000  # characters of a child's last output in an error
 
 
 class RemoteError(LoaderPerfError):
-    """What another process should measure cannot be had there."""
+    """Another process cannot measure what it should."""
 
 
 class Child:
     """A process that answers messages; ``called`` names it in errors.
 
-    Each message has a number, which its answer bears, too: one that is late is never taken for another's. An interrupt
-    that strikes while it is asked ends the process: half a message may be left in the pipe, and nobody knows how long
-    it would go on with what nobody waits for.
+    Each message has a number, and its answer has the same one, so a late answer is never used for another message. An
+    interrupt during a message ends the process: half a message may be left in the pipe, and the process might continue
+    with work that nobody waits for.
 
-    ``told`` reaches it as JSON in its environment, behind the pipe's descriptor and our process id; ``popen`` are other
+    ``told`` is passed as JSON in its environment, after the pipe's descriptor and our process id; ``popen`` are further
     arguments of subprocess.Popen.
     """
 
     error: type[RemoteError] = RemoteError
-    kinds: ClassVar[Mapping[str, type[LoaderPerfError]]] = {
+    error_types: ClassVar[Mapping[str, type[LoaderPerfError]]] = {
         "hang": LoaderHangError,
         "short": ShortEpochError,
         "loader": LoaderError,
@@ -62,7 +62,7 @@ class Child:
         self, called: str, command: Sequence[str], told: Sequence[str], timeout_seconds: float, **popen: Any
     ) -> None:
         self.called = called
-        self._number = 0  # of the message that it is to answer; it begins by answering the one that started it
+        self._number = 0  # of the message to answer; the start counts as message 0
         self._interrupted_by = ""
         self._patience_s = timeout_seconds + GRACE_SECONDS
         try:
@@ -102,7 +102,7 @@ class Child:
         return self._process.poll() is None
 
     def ask(self, verb: str, *arguments: Any) -> Any:
-        """What it answers. Raises what it raised, and ``error`` where it is dead, silent or answers nonsense."""
+        """Its answer. Raises what it raised, and ``error`` if it is dead, silent or gives an invalid answer."""
         self._number += 1
         try:
             with self._uninterrupted():
@@ -112,18 +112,18 @@ class Child:
         return self.answer()
 
     def answer(self) -> Any:
-        """What it says next; as ``ask``."""
+        """Its next answer; as ``ask``."""
         with self._uninterrupted():
             number, kind, content = self._receive()
             while number != self._number:
                 number, kind, content = self._receive()
         if kind == "ok":
             return content
-        raise self.kinds.get(kind, self.error)(f"{content}\n(at {self.called}, in its own process)")
+        raise self.error_types.get(kind, self.error)(f"{content}\n(at {self.called}, in its own process)")
 
     @contextmanager
     def _uninterrupted(self) -> Iterator[None]:
-        """End the process where an interrupt, or a time-out of some plugin, strikes in this block."""
+        """End the process if an interrupt, or a time-out of some plugin, is raised in this block."""
         try:
             yield
         except (LoaderPerfError, OSError):
@@ -141,7 +141,7 @@ class Child:
             if time.monotonic() > deadline_s:
                 self._end()
                 raise self.error(
-                    f"{self.called}: its process gave no answer for {self._patience_s:.0f} s, and was ended. "
+                    f"{self.called}: its process did not answer for {self._patience_s:.0f} s, and was ended. "
                     f"Set loaderperf_timeout (seconds) higher if it needs longer.{self._last_words()}"
                 )
         try:
@@ -157,7 +157,7 @@ class Child:
         self._end()
         if self._interrupted_by:
             return self.error(
-                f"{self.called}: its process was ended when {self._interrupted_by} struck while it measured. "
+                f"{self.called}: its process was ended because {self._interrupted_by} was raised while it measured. "
                 "Make the claims that come after it in a new test, or on a new run."
             )
         return self.error(
@@ -169,7 +169,7 @@ class Child:
         self._output.flush()
         self._output.seek(0)
         text = self._output.read().decode("utf-8", "replace").strip()
-        return f"\nIts last words:\n{text[-_LAST_WORDS:]}" if text else ""
+        return f"\nIts last output:\n{text[-_LAST_WORDS:]}" if text else ""
 
     def _end(self) -> None:
         if self._process.poll() is None:
@@ -194,11 +194,11 @@ class Child:
 
 
 class RemoteSide:
-    """A side whose loader lives in ``child``; it is asked for records, and tells how it stands after each."""
+    """A side whose loader runs in ``child``, which sends records, and its state after each."""
 
     rebuildable = elsewhere = True
     iterator: Iterator[Any] | None = None
-    conditions: Conditions  # of the trial to come
+    conditions: Conditions  # of the next trial
     epoch_batches: int | None
     warmup_batches: int
     batch_samples: int
@@ -229,19 +229,19 @@ class RemoteSide:
     def _ask(self, verb: str, *arguments: Any) -> Any:
         if not self._open:
             raise self._child.error(
-                f"{self.called} was released when another run asked for its own. Make all claims on one run first."
+                f"{self.called} was released when another run needed its own. Make all claims on one run first."
             )
         try:
             answer, state = self._child.ask(verb, *arguments)
         except ShortEpochError:
-            self._note(self._child.ask("state")[1])  # by now it is known how long its epochs are
+            self._note(self._child.ask("state")[1])  # now the length of its epochs is known
             raise
         self._note(state)
         return answer
 
     @property
     def called(self) -> str:
-        """The side in an error's words."""
+        """The side's name in error texts."""
         return f"the {self.name} loader at {self._child.called}"
 
     @property
@@ -269,7 +269,7 @@ class RemoteSide:
         return bool(self._ask("ready", batches, self.conditions, warm))
 
     def slice(self, batches: int, latencies: list[int]) -> tuple[int, int] | None:
-        """Time the next ``batches`` batches, adding to ``latencies``: nanoseconds and samples; None if it ends."""
+        """Time the next ``batches`` batches, add to ``latencies``. Nanoseconds and samples; None if the epoch ends."""
         taken: SteadyRecord | None = self._ask("slice", batches, self.conditions)
         if taken is None:
             return None
@@ -277,27 +277,27 @@ class RemoteSide:
         return taken.wall_ns, taken.samples
 
     def take(self, batches: int) -> SteadyRecord | None:
-        """The like, as a record."""
+        """The same, as a record."""
         record: SteadyRecord | None = self._ask("take", batches)
         return record
 
     def relay(self, verb: str, *arguments: Any) -> Any:
-        """What the replay of this side's loader answers, which runs beside it: see ``replay.Relayed``."""
+        """The answer of the replay of this side's loader, which runs next to the loader: see ``replay.Relayed``."""
         return self._ask("replay", verb, *arguments)
 
     def note_helpers(self) -> None:
-        """Helpers of this process are not of that loader."""
+        """Does nothing: helpers of this process do not belong to that loader."""
 
     def look_ahead(self, batch_seconds: float) -> None:
-        """Find out whether the loader works on where nobody asks it."""
+        """Find out whether the loader works in the background."""
         self._ask("look_ahead", batch_seconds)
 
     def build(self) -> None:
-        """Make the loader anew."""
+        """Make the loader again."""
         self._ask("build")
 
     def short_epoch_error(self) -> ShortEpochError:
-        """That the epoch has fewer batches than a trial wants."""
+        """The error for an epoch with fewer batches than a trial needs."""
         return ShortEpochError(f"{self.called} gives {self.epoch_batches} batches an epoch, too few for a trial.")
 
     def close(self) -> None:
@@ -309,7 +309,7 @@ class RemoteSide:
 
 
 class RemoteLoader:
-    """Stands for the loader in the other process, in reports, and says what that one ``declared``."""
+    """Represents the loader of the other process in reports, with what that one ``declared``."""
 
     def __init__(self, described: str, declared: dict[str, int]) -> None:
         self._described = described

@@ -16,22 +16,22 @@ from pytest_loaderperf.remote.worktree import BaseError, Worktree, installed
 
 
 class NoBaseError(BaseError):
-    """The commit has no such test, so there is nothing to compare with, and nothing has failed."""
+    """The commit has no such test, so there is nothing to compare with. This is not a failure."""
 
 
 class _BaseChild(Child):
     error = BaseError
-    kinds: ClassVar = {**Child.kinds, "new": NoBaseError}
+    error_types: ClassVar = {**Child.error_types, "new": NoBaseError}
 
 
 class Base:
-    """The tests of ``files`` as commit ``ref`` has them, collected in a child process that serves one loader at a time.
+    """The tests of ``files`` at commit ``ref``, collected in a child process that serves one loader at a time.
 
-    ``invocation`` is how pytest was called here; ``others`` are files of tests that do not say whether they measure.
-    The child is started when it is needed, and again where a test ended it, with the worktree's modules first on its
-    path, and with temporary files and a cache of its own. ``close`` ends it and removes the worktree and those.
+    ``invocation`` is how pytest was called here; ``others`` are files of tests that may or may not measure. The child
+    is started when it is needed, and again if a test ended it, with the worktree's modules first on its path, and with
+    its own temporary files and cache. ``close`` ends it and removes the worktree and these files.
 
-    Raises BaseError where the commit cannot be checked out.
+    Raises BaseError if the commit cannot be checked out.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Base:
         return [place for place in places if place is not None and place.exists()]
 
     def _collect(self, file: Path) -> Child:
-        """A child that has collected ``file``: with all others, or by itself once they ended a child together."""
+        """A child that has collected ``file``: with all others, or alone after they ended a child together."""
         if file in self._deadly:
-            raise BaseError(self._deadly[file])  # once is enough: it may have taken minutes
+            raise BaseError(self._deadly[file])  # not again: it may have taken minutes
         if file not in self._files:
             self._files = list(dict.fromkeys([*self._files, *self._others, file]))
         wanted = self._files if self._together else [file]
@@ -92,9 +92,9 @@ class Base:
         return child
 
     def _import_path(self, root: Path) -> list[str]:
-        """The import path that finds the worktree's modules first: each folder of the checkout on ours, as it is there.
+        """The import path that finds the worktree's modules first: our path's folders of the checkout, in the worktree.
 
-        Also those where the hook of an editable install finds packages, and those a plain install may be made from.
+        It includes folders where the hook of an editable install finds packages, and sources of plain installs.
         """
         folders = [Path(entry or os.curdir).resolve() for entry in [*sys.path, *_hooked_folders()]]
         ours = filter(None, (self._places.path(folder) for folder in folders if not installed(folder)))
@@ -103,15 +103,15 @@ class Base:
         return [str(path) for path in dict.fromkeys([*ours, *guessed]) if path.is_dir()] + inherited
 
     def side(self, nodeid: str, path: Path, call: int, name: str) -> RemoteSide:
-        """The loader that test ``nodeid`` of the file ``path`` gives to its ``call``-th ``loaderperf(...)``, from 0.
+        """The loader that test ``nodeid`` of the file ``path`` passes to its ``call``-th ``loaderperf(...)``, from 0.
 
-        Raises NoBaseError where the commit has no such test, BaseError where it was not collected there though the
-        commit has it, or fails there before that call.
+        Raises NoBaseError if the commit has no such test, BaseError if the commit has it but it was not collected
+        there, or fails there before that call.
         """
         file, new = self._places.path(path), f"new: no base: {self.called} has no test {nodeid}"
         if file is None:
             raise BaseError(
-                f"{self.called}: {nodeid} lies in {path}, outside of the checkout {self._places.top}, so no commit has "
+                f"{self.called}: {nodeid} is in {path}, outside of the checkout {self._places.top}, so no commit has "
                 "it. Expected a test of the checkout: call pytest with the paths inside it."
             )
         if not file.exists():
@@ -141,7 +141,7 @@ class Base:
 
 
 def _hooked_folders() -> list[str]:
-    """Where the modules lie that are imported here and that the hook of an editable install finds."""
+    """The folders of imported modules that the hook of an editable install finds."""
     hooks = [hook for hook in sys.meta_path if "editable" in f"{hook!r} {type(hook)!r}".lower()]
     specs = [hook.find_spec(name, None) for hook in hooks for name in list(sys.modules) if "." not in name]
     found = [(spec.origin, spec.submodule_search_locations) for spec in specs if spec is not None]

@@ -1,4 +1,4 @@
-"""A second head: a loader that another interpreter makes, such as one with another version of a dependency."""
+"""A loader that another interpreter makes, such as one with another version of a dependency."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.remote.child import Child, RemoteSide
-from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.remote.naming import import_name
 
 _NEEDED = "pytest_loaderperf.remote.interpreter_child"
 
 
-class OtherHead:
-    """The factory ``module:name`` in a process of its own, run by the interpreter ``python``; measured in turns.
+class OtherInterpreter:
+    """The factory ``module:name`` in another process, run by the interpreter ``python``; measured in turns.
 
     ``arguments``: keyword arguments of the factory, of types that JSON has; ``reading``: functions that it can import.
     """
@@ -36,12 +36,12 @@ class OtherHead:
         self._timeout_s = timeout_s
         reading = reading or Reading()
         functions = {"count": reading.count, "touch": reading.touch}
-        named = [function and spec_of(function, f"{name}=") for name, function in functions.items()]
+        named = [function and import_name(function, f"{name}=") for name, function in functions.items()]
         told = json.dumps(dict(arguments or {}))
         self._told = [spec, told, device, str(self._timeout_s), *(name or "" for name in named)]
 
     def side(self, name: str) -> RemoteSide:
-        """Start the process, and its loader as a side. Raises LoaderPerfError where either cannot be had."""
+        """Start the process, and its loader as a side. Raises LoaderPerfError if either fails."""
         command = [self._python, "-c", f"from {_NEEDED} import main; main()"]
         paths = os.pathsep.join(_import_path())
         told = [*self._told, name]
@@ -69,7 +69,7 @@ class _OwnSide(RemoteSide):
 
 
 def _import_path() -> list[str]:
-    """Our import path without the folders of our interpreter: the other one has its own."""
+    """Our import path without the folders of our interpreter; the other one has its own."""
     ours = [Path(entry or os.curdir).resolve() for entry in ["", *sys.path]]
     prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
     outside = [path for path in ours if not any(path.is_relative_to(prefix) for prefix in prefixes)]

@@ -1,4 +1,4 @@
-"""In the process of another head: makes the loader it is told to, and serves it."""
+"""In the process of another interpreter: makes the named loader, and serves it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_loaderperf.remote.server import Parent, Served
 
 
 def main() -> None:
-    """Serve the loader that the parent named, until it has had enough."""
+    """Serve the loader that the parent named, until the parent is done."""
     parent = Parent()
     spec, arguments, device, timeout_s, *functions, name = parent.told
 

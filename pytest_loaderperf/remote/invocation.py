@@ -13,8 +13,8 @@ from typing import Any
 
 from pytest_loaderperf.measurement.tracing import COVERAGE_ENVIRONMENT
 
-ARGUMENTS_KEY = "loaderperf_arguments"  # in what xdist's controller tells its worker
-_CHECKOUT = "<checkout>"  # stands for either folder in what both sides name
+ARGUMENTS_KEY = "loaderperf_arguments"  # in what xdist's controller sends its worker
+_CHECKOUT = "<checkout>"  # replaces either folder in names of both sides
 _PATH = r"(?<![^=:,;@\s'\"]){top}(?P<rest>(?:/[^:,;\s'\"]*)?)(?=[:,;\s'\"]|$)"
 _FLAGS = {
     "debug": "d",
@@ -30,19 +30,19 @@ _REPORTS = ("GITHUB_STEP_SUMMARY",)
 
 
 class Places:
-    """The checkout ``top`` and its worktree ``there``; ``seen`` are paths by which folders of it are called."""
+    """The checkout ``top`` and its worktree ``there``; ``seen`` are other paths to its folders."""
 
     def __init__(self, top: Path, there: Path, seen: Sequence[Path]) -> None:
         self.top, self.there = top, there
         around = [folder for path in seen for folder in (path, *path.parents)]
         tops = dict.fromkeys([top, *(folder for folder in around if folder.resolve() == top)])
         self._tops = sorted(tops, key=lambda folder: -len(str(folder)))
-        # The worktree lies inside the checkout; pytest escapes what is not ASCII in a test's id.
+        # The worktree is inside the checkout; pytest escapes characters that are not ASCII in a test's id.
         spelled = [str(folder) for folder in (there, *self._tops)]
         self.spelled = list(dict.fromkeys([*spelled, *(text.encode("unicode_escape").decode() for text in spelled)]))
 
     def path(self, path: Path) -> Path | None:
-        """The place in the worktree of a path in the checkout; None outside. Links inside are kept as links."""
+        """The path in the worktree for a path in the checkout; None outside. Links inside stay links."""
         for top in self._tops:
             if path.is_relative_to(top):
                 return self.there / path.relative_to(top)
@@ -50,7 +50,7 @@ class Places:
         return self.there / path.relative_to(self.top) if path.is_relative_to(self.top) else None
 
     def text(self, text: str) -> str:
-        """``text`` with the checkout's paths as they are in the worktree, but for what is missing there alone."""
+        """``text`` with the checkout's paths replaced by the worktree's, except those that are only missing there."""
 
         def moved(match: re.Match[str]) -> str:
             there = f"{self.there}{match['rest']}"
@@ -63,7 +63,7 @@ class Places:
 
 
 def neutral(text: str, spelled: Sequence[str]) -> str:
-    """``text``, such as a test's id, without the folder that it was made in: the same on both sides."""
+    """``text``, such as a test's id, without its folder, so that it is the same on both sides."""
     for folder in spelled:
         text = text.replace(folder, _CHECKOUT)
     return text
@@ -71,9 +71,9 @@ def neutral(text: str, spelled: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How pytest was called: in ``folder``, with ``arguments``, and what it made of them.
+    """How pytest was called: in ``folder``, with ``arguments``, and how it understood them.
 
-    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``own`` are options that hold for the child in any case.
+    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``own`` are options that the child always has.
     """
 
     root: Path
@@ -84,7 +84,7 @@ class Invocation:
 
     @classmethod
     def of(cls, config: Any, *, device: str, timeout_seconds: float) -> Invocation:
-        """That of this run; under xdist, of its controller."""
+        """The invocation of this run; under xdist, of its controller."""
         arguments = getattr(config, "workerinput", {}).get(ARGUMENTS_KEY, config.invocation_params.args)
         plugins = config.invocation_params.plugins or ()
         ini_name = config.getoption("inifilename")
@@ -99,9 +99,9 @@ class Invocation:
         )
 
     def command(self, places: Places, cache: str) -> list[str]:
-        """The like in the worktree, keeping its cache in the folder ``cache``: interpreter, options and arguments.
+        """The command for the worktree, with its cache in the folder ``cache``: interpreter, options and arguments.
 
-        What belongs to this run alone, such as reports, the child leaves out by itself: see base_child.
+        The child itself leaves out what belongs only to this run, such as reports: see base_child.
         """
         root = self.root_there(places)
         given = [self._moved(argument, places) for argument in self.arguments if not _writes_while_parsed(argument)]
@@ -110,7 +110,7 @@ class Invocation:
         own += [] if "no:cacheprovider" in self.own else [f"--override-ini=cache_dir={cache}"]
         if self.ini_file is not None:
             own += ["-c", str(_ini_there(self.ini_file, places))]
-        # -P: the folder it starts in is on its path where it is on ours, and there alone.
+        # -P: its start folder is on its path only in the place where it is on ours.
         started = [
             sys.executable,
             *interpreter_options(),
@@ -127,7 +127,7 @@ class Invocation:
         return places.path(self.root) or places.there
 
     def folder_there(self, places: Places) -> Path:
-        """Where the child starts: in the same folder of the worktree, so that relative paths lead there, too."""
+        """Where the child starts: in the same folder of the worktree, so that relative paths work there, too."""
         folder = places.path(self.folder)
         if folder is None or not _lies_in(folder, places.there):
             return self.folder
@@ -135,7 +135,7 @@ class Invocation:
         return folder
 
     def _moved(self, argument: str, places: Places) -> str:
-        if places.path(self.folder) is None:  # the child starts outside, too, where relative paths lead to the checkout
+        if places.path(self.folder) is None:  # the child also starts outside, where relative paths lead to the checkout
             option, equals, value = argument.rpartition("=")
             path = self.folder / value.partition("::")[0]
             if value and path.exists() and places.path(path) is not None:
@@ -148,7 +148,7 @@ def _writes_while_parsed(argument: str) -> bool:
 
 
 def _ini_there(file: Path, places: Places) -> Path:
-    """The ini file in the worktree: ours, where the commit has none of that name."""
+    """The ini file in the worktree; ours if the commit has none of that name."""
     there = places.path(file)
     if there is None or not _lies_in(there, places.there):
         return file
@@ -159,19 +159,19 @@ def _ini_there(file: Path, places: Places) -> Path:
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
-    """Whether it is there or can be made there, and not where a link leads to."""
+    """Whether ``path`` is in ``folder`` or can be made there, not through a link."""
     return path.exists() or path.resolve().is_relative_to(folder.resolve())
 
 
 def interpreter_options() -> list[str]:
-    """The options that this interpreter was started with, as far as they change how code runs."""
+    """The options of this interpreter that change how code runs."""
     flags = [f"-{letter * getattr(sys.flags, name)}" for name, letter in _FLAGS.items() if getattr(sys.flags, name)]
     options = [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]  # noqa: SLF001 there is no other way to see them
     return [*flags, *options, *(f"-W{option}" for option in sys.warnoptions)]
 
 
 def environment(places: Places, import_path: Sequence[str]) -> dict[str, str]:
-    """Ours, without what starts coverage in the child or names a report, and with paths that lead into the worktree."""
+    """Our environment, without variables that start coverage or name a report, and with paths into the worktree."""
 
     def kept(name: str) -> bool:
         deaf = sys.flags.ignore_environment and name.startswith("PYTHON")

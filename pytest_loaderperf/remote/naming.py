@@ -12,7 +12,7 @@ from pytest_loaderperf.errors import LoaderPerfError
 def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that makes the loader") -> object:
     """The object that ``package.module:name`` names, with the current folder importable.
 
-    Raises LoaderPerfError, in whose words it should be ``MODULE:kind``, the name of what is ``wanted``.
+    Raises LoaderPerfError, whose text calls it ``MODULE:kind``, the name of what is ``wanted``.
     """
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
@@ -32,8 +32,8 @@ def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that m
         raise LoaderPerfError(f"{module_name!r} has no {name!r}. Give the name of {wanted}.") from None
 
 
-def spec_of(factory: object, called: str = "its loader's factory") -> str:
-    """``module:name`` of a function, as another process can import it. Raises LoaderPerfError where none can."""
+def import_name(factory: object, called: str = "its loader's factory") -> str:
+    """``module:name`` of a function, as another process can import it. Raises LoaderPerfError if it cannot."""
     if isinstance(factory, str):
         return factory
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<object>")

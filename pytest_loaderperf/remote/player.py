@@ -1,4 +1,4 @@
-"""The process that replays: it is given what a worker of a loader is given, and makes batches when it is asked."""
+"""The process that replays: it gets what a worker of a loader gets, and makes batches on request."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pytest_loaderperf.remote.child import STATE
 from pytest_loaderperf.remote.shared_channels import sever
 
 LEAVE = "leave"  # the message that ends it
-SETTLE_SECONDS = 0.0005  # until who asks is asleep: on the same CPU it would run within the batch
+SETTLE_SECONDS = 0.0005  # until the asking process sleeps: on the same CPU it would take time from the batch
 _SEEDS, _SEED_BITS = 1 << 32, 31  # NumPy's, and those that torch draws
-_LOOK_SECONDS = 1.0  # so often it looks whether the process that asks is still there
+_LOOK_SECONDS = 1.0  # interval of checking that the asking process still exists
 
 
 @dataclass(frozen=True, slots=True)
 class Anew:
-    """The answer of a process whose epoch is over, where the workers end with theirs: ask another one.
+    """The answer of a process whose epoch is over, if the workers end with theirs: ask a new one.
 
     ``epochs``: how many batches an epoch has, if that is known.
     """
@@ -42,11 +42,11 @@ class Anew:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a worker of a DataLoader is given, and the indices that the main process draws for it.
+    """What a worker of a DataLoader gets, and the indices that the main process draws for it.
 
-    ``threaded``: the loader itself, where threads make its batches; then the rest but the seed is not asked.
-    ``persists``: whether its workers live longer than an epoch. ``number`` and ``epochs``: how many processes have done
-    this work before, and how many batches an epoch had there.
+    ``threaded``: the loader itself, if threads make its batches; then only the seed is used as well. ``persists``:
+    whether its workers live longer than an epoch. ``number`` and ``epochs``: how many processes have done this work
+    before, and how many batches their epochs had.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Recipe:
 
     @property
     def streamed(self) -> bool:
-        """Whether its dataset is a stream, of which each worker may read another part."""
+        """Whether its dataset is a stream, so that each worker may read another part."""
         return self.kind == DatasetKind.Iterable and self.threaded is None
 
     def begin(self) -> None:
@@ -89,13 +89,13 @@ class Recipe:
             self.init_worker(self.worker)
 
     def take_turn(self, rounds: int) -> None:
-        """Be the next worker in the next round, where a worker is nothing but a number: each may have other work."""
+        """Act as the next worker in the next round, if workers only differ in number: each may have other work."""
         if self.init_worker is None and self.threaded is None and not self.streamed:
             self._be((self.worker + self.number + rounds) % self.workers)
 
     @property
     def _base_seed(self) -> int:
-        """What torch draws for an epoch, and adds a worker's number to."""
+        """The number that torch draws for an epoch; a worker's seed is this plus its number."""
         return random.Random(f"{self.seed} {self.number}").getrandbits(_SEED_BITS)  # noqa: S311 the same for all sides
 
     def _be(self, worker: int) -> None:
@@ -105,7 +105,7 @@ class Recipe:
 
 
 class _Work:
-    """The batches that one worker would make of all indices, made by who asks."""
+    """The batches that one worker would make of all indices, made on request."""
 
     num_workers, prefetch_factor = 0, None
 
@@ -142,9 +142,9 @@ class _Unwatched:
 
 
 def _received(connection: Connection) -> list[Any]:
-    """What the other end asks next; LEAVE where it is closed, or the process there is gone.
+    """The next request; LEAVE if the other end is closed, or its process is gone.
 
-    A closed end is not enough: a process forked from there may hold that end open, and this one does.
+    A closed end is not enough: processes forked from there, including this one, may keep that end open.
     """
     parent, started_by = multiprocessing.parent_process(), os.getppid()
     try:
@@ -157,11 +157,11 @@ def _received(connection: Connection) -> list[Any]:
 
 
 def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -> None:
-    """Answer until it is told to leave, or nobody is there any more.
+    """Answer until LEAVE is received, or the other process is gone.
 
-    ``inherited``: sockets and pipes of the process that asks, as ``sever`` wants them: this one must leave them alone.
+    ``inherited``: sockets and pipes of the asking process, for ``sever``: this one must not use them.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the asking process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sever(inherited)
     side: Any = None
@@ -187,7 +187,7 @@ def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -
                 recipe.take_turn(rounds)
                 rounds += 1
             answer = _answer(side, verb, *arguments)
-        except Exception:  # noqa: BLE001 told to who asks
+        except Exception:  # noqa: BLE001 sent to the asking process
             connection.send((False, traceback.format_exc()))
             continue
         state = {name: getattr(side, name) for name in STATE} | {"starts": side.starts[told:], "epochs": []}

@@ -1,8 +1,8 @@
-"""What a worker of a loader does for its batches, done again in a process of ours, so that two sides take turns.
+"""The work of a loader's worker, done again in a process of ours, so that two sides can take turns.
 
-Batches from worker processes come in bursts, and a busy neighbour of one worker is not that of the other: two trials of
-such loaders differ by a tenth to a third. The same indices through the same dataset and collate, one batch of either
-side in strict turns, differ by a few percent. What lies between the workers and the consumer is not seen here.
+Batches from worker processes come in bursts, and other programs slow some workers more than others: two trials of such
+loaders differ by a tenth to a third. The same indices through the same dataset and collate, one batch of each side
+strictly in turns, differ by a few percent. This does not measure what happens between the workers and the consumer.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pytest_loaderperf.remote.player import LEAVE, Anew, Recipe, play
 from pytest_loaderperf.remote.shared_channels import held_channel, open_channels
 from pytest_loaderperf.remote.shared_files import Offsets
 
-_JOIN_SECONDS = 1.0  # a process that was told to end
-_LOOK_SECONDS = 0.2  # so often it is seen that a process has ended before it answered
-_PATIENCE_SHARE = 0.5  # of the time after which a loader hangs: a replay that does is left out, and no fault of it
-_MOST_PLAYERS, _MOST_INITIALISED = 4, 2  # of a stream, and where workers initialise: each holds what a worker holds
-_HANDS_ON = ("torch.", "torchdata.")  # modules whose DataLoaders give what their workers make, once each
+_JOIN_SECONDS = 1.0  # for a process that was asked to end
+_LOOK_SECONDS = 0.2  # interval of checking that a process has not ended before it answered
+_PATIENCE_SHARE = 0.5  # of the time after which a loader counts as hung: a replay that hangs is left out, not an error
+_MOST_PLAYERS, _MOST_INITIALISED = 4, 2  # of a stream, and with worker_init_fn: each takes a worker's memory
+_HANDS_ON = ("torch.", "torchdata.")  # modules whose DataLoaders yield each batch of their workers once
 
 
 class ReplayError(RemoteError):
@@ -41,7 +41,7 @@ class ReplayError(RemoteError):
 
 
 def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
-    """What a worker of the side's loader is given, and the context that starts it; None if it has no such workers."""
+    """What a worker of the side's loader gets, and the context that starts it; None if it has no such workers."""
     loader, threaded = side.loader, None
     if isinstance(loader, ReferenceLoader):
         if type(loader).__iter__ is not ReferenceLoader.__iter__:
@@ -54,7 +54,7 @@ def recipe_of(side: Side, seed: int) -> tuple[Recipe, Any] | None:
         return None
     collate: Any = loader.collate_fn
     if isinstance(collate, partial) and collate.func is sent:
-        (collate,) = collate.args  # what it packs is for the way out of the worker
+        (collate,) = collate.args  # its packing is only for sending
     recipe = Recipe(
         name=side.name,
         dataset=loader.dataset,
@@ -80,9 +80,9 @@ def _hands_on(kind: type[DataLoader[Any]]) -> bool:
 
 
 class Player:
-    """A process that does the work of ``recipe`` when it is asked to; answers as ``remote.Child`` does.
+    """A process that does the work of ``recipe`` on request; answers as ``remote.Child`` does.
 
-    A new one for each epoch, where workers do not live longer, nor what they keep.
+    A new one for each epoch if the workers, and what they keep, end with each epoch.
     """
 
     error = ReplayError
@@ -101,7 +101,7 @@ class Player:
         self._process = context.Process(target=play, args=(theirs, recipe, inherited), daemon=True)
         try:
             with warnings.catch_warnings(), untraced(starting=True):
-                warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: as torch forks workers
+                warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads: as torch forks workers
                 self._process.start()
         except Exception as error:
             self._connection.close()
@@ -115,7 +115,7 @@ class Player:
         return int(self._process.pid)
 
     def ask(self, verb: str, *arguments: Any) -> Any:
-        """What it answers. Raises ReplayError where it raised, hangs or is gone; whatever is raised closes it."""
+        """Its answer. Raises ReplayError if it raised, hangs or is gone; any error closes it."""
         answer = self._asked(verb, *arguments)
         if not isinstance(answer, Anew):
             return answer
@@ -134,7 +134,7 @@ class Player:
             self.close()
             raise ReplayError(f"{self._stage}: its process ended.") from error
         except BaseException:
-            self.close()  # or its answer would be taken for the next one's
+            self.close()  # or its answer would be used for the next request
             raise
         if not worked:
             self.close()
@@ -148,12 +148,12 @@ class Player:
             if not self._process.is_alive() and not self._connection.poll():
                 raise EOFError
             if time.monotonic() > deadline_s:
-                return False, f"its process gave no answer for {patience_s:g} s."
+                return False, f"its process did not answer for {patience_s:g} s."
         worked, answer = self._connection.recv()
         return worked, answer
 
     def close(self) -> None:
-        """End it: by itself where it is idle, as it may hold a lock of the dataset otherwise. May be called twice."""
+        """End it, between two batches if possible, because it may hold a lock of the dataset. May be called twice."""
         if self._connection.closed:
             return
         with suppress(OSError):
@@ -167,7 +167,7 @@ class Player:
 
 
 class Crew:
-    """Players that do the work of several workers of one loader, one of them a round; answers as one of them does."""
+    """Players that do the work of several workers of one loader, one in each round; answers as that one does."""
 
     error = ReplayError
 
@@ -181,7 +181,7 @@ class Crew:
         return self._players[0].pid
 
     def ask(self, verb: str, *arguments: Any) -> Any:
-        """What the one whose turn it is answers. Raises as that does."""
+        """The answer of the one whose turn it is. Raises as that one does."""
         if verb == "slow":
             return [player.ask(verb, *arguments) for player in self._players][self._now]
         if verb == "ready":
@@ -202,7 +202,7 @@ class Replay(RemoteSide):
         self._player, self.workers, self.in_threads = player, int(state["workers"]), bool(state["in_threads"])
 
     def look_ahead(self, batch_seconds: float) -> None:
-        """It works when it is asked to, as a worker does; threads of its dataset's own are noticed."""
+        """Does nothing: it only works on request, and threads of its dataset are noticed."""
 
     def close(self) -> None:
         """End the process. May be called twice."""
@@ -211,18 +211,18 @@ class Replay(RemoteSide):
 
 
 def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew, dict[str, Any]] | None:
-    """What does the work of the side's workers, and how it stands; None where there is no such work.
+    """The player of the side's workers, and its state; None if there are no workers.
 
-    Each worker may have other work: of a stream it reads another part, else its number may decide. So several are
-    played, one a round, and another one first with the next seed; where a worker is nothing but its number, by one
-    process. Raises ReplayError where it cannot be done again, or would disturb the loader.
+    Each worker may have other work: it reads another part of a stream, or its number may decide. So several workers are
+    played, one in each round, and another one first with the next seed; if workers differ only in their number, by one
+    process. Raises ReplayError if the work cannot be done again, or would disturb the loader.
     """
     made = recipe_of(side, seed)
     if made is None:
         return None
     recipe, context = made
     if channel := held_channel(recipe.dataset, recipe.collate, recipe.init_worker, recipe.indices):
-        raise ReplayError(f"{side.name}: its dataset holds a {channel}, of which its own workers would miss messages")
+        raise ReplayError(f"{side.name}: its dataset holds a {channel}, and its own workers would miss messages")
     most = _MOST_PLAYERS if recipe.streamed else 1 if recipe.init_worker is None else _MOST_INITIALISED
     workers = [(seed + number) % recipe.workers for number in range(min(recipe.workers, most))]
     players: list[Player] = []
@@ -242,31 +242,31 @@ def player_of(side: Side, seed: int, watchdog: Watchdog) -> tuple[Player | Crew,
 
 
 class Relay:
-    """A Player in the process of another side's loader, which hands on what is asked."""
+    """A Player in the process of another side's loader, which passes requests on."""
 
     def __init__(self, side: RemoteSide) -> None:
         self._side = side
         self.called, self.error, self.pid = "its replay", ReplayError, side.children[0]
 
     def ask(self, verb: str, *arguments: Any) -> Any:
-        """What it answers. Raises as RemoteSide does."""
+        """Its answer. Raises as RemoteSide does."""
         return self._side.relay(verb, *arguments)
 
     def close(self) -> None:
         """End it. May be called twice."""
-        with suppress(LoaderPerfError):  # the other process has ended, and it with that
+        with suppress(LoaderPerfError):  # the other process has ended, and so has this player
             self._side.relay("close")
 
 
 class Relayed:
-    """In the process of a loader: its Player, for who asks through a Relay."""
+    """In the process of a loader: its Player, for requests through a Relay."""
 
     def __init__(self, side: Side, watchdog: Watchdog) -> None:
         self._side, self._watchdog = side, watchdog
         self._player: Player | Crew | None = None
 
     def perform(self, verb: str, *arguments: Any) -> Any:
-        """Open a player, hand on what it is asked, or close it."""
+        """Open a player, pass a request on to it, or close it."""
         if verb == "open":
             self.close()
             (seed,) = arguments
@@ -287,9 +287,9 @@ class Relayed:
 
 
 def replayed_by(watchdog: Watchdog) -> Callable[[Any, int], Replay | None]:
-    """A function that makes the replay of a side, here or in the process of its loader; None where there is none.
+    """A function that makes the replay of a side, here or in the process of its loader; None if there is none.
 
-    It raises as ``player_of``, or RemoteError.
+    It raises as ``player_of`` does, or RemoteError.
     """
 
     def make(side: Any, seed: int) -> Replay | None:

@@ -24,20 +24,20 @@ from pytest_loaderperf.remote.child import DESCRIPTOR, STATE, RemoteError
 from pytest_loaderperf.remote.player import SETTLE_SECONDS
 from pytest_loaderperf.remote.replay import Relayed
 
-_LONG_SLICE_SECONDS = 0.001  # in which the kernel may let another process of the same CPU run
-_POLL_SECONDS = 1.0  # between two looks whether the parent is still there
+_LONG_SLICE_SECONDS = 0.001  # in which the kernel may run another process on the same CPU
+_POLL_SECONDS = 1.0  # interval of checking that the parent still exists
 _KINDS = {LoaderHangError: "hang", ShortEpochError: "short", LoaderError: "loader"}
 
 
 class Parent:
-    """The parent's end of the pipe, and ``told``, what it said in the environment. We end when it is gone.
+    """The pipe to the parent, and ``told``, from the environment. This process ends when the parent is gone.
 
     ``answered`` is whether the last message has its answer; ``tidy`` is called, with ``told``, when the parent is gone.
     """
 
     def __init__(self, tidy: Callable[[Sequence[str]], None] = lambda told: None) -> None:
         self.answered = False
-        self._number = 0  # of the message that is answered
+        self._number = 0  # of the message to answer
         self._lock = Lock()
         descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
         self._connection = Connection(descriptor)
@@ -51,14 +51,14 @@ class Parent:
         os._exit(1)
 
     def _leave_nothing(self) -> None:
-        with self._tidying, suppress(Exception):  # whatever it is, nobody is left to tell
+        with self._tidying, suppress(Exception):  # nobody is left to report it to
             self._tidy(self.told)
 
     def answer(self, function: Callable[..., Any], *arguments: Any) -> bool:
         """Send what the function returns, or that it raised; whether it returned."""
         try:
             answer = function(*arguments)
-        except Exception as error:  # noqa: BLE001 told to the parent
+        except Exception as error:  # noqa: BLE001 sent to the parent
             known = next((kind for base, kind in _KINDS.items() if isinstance(error, base)), "")
             told = known or isinstance(error, RemoteError)
             self.send(known or "other", str(error) if told else traceback.format_exc())
@@ -83,9 +83,9 @@ class Parent:
         return tuple(message)
 
     def serve(self, served: Served, check: Callable[[], str]) -> str:
-        """Answer until the parent has had enough; the word it left with, or nothing where the loader failed to start.
+        """Answer until the parent is done; its last word, or nothing if the loader failed to start.
 
-        ``check`` says what is wrong with where the loader came from.
+        ``check`` says what is wrong with the loader's origin.
         """
         try:
             with untraced(starting=True):
@@ -112,16 +112,16 @@ class Served:
         timeout_s: float,
     ) -> None:
         self._watchdog = Watchdog(timeout_s, partial(parent.send, "hang"))
-        torch_threads()  # they start now, and are not taken for a loader's
+        torch_threads()  # they start now, so they do not count as a loader's
         self._name, self._source, self._device, self._reading = name, make_loader, device, reading
         self._side: Side | None = None
         self._replayed: Relayed | None = None
-        self._slice_s = 0.0  # of the latest
+        self._slice_s = 0.0  # of the latest slice
         self._told = 0, 0
         self._conditions = Conditions.now()
 
     def begin(self, foreign: Callable[[], str]) -> dict[str, Any]:
-        """Make the loader and start it; ``foreign`` says what is wrong with where it came from."""
+        """Make the loader and start it; ``foreign`` says what is wrong with its origin."""
         reading = self._reading()
         deliver = reading.after(delivery(resolve_device(self._device)))
         side = self._side = Side(self._name, self._source, self._watchdog, count=reading.count, deliver=deliver)
@@ -137,7 +137,7 @@ class Served:
         }
 
     def perform(self, verb: str, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-        """The answer to one message, and how the side stands then."""
+        """The answer to one message, and the side's state afterwards."""
         side = self._side
         assert side is not None
         if verb in ("ready", "slice"):

@@ -20,13 +20,13 @@ from pytest_loaderperf.remote.shared_files import descriptors
 
 _CHANNELS = (socket.socket, connection._ConnectionBase, queues.Queue, queues.SimpleQueue, synchronize.Barrier)  # noqa: SLF001 of all platforms
 _PLAIN_PROXIES = {"dict", "list", "Namespace", "Value", "Array", "Lock", "RLock", "Semaphore", "BoundedSemaphore"}
-_NOT_HELD = (type, ModuleType, FrameType, synchronize.Event)  # what these refer to is the program's, or takes nothing
-_MOST_OBJECTS = 20_000  # looked at: a hundredth of a second
+_NOT_HELD = (type, ModuleType, FrameType, synchronize.Event)  # what these refer to belongs to the program
+_MOST_OBJECTS = 20_000  # searched: 10 ms
 _STANDARD = (0, 1, 2)  # input and output, which every process shares
 
 
 def held_channel(*roots: object) -> str:
-    """The type of the first channel found in what ``roots`` hold, those near them first; "" if there is none."""
+    """The type of the first channel found in ``roots`` and what they refer to; "" if there is none."""
     waiting, seen = deque(roots), {id(root) for root in roots}
     while waiting and len(seen) < _MOST_OBJECTS:
         found = waiting.popleft()
@@ -59,11 +59,11 @@ def _leads_elsewhere(mode: int) -> bool:
 
 
 def open_channels() -> dict[int, int]:
-    """The sockets and pipes that this process has open, but for standard input and output: descriptors and inodes."""
+    """The open sockets and pipes of this process, except standard input and output: descriptors and inodes."""
     tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]  # noqa: SLF001 getfd() starts one
     found = {}
     for descriptor in set(descriptors()) - {*_STANDARD, tracker}:
-        with suppress(OSError):  # that of the listing itself is closed
+        with suppress(OSError):  # the listing's own one is closed
             status = os.fstat(descriptor)
             if _leads_elsewhere(status.st_mode):
                 found[descriptor] = status.st_ino
@@ -71,13 +71,13 @@ def open_channels() -> dict[int, int]:
 
 
 def sever(inherited: Mapping[int, int]) -> None:
-    """In a forked process: cut off these channels, descriptors and inodes, which it shares with who forked it.
+    """In a forked process: disconnect these channels, descriptors and inodes, which it shares with its parent.
 
-    They read as closed from now on, and refuse what is written; other processes notice nothing.
+    From now on they behave as closed: reading gives no data, and writing raises. Other processes do not notice.
     """
     now = open_channels()
     for descriptor, inode in inherited.items():
-        if now.get(descriptor) == inode:  # else it was closed before the fork, and the number may be another's
+        if now.get(descriptor) == inode:  # else it was closed before the fork, and the number may be reused
             ours, theirs = socket.socketpair()
             theirs.close()
             os.dup2(ours.fileno(), descriptor, inheritable=os.get_inheritable(descriptor))

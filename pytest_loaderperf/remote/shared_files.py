@@ -1,4 +1,4 @@
-"""Where this process stands in files that it reads: a forked process that reads on moves that place for both."""
+"""The positions of this process in files that it reads: a forked process that reads moves them for both."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import suppress
 
 
 class Offsets:
-    """The places in the files that this process has open for reading alone, as they were when this was made."""
+    """The positions in the files that this process has open for reading only, as they are now."""
 
     def __init__(self) -> None:
         self._before = _offsets()
 
     def moved(self) -> bool:
-        """Whether somebody has read on, in one of the files that are still open."""
+        """Whether the position in one of the files that are still open has changed."""
         return bool(self._moved())
 
     def restore(self) -> None:
-        """Put back those that have moved."""
+        """Reset the positions that have changed."""
         for descriptor, offset in self._moved().items():
             with suppress(OSError):
                 os.lseek(descriptor, offset, os.SEEK_SET)
@@ -32,7 +32,7 @@ class Offsets:
 def _offsets() -> dict[int, int]:
     found = {}
     for descriptor in descriptors():
-        with suppress(OSError):  # that of the listing itself is closed
+        with suppress(OSError):  # the listing's own one is closed
             reads = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
             if reads and stat.S_ISREG(os.fstat(descriptor).st_mode):
                 found[descriptor] = os.lseek(descriptor, 0, os.SEEK_CUR)
@@ -40,7 +40,7 @@ def _offsets() -> dict[int, int]:
 
 
 def descriptors() -> list[int]:
-    """Those that this process has open, and that of the listing itself; none where the system does not tell."""
+    """The open descriptors of this process and of the listing itself; empty if the system does not say."""
     try:
         return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 cheaper
     except OSError:

@@ -18,14 +18,14 @@ from pytest_loaderperf.remote.child import RemoteError
 
 FOLDER = ".loaderperf"
 _TIMEOUT_S = 300.0  # for a checkout from a slow disk
-_ANYWAY = ("--force", "--force")  # the second is for one whose making was cut short: git keeps that locked
+_ANYWAY = ("--force", "--force")  # the second is for an incomplete one, which git keeps locked
 _SUBMODULE = "160000"  # mode of a tree's entry
 _CODE = {".py", ".pyc", ".so", ".pyd", ".egg-info", ".dist-info"}
-_NAME = re.compile(r"base-[0-9a-f]{12}-[0-9a-f]{16}")  # commit, chance: no two runs share one, on whatever machine
-_LOCK = ".lock"  # ends the name of the file beside a worktree that its run holds locked
+_NAME = re.compile(r"base-[0-9a-f]{12}-[0-9a-f]{16}")  # commit and random part: unique among all runs and machines
+_LOCK = ".lock"  # suffix of the file next to a worktree that its run keeps locked
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # one running kernel
-# What a hook sets, and would send git to another repository, index or work tree: `git rev-parse --local-env-vars`,
-# without GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, by which a user gives settings.
+# Variables that a hook sets, and that would make git use another repository, index or work tree:
+# `git rev-parse --local-env-vars`, without GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, which have a user's settings.
 _REDIRECTING = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_IMPLICIT_WORK_TREE"),
     *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
@@ -34,19 +34,19 @@ _REDIRECTING = {
 
 
 class BaseError(RemoteError):
-    """The commit to compare with cannot be had, or what it holds cannot be measured."""
+    """The commit to compare with cannot be checked out, or its loader cannot be measured."""
 
 
 class _RefusedError(BaseError):
-    """The system does not start git: whatever was asked, nobody knows the answer."""
+    """The system does not start git, so there is no answer."""
 
 
 class Worktree:
     """The files of commit ``ref`` of the repository around ``start``: at ``path``, until ``close``.
 
-    ``top`` is the checkout's own folder, ``commit`` the full hash. What killed processes left behind is removed first.
+    ``top`` is the checkout's own folder, ``commit`` the full hash. Files of killed processes are removed first.
 
-    Raises BaseError, saying what to do, where there is no git, repository or such commit, or nothing can be written.
+    Raises BaseError, which says what to do, if there is no git, repository or such commit, or nothing can be written.
     """
 
     def __init__(self, ref: str, start: Path) -> None:
@@ -80,7 +80,7 @@ class Worktree:
             _git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
         except BaseError as error:
             raise BaseError(
-                f"git cannot check out {self.ref!r} beside this checkout: {error}. {_way_out(str(error), self.commit)}"
+                f"git cannot check out {self.ref!r} in a worktree: {error}. {_way_out(str(error), self.commit)}"
             ) from None
         for commit, name in _submodules(self.path):
             if name in self._submodules:
@@ -96,7 +96,7 @@ class Worktree:
             ) from None
 
     def _link_data(self) -> None:
-        """Let what git does not track be found at its place: data, but no code, which must be that of the commit."""
+        """Link what git does not track: data, but no code, which must be the commit's."""
         for name in _git(self.top, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0"):
             source, link = self.top / name, self.path / name.rstrip("/")
             hidden = any(part.startswith((".", "__")) for part in Path(name).parts)
@@ -106,11 +106,11 @@ class Worktree:
                 link.symlink_to(target, target.is_dir())
 
     def _same_here(self, source: Path) -> Path | None:
-        """What ``source``, which git does not track, is in the worktree; None for code."""
+        """The file in the worktree for ``source``, which git does not track; None for code."""
         if source.is_symlink():
             target = source.resolve()
             if not target.is_relative_to(self.top):
-                return target  # in no commit of this repository, so the same for both
+                return target  # in no commit of this repository, so the same on both sides
             if (there := self.path / target.relative_to(self.top)).exists():
                 return there
         return None if _is_code(source) else source
@@ -124,7 +124,7 @@ class Worktree:
             pass
         if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
             raise BaseError(
-                f"--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
+                f"--loaderperf-base: expected a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
                 "fetch more of the history, `git fetch --unshallow`, or that commit alone, "
                 "`git fetch --depth=1 origin COMMIT`; in GitHub Actions give actions/checkout `fetch-depth: 0`."
             )
@@ -135,7 +135,9 @@ class Worktree:
             way_out = "This repository has no commits yet."
         elif ref.startswith("origin/"):
             way_out = f"Fetch it first: `git fetch origin {ref.removeprefix('origin/')}`."
-        raise BaseError(f"--loaderperf-base expects a commit, branch or tag, but {ref!r} is none here. {way_out}")
+        raise BaseError(
+            f"--loaderperf-base: expected a commit, branch or tag, got {ref!r}, which is none here. {way_out}"
+        )
 
     def close(self) -> None:
         """Remove it. May be called twice."""
@@ -149,8 +151,8 @@ class Worktree:
 def remove_abandoned(top: Path) -> None:
     """Remove the worktrees of the checkout ``top`` that killed runs of this machine left; those of live runs stay.
 
-    A run holds its worktree's lock for as long as it lives, whatever its process number, namespace or clock. On another
-    machine, and where the file system has no locks, nobody can tell: what lies there stays.
+    A run keeps its worktree's lock as long as it lives, for any process number, namespace or clock. For another
+    machine, or a file system without locks, this is unknown, and worktrees stay.
     """
     folder = top / FOLDER
     if folder.is_symlink():
@@ -167,13 +169,13 @@ def remove_abandoned(top: Path) -> None:
 
 
 def _locked(path: Path) -> IO[str]:
-    """The new lock file of the worktree ``path``, held until it is closed. What it says, it says under the lock."""
+    """The new lock file of the worktree ``path``, locked until it is closed, and written under the lock."""
     try:
         lock = _lock_file(path).open("x", encoding="ascii")
     except OSError as error:
         raise BaseError(f"cannot write {_lock_file(path)}: {error}. Run in a checkout that you may write to.") from None
     try:
-        with suppress(OSError):  # a file system without locks: nobody else gets it either
+        with suppress(OSError):  # a file system without locks: other processes get none either
             fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(_machine())
         lock.flush()
@@ -192,7 +194,7 @@ def _lock_file(path: Path) -> Path:
 
 
 def _machine() -> str:
-    """Tells the running kernel, whose locks are true, from others that share a disk with it."""
+    """Identifies the running kernel, whose locks are reliable, among those that share a disk."""
     try:
         return f"loaderperf {_BOOT.read_text('ascii').strip()}\n"
     except OSError:
@@ -205,7 +207,7 @@ def _worktrees(top: Path) -> list[Path]:
 
 
 def _remove(top: Path, path: Path, submodules: list[str]) -> None:
-    # Not `git worktree prune`: it forgets all that cannot be seen from here, such as those outside this container.
+    # Not `git worktree prune`: it would drop worktrees that are not visible here, such as those outside this container.
     if path.is_symlink() or path.parent.is_symlink():
         return
     shutil.rmtree(path, ignore_errors=True)
@@ -229,11 +231,11 @@ def _make_folder(folder: Path, ref: str) -> None:
 
 
 def _way_out(error: str, commit: str) -> str:
-    """What to do about what git said of a checkout that failed."""
+    """What to do about git's error for a failed checkout."""
     said = error.lower()
     if "lfs" in said or "smudge" in said or "filter" in said:
         return (
-            "A filter of git's could not make a file. With LFS, fetch what it needs, "
+            "A git filter could not make a file. With LFS, fetch what it needs, "
             f"`git lfs fetch origin {commit[:10]}`, or leave the pointers as they are, GIT_LFS_SKIP_SMUDGE=1."
         )
     if "lock" in said:
@@ -244,7 +246,7 @@ def _way_out(error: str, commit: str) -> str:
 
 
 def installed(path: Path) -> bool:
-    """Whether a path is an environment's, which may lie inside the checkout, and not the checkout's own."""
+    """Whether a path belongs to an environment, which may be inside the checkout, not to the checkout."""
     return path.is_relative_to(Path(sys.prefix).resolve()) or "site-packages" in path.parts
 
 
@@ -263,7 +265,7 @@ def _is_code(source: Path) -> bool:
     try:
         return source.suffix in _CODE or (source.is_dir() and any(path.suffix in _CODE for path in source.iterdir()))
     except OSError:
-        return True  # not ours to read, so no data for us
+        return True  # not readable, so not used as data
 
 
 def _git(folder: Path, *arguments: str, process_group: int | None = None) -> str:
@@ -273,7 +275,7 @@ def _git(folder: Path, *arguments: str, process_group: int | None = None) -> str
             ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *arguments],  # noqa: S607 the user's git
             capture_output=True,
             encoding="utf-8",
-            errors="surrogateescape",  # as file names have it
+            errors="surrogateescape",  # as for file names
             timeout=_TIMEOUT_S,
             check=False,
             env={**inherited, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},

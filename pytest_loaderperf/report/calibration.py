@@ -18,7 +18,7 @@ _TICKS_PERCENT = (0, 1, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 class Calibrated(Protocol):
-    """The claims of one effect, or on a hand-over that costs twice as much, as calibration counts them."""
+    """The counted claims of one effect, or of a hand-over that takes twice as long."""
 
     effect: float
     outcomes: list[str]
@@ -35,7 +35,7 @@ class Calibrated(Protocol):
 
 
 def calibration_lines(rows: Sequence[Calibrated], within_s: Sequence[float]) -> list[str]:
-    """One line a row, under a heading, with FAIL also within so many seconds; then how many verdicts were wrong."""
+    """A heading, a line for each row, with FAIL also within so many seconds, and the number of wrong verdicts."""
     shown_s = " / ".join(f"{seconds:g}" for seconds in within_s)
     lines = [f"slowdown beyond the threshold   claims    FAIL    PASS  INCONCLUSIVE  median s   FAIL in {shown_s} s"]
     for row in rows:
@@ -106,8 +106,8 @@ def draw_operating_curve(
 ) -> None:
     """Write ``file``, a PNG or SVG by its ending: the share of FAIL against the slowdown beyond the threshold.
 
-    ``curves``: what each kind of loader is called and its rows, in a colour of its own; a line for each of
-    ``within_s``, and one for the whole budget. Raises LoaderPerfError where matplotlib is not installed, or the file
+    ``curves``: the name and rows of each kind of loader, each drawn in its own colour, with a line for each of
+    ``within_s`` and one for the whole budget. Raises LoaderPerfError if matplotlib is not installed or the file
     cannot be written.
     """
     try:

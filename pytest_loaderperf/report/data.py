@@ -14,19 +14,19 @@ _GAP = "  "
 
 def workload_lines(workloads: Sequence[Listed]) -> list[str]:
     """A table of workloads."""
-    heads = ("workload", "kind", "samples", "shape", "dtype", "bytes")
+    headings = ("workload", "kind", "samples", "shape", "dtype", "bytes")
     rows = [(w.name, w.kind, f"{w.samples:,}", w.shape, w.dtype, size_text(w.nbytes)) for w in workloads]
-    return _table([heads, *rows], right={2, 5})
+    return _table([headings, *rows], right={2, 5})
 
 
 def format_lines(formats: Sequence[Known]) -> list[str]:
-    """A table of formats, and how those that are not installed are had."""
+    """A table of formats, and how to install missing ones."""
     rows = [(f.name, f.suffix, "yes" if f.command is None else f"no: {f.command}") for f in formats]
     return _table([("format", "suffix", "installed"), *rows], right=set())
 
 
 def made_line(made: Made) -> str:
-    """Where a workload was put, and how large it is."""
+    """Where a workload was written, and how large it is."""
     path = printable(made.path, MOST_OF_PATH)
     return f"{made.samples:,} samples written to {path}: {made.format}, {size_text(made.nbytes)} on disk"
 

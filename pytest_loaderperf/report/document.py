@@ -19,7 +19,7 @@ SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
 _NAMING = ("name", "kind", "loader")  # what a side is called
 _MOST_OF_NOTE = 2000  # characters
-_MOST_OF_NAME = 200  # characters: with what is added to it, still a file's name
+_MOST_OF_NAME = 200  # characters: with the added parts, still a valid file name
 
 
 def metric_entry(value: float, low: float, high: float, n: int, unit: str) -> Document:
@@ -28,7 +28,7 @@ def metric_entry(value: float, low: float, high: float, n: int, unit: str) -> Do
 
 
 def claim_entry(verdict: Verdict) -> Document:
-    """One entry of ``claims``. ``unit`` is that of estimate, interval and needed; ``counted`` what ``pairs`` counts."""
+    """One entry of ``claims``. ``unit``: of estimate, interval and needed. ``counted``: what ``pairs`` counts."""
     ruling = verdict.ruling
     return {
         "claim": printable(verdict.claim),
@@ -114,8 +114,8 @@ def write_json(document: Document, path: Path) -> None:
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """An empty file beside ``path``, of a name that nobody else has, which takes its place at the block's end."""
-    path = path.resolve()  # a link goes on pointing where it did
+    """An empty file next to ``path``, with a unique name, which replaces ``path`` at the end of the block."""
+    path = path.resolve()  # a link keeps its target
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{token_hex(8)}.tmp{path.suffix}")
     try:

@@ -14,7 +14,7 @@ _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, without an exponent where it can be avoided.
+    """Three significant digits, without an exponent if possible.
 
     >>> three_digits(4.7123), three_digits(47.123), three_digits(12345.6)
     ('4.71', '47.1', '12,346')
@@ -40,7 +40,7 @@ def time_text(seconds: float) -> str:
 
 
 def budget_text(seconds: float) -> str:
-    """A budget that is enough, as one would give it: in seconds, two digits, rounded up.
+    """A sufficient budget in seconds: two digits, rounded up.
 
     >>> budget_text(1768.2), budget_text(33.2), budget_text(0.14)
     ('1800 s', '34 s', '0.2 s')
@@ -74,7 +74,7 @@ def short_count(value: float) -> str:
 
 
 def figure(value: float | None, unit: str) -> str:  # noqa: PLR0911 one return a unit
-    """A figure with its unit; ``-`` where there is none.
+    """A figure with its unit; ``-`` if there is none.
 
     >>> figure(0.903, "1"), figure(412000.0, "samples/s"), figure(None, "s")
     ('0.903', '412,000 samples/s', '-')

@@ -1,4 +1,4 @@
-"""A line that tells what is being measured, on a terminal alone."""
+"""A line that shows what is being measured, only on a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TextIO
 from pytest_loaderperf.errors import printable
 
 _EVERY_SECONDS = 0.2
-_PATIENCE_SECONDS = 1.0  # what is over sooner needs no progress
+_PATIENCE_SECONDS = 1.0  # shorter work needs no progress
 _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 
 
-class Progress:
-    """Writes behind the cursor and takes it back, so that the line it stands on stays as it was.
+class ProgressLine:
+    """Writes after the cursor and removes it again, so that the rest of the line does not change.
 
-    Silent where ``stream`` is no terminal, and in CI. ``room`` is how many columns are left on the line.
+    Silent if ``stream`` is not a terminal, and in CI. ``room`` is how many columns are left on the line.
     """
 
     def __init__(self, stream: TextIO, room: int = 79) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self._stream.flush()
 
     def clear(self) -> None:
-        """Take away what is shown."""
+        """Remove what is shown."""
         if self._visible:
             self._stream.write(f"{_SAVE}{_CLEAR}{_RESTORE}")
             self._stream.flush()

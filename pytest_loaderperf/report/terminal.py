@@ -26,10 +26,10 @@ Document = dict[str, Any]
 Unpaired = tuple[str, str, bool]  # node id, why it has no base, whether it is new
 _GAP = "  "
 _LEAST_LABEL = 12
-_INDENT = 8  # of what a claim measured, where it has lines of its own
+_INDENT = 8  # of a claim's figures, if they have their own lines
 _WIDE = 100  # columns of a terminal from which every column of the table is shown
 _SMALL_SHARE = 0.1  # shown with one more digit below
-_NOTABLE = 0.05  # of the measuring time: less changes no verdict
+_NOTABLE = 0.05  # of the measuring time: less is not worth a line
 _COLORS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
@@ -80,18 +80,18 @@ _COLUMNS: tuple[tuple[str, Callable[[Document], str], Callable[[int], bool]], ..
 
 
 def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
-    """A table of all runs: a heading a run, a row a loader, a line a claim, none wider than ``width`` columns."""
+    """A table of all runs: a heading for each run, a row for each loader, a line for each claim."""
     runs = [_printable(run) for run in runs]
     columns = [(head, cell) for head, cell, shown in _COLUMNS if shown(width)]
     while True:
-        heads = ["loader", *(head for head, _ in columns)]
+        headings = ["loader", *(head for head, _ in columns)]
         rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in run["sides"]] for run in runs]
-        widths = [max(len(row[i]) for row in [heads, *chain.from_iterable(rows)]) for i in range(len(heads))]
+        widths = [max(len(row[i]) for row in [headings, *chain.from_iterable(rows)]) for i in range(len(headings))]
         if not columns or _LEAST_LABEL + sum(widths[1:]) + len(_GAP) * len(columns) <= width:
             break
         columns.pop()
     widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
-    lines = [TableLine(_row(heads, widths), "bold")]
+    lines = [TableLine(_row(headings, widths), "bold")]
     for run, run_rows in zip(runs, rows, strict=True):
         lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]
@@ -101,7 +101,7 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
 
 
 def _printable(entry: Any) -> Any:
-    """A document whose texts, at whatever depth, can be shown on a terminal."""
+    """A document whose texts, at any depth, can be shown on a terminal."""
     if isinstance(entry, dict):
         return {key: _printable(value) for key, value in entry.items()}
     if isinstance(entry, list):
@@ -110,7 +110,7 @@ def _printable(entry: Any) -> Any:
 
 
 def _label(side: Document) -> str:
-    """``loader`` and ``against`` say little: the type tells which it is. Names that a user gave stand alone."""
+    """``loader`` and ``against`` alone say little, so the type is added. Names that a user gave are shown alone."""
     return f"{side['name']}: {side['kind']}" if side["name"] in ("loader", "against") else str(side["name"])
 
 
@@ -139,7 +139,7 @@ def _claim_lines(claim: Document, width: int) -> list[TableLine]:
 
 
 def _wrapped(parts: Sequence[str], width: int) -> list[str]:
-    """``parts``, none torn apart, with commas between them, in lines of at most ``width`` columns."""
+    """``parts``, none split, with commas between them, in lines of at most ``width`` columns."""
     lines = [parts[0]]
     for part in parts[1:]:
         lines[-1] += ","
@@ -156,15 +156,15 @@ def _interval(claim: Document) -> str:
 
 
 def _outlook(claim: Document) -> Iterator[str]:
-    """What would settle an undecided claim, in few words."""
+    """What would decide an undecided claim, in few words."""
     seconds = claim["settles_in_seconds"]
     if claim["unconfirmed"] is not None:
-        yield f"{claim['unconfirmed']} by the first batches alone"
+        yield f"{claim['unconfirmed']} from the first batches only"
     elif seconds is not None:
         yield f"{'needs at least' if claim['high'] is None else 'probably needs'} {budget_text(seconds)}"
     elif claim["pairs"]:
         close = at_threshold(claim["estimate"], claim["needed"], claim["unit"])
-        yield "lies at the threshold" if close else "probably needs over an hour"
+        yield "is at the threshold" if close else "probably needs over an hour"
 
 
 def _note_lines(note: str, width: int) -> list[TableLine]:
@@ -173,7 +173,7 @@ def _note_lines(note: str, width: int) -> list[TableLine]:
 
 
 def _fit_end(text: str, width: int) -> str:
-    """The end of a node id tells more than its beginning."""
+    """The end of a node id says more than its beginning."""
     return text if len(text) <= width else f"...{text[3 - width :]}"
 
 
@@ -182,7 +182,7 @@ def _fit(text: str, width: int) -> str:
 
 
 def summary_lines(runs: Sequence[Document], alpha: float, unpaired: Sequence[Unpaired] = ()) -> list[TableLine]:
-    """What came of the claims as a whole, which tests nothing protects, and what disturbed the measuring."""
+    """The verdicts of all claims, which tests nothing protects, and what disturbed the measuring."""
     verdicts = Counter(claim["verdict"] for run in runs for claim in run["claims"])
     claims = verdicts.total()
     parts = [f"{verdicts[name]} {name}" for name in _COLORS if verdicts[name]]
@@ -193,7 +193,7 @@ def summary_lines(runs: Sequence[Document], alpha: float, unpaired: Sequence[Unp
     used = sum(claim["alpha"] for run in runs for claim in run["claims"])
     lines = [
         TableLine(f"{text}; {spent:.1f} s spent measuring", color),
-        TableLine(f"false-alarm budget of the run: {alpha:g}, of which its claims were given {used:.2g}"),
+        TableLine(f"false-alarm budget of the run: {alpha:g}, of which its claims use {used:.2g}"),
     ]
     return lines + _undecided_lines(runs, claims) + unpaired_lines(unpaired) + disturbance_lines(runs)
 
@@ -219,23 +219,23 @@ def _undecided_lines(runs: Sequence[Document], claims: int) -> list[TableLine]:
         budget = f"a budget of {most}" if least == most else f"budgets of {least} to {most}"
         texts.append(f"{len(needed)} would probably be settled by {budget}")
     if changing:
-        texts.append(f"{changing} had a verdict by the first batches that later ones do not share")
+        texts.append(f"{changing} got a verdict from the first batches that later ones do not confirm")
     if hopeless:
-        texts.append(f"{hopeless} would not be settled by an hour of measuring: leave more room")
+        texts.append(f"{hopeless} would not be settled by an hour of measuring: allow a larger margin")
     if any(found for policy, found in open_runs if policy == "pass"):
         texts.append("--loaderperf-inconclusive=leaning fails those beyond the threshold so far")
     return [*lines, *(TableLine(f"  {text}", "yellow") for text in texts)]
 
 
 def unpaired_lines(unpaired: Sequence[Unpaired]) -> list[TableLine]:
-    """Tests without a base to compare with, although one was asked for; new tests have none yet, and are not told."""
-    told = [(nodeid, reason) for nodeid, reason, is_new in unpaired if not is_new]
-    if not told:
+    """Tests without a base to compare with, although one was requested. New tests have none yet and are not listed."""
+    old = [(nodeid, reason) for nodeid, reason, is_new in unpaired if not is_new]
+    if not old:
         return []
-    who, them = ("1 test has", "it") if len(told) == 1 else (f"{len(told)} tests have", "them")
+    who, them = ("1 test has", "it") if len(old) == 1 else (f"{len(old)} tests have", "them")
     texts = [f"{who} no base to compare with: nothing protects {them}"]
-    reasons = [reason.partition("\n")[0] or "no reason given" for _, reason in told]
-    texts += [f"  {printable(nodeid)}: {printable(reason)}" for (nodeid, _), reason in zip(told, reasons, strict=True)]
+    reasons = [reason.partition("\n")[0] or "no reason given" for _, reason in old]
+    texts += [f"  {printable(nodeid)}: {printable(reason)}" for (nodeid, _), reason in zip(old, reasons, strict=True)]
     return [TableLine(text, "yellow") for text in texts]
 
 
@@ -247,12 +247,12 @@ _CAUSES = {
 
 
 def disturbance_lines(runs: Sequence[Document]) -> list[TableLine]:
-    """Which share of the measuring was disturbed and by what, where that is worth a line."""
-    told = [run for run in runs if run["disturbed"] is not None]
-    seconds = sum(run["seconds"] for run in told)
+    """Which share of the measuring was disturbed and by what, if it is worth a line."""
+    known = [run for run in runs if run["disturbed"] is not None]
+    seconds = sum(run["seconds"] for run in known)
     if not seconds:
         return []
-    by = {name: sum(run["disturbed_by"].get(name, 0) * run["seconds"] for run in told) / seconds for name in _CAUSES}
+    by = {name: sum(run["disturbed_by"].get(name, 0) * run["seconds"] for run in known) / seconds for name in _CAUSES}
     share = sum(by.values())
     if share <= _NOTABLE:
         return []

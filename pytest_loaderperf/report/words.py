@@ -11,7 +11,7 @@ from pytest_loaderperf.units import ONE
 
 
 def explain(verdict: Verdict, stages: Mapping[str, float]) -> list[str]:
-    """What was needed, what was measured, how sure that is, what would settle it, and which stage costs most."""
+    """What was needed and measured, how certain it is, what would decide it, and which stage takes longest."""
     ruling, unit = verdict.ruling, verdict.unit
     bound = "at least" if verdict.at_least else "at most"
     times = " x" if unit == ONE and verdict.right is not None else ""
@@ -39,11 +39,11 @@ def observations(n: int, counted: str) -> str:
     return f"{n:,} {_ONE_OF[counted] if n == 1 else counted}"
 
 
-_UNCONFIRMED = "by the first batches, but not farther into the epoch"
+_UNCONFIRMED = "from the first batches, but not later in the epoch"
 _ONE_OF = {"pairs": "pair", "trials": "trial", "batches": "batch", "epochs": "epoch"}
 
 
-# What the pairs are of that tell most, by ``Ruling.by``: of the loaders' time by the clock where nothing is said.
+# What the deciding pairs consist of, by ``Ruling.by``; without a word: the loaders' time by the clock.
 _OF = {"work": " of the workers' work, in turns,", "refills": " of CPU time, in turns,", "cpu": " of CPU time"}
 
 
@@ -62,7 +62,7 @@ def _evidence(verdict: Verdict) -> list[str]:
 
 
 def undecided(verdict: Verdict) -> str:
-    """An undecided claim in one line, for where a test that passes has room for one."""
+    """An undecided claim in one line, for the report of a test that passes."""
     ruling, unit = verdict.ruling, verdict.unit
     bound = "at least" if verdict.at_least else "at most"
     low, high = figure(ruling.low, unit), figure(ruling.high, unit)
@@ -80,29 +80,29 @@ def undecided(verdict: Verdict) -> str:
 
 
 def at_threshold(estimate: float, needed: float, unit: str) -> bool:
-    """Whether an estimate and what is needed are the same figure to a reader."""
+    """Whether the estimate and the needed value look the same when printed."""
     return figure(estimate, unit) == figure(needed, unit)
 
 
 def _failure(verdict: Verdict) -> list[str]:
-    """Why an undecided claim fails its test, where it does."""
+    """Why an undecided claim fails its test, if it does."""
     if verdict or verdict.ruling.outcome is not Outcome.INCONCLUSIVE:
         return []
     why = f"INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = {verdict.policy}"
     if verdict.policy == "leaning":
-        why += f", and the {CONFIDENCE * 100:.0f} % interval lies beyond the threshold"
+        why += f", and the {CONFIDENCE * 100:.0f} % interval is on the wrong side of the threshold"
     return [f"  verdict   {why}"]
 
 
 def _settling(verdict: Verdict) -> str:
-    """What it would take to settle an undecided claim, as far as what was measured tells; else nothing."""
+    """What it would take to decide an undecided claim, if the measurements show it; else nothing."""
     ruling, seconds = verdict.ruling, verdict.settles_in_seconds
     if ruling.outcome is not Outcome.INCONCLUSIVE or not ruling.n or verdict.unconfirmed is not None:
         return ""
     if seconds is not None and math.isinf(ruling.high):
-        return f"takes a budget of {budget_text(seconds)} at the least; too little was seen to say more"
+        return f"takes a budget of at least {budget_text(seconds)}; too little was measured to say more"
     if seconds is not None:
         return f"probably takes a budget of {budget_text(seconds)}"
     if at_threshold(ruling.estimate, ruling.needed, verdict.unit):
-        return "is not likely by any amount of measuring: the truth lies at your threshold; leave it more room"
-    return "probably takes more than an hour: the truth lies close to your threshold; leave it more room"
+        return "is unlikely with any budget: the true value is at your threshold; allow a larger margin"
+    return "probably takes more than an hour: the true value is close to your threshold; allow a larger margin"

@@ -1,4 +1,4 @@
-"""Whether whole epochs can be paid for."""
+"""Whether the budget is long enough for whole epochs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pytest_loaderperf.runs.sides import LOADER, epoch_batches
 
 
 def check_affordable(rounds: Rounds, keys: Sequence[Key], most_seconds: float, asked: str) -> None:
-    """Raise ClaimError where one round of ``keys`` runs through epochs that would take longer than ``most_seconds``.
+    """Raise ClaimError if one round of ``keys`` takes whole epochs that would last longer than ``most_seconds``.
 
-    ``asked`` names what needs them. Loaders of which the length of an epoch is not known are not judged here.
+    ``asked`` names what needs them. Loaders with an unknown number of batches in an epoch are not checked here.
     """
     names = [key.side for key in dict.fromkeys(keys) if isinstance(key.kind, (Epoch, Exit))]
     took = {name: _epoch_seconds(rounds, name) for name in names}
@@ -33,7 +33,7 @@ def check_affordable(rounds: Rounds, keys: Sequence[Key], most_seconds: float, a
 
 
 def _epoch_seconds(rounds: Rounds, name: str) -> tuple[float, str]:
-    """What an epoch of the side may take, and how that comes about; 0 where its length is not known."""
+    """How long an epoch of the side may take, and how that was computed; 0 if its length is not known."""
     side: Any = rounds.sides[name]
     batches = side.epoch_batches or epoch_batches(side.loader) or epoch_batches(rounds.sides[LOADER].loader)
     pace_s = _batch_seconds(rounds, name) or _batch_seconds(rounds, LOADER)

@@ -1,4 +1,4 @@
-"""This machine's false-alarm rate and power: claims whose truth is known, measured and judged as any other."""
+"""This machine's false-alarm rate and power: claims whose correct verdict is known, measured like any other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_loaderperf.data.execution.cores import usable_cores
-from pytest_loaderperf.remote.interpreter import OtherHead
-from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from pytest_loaderperf.remote.naming import import_name
 from pytest_loaderperf.runs.known_work import Work, make_loader
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.run import Run
@@ -26,7 +26,7 @@ THRESHOLD = 0.97  # of the claim "throughput >= 0.97 x against.throughput"
 EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10)  # slowdowns beyond the threshold; 0: an A/A run
 NOISE_PROCESSES = 2
 BATCH_MS = 0.12  # of an inline loader: a few batches are a slice
-ASIDE_BATCH_MS = 3.0  # of workers and threads: the hand-over of a batch is small beside it
+ASIDE_BATCH_MS = 3.0  # of workers and threads: much longer than the hand-over of a batch
 LEAST_ASIDE_BATCH_MS = 1.0  # below, the hand-over hides more than a tenth of a slowdown
 _BURNERS = """
 import os, random, sys, time
@@ -54,10 +54,10 @@ while True:
 
 @dataclass
 class Row:
-    """What became of the claims on loaders that are slower than the threshold allows by ``effect``; 0: an A/A run.
+    """The verdicts on loaders that are slower than the threshold allows by ``effect``; 0: an A/A run.
 
-    With ``handover`` instead, they do the same work and cost the main process twice as much to receive a batch.
-    ``seconds``: from the first build to the verdict, the confirmation of a FAIL included.
+    With ``handover`` they do the same work, but the main process takes twice as long to receive a batch.
+    ``seconds``: from the first build to the verdict, including the confirmation of a FAIL.
     """
 
     effect: float = 0.0
@@ -72,14 +72,14 @@ class Row:
 
     @property
     def true_ratio(self) -> float:
-        """The other side's operations against the loader's, which is their throughputs' ratio without ``handover``."""
+        """The other side's operations divided by the loader's: the ratio of their throughputs without ``handover``."""
         return THRESHOLD / (1 + self.effect) if self.effect else 1.0
 
     def works(self, work: Work) -> tuple[Work, Work]:
         """The loader's and the other side's, which is ``work``.
 
-        A hand-over costs the other side as much as its workers, where all cores are theirs, take from one batch to the
-        next: twice as much is what the loader waits for, by a fifth of its throughput at least.
+        A hand-over takes as long as the other side's workers, if they have all cores, need from one batch to the next.
+        With twice as much the loader waits for the hand-over, and its throughput is at least a fifth lower.
         """
         if self.handover:
             cost = work.operations // min(work.workers, usable_cores())
@@ -87,13 +87,13 @@ class Row:
         return work.times(1 / self.true_ratio), work
 
     def share(self, outcome: str, within_s: float = float("inf")) -> float:
-        """The share of claims that came out so, within so many seconds."""
+        """The share of claims with that outcome within so many seconds."""
         hits = [o == outcome and s <= within_s for o, s in zip(self.outcomes, self.seconds, strict=True)]
         return sum(hits) / len(hits)
 
     @property
     def median_s(self) -> float:
-        """Seconds that half of the claims took at most."""
+        """The median of the seconds that the claims took."""
         return statistics.median(self.seconds)
 
 
@@ -111,9 +111,9 @@ def calibrate(
 ) -> list[Row]:
     """``claims`` claims for each of ``effects``, against a loader that does ``work``, in random order.
 
-    With ``noise``, beside a load; with ``base``, against a loader in another process, a new one for each claim. With
-    ``handover``, as many again on a loader whose batches cost twice as much to receive; ``work`` must have workers.
-    After an interrupt the rows hold fewer claims, and those without any are left out.
+    With ``noise``, under a load; with ``base``, against a loader in another process, a new one for each claim. With
+    ``handover``, as many more on a loader whose batches take twice as long to receive; ``work`` must have workers.
+    After an interrupt the rows hold fewer claims, and rows without any are left out.
     """
     rows = [Row(effect) for effect in effects] + [Row(handover=True)] * handover
     order = rows * claims
@@ -136,7 +136,7 @@ def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *
     options = Options(budget_seconds=budget_seconds, max_budget_seconds=budget_seconds, next_alpha=lambda: alpha)
     against = None if base else other_work.loader
     if base:
-        head = OtherHead(spec_of(make_loader), sys.executable, arguments=asdict(other_work), **options.there)
+        head = OtherInterpreter(import_name(make_loader), sys.executable, arguments=asdict(other_work), **options.there)
         side = head.side(BASE)
         options = replace(options, make_base=lambda: side)
     began_s = time.perf_counter()
@@ -148,9 +148,9 @@ def _judged(work: Work, other_work: Work, alpha: float, budget_seconds: float, *
 
 @contextmanager
 def noise_load() -> Iterator[None]:
-    """Processes that burn a core for some 0.5 s and rest for some 1 s, by turns.
+    """Processes that alternately use a core for about 0.5 s and rest for about 1 s.
 
-    They are nobody's children: those of this process are taken for a loader's.
+    They are not children of this process, because those count as a loader's.
     """
     command = [sys.executable, "-c", _BURNERS, str(os.getpid()), str(NOISE_PROCESSES)]
     started = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 our own

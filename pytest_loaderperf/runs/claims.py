@@ -1,4 +1,4 @@
-"""Which test settles which comparison, what a round adds to it, and the verdict that is made of its ruling."""
+"""Which test decides which comparison, what a round adds to it, and the verdict made from its ruling."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pytest_loaderperf.judge import (
     PercentileTest,
     RatioTest,
     Ruling,
+    SequentialTest,
     SignTest,
-    Test,
     Verdict,
     seconds_to_settle,
 )
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pytest_loaderperf.runs.settling import Settled
 
 Records = Mapping[Key, Record]
-_FEWEST_SLICES = 3  # of which a median says more than their sum
-_BUSY = 0.75  # of the time one process must run, or wait for a CPU, for CPU time to be what the loader waits for
+_FEWEST_SLICES = 3  # from which on a median says more than the sum
+_BUSY = 0.75  # of the time a process must run, or wait for a CPU: then the loader waits for CPU time
 _HOLDS = 0.5  # of the CPU time of trials at least: one batch in 50 may take as long as 25
 _WHOLE_EPOCHS = ("epoch", "epoch_throughput")
 CPU, REFILLS = "cpu", "refills"
@@ -41,11 +41,10 @@ CPU, REFILLS = "cpu", "refills"
 class Evidence:
     """What rounds add to the test of a claim.
 
-    ``keys``: what a round of the loaders observes. ``aside``: what else counts, of a claim on throughputs: their
-    workers' work, done again, or refills; ``aside_keys`` is what a round of that observes. Where there is none,
-    and the loaders do not take turns, the CPU time of a sample counts beside the time by the clock, if some process is
-    busy all the time. Of rounds that ``walks`` far into an epoch the sums count, as what is slow now and then is in no
-    typical slice.
+    ``keys``: what a round of the loaders observes. ``aside``: additional evidence for a claim about throughputs, the
+    workers' work, done again, or refills; ``aside_keys`` is what a round of that observes. Without it, and without
+    slices, the CPU time of a sample counts as well as the time by the clock, if some process is always busy. In rounds
+    that ``walks`` far into an epoch the sums count, because an occasional slow batch is in no typical slice.
     """
 
     def __init__(
@@ -61,14 +60,14 @@ class Evidence:
         self._left, self._right = left, right
         self.keys = list(dict.fromkeys(metric.key for metric in (left, right) if isinstance(metric, Metric)))
         self.names = list(dict.fromkeys(key.side for key in self.keys))
-        self.test = _test_of(left, right, at_least=at_least, aside=aside, margin=margin)
+        self.test = _sequential_test(left, right, at_least=at_least, aside=aside, margin=margin)
         self.aside, self._walks, self._in_turns = aside, walks, False
         self._efforts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # of trials, by side
-        self.refills = 0  # rounds of them that counted
+        self.refills = 0  # rounds of refills that counted
         self.aside_keys = [] if aside is None else [Key(name, aside) for name in self.names]
 
     def add(self, records: Records) -> None:
-        """Add a round, if it holds what counts here."""
+        """Add a round, if it contains what this claim needs."""
         test = self.test
         if self.aside_keys and isinstance(test, RatioTest) and all(key in records for key in self.aside_keys):
             observed = [records[key] for key in self.aside_keys]
@@ -111,9 +110,9 @@ class Evidence:
             self._efforts[side].append((record.effort.cpu_ns / record.samples, record.effort.busiest))
 
     def _holds_the_work(self, side: str, record: SteadyRecord) -> bool:
-        """Whether a loader waits for CPU time in its trials, and uses about as much of it in a typical turn of refills.
+        """Whether a loader waits for CPU time in its trials, and uses about as much in a typical turn of refills.
 
-        A turn that ends while it waits, or lies between two bursts of work, holds next to none.
+        A turn that ends while the loader waits, or is between two bursts of work, has almost none.
         """
         of_turns = [ns for ns in record.cpu_slices_ns if ns > 0]
         if not of_turns or not self._efforts[side]:
@@ -123,7 +122,7 @@ class Evidence:
         return bool(busiest >= _BUSY and _HOLDS <= part <= 1 / _HOLDS)
 
     def follow(self, other: Evidence) -> None:
-        """Know of the CPU time of trials what ``other`` does."""
+        """Take over what ``other`` knows of the CPU time of trials."""
         self._efforts = other._efforts
 
     def _value(self, records: Records) -> float:
@@ -139,11 +138,11 @@ class Evidence:
         return max(record.epoch_ns for key in self.keys if isinstance(record := records[key], EpochRecord)) * NS
 
     def holds(self, records: Records) -> bool:
-        """Whether a round observed the loaders of the claim."""
+        """Whether a round measured the loaders of the claim."""
         return all(key in records for key in self.keys)
 
     def by(self, alpha: float) -> str:
-        """Which evidence decides, or tells most: sums, slices, work, refills, CPU; "" for claims on other metrics."""
+        """Which evidence decides, or is strongest: sums, slices, work, refills, CPU; "" for other metrics."""
         return self.ruling(alpha, 0).by
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
@@ -154,7 +153,9 @@ class Evidence:
         return ruling
 
 
-def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, aside: Kind | None, margin: float) -> Test:
+def _sequential_test(
+    left: Metric, right: Metric | Quantity, *, at_least: bool, aside: Kind | None, margin: float
+) -> SequentialTest:
     if isinstance(right, Metric):
         needed = right.factor / left.factor
         if left.definition.name == right.definition.name == "throughput":
@@ -171,21 +172,21 @@ def _test_of(left: Metric, right: Metric | Quantity, *, at_least: bool, aside: K
 
 
 def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None, float]:
-    """Of the sums, and the median of the slices', if there are several; and the seconds of the longer side."""
+    """The ratio of the sums, the median of the slices' if there are several, and the seconds of the longer side."""
     assert isinstance(left, SteadyRecord)
     assert isinstance(right, SteadyRecord)
     of_sums = (left.samples / left.wall_ns) / (right.samples / right.wall_ns)
     seconds = max(left.wall_ns, right.wall_ns) * NS
     if min(len(left.slices_ns), len(right.slices_ns)) < _FEWEST_SLICES:
         return of_sums, None, seconds
-    # A slice of empty batches alone, which is not a number, says nothing.
+    # A slice of empty batches gives NaN, and is left out.
     ratios = [theirs / mine for mine, theirs in zip(left.slices_ns, right.slices_ns, strict=True)]
     ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
     return of_sums, statistics.median(ratios) if len(ratios) >= _FEWEST_SLICES else None, seconds
 
 
 def _cpu_ratio(left: Record, right: Record) -> float | None:
-    """How much less CPU time a sample takes on the left; None where CPU time is not what the loaders wait for."""
+    """How much less CPU time a sample takes on the left; None if the loaders do not wait for CPU time."""
     efforts = [record.effort for record in (left, right) if isinstance(record, SteadyRecord)]
     known = [effort for effort in efforts if effort is not None and effort.busiest >= _BUSY and effort.cpu_ns > 0]
     if len(known) < len(efforts):
@@ -195,13 +196,13 @@ def _cpu_ratio(left: Record, right: Record) -> float | None:
 
 
 def _typical(mine: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """The median ratio of a turn; None where all batches were empty."""
+    """The median ratio of a turn; None if all batches were empty."""
     ratios = [other / one for one, other in zip(mine, theirs, strict=True) if one > 0 and other > 0]
     return statistics.median(ratios) if ratios else None
 
 
 def _divided(value: float, by: float) -> float:
-    """The ratio of two memories, where nothing against nothing is even."""
+    """The ratio of two amounts of memory; 0 / 0 counts as 1."""
     return value / by if by else (math.inf if value else 1.0)
 
 
@@ -216,9 +217,9 @@ def verdict_of(
     policy: str,
     rounds: Sequence[Round],
 ) -> Verdict:
-    """The verdict on a claim, without its words; ``rounds`` are all that were measured."""
+    """The verdict on a claim, without its text; ``rounds`` are all that were measured."""
     ruling, settles_in_seconds = settled.ruling, None
-    if settled.unconfirmed is None:  # else the epoch is not alike throughout, and more of the same tells no more
+    if settled.unconfirmed is None:  # else later batches differ, and more rounds of the first ones would not help
         settles_in_seconds = seconds_to_settle(ruling, alpha, _seconds_each(left, right, ruling.n, ruling.by, rounds))
     paired = isinstance(right, Metric)
     return Verdict(
@@ -239,7 +240,7 @@ def verdict_of(
 
 
 def _seconds_each(left: Metric, right: Metric | Quantity, n: int, by: str, rounds: Sequence[Round]) -> float:
-    """Seconds that one of a claim's ``n`` observations took, on average over all rounds that hold its metrics."""
+    """Seconds that one of a claim's ``n`` observations took, on average over all rounds with its metrics."""
     keys = [metric.key for metric in (left, right) if isinstance(metric, Metric)]
     if by in (WORK, REFILLS):
         keys = [Key(key.side, Work() if by == WORK else Refilled()) for key in keys]

@@ -1,4 +1,4 @@
-"""Loaders of which a batch takes a known number of equal operations: the ratio of their throughputs is known."""
+"""Loaders whose batches take a known number of equal operations, so the ratio of their throughputs is known."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-BATCHES = 2000  # an epoch: 3 s by two workers at 3 ms a batch, so that most trials lie within one
+BATCHES = 2000  # an epoch: 3 s by two workers at 3 ms a batch, so that most trials are within one
 WORKER_SAMPLES = 4  # a batch that workers make
 BURST_EVERY = 50  # batches, of each worker
 BURST_COST = 25  # ordinary batches
 _QUEUED = 2  # batches a thread may be ahead, as torch's prefetch_factor
 _POLL_SECONDS = 0.01
-_TIMED_OPERATIONS = 20_000  # of the unit of work; 4 ms where an operation is slow
-_TIMINGS = 20  # the quickest counts: others are quick work, disturbed
+_TIMED_OPERATIONS = 20_000  # of the unit of work; 4 ms if an operation is slow
+_TIMINGS = 20  # the fastest counts: the others were disturbed
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a loader does: ``operations`` for an ordinary batch, whose kind is that of ``spend``.
+    """What a loader does: ``operations`` for an ordinary batch, of the kind of ``spend``.
 
-    ``workers`` processes make the batches, or ``threads`` threads, or the asking thread where both are 0. With
-    ``bursts`` one batch in 50 takes as much as 25, as where a shuffle buffer is refilled. ``handover``: operations that
-    the main process spends to receive a batch of ``workers``.
+    ``workers`` processes make the batches, or ``threads`` threads, or the asking thread if both are 0. With
+    ``bursts`` one batch in 50 takes as long as 25, as when a shuffle buffer is refilled. ``handover``: operations of
+    the main process to receive a batch of ``workers``.
 
-    Throughput is in inverse proportion to ``operations``, whatever share of it is bursts, as long as ``handover`` is 0.
-    Sampling, collating and handing over a batch of workers cost some 60 us in a worker and 90 us in the main process,
-    2 to 5 % of a batch of 3 ms: a slowdown by 10 % is one by 9.5 to 9.8 %. The same work is exactly as quick.
+    Throughput is inversely proportional to ``operations``, with or without bursts, as long as ``handover`` is 0.
+    Sampling, collating and handing over a batch of workers take about 60 us in a worker and 90 us in the main process,
+    2 to 5 % of a batch of 3 ms: a slowdown by 10 % is one by 9.5 to 9.8 %. The same work takes exactly the same time.
     """
 
     operations: int
@@ -50,7 +50,7 @@ class Work:
         return replace(self, operations=round(self.operations * factor))
 
     def lasting(self, batch_ms: float) -> Work:
-        """The same with as many operations as take ``batch_ms`` on this machine, now."""
+        """The same, with as many operations as take ``batch_ms`` on this machine now."""
         rate = operations_a_second(releases_gil=bool(self.threads))
         return replace(self, operations=max(1, round(rate * batch_ms * 1e-3)))
 
@@ -68,7 +68,7 @@ class Work:
         )
 
     def operations_of(self, batch: int) -> int:
-        """Those of the batch of that number in its epoch."""
+        """The operations of the batch of that number in its epoch."""
         turn = batch // max(1, self.workers)  # of the worker that makes it
         return self.operations * (BURST_COST if self.bursts and turn % BURST_EVERY == BURST_EVERY - 1 else 1)
 
@@ -79,9 +79,9 @@ def make_loader(**work: Any) -> Iterable[Any]:
 
 
 def spend(operations: int, *, releases_gil: bool = False) -> None:
-    """Take the time of so many equal operations, which touch no memory: where things lie does not change the truth.
+    """Take the time of so many equal operations, without memory access, so the placement of memory has no effect.
 
-    ``releases_gil``: operations of another kind, which threads can do at once.
+    ``releases_gil``: operations of another kind, which threads can do in parallel.
     """
     if releases_gil:
         hashlib.pbkdf2_hmac("sha256", b"", b"", operations)
@@ -90,7 +90,7 @@ def spend(operations: int, *, releases_gil: bool = False) -> None:
 
 
 def operations_a_second(*, releases_gil: bool = False) -> float:
-    """How many of them this machine does, at its quickest."""
+    """How many operations a second this machine does at its fastest."""
 
     def seconds() -> float:
         began_s = time.perf_counter()
@@ -116,7 +116,7 @@ class InlineBatches:
 
 
 class ThreadedBatches:
-    """Batches of one sample, made by threads of its own in each epoch, and taken from a bounded queue."""
+    """Batches of one sample, made by new threads in each epoch, and taken from a bounded queue."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -147,7 +147,7 @@ class ThreadedBatches:
 
 
 class KnownSamples(Dataset[int]):
-    """A map-style dataset, whose samples share the operations of their batch; read in sequence."""
+    """A map-style dataset whose samples share the operations of their batch; read in sequence."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -161,7 +161,7 @@ class KnownSamples(Dataset[int]):
 
 
 class HandedOver:
-    """A collate function whose batches take so many operations to unpickle, in the process that asked for them."""
+    """A collate function whose batches take so many operations to unpickle, in the receiving process."""
 
     def __init__(self, operations: int) -> None:
         self._operations = operations

@@ -1,4 +1,4 @@
-"""Metrics that compare into claims."""
+"""Metrics, whose comparisons are claims."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LATENCY_QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A metric: how it is observed, what it is of one record, and its unit.
+    """A metric: how it is observed, its value in one record, and its unit.
 
     ``q``: the value is that quantile over all batches. ``exact``: it does not vary, so no statistics are needed.
     """
@@ -68,21 +68,21 @@ class Estimate:
 
 
 class Claims(Protocol):
-    """What a metric belongs to: it knows what has been measured, and settles claims."""
+    """What a metric belongs to: it has the measurements, and decides claims."""
 
     def estimate(self, key: Key, definition: Definition) -> Estimate:
-        """A metric over all records so far; measures first where there are none."""
+        """A metric over all records so far; measures first if there are none."""
         ...
 
     def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
-        """Measure until the claim is settled or its budget spent."""
+        """Measure until the claim is decided or its budget is spent."""
         ...
 
 
 class Metric:
     """A measured quantity of one side of a run. ``<=`` and ``>=`` against a number, a time or another metric claim.
 
-    The comparison measures until the claim is settled or the budget is spent. It is true unless the claim FAILs, or is
+    The comparison measures until the claim is decided or the budget is spent. It is true unless the claim FAILs, or is
     INCONCLUSIVE and the run's options count that as a failure.
     """
 
@@ -102,7 +102,7 @@ class Metric:
 
     @property
     def value(self) -> float:
-        """The estimate so far, in ``unit``; measures first where nothing is known yet."""
+        """The estimate so far, in ``unit``; measures first if nothing was measured yet."""
         return self.factor * self.run.estimate(self.key, self.definition).value
 
     def of(self, record: Record) -> float:
@@ -130,7 +130,7 @@ class Metric:
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             return NotImplemented
         if not (math.isfinite(factor) and factor > 0):
-            raise ClaimError(f"a metric can be multiplied by a positive, finite number, got {factor!r}.")
+            raise ClaimError(f"expected a positive, finite factor for a metric, got {factor!r}.")
         return Metric(self.run, self.side, self._prefix, self.definition, self.factor * factor)
 
     __rmul__ = __mul__
@@ -155,11 +155,11 @@ class Metric:
     __ne__ = cast("Any", _no_equality)
 
     def comparable(self, other: object) -> Metric | Quantity:
-        """``other`` as what this metric compares with. Raises ClaimError where that has no meaning."""
+        """``other`` as what this metric compares with. Raises ClaimError if the comparison has no meaning."""
         if isinstance(other, Metric):
             if other.run is not self.run:
                 raise ClaimError(
-                    f"{self.text} and {other.text} come from two runs, which were not measured side by side. "
+                    f"{self.text} and {other.text} come from two runs, which were not measured together. "
                     "Measure both in one: loaderperf(a, against=b), then compare with run.against."
                 )
             self._check_unit(other.unit, other.text)
@@ -169,18 +169,18 @@ class Metric:
             limit = other
         elif not isinstance(other, bool) and isinstance(other, Real):
             if self.unit == SECOND:
-                raise ClaimError(f"{self.text} is a time, got the bare number {other!r}. Write 5 * ms or 2 * s.")
+                raise ClaimError(f"{self.text}: expected a time, got the bare number {other!r}. Write 5 * ms or 2 * s.")
             try:
                 limit = Quantity(float(other), self.unit)
             except OverflowError:
                 limit = Quantity(math.inf, self.unit)
         else:
             raise ClaimError(
-                f"{self.text} compares with a number, a quantity such as 5 * ms, or a metric of the same run, "
+                f"{self.text}: expected a number, a quantity such as 5 * ms, or a metric of the same run, "
                 f"got {type(other).__name__}."
             )
         if not (math.isfinite(limit.value) and limit.value > 0):
-            raise ClaimError(f"{self.text} compares with a positive, finite value, got {limit}.")
+            raise ClaimError(f"{self.text}: expected a positive, finite value, got {limit}.")
         return limit
 
     def _check_unit(self, unit: str, text: str) -> None:
@@ -250,7 +250,7 @@ class Measured:
 
     @property
     def epoch(self) -> Metric:
-        """Time of a whole epoch: from ``iter()`` to the release of the iterator, start-up, stalls and exit included."""
+        """Time of a whole epoch, from ``iter()`` to the release of the iterator, with start-up, stalls and exit."""
         return self.metric("epoch")
 
     @property
@@ -270,7 +270,7 @@ class Measured:
 
     @property
     def peak_memory(self) -> Metric:
-        """Bytes that the process tree grows by, at most, from before the factory is called through an epoch."""
+        """The most bytes that the process tree grows by, from before the factory is called to the end of an epoch."""
         return self.metric("peak_memory")
 
     def data_wait(self, step: Quantity) -> Metric:
@@ -281,7 +281,7 @@ class Measured:
 
 
 class Others(dict[str, Measured]):
-    """The sides of a run that was given several to compare with, by name."""
+    """The other sides of a run with several, by name."""
 
     def __missing__(self, name: str) -> Measured:
         raise ClaimError(f"run.against has no loader called {name!r}. Expected one of {', '.join(map(repr, self))}.")

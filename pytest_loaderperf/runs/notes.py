@@ -1,4 +1,4 @@
-"""What the table says beside its figures: how a loader was measured, and what its figures do not show."""
+"""The notes under the table: how a loader was measured, and what its figures do not show."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pytest_loaderperf.units import SAMPLES_PER_SECOND
 if TYPE_CHECKING:
     from pytest_loaderperf.runs.run import Run
 
-_NOTABLE = 0.10  # of what batches explain: a plain loop and the table differ by less
-_NOTABLE_NS = 100_000  # less is our own clock, counting and watching
-_CAUSE = 0.25  # of what batches do not explain: a smaller part is not named
+_NOTABLE = 0.10  # of the time that batches explain: smaller differences are not worth a note
+_NOTABLE_NS = 100_000  # less is the tool's own time
+_CAUSE = 0.25  # of the time that batches do not explain: a smaller part is not named
 
 
 def notes_of(run: Run) -> list[str]:
@@ -30,7 +30,7 @@ def notes_of(run: Run) -> list[str]:
         for name, side in sides.items()
         if not side.rebuildable
     ]
-    notes += [f"{name} works on when it is not asked for batches" for name in sorted(run.rounds.never_idle)]
+    notes += [f"{name} keeps working when no batch is requested" for name in sorted(run.rounds.never_idle)]
     notes += [
         f"{why.rstrip('.')}; so workers' work is not compared in turns" for why in run.rounds.replays.left_out.values()
     ]
@@ -42,7 +42,7 @@ def notes_of(run: Run) -> list[str]:
 
 
 def _helpers_note(name: str, side: Any) -> str:
-    """Processes and threads that the loader has brought, where it says that it has no workers, or says nothing."""
+    """Processes and threads that the loader has started but does not declare as workers."""
     processes, threads = side.own_helpers
     workers = getattr(side.loader, "num_workers", None)
     if workers or not (processes or threads):
@@ -53,7 +53,7 @@ def _helpers_note(name: str, side: Any) -> str:
 
 
 def lazy_note(name: str, side: Any, run: Run) -> str:
-    """That reading a batch may cost what nobody has measured."""
+    """That reading a batch may take time that is not measured."""
     if run.reading.touch is not None or not side.opaque:
         return ""
     return (
@@ -63,12 +63,12 @@ def lazy_note(name: str, side: Any, run: Run) -> str:
 
 
 def _epoch_note(name: str, side: Any, run: Run) -> str:
-    """Where whole epochs tell another story than batches in steady state."""
+    """That whole epochs take longer than their batches in steady state, if they do."""
     asked = [seen.records.get(Key(name, Epoch())) for seen in run.rounds.done]
     trials = [seen.records.get(Key(name, Steady())) for seen in run.rounds.done]
     paces_ns = [sum(trial.latencies_ns) / trial.samples for trial in trials if isinstance(trial, SteadyRecord)]
     whole = [epoch for epoch in (*asked, *side.epochs) if isinstance(epoch, EpochRecord) and epoch.whole]
-    # The first epoch of all is a cold one, and often the only one that a trial has run to its end.
+    # The very first epoch has cold caches, and is often the only one that a trial has run to its end.
     start_ns = round(statistics.median(start.first_batch_ns for start in side.starts))
     epochs = whole or [replace(epoch, first_batch_ns=start_ns) for epoch in side.epochs]
     if not paces_ns or not epochs:
@@ -78,15 +78,15 @@ def _epoch_note(name: str, side: Any, run: Run) -> str:
 
 
 def _starts_workers(side: Any) -> bool:
-    """Whether the loader has begun processes, and says that its workers end with each epoch; threads may be kept."""
+    """Whether the loader has started processes, and says that its workers end with each epoch; threads may stay."""
     processes, _ = side.own_helpers
     return processes > 0 and getattr(side.loader, "persistent_workers", None) is False
 
 
 def epoch_story(epochs: Sequence[EpochRecord], sample_ns: float, *, starts_workers: bool) -> str:
-    """What an epoch takes, what of it batches explain at the trials' ``sample_ns``, and what the rest is; "" if alike.
+    """How long an epoch takes, how much of it batches at the trials' ``sample_ns`` explain, and the rest; "" if equal.
 
-    Of epochs that were taken in pieces, batches that came faster tell nothing: they may have been made in between.
+    In epochs that were read in pieces, faster batches say nothing: they may have been made in the pauses.
     """
     middle = statistics.median_low([epoch.epoch_ns / epoch.samples for epoch in epochs])
     epoch = next(epoch for epoch in epochs if epoch.epoch_ns / epoch.samples == middle)
@@ -97,14 +97,14 @@ def epoch_story(epochs: Sequence[EpochRecord], sample_ns: float, *, starts_worke
     head = f"an epoch takes {time_text(epoch.epoch_ns * NS)}"
     rate = figure(epoch.samples / (epoch.epoch_ns * NS), SAMPLES_PER_SECOND)
     if beyond_ns < 0:
-        at_pace = f"{head}, where batches at the pace of the trials take {time_text(explained_ns * NS)}"
-        return f"{at_pace}: batches do not come evenly ({rate} over epochs)" if epoch.whole else ""
+        at_pace = f"{head}, where batches at the speed of the trials take {time_text(explained_ns * NS)}"
+        return f"{at_pace}: batches do not take equally long ({rate} over epochs)" if epoch.whole else ""
     causes = ", ".join(_causes(epoch, explained_ns / epoch.batches, beyond_ns, starts_workers=starts_workers))
     return f"{head}, of which batches explain {time_text(explained_ns * NS)}: {causes} ({rate} over epochs)"
 
 
 def _causes(epoch: EpochRecord, batch_ns: float, beyond_ns: float, *, starts_workers: bool) -> list[str]:
-    """Where the time goes that batches do not explain, the largest part first."""
+    """The causes of the time that batches do not explain, the largest first."""
     parts = {
         "the first batch takes {}": epoch.first_batch_ns - batch_ns,
         "leaving it takes {}": float(epoch.exit_ns),
@@ -114,7 +114,7 @@ def _causes(epoch: EpochRecord, batch_ns: float, beyond_ns: float, *, starts_wor
     ordered = sorted(shown, key=lambda text: -shown[text])
     texts = [text.format(time_text(shown[text] * NS)) for text in ordered]
     if beyond_ns - sum(shown.values()) > _CAUSE * beyond_ns:
-        texts.append("batches do not come evenly")
+        texts.append("batches do not take equally long")
     if starts_workers and any("first" in text or "leaving" in text for text in ordered):
-        texts.insert(0, "workers start anew each epoch")
+        texts.insert(0, "workers restart in each epoch")
     return texts

@@ -31,10 +31,10 @@ def no_base() -> NoReturn:
 class Options:
     """How a run measures. ``next_alpha`` hands out the false-alarm share of each claim.
 
-    ``max_budget_seconds`` is the budget of a claim whose 95 % interval lies beyond its threshold when the budget ends.
-    ``inconclusive`` is what a claim counts as that stays undecided: "pass", "fail" or "leaning".
-    ``progress`` is told what is measured; ``abandon``, with a report, that the process must end; ``on_close``, with the
-    run, that it is about to release what it measured; ``make_base`` makes the side to pair with.
+    ``max_budget_seconds`` is the budget if the 95 % interval does not contain the threshold when ``budget`` ends.
+    ``inconclusive`` is what an undecided claim counts as: "pass", "fail" or "leaning".
+    ``progress`` is called with a text on what is measured, ``abandon`` with a report before the process must end, and
+    ``on_close`` with the run before it releases its loaders. ``make_base`` makes the side to compare with.
     """
 
     budget_seconds: float = DEFAULT_BUDGET_SECONDS
@@ -50,7 +50,7 @@ class Options:
 
     @property
     def there(self) -> dict[str, Any]:
-        """What of this another process is told, as keyword arguments."""
+        """The options that another process needs, as keyword arguments."""
         return {"device": self.device, "timeout_s": self.timeout_seconds}
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Options:
 def max_budget_for(
     budget_seconds: float, max_seconds: float, what: str, default_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
 ) -> float:
-    """``max_seconds``; its default follows a larger budget. Raises ClaimError for another that the budget exceeds."""
+    """``max_seconds``; its default grows with the budget. Raises ClaimError if the budget exceeds a given one."""
     if max_seconds < budget_seconds and max_seconds != default_seconds:
         raise ClaimError(
             f"{what}: expected at least the budget of {budget_seconds:g} s, got {max_seconds:g} s. "

@@ -1,4 +1,4 @@
-"""A run as a document: what the table shows and the result file holds."""
+"""A run as a document: what the table and the result file show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pytest_loaderperf.units import ONE
 def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
     """The run's entry in the result file, from what has been measured so far; measures nothing more.
 
-    Without ``asks_loaders``, none of the loaders' own code runs: they are described by their types, without notes.
+    Without ``asks_loaders``, none of the loaders' code runs: they are described by their types, without notes.
     """
     rounds = run.rounds
     unit_side = next((name for name, side in rounds.sides.items() if _is_plain_dataloader(side.loader)), None)
@@ -82,7 +82,7 @@ def _put(entries: dict[str, Any], name: str, estimate: Estimate, unit: str) -> N
 
 
 def write_result(document: dict[str, Any], file: Path) -> None:
-    """Write ``document`` to ``file``, complete or absent. Raises LoaderPerfError where that is not possible."""
+    """Write ``document`` to ``file``, complete or absent. Raises LoaderPerfError if that is not possible."""
     try:
         write_json(document, file)
     except OSError as error:

@@ -31,7 +31,7 @@ from pytest_loaderperf.measurement import (
 )
 from pytest_loaderperf.measurement.ahead import torch_threads
 from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers, draws_kept
-from pytest_loaderperf.remote.interpreter import OtherHead
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
 from pytest_loaderperf.remote.replay import replayed_by
 from pytest_loaderperf.remote.shared_channels import held_channel
 from pytest_loaderperf.report import explain
@@ -53,14 +53,14 @@ from pytest_loaderperf.runs.sides import (
 )
 from pytest_loaderperf.units import Quantity
 
-_FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim asks for more
-_FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # of the budget, and in all, at most
+_FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim needs more
+_FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # at most, of the budget and in total
 
 
 class Run(Measured):
     """What ``loaderperf(make_loader)`` returns: metrics of the loader, and of ``against`` and ``roofline``, to compare.
 
-    ``against`` is one side, or a mapping of them under the names they were given.
+    ``against`` is one side, or a mapping from names to sides.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class Run(Measured):
         self._conditions = Conditions.now()
         self._handlers = SignalHandlers()
         if multiprocessing.active_children():
-            gc.collect()  # a loader of a test that failed may end its workers now, which takes torch seconds
-        torch_threads()  # they start now, and are not taken for a loader's
+            gc.collect()  # a failed test's loader ends its workers now, which may take seconds
+        torch_threads()  # they start now, so they do not count as a loader's
         sides: dict[str, Side] = {}
         try:
-            sources = {LOADER: make_loader, **named(against)}
-            # Other processes come first: those that a loader starts are told from them by when they started.
-            for side_name in sorted(sources, key=lambda name: not isinstance(sources[name], OtherHead)):
+            given = {LOADER: make_loader, **named(against)}
+            # Other processes are made first: a loader's processes are recognised because they start later.
+            for side_name in sorted(given, key=lambda name: not isinstance(given[name], OtherInterpreter)):
                 self.options.progress(f"building {side_name}")
-                sides[side_name] = self._made(side_name, sources[side_name])
-            sides = {side_name: sides[side_name] for side_name in sources}
+                sides[side_name] = self._made(side_name, given[side_name])
+            sides = {side_name: sides[side_name] for side_name in given}
             self._against = against
             self._begin(sides)
         except BaseException:
@@ -110,7 +110,7 @@ class Run(Measured):
             raise
 
     def _made(self, name: str, source: object) -> Any:
-        if isinstance(source, OtherHead):
+        if isinstance(source, OtherInterpreter):
             return source.side(name)
         deliver = self.reading.after(delivery(self.device))
         return Side(name, source, self._watchdog, count=self.reading.count, deliver=deliver)
@@ -136,13 +136,13 @@ class Run(Measured):
         self.look_until(min(_FIRST_SECONDS, _FIRST_SHARE * self.options.budget_seconds), most=_FIRST_ROUNDS)
 
     def look_until(self, seconds: float, most: int | None = None) -> None:
-        """Measure rounds of all sides until ``seconds`` have gone by measuring, or ``most`` rounds are done."""
+        """Measure rounds of all sides until measuring took ``seconds``, or ``most`` rounds are done."""
         keys = [Key(name, Steady()) for name in self.rounds.sides]
         looked = 0
         with self.rounds.watched():
             while looked == 0 or (self.rounds.seconds < seconds and (most is None or looked < most)):
                 looked += 1
-                self.options.progress(f"looking at all sides, round {looked}, {self.rounds.seconds:.0f} s")
+                self.options.progress(f"first look at all sides, round {looked}, {self.rounds.seconds:.0f} s")
                 self.rounds.observe(keys)
 
     @property
@@ -153,7 +153,7 @@ class Run(Measured):
 
     @property
     def against(self) -> Any:
-        """The other side, or a mapping of sides. Raises ClaimError where the run was made without ``against=``."""
+        """The other side, or a mapping of sides. Raises ClaimError if the run was made without ``against=``."""
         if self._against is None:
             raise ClaimError("run.against needs another loader. Write loaderperf(make_loader, against=other_loader).")
         if isinstance(self._against, Mapping):
@@ -162,7 +162,7 @@ class Run(Measured):
 
     @property
     def base(self) -> Measured:
-        """The same test's loader at the commit of ``--loaderperf-base``. Raises ClaimError where none was named."""
+        """The same test's loader at the commit of ``--loaderperf-base``. Raises ClaimError without that option."""
         if BASE not in self.rounds.sides:
             self.options.progress("building base")
             self.rounds.add(self.options.make_base())
@@ -170,16 +170,16 @@ class Run(Measured):
 
     @property
     def roofline(self) -> Measured:
-        """The machine's copy limit for the same bytes. Raises LoaderError where batches hold no arrays."""
+        """The machine's copy limit for the same bytes. Raises LoaderError if batches contain no arrays."""
         if ROOFLINE not in self.rounds.sides:
             raise LoaderError(self.no_roofline)
         return Measured(self, ROOFLINE, "roofline.")
 
     @property
     def dataset_nbytes(self) -> int:
-        """Bytes of all samples of the loader's dataset, as they are delivered.
+        """Bytes of all samples of the loader's dataset, as delivered.
 
-        Raises LoaderError where the loader has no sized ``dataset`` and ``dataset_nbytes=`` was not given.
+        Raises LoaderError if the loader has no sized ``dataset`` and ``dataset_nbytes=`` was not given.
         """
         if self._dataset_nbytes is not None:
             return self._dataset_nbytes
@@ -194,7 +194,7 @@ class Run(Measured):
         return [seen.records[key] for seen in self.rounds.done if key in seen.records]
 
     def estimate(self, key: Key, definition: Definition, *, measures: bool = True) -> Estimate:
-        """A metric over all records so far; where there are none, measures one round, or gives NaN."""
+        """A metric over all records so far; if there are none, measures one round, or gives NaN."""
         records = self._records(key)
         if not records and measures:
             patience_s = max(self.options.budget_seconds, self.options.timeout_seconds)
@@ -212,7 +212,7 @@ class Run(Measured):
         return Estimate(quantile(values, q), *quantile_interval(values, q), len(values))
 
     def ratio(self, side: str, other: str) -> Estimate:
-        """Throughput of ``side`` over that of ``other``, from the rounds that hold both."""
+        """Throughput of ``side`` over that of ``other``, from the rounds with both."""
         of, keys = DEFINITIONS["throughput"].of, [Key(side, Steady()), Key(other, Steady())]
         both = [seen.records for seen in self.rounds.done if all(key in seen.records for key in keys)]
         ratios = [of(records[keys[0]]) / of(records[keys[1]]) for records in both]
@@ -221,7 +221,7 @@ class Run(Measured):
         return Estimate(quantile(ratios, 0.5), *quantile_interval(ratios, 0.5), len(ratios))
 
     def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
-        """Measure until the claim is settled or its budget spent, and keep the verdict."""
+        """Measure until the claim is decided or its budget is spent, and keep the verdict."""
         at_least, right_text = op in (">=", ">"), limit_text(right)
         text = printable(f"{left.text} {op} {right_text}")
         keys = [
@@ -256,7 +256,7 @@ class Run(Measured):
         return verdict
 
     def _lazy(self, metrics: Sequence[Metric | Quantity]) -> list[str]:
-        """What a verdict must say of sides whose batches may do their work when they are read."""
+        """What a verdict must say about sides whose batches may do their work when they are read."""
         names = dict.fromkeys(metric.side for metric in metrics if isinstance(metric, Metric))
         notes = [lazy_note(name, self.rounds.sides[name], self) for name in names]
         return [f"  note      {note}" for note in notes if note]
@@ -268,15 +268,15 @@ class Run(Measured):
         loader = self.rounds.sides[LOADER].loader
         read = [getattr(loader, name, None) for name in ("dataset", "batch_sampler", "collate_fn")]
         if getattr(loader, "num_workers", 0) and held_channel(*read):
-            return {}  # its workers would miss what is read here
+            return {}  # its workers would miss the messages read here
         try:
             with self._watchdog.stage("loader: replaying its stages"), draws_kept():
                 return stage_shares(loader)
-        except Exception:  # noqa: BLE001 the dataset works in its workers only; the verdict stands without shares
+        except Exception:  # noqa: BLE001 the dataset works only in its workers; the verdict is shown without stages
             return {}
 
     def step_metrics(self, side: str) -> list[Metric]:
-        """The data-wait fraction that was last claimed of a side, if any."""
+        """The data-wait fraction of a side that was last used in a claim, if any."""
         return [self._step_metrics[side]] if side in self._step_metrics else []
 
     def last_verdict(self, left: object, op: str, right: object) -> Verdict | None:

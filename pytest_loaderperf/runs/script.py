@@ -13,8 +13,8 @@ from pytest_loaderperf.defaults import (
     DEFAULT_TIMEOUT_SECONDS,
 )
 from pytest_loaderperf.measurement import Reading
-from pytest_loaderperf.remote.interpreter import OtherHead
-from pytest_loaderperf.remote.naming import spec_of
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from pytest_loaderperf.remote.naming import import_name
 from pytest_loaderperf.runs.options import Options, max_budget_for
 from pytest_loaderperf.runs.run import Run
 from pytest_loaderperf.runs.sides import AGAINST, named
@@ -38,15 +38,15 @@ def measure(
     """Measure outside pytest, in a script or a notebook; use the Run in a ``with`` block, or ``close()`` it.
 
     ``make_loader`` and ``against`` are factories, or loaders that can be iterated again; ``against`` may map names to
-    them. A claim may spend ``budget``, or ``max_budget`` if its 95 % interval lies beyond its threshold by then. If it
-    stays undecided, it is true where ``inconclusive`` is "pass", false where that is "fail", or "leaning" and the
-    interval breaches the threshold. ``timeout`` is the longest silence of a loader.
-    ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, where they cannot be seen.
-    ``touch`` reads a batch, where the work is done only then; it is timed with the batch, but not on the roofline.
-    ``python`` is an interpreter, this or another, that runs each loader of ``against`` in a process of its own:
-    factories that it can import, or their names ``"module:function"``; so must ``count`` and ``touch`` be.
+    them. A claim may take ``budget``, or ``max_budget`` if its 95 % interval does not contain its threshold by then. An
+    undecided claim is true if ``inconclusive`` is "pass", and false if that is "fail", or "leaning" and the interval is
+    on the wrong side of the threshold. ``timeout`` is the longest time without a batch.
+    ``count`` gives the samples of a batch, ``dataset_nbytes`` the bytes of the dataset, if they cannot be seen.
+    ``touch`` reads a batch, if the work is done only then; it is timed with the batch, but not on the roofline.
+    ``python`` is an interpreter, this or another, that runs each loader of ``against`` in its own process. Then
+    ``against``, ``count`` and ``touch`` must be functions that it can import, or their names ``"module:function"``.
 
-    Raises LoaderError, ClaimError or MeasureError, saying what was expected, what came and what to do.
+    Raises LoaderError, ClaimError or MeasureError, which say what was expected, what it got, and what to do.
     """
     budget_seconds = as_seconds(budget, "budget", "10 * s", bare=True)
     max_seconds = as_seconds(max_budget, "max_budget", "60 * s", bare=True)
@@ -59,7 +59,9 @@ def measure(
     )
     reading = Reading(count, touch)
     if python is not None:
-        specs = {name: spec_of(source) for name, source in named(against).items()}
-        heads = {name: OtherHead(spec, python, reading=reading, **options.there) for name, spec in specs.items()}
-        against = heads if isinstance(against, Mapping) else heads.get(AGAINST)
+        specs = {name: import_name(source) for name, source in named(against).items()}
+        others = {
+            name: OtherInterpreter(spec, python, reading=reading, **options.there) for name, spec in specs.items()
+        }
+        against = others if isinstance(against, Mapping) else others.get(AGAINST)
     return Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes)

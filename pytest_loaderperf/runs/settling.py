@@ -1,4 +1,4 @@
-"""Measuring until a claim is settled: settle, confirm, walk on."""
+"""Measuring until a claim is settled, that is, decided: settle, confirm, walk on through the epoch."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from pytest_loaderperf.runs.metric import Metric
 from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # times as long, farther into an epoch
-_FEWEST_LOOKS = 5  # rounds that tell whether loaders wait for work: some see a neighbour on the same core
-_REFILLS_LOOKS = 3  # rounds that tell how long a batch takes, and whether CPU time is what loaders wait for
-_KINDS = 2  # of evidence with work: the sums are the other
-# Equal work takes 1 to 2 % longer in one process than in another, as their memory lies, for as long as both run.
+_FEWEST_LOOKS = 5  # rounds that show whether loaders wait for work: other programs disturb some of them
+_REFILLS_LOOKS = 3  # rounds that show how long a batch takes, and whether loaders wait for CPU time
+_KINDS = 2  # of evidence with work: work and the sums
+# Equal work takes 1 to 2 % longer in one process than in another as long as both run, by the place of their memory.
 _ELSEWHERE_MARGIN = 0.03
-_OBVIOUS_ROUNDS = 4  # settle what is obvious, where each is beyond a factor of two
-_DEAR_SECONDS = 4.0  # a round: first batches of new loaders cost another one
-_ONE_ROUND = 1e-6  # seconds to begin one in
-_PAUSE_SECONDS = 1.0  # most of what slows a machine down for a while is over by then
+_OBVIOUS_ROUNDS = 4  # decide an obvious claim, if each differs by more than a factor of two
+_DEAR_SECONDS = 4.0  # a round; the first batches of new loaders take as long again
+_ONE_ROUND = 1e-6  # seconds: enough to start one
+_PAUSE_SECONDS = 1.0  # most short slowdowns of a machine are over by then
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of a claim, and the seconds it took; ``unconfirmed`` is what only the first batches say."""
+    """The result of a claim, and the seconds it took; ``unconfirmed``: a verdict of the first batches alone."""
 
     ruling: Ruling
     seconds: float
@@ -48,7 +48,7 @@ class Settled:
 class Settling:
     """One claim, its share ``alpha`` of the false-alarm budget, and ``budget_seconds`` to settle it.
 
-    Where the interval lies beyond the threshold by then, it goes on, up to ``max_budget_seconds``.
+    If the interval does not contain the threshold by then, it continues, up to ``max_budget_seconds``.
     """
 
     rounds: Rounds
@@ -85,7 +85,7 @@ class Settling:
         return Evidence(self.left, self.right, at_least=self.at_least, aside=aside, margin=margin, walks=walks)
 
     def _aside(self) -> Kind | None:
-        """What to observe beside trials: workers' work, done again, if it is waited for; else refills, or None."""
+        """What to observe besides trials: the workers' work, done again, if it is waited for; else refills, or None."""
         evidence = self._evidence()
         names = evidence.names
         for seen in self.rounds.done:
@@ -103,9 +103,9 @@ class Settling:
         return Refilled() if self._refills_count(evidence.keys, looks) else None
 
     def _refills_count(self, keys: Sequence[Key], looks: int) -> bool:
-        """Whether these loaders come to rest with all their work done, and wait for CPU time rather than anything else.
+        """Whether these loaders come to rest with all their work done, and wait only for CPU time.
 
-        ``looks``: rounds of trials so far. Before there are a few, nobody knows how long a batch takes.
+        ``looks``: rounds of trials so far. The first few only show how long a batch takes.
         """
         evidence = self._evidence(aside=Refilled())
         if any(self.rounds.sides[name].inline for name in evidence.names):
@@ -121,7 +121,7 @@ class Settling:
         return evidence.refills > 0
 
     def _within_budget(self, evidence: Evidence) -> tuple[Outcome, float]:
-        """The outcome, and the seconds that were allowed: the budget, or more where little seems to be missing."""
+        """The outcome, and the seconds that were allowed: the budget, or more if a verdict seems near."""
 
         def settled() -> Outcome:
             return evidence.test.outcome(self.alpha)
@@ -134,13 +134,13 @@ class Settling:
         most_s = max(self.budget_seconds, self.max_budget_seconds)
         keys = self._next_keys(evidence)
         outcome = self._measure([evidence], keys, most_s, settled)
-        for _ in range(_OBVIOUS_ROUNDS):  # a commit shall not go through because it is so slow that these take minutes
+        for _ in range(_OBVIOUS_ROUNDS):  # a very slow commit must not pass because these rounds take minutes
             if outcome is Outcome.INCONCLUSIVE and _is_obvious(evidence):
                 outcome = self._measure([evidence], keys, self._spent_s + _ONE_ROUND, settled)
         return outcome, max(most_s, self._spent_s)
 
     def _next_keys(self, evidence: Evidence) -> Callable[[], Sequence[Key]]:
-        """What to observe next: trials, and the other thing for as long while that may tell more."""
+        """What to observe next: trials, alternating with the other evidence while that may help."""
         test = evidence.test
         share_s = {False: sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records)), True: 0.0}
         looked = len(self.rounds.done)
@@ -157,21 +157,21 @@ class Settling:
         return choose
 
     def _aside_goes_on(self, evidence: Evidence) -> bool:
-        """Whether that can still be observed: it may have failed meanwhile."""
+        """Whether the other evidence can still be observed: it may have failed meanwhile."""
         if isinstance(evidence.aside, Work):
             return self.rounds.replayed(evidence.names)
         return evidence.aside is not None and self.rounds.refillable(evidence.names)
 
     def _confirm(self, found: Evidence, most_s: float) -> tuple[Outcome, Evidence]:
-        """Whether rounds of sides that were built anew, alone, give a FAIL again; and the evidence to show for it."""
+        """Whether rounds of rebuilt sides alone give a FAIL again, and their evidence."""
         by, fail_alpha = found.by(self.alpha), max(self.alpha, CONFIRM_ALPHA)
         by_work, aside = by == WORK, by in (WORK, REFILLS)
         sums = found.test.sums if isinstance(found.test, RatioTest) else found.test
         obvious = isinstance(sums, PairTest) and sums.obvious
-        if not (by == SLICES or aside or obvious):  # in one piece, a side may suffer alone while a slow spell lasts
+        if not (by == SLICES or aside or obvious):  # in one piece, a short slowdown may affect one side only
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
-        if not obvious or self.rounds.done[-1].seconds < _DEAR_SECONDS:  # wherever memory lies, it is not so slow
+        if not obvious or self.rounds.done[-1].seconds < _DEAR_SECONDS:  # memory placement cannot explain it
             self.rounds.rebuild(found.names)
         fresh = self._evidence(aside=found.aside if aside else None)
         fresh.follow(found)
@@ -192,21 +192,21 @@ class Settling:
         holds = (seen.estimate > seen.needed) if self.at_least else (seen.estimate < seen.needed)
         if outcome is Outcome.INCONCLUSIVE and not holds:  # or there is no estimate yet
             outcome = self._measure([fresh, found], keys, self.max_budget_seconds, repeated)
-        if aside:  # there are no rounds of the loaders themselves to pass on
+        if aside:  # these are not rounds of the loaders themselves
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh
 
     def _was_short(self, evidence: Evidence) -> bool:
-        """Whether the rounds that decide saw the first milliseconds of an epoch alone."""
+        """Whether the deciding rounds only covered the first milliseconds of an epoch."""
         by, test = evidence.by(self.alpha), evidence.test
         if by not in (SLICES, WORK) or not isinstance(test, RatioTest):
             return False
         return not (test.work if by == WORK else test.sums).in_long_trials
 
     def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, float | None]:
-        """``wanted`` if the sums of rounds farther into an epoch point there, too; INCONCLUSIVE if not in time.
+        """``wanted`` if the sums of rounds later in an epoch support it, too; else INCONCLUSIVE, with their MDE.
 
-        Then the MDE there. What is slow there, or now and then, is in no short round.
+        Short rounds miss what is slow later in an epoch, or only now and then.
         """
         by_work = evidence.by(self.alpha) == WORK
         farther = self._evidence(aside=evidence.aside if by_work else None, walks=True)
@@ -221,11 +221,11 @@ class Settling:
         return outcome, test.ruling(AGREE_ALPHA, test.n).mde
 
     def _more(self, most_s: float) -> float:
-        """Seconds until a second look must be done: what was allowed, and at least as long as it took so far."""
+        """Seconds for the second look: what was allowed, and at least as long as it took so far."""
         return max(most_s, 2 * self._spent_s)
 
     def _affordable(self, evidence: Evidence) -> int:
-        """Observations that the whole budget would have paid for."""
+        """Observations that the whole budget has time for."""
         seconds = sum(seen.seconds for seen in self.rounds.done if evidence.holds(seen.records))
         left_s = max(0.0, self.budget_seconds - self._spent_s)
         return round(evidence.test.n * (1 + left_s / seconds)) if seconds else evidence.test.n
@@ -238,7 +238,7 @@ class Settling:
         settled: Callable[[], Outcome],
         longer: int = 1,
     ) -> Outcome:
-        """Measure rounds until it is settled, or the next one might end later than ``most_s`` of this claim."""
+        """Measure rounds until it is settled, or until the next one might end after ``most_s`` of this claim."""
         began_s, before_s = time.perf_counter(), self._spent_s
         longest_s, rounds = 0.0, 0
         with self.rounds.watched():

@@ -1,4 +1,4 @@
-"""The sides of a run: what they are called, and what is asked of them before and after they are measured."""
+"""The sides of a run: their names, and the checks before and after they are measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
 
 
 def named(against: object) -> dict[str, object]:
-    """The sources to measure against, by name. Raises LoaderError for names that cannot be used."""
+    """The other loaders, by name. Raises LoaderError for names that cannot be used."""
     if against is None:
         return {}
     if not isinstance(against, Mapping):
@@ -27,7 +27,7 @@ def named(against: object) -> dict[str, object]:
 
 
 def epoch_batches(loader: Any) -> int | None:
-    """What the loader says of its length; only the size of the roofline's source depends on it."""
+    """The loader's own length; only the size of the roofline's source depends on it."""
     try:
         return max(1, len(loader))
     except Exception:  # noqa: BLE001 len() may be missing, wrong, or raise anything
@@ -35,17 +35,17 @@ def epoch_batches(loader: Any) -> int | None:
 
 
 def check_separate(sides: Mapping[str, Side]) -> None:
-    """Raise LoaderError where two sides run on one iterator."""
+    """Raise LoaderError if two sides share one iterator."""
     iterators = [side.iterator for side in sides.values() if side.iterator is not None]
     if len({id(iterator) for iterator in iterators}) < len(iterators):
         raise LoaderError(
-            "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
+            "two sides share one iterator: they are the same loader object, which allows only one epoch at a time. "
             "Give factories, so that each side has a loader of its own."
         )
 
 
 def dataset_nbytes(side: AnySide) -> int:
-    """Bytes of all samples of a side's dataset, as they are delivered. Raises LoaderError where it has no length."""
+    """Bytes of all samples of a side's dataset, as delivered. Raises LoaderError if it has no length."""
     dataset = getattr(side.loader, "dataset", None)
     columns = as_columns(dataset)
     try:

@@ -1,1 +1,1 @@
-"""asv benchmarks. Lower is better everywhere in asv, so these are seconds per sample and ratios of times."""
+"""asv benchmarks. In asv lower is always better, so these are seconds per sample and ratios of times."""

@@ -1,4 +1,4 @@
-"""The reference loader and torch's DataLoader over data in memory, interleaved in one run."""
+"""The reference loader and torch's DataLoader with data in memory, interleaved in one run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class InMemory:
     track_seconds_per_sample.unit = "seconds"
 
     def track_time_ratio(self, results, name):
-        """Time of the reference loader over that of torch's DataLoader: the median of pairs."""
+        """Time of the reference loader divided by that of torch's DataLoader: the median of pairs."""
         return results[name]["ratio"]
 
     track_time_ratio.params = WORKLOADS

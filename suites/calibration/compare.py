@@ -1,4 +1,4 @@
-"""``python -m suites.calibration.compare``: the share of claims that FAIL, by our rule and by others."""
+"""``python -m suites.calibration.compare``: the share of claims that FAIL, by our rule and by other rules."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pytest_loaderperf.runs.run import Run
 from pytest_loaderperf.runs.sides import AGAINST, LOADER
 from suites.calibration.judges import ALPHA, PERCENT, Recording, judged, table
 
-SLOWDOWNS = (0.0, 0.03, 0.05, 0.08, 0.10)  # of the loader, by its work
-WORK = Work(operations=100_000)  # a batch of the other side: some 120 us
+SLOWDOWNS = (0.0, 0.03, 0.05, 0.08, 0.10)  # of the loader's work
+WORK = Work(operations=100_000)  # a batch of the other side: about 120 us
 ROUNDS = 150
-LATER = 2  # turns between a saved run and the new one: some seconds
+LATER = 2  # turns between a saved run and the new one: several seconds
 
 
 def record(slowdown: float, rounds: int) -> Recording:
-    """A loader with so much more work than the other side, and that one, in ``rounds`` rounds."""
+    """A loader whose work is ``slowdown`` more than the other side's, and that side, in ``rounds`` rounds."""
     keys = [Key(name, Steady()) for name in (LOADER, AGAINST)]
     with Run(WORK.times(1 + slowdown).loader, WORK.loader) as run, run.rounds.watched():
         return Recording([run.rounds.observe(keys).records for _ in range(rounds)])
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m suites.calibration.compare", description=__doc__)
     parser.add_argument("--claims", type=int, default=40, help="claims on each slowdown (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds a claim (default: %(default)s)")
-    parser.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    parser.add_argument("--noise", action="store_true", help="with two other processes that alternately use a core")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/compare.json"))
     options = parser.parse_args()
     began_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""Three judges of the same recordings: ours, pytest-benchmark's ``--benchmark-compare-fail``, and Welch's t-test."""
+"""Three rules for the same recordings: ours, pytest-benchmark's ``--benchmark-compare-fail``, and Welch's t-test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_loaderperf.runs.sides import AGAINST, LOADER
 
 ALPHA = 0.001
 PERCENT = 5
-THRESHOLDS = (0.97, 0.952)  # what pytest-benchmark is told allows 1 / 1.05 of the throughput
+THRESHOLDS = (0.97, 0.952)  # the option of pytest-benchmark allows 1 / 1.05 of the throughput
 OURS, WELCH, WELCH_INTERLEAVED = "ours", "Welch's t-test, two runs", "Welch's t-test, one interleaved run"
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
@@ -40,12 +40,12 @@ class Recording:
 
 
 def _throughput(side: str) -> Metric:
-    unasked: Any = None  # a metric asks its run for more only where it is compared by an operator
+    unasked: Any = None  # a metric only uses its run if it is compared by an operator
     return Metric(unasked, side, "", DEFINITIONS["throughput"])
 
 
 def ours_fails(recording: Recording, threshold: float, alpha: float = ALPHA) -> bool:
-    """Whether ``throughput >= threshold x against.throughput`` fails, looked at after every round, and is confirmed."""
+    """Whether ``throughput >= threshold x against.throughput`` fails, checked after every round, and is confirmed."""
     rounds = iter(recording.rounds)
     for share in (alpha, max(alpha, CONFIRM_ALPHA)):
         evidence = Evidence(_throughput(LOADER), threshold * _throughput(AGAINST), at_least=True)
@@ -74,7 +74,7 @@ def welch_fails(saved: Sequence[float], new: Sequence[float], alpha: float = ALP
 
 
 def judged(recording: Recording, later: Recording) -> dict[str, bool]:
-    """Which rules say FAIL. Those that compare two runs have ``recording``'s other side, and ``later``'s loader."""
+    """Which rules say FAIL. Rules that compare two runs get ``recording``'s other side, and ``later``'s loader."""
     saved, new, at_once = recording.ns_a_sample(AGAINST), later.ns_a_sample(LOADER), recording.ns_a_sample(LOADER)
     return {
         **{f"{OURS}, throughput >= {limit:g} x": ours_fails(recording, limit) for limit in THRESHOLDS},
@@ -85,7 +85,7 @@ def judged(recording: Recording, later: Recording) -> dict[str, bool]:
 
 
 def table(outcomes: Mapping[float, Sequence[Mapping[str, bool]]]) -> str:
-    """In Markdown: a row a rule, a column a slowdown, the share of claims that FAIL."""
+    """In Markdown: a row for each rule, a column for each slowdown, with the share of claims that FAIL."""
     slowdowns = sorted(outcomes)
     names = [f"{100 * slowdown:g} % slower" if slowdown else "same work" for slowdown in slowdowns]
     lines = ["| FAIL by | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]

@@ -1,7 +1,7 @@
-"""``python -m suites.calibration.kinds``: loaders as real projects have them, with the same code and 15 % slower.
+"""``python -m suites.calibration.kinds``: loaders as projects use them, with the same code and 15 % slower.
 
-The claim is throughput >= 0.90 x of the other's. Each kind has a process of its own, with the interpreter of
-``make peers`` where that is built, else this one.
+The claim is throughput >= 0.90 x of the other's. Each kind has its own process, with the interpreter of
+``make peers`` if that is installed, else this one.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from suites.calibration.wild import BATCH_SIZE, KINDS, Setting, samples_of
 
 THRESHOLD = 0.90
 SLOWER = 1.15  # times as long a batch takes
-LOOPED_BATCHES, LOOPS = 200, 5  # of a plain loop, and how often each of two loaders is looped over, by turns
+LOOPED_BATCHES, LOOPS = 200, 5  # of a plain loop, and how often each of two loaders is looped over, in turns
 SAME, SLOW = "same code", "15 % slower"
 RIGHT = {SAME: "PASS", SLOW: "FAIL"}
 NOT_INSTALLED = "not installed"
 PEERS_PYTHON = Path(".venv-peers/bin/python")
 STARTS_S = 120.0  # torch and a library, its files or its cluster
-MORE = 6  # budgets that a claim may take with its confirmation and what it is allowed beyond
-Claims = dict[str, list[tuple[str, float]]]  # by what is true: the outcomes and the seconds
+MORE = 6  # budgets that a claim may take, with confirmation and extra time
+Claims = dict[str, list[tuple[str, float]]]  # by the true ratio: the outcomes and the seconds
 
 
 def judged(name: str, factor: float, options: argparse.Namespace, folder: Path) -> tuple[str, float]:
@@ -51,13 +51,13 @@ def judged(name: str, factor: float, options: argparse.Namespace, folder: Path) 
 def factor_slower(name: str, options: argparse.Namespace, folder: Path) -> float:
     """How many times as long samples must take for batches to take ``SLOWER`` times as long, from plain loops.
 
-    A worker does more for a batch than to wait busily, and others wait beside it.
+    A worker does more for a batch than its busy wait, and other workers wait at the same time.
     """
     seconds: dict[float, list[float]] = {1.0: [], 2.0: []}
     for _ in range(LOOPS):
         for factor, found in seconds.items():
             batches = iter(_maker(name, factor, options, folder)())
-            deque(islice(batches, LOOPED_BATCHES // 4), maxlen=0)  # what starts, and what is ready by then
+            deque(islice(batches, LOOPED_BATCHES // 4), maxlen=0)  # start-up, and batches that are ready by then
             began_s = time.perf_counter()
             deque(islice(batches, LOOPED_BATCHES), maxlen=0)
             found.append(time.perf_counter() - began_s)
@@ -81,7 +81,7 @@ def claims_on(name: str, options: argparse.Namespace) -> Claims:
 
 
 def claims_there(name: str, options: argparse.Namespace, python: str) -> Claims | str:
-    """The same in a process of its own; in words, why there are none."""
+    """The same in another process; or the reason why there are none, as text."""
     told = ["--times", str(options.times), "--budget", str(options.budget), "--batch-ms", str(options.batch_ms)]
     longest_s = STARTS_S + 2 * options.times * MORE * options.budget
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def claims_there(name: str, options: argparse.Namespace, python: str) -> Claims 
 
 
 def table(results: Mapping[str, Claims | str]) -> str:
-    """In Markdown: two rows a kind; one with the reason where it was not measured."""
+    """In Markdown: two rows for each kind; one with the reason if it was not measured."""
     lines = ["| loader | truth | PASS | FAIL | INCONCLUSIVE | median s |", "|---|---|---|---|---|---|"]
     for name, found in results.items():
         if isinstance(found, str):
@@ -133,7 +133,7 @@ def _sums(results: Sequence[Claims]) -> list[str]:
 def _here(name: str, options: argparse.Namespace) -> None:
     try:
         result: Claims | str = claims_on(name, options)
-    except Exception as error:  # noqa: BLE001 a row of the table says it
+    except Exception as error:  # noqa: BLE001 shown in a row of the table
         result = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if isinstance(missing, ModuleNotFoundError):
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS), help="these kinds alone")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds a claim (default: %(default)s)")
     parser.add_argument("--batch-ms", type=float, default=4.0, help="busy wait of a batch (default: %(default)s)")
-    parser.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    parser.add_argument("--noise", action="store_true", help="with two other processes that alternately use a core")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/kinds.json"))
     parser.add_argument("--here", choices=list(KINDS), help=argparse.SUPPRESS)  # one kind, in this process
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """``python -m suites.calibration.obvious``: commits that make a loader 10 and 30 times slower, which must all FAIL.
 
-Each claim has a repository of its own, whose second commit is the slower one, and runs ``pytest --loaderperf`` there.
+Each claim has its own repository, whose second commit is slower, and runs ``pytest --loaderperf`` there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pytest_loaderperf.runs.calibration import noise_load
 from suites.calibration.repository import make_repository, measure_repository
 
 SLOWDOWNS = (10, 30)
-BATCH_MS = (1.0, 10.0, 100.0, 1000.0)  # of the quicker side
+BATCH_MS = (1.0, 10.0, 100.0, 1000.0)  # of the faster side
 WORKERS = (0, 2)
 BATCH_SIZE = 4
-WITHIN_S = 60.0  # what a verdict may take
-STARTS_S = 60.0  # two starts of pytest and torch on a busy machine; the run is ended at that and several verdicts
+WITHIN_S = 60.0  # the time for a verdict
+STARTS_S = 60.0  # two starts of pytest and torch on a busy machine; the run is ended after this and several verdicts
 NO_VERDICT = "no verdict"  # the run ended in an error, or did not end
 
 DATASETS = """
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """How one came out, and the seconds of the whole run of pytest, its starts included."""
+    """The verdict of one claim, and the seconds of the whole run of pytest, including its starts."""
 
     verdict: str
     seconds: float
@@ -85,7 +85,7 @@ def judged(cell: Cell, work: str, folder: Path) -> Claim:
     except subprocess.TimeoutExpired:
         return Claim(NO_VERDICT, longest_s)
     verdict = (outcome.verdicts.get("test_images") or [NO_VERDICT])[0]
-    if (verdict == "FAIL") != (outcome.status == 1):  # a verdict that the exit status does not tell protects nobody
+    if (verdict == "FAIL") != (outcome.status == 1):  # a verdict without its exit status protects nothing
         verdict = NO_VERDICT
     if verdict == NO_VERDICT:
         print(outcome.output, file=sys.stderr)  # noqa: T201 a command prints
@@ -93,7 +93,7 @@ def judged(cell: Cell, work: str, folder: Path) -> Claim:
 
 
 def table(claims: Mapping[Cell, Sequence[Claim]]) -> str:
-    """In Markdown: a row a cell, and the sum."""
+    """In Markdown: a row for each cell, and the sum."""
     lines = [
         "| slower | batch | workers | FAIL | within 60 s | median s | longest s | others |",
         "|---|---|---|---|---|---|---|---|",
@@ -116,14 +116,14 @@ def _fails(claims: Sequence[Claim], within_s: float = float("inf")) -> int:
 
 
 def main() -> int:
-    """0 where every claim came out FAIL within 60 s, else 1."""
+    """0 if every claim was FAIL within 60 s, else 1."""
     parser = argparse.ArgumentParser(prog="python -m suites.calibration.obvious", description=__doc__)
     parser.add_argument("--times", type=int, default=7, help="claims a cell of 16 (default: %(default)s, 112 in all)")
     parser.add_argument("--work", choices=list(WORK), default="busy", help="what an item does (default: %(default)s)")
     parser.add_argument("--batch-ms", type=float, nargs="+", default=BATCH_MS, help="of the quicker side")
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--slowdowns", type=int, nargs="+", default=SLOWDOWNS)
-    parser.add_argument("--noise", action="store_true", help="beside two processes that burn a core by turns")
+    parser.add_argument("--noise", action="store_true", help="with two other processes that alternately use a core")
     parser.add_argument("--json", type=Path, default=Path(".loaderperf/obvious.json"))
     options = parser.parse_args()
     cells = [Cell(*cell) for cell in product(options.slowdowns, options.batch_ms, options.workers)]

@@ -16,7 +16,7 @@ _RESULT = "result.json"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What ``pytest --loaderperf`` said: the verdicts of each test's claims, what it printed, and what it took."""
+    """The result of ``pytest --loaderperf``: the verdicts of each test's claims, its output and its seconds."""
 
     verdicts: dict[str, list[str]]
     output: str
@@ -25,14 +25,14 @@ class Outcome:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints."""
+    """Git's output."""
     identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org", "-c", "init.defaultBranch=main"]
     command = ["git", "-C", str(folder), *identity, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 our own
 
 
 def make_repository(folder: Path, tests: str, commits: Sequence[str]) -> None:
-    """One commit for each text of ``mypkg/datasets.py``; ``test_speed.py`` holds ``tests`` in all of them."""
+    """One commit for each text of ``mypkg/datasets.py``; ``test_speed.py`` is ``tests`` in all of them."""
     (folder / "mypkg").mkdir(parents=True)
     (folder / "mypkg" / "__init__.py").touch()
     (folder / "test_speed.py").write_text(tests)
@@ -44,7 +44,7 @@ def make_repository(folder: Path, tests: str, commits: Sequence[str]) -> None:
 
 
 def measure_repository(folder: Path, timeout_s: float, *options: str) -> Outcome:
-    """Run its tests, paired with the commit before. Raises subprocess.TimeoutExpired."""
+    """Run its tests, compared with the previous commit. Raises subprocess.TimeoutExpired."""
     command = [sys.executable, "-m", "pytest", "--loaderperf", f"{BASE_OPTION}=HEAD~1", f"--loaderperf-json={_RESULT}"]
     (folder / _RESULT).unlink(missing_ok=True)
     began_s = time.monotonic()

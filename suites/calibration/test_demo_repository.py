@@ -1,4 +1,4 @@
-"""A commit that makes one ``__getitem__`` slower fails that test alone, and a comment fails none, beside a load."""
+"""A commit that makes one ``__getitem__`` slower fails only its test, and a comment fails none, under a load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_loaderperf.runs.calibration import noise_load
 from suites.calibration.repository import git, make_repository, measure_repository
 
 TIMES = int(os.environ.get("DEMO_TIMES", "1"))
-LONGEST_SECONDS = 300  # two claims that may go on for 60 s, a confirmation of each, and two starts of torch
+LONGEST_SECONDS = 300  # two claims that may take 60 s, a confirmation of each, and two starts of torch
 
 DATASETS = """
 from collections import deque
@@ -79,7 +79,7 @@ def noise():
 def test_the_slower_loader_fails_and_nothing_else(tmp_path, head, failing, turn):  # noqa: ARG001 one run a turn
     make_repository(tmp_path, TESTS, [DATASETS.format(**commit) for commit in (BEFORE, head)])
     outcome = measure_repository(tmp_path, LONGEST_SECONDS)
-    print(outcome.output)  # noqa: T201 shown where this fails
+    print(outcome.output)  # noqa: T201 shown if this fails
     assert [name for name, verdicts in outcome.verdicts.items() if "FAIL" in verdicts] == failing
     assert {name: len(verdicts) for name, verdicts in outcome.verdicts.items()} == {"test_words": 1, "test_pixels": 1}
     assert re.findall(r"^(?:FAILED|ERROR) test_speed.py::(\w+)", outcome.output, re.MULTILINE) == failing

@@ -1,4 +1,4 @@
-"""Does the way to a GPU reach its limits? Ratios inside one run, sides in turns: ``pytest suites/cuda -s``."""
+"""Does the transfer to a GPU reach its limits? Ratios in one run, sides in turns: ``pytest suites/cuda -s``."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def in_turns(*sides: Callable[[], object]) -> list[list[float]]:
 def ratio(name: str, of: list[float], to: list[float]) -> float:
     """How many times faster ``of`` is than ``to``: the median over the rounds."""
     median = statistics.median(slow / fast for fast, slow in zip(of, to, strict=True))
-    print(f"\n{torch.cuda.get_device_name()}: {name}: {median:.3f}")  # noqa: T201 this is what it is run for
+    print(f"\n{torch.cuda.get_device_name()}: {name}: {median:.3f}")  # noqa: T201 the result
     return median
 
 
 @pytest.fixture(scope="module")
 def pinned() -> list[torch.Tensor]:
-    """Batches in page-locked memory, as a ring holds them."""
+    """Batches in page-locked memory, as in a ring buffer."""
     batches = [torch.from_numpy(pinned_empty((BATCH_SIZE, FEATURES), np.dtype(np.float32))) for _ in range(4)]
     for batch in batches:
         batch.normal_()

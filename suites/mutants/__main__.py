@@ -1,7 +1,7 @@
-"""``python -m suites.mutants``: damaged files of every format, counted by what came of them; status 1 where one is bad.
+"""``python -m suites.mutants``: damaged files of every format, counted by the result; status 1 if one is bad.
 
-Good are the right rows, an error of ours, and other rows where the format has no checksum. A crash inside a library is
-named; `data check` must outlive it.
+Good results are the right rows, a DataError, and other rows if the format has no checksum. A crash inside a library is
+named; `data check` must survive it.
 """
 
 from __future__ import annotations

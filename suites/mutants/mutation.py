@@ -1,4 +1,4 @@
-"""Damage to a file or to a folder of files, as a seed says."""
+"""Damage to a file or to a folder of files, determined by a seed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ BYTES: dict[str, Callable[[Random, bytearray], None]] = {
     "drop": _drop,
     "append": _append,
 }
-LINKS = ("itself", "nowhere", "parent", "other", "folder", "pipe", "gone", "device")  # in the place of a file
+LINKS = ("itself", "nowhere", "parent", "other", "folder", "pipe", "gone", "device")  # in place of a file
 _LINK_SHARE = 12  # one in so many mutations
 
 

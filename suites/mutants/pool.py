@@ -18,8 +18,8 @@ from threading import Timer
 from suites.mutants.reading import FOREIGN, Outcome, Reader
 
 CRASH, HANG = "crash", "hang"
-LIMIT_S = 30.0  # a mutant; sound ones take milliseconds, and a child begins in some seconds on a busy machine
-MEMORY_NBYTES = 8 << 30  # of addresses of a child: files that promise more than there is must not take it
+LIMIT_S = 30.0  # for a mutant; sound ones take milliseconds, and a child starts in some seconds on a busy machine
+MEMORY_NBYTES = 8 << 30  # of a child's address space: damaged sizes must not use more
 READ, CHECK = "read", "check"
 
 
@@ -31,7 +31,7 @@ class Child:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, verb: str, index: int) -> Outcome:
-        """What comes of the mutant ``index``: as the child says, or how the child ended."""
+        """The result of the mutant ``index``: from the child, or how the child ended."""
         if self._process is None:
             self._process = subprocess.Popen(  # noqa: S603 our own interpreter and code
                 self._command,
@@ -110,18 +110,18 @@ def outcomes(
 
 
 def main() -> None:
-    """The child: answers on standard output what comes of each mutant that standard input asks for."""
+    """The child: writes to standard output the result of each mutant that standard input names."""
     name, sound, scratch, seed = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_NBYTES, MEMORY_NBYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # the output of libraries is not an answer
     reader = Reader(name, Path(sound), Path(scratch), int(seed))
     verbs = {READ: reader.outcome, CHECK: reader.checked}
     for line in sys.stdin:
         verb, index = line.split()
         print(json.dumps(verbs[verb](int(index))), file=answers, flush=True)
-    os._exit(0)  # threads of libraries that met damage may not end
+    os._exit(0)  # threads of libraries may not end after damage
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One damaged file or folder, read in every way that the project reads it, and what came of it."""
+"""One damaged file or folder, read in every way of the project, and the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUDGET = 64 << 20  # bytes: for each of the small tables
 
 
 class Outcome(NamedTuple):
-    """``kind``: what came; ``what``: how the file was damaged; ``text``: the error, or what is wrong."""
+    """``kind``: the result; ``what``: how the file was damaged; ``text``: the error, or what is wrong."""
 
     kind: str
     what: str
@@ -56,7 +56,7 @@ class Reader:
         return path, target, mutate(next((target / "cache").iterdir()) if self.name == "cache" else target, rng)
 
     def outcome(self, index: int) -> Outcome:
-        """What comes of reading the mutant ``index``."""
+        """The result of reading the mutant ``index``."""
         path, target, what = self.mutant(index)
         read = _pictures if self.name in PICTURES else _cache if self.name == "cache" else _table
         if path not in self._wanted:
@@ -65,27 +65,27 @@ class Reader:
             found = read(target, self.name)
         except DataError as error:
             return Outcome(ERROR, what, str(error))
-        except Exception as error:  # noqa: BLE001 this is what is looked for
+        except Exception as error:  # noqa: BLE001 errors are what is tested
             return Outcome(FOREIGN, what, f"{type(error).__module__}.{type(error).__name__}: {error}")
         if found == self._wanted[path]:
             return Outcome(RIGHT, what)
         return Outcome(WRONG if self.name in CHECKED else OTHER_ROWS, what)
 
     def checked(self, index: int) -> Outcome:
-        """What `data check` says of the mutant ``index``, whatever it makes of the libraries that read it."""
+        """The result of `data check` for the mutant ``index``, even if the libraries that read it crash."""
         _, target, what = self.mutant(index)
         try:
             result = check(target / "source.parquet" if self.name == "cache" else target)
         except DataError as error:
             return Outcome(ERROR, what, str(error))
-        except Exception as error:  # noqa: BLE001 this is what is looked for
+        except Exception as error:  # noqa: BLE001 errors are what is tested
             return Outcome(FOREIGN, what, f"{type(error).__module__}.{type(error).__name__}: {error}")
         problems = "; ".join(problem.what for problem in result.problems)
         return Outcome(ERROR if problems else RIGHT, what, problems)
 
 
 def _table(path: Path, name: str) -> list[Any]:
-    """All ways to read a table. One that fails is remembered: the others go on first."""
+    """All ways to read a table. An error is kept until the others are done."""
     raised: list[DataError] = []
     kept: list[Any] = []
 
@@ -110,7 +110,7 @@ def _table(path: Path, name: str) -> list[Any]:
 
 
 def _values(table: pa.Table) -> Any:
-    """As Python objects: every value is looked at, as a user would."""
+    """As Python objects, so that every value is read, as by a user."""
     return table.to_pylist()
 
 
@@ -147,14 +147,14 @@ def _pictures(path: Path, _: str = "") -> list[Any]:
 
 
 def _cache(path: Path, _: str) -> Any:
-    """The cache that lies there is believed where it is whole; else it is written anew, with the same rows."""
+    """The existing cache is used if it is undamaged; else it is written again, with the same rows."""
     table = open_table(path / "source.parquet")
     folder = path / "cache"
     try:
         found = _batch(MappedStore(next(folder.glob("[!.]*")), BUDGET))
     except (DataError, StopIteration):
         found = None
-    anew = _batch(optimize(table, cache="mapped", cache_dir=folder))
-    if found not in (None, anew):
+    again = _batch(optimize(table, cache="mapped", cache_dir=folder))
+    if found not in (None, again):
         raise AssertionError("the damaged cache gave other rows")
-    return anew
+    return again

@@ -140,7 +140,7 @@ def _pictures_of(suffix: str, **options: Any) -> Callable[[Path], None]:
 
 
 def _cache(folder: Path) -> None:
-    """Each cache in a folder of its own, beside the table that it was made from."""
+    """Each cache in its own folder, next to the table that it was made from."""
     for name, columns in (("uniform", ["image", "x", "label"]), ("ragged", ["tokens", "x"])):
         (folder / name).mkdir()
         write_table(_everything().select(columns), folder / name / "source.parquet")

@@ -1,1 +1,1 @@
-"""The reference loader beside the loaders people use, in one interleaved run: ``python -m suites.peers``."""
+"""The reference loader and other libraries' loaders, in one interleaved run: ``python -m suites.peers``."""

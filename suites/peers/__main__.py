@@ -1,4 +1,4 @@
-"""``python -m suites.peers``: every loader in every regime, as tables; exit status 1 where a figure is missed."""
+"""``python -m suites.peers``: every loader in every regime, as tables; exit status 1 if an aim is missed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One loader in a process of its own: it builds the loader, then waits idle for commands, one JSON object a line.
+"""One loader in its own process: it builds the loader, then waits for commands, one JSON object in each line.
 
 ``{"do": "trial", "warm": w, "batches": n}`` takes w batches untimed and n timed; ``first`` builds a second loader and
-times its first batch; ``check`` looks at every batch of an epoch. The reply is one object, with ``problem`` in failure.
+times its first batch; ``check`` checks every batch of an epoch. The reply is one object, with ``problem`` if it failed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Server:
         return map(self._variant.unpack, batches) if self._variant.unpack else batches
 
     def trial(self, warm: int, batches: int) -> dict[str, Any]:
-        """Nanoseconds for ``batches`` in steady state: the ``warm`` ones before use up what was prefetched idly."""
+        """Nanoseconds for ``batches`` in steady state, after ``warm`` ones that use up prefetched batches."""
         if self._variant.run is not None:
             began_ns = time.perf_counter_ns()
             self._variant.run(batches)
@@ -56,7 +56,7 @@ class Server:
         return {"ns": time.perf_counter_ns() - began_ns, "taken": warm + batches}
 
     def first(self) -> dict[str, Any]:
-        """Nanoseconds from ``iter()`` of a new loader to its first batch, its workers' start included."""
+        """Nanoseconds from ``iter()`` of a new loader to its first batch, including the start of its workers."""
         if self._variant.run is not None:
             return {"ns": self._one_batch_on_one_thread()}
         loader = self._variant.make()
@@ -92,7 +92,7 @@ class Server:
 
 
 def wrong_with(setting: Setting, epoch: Iterable[Any]) -> str | None:
-    """Say what is wrong: a batch's shape, dtype or content, samples left out or given twice, or no shuffling."""
+    """What is wrong: a batch's shape, dtype or content, missing or repeated samples, or no shuffling."""
     regime = setting.regime
     seen: list[int] = []
     for batch in epoch:
@@ -120,12 +120,12 @@ def _serve(server: Server, wire: TextIO) -> None:
         command = json.loads(line)
         try:
             _reply(wire, getattr(server, command.pop("do"))(**command))
-        except Exception as error:  # noqa: BLE001 whatever a loader raises becomes its row's text
+        except Exception as error:  # noqa: BLE001 a loader's error becomes its row's text
             _reply(wire, {"problem": f"{type(error).__name__}: {error}"})
 
 
 def main(name: str, regime: str, chosen: str, cores: str, shared: str, folder: str) -> None:  # noqa: PLR0917 argv
-    # What the libraries print goes to the log; the pipe is ours alone.
+    # The output of libraries goes to the log; the pipe is only for answers.
     wire = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     setting = Setting(regimes.load(regime, Path(shared)), int(cores), Path(folder))
@@ -136,7 +136,7 @@ def main(name: str, regime: str, chosen: str, cores: str, shared: str, folder: s
     except Unable as reason:
         _reply(wire, {"unable": str(reason)})
         return
-    except Exception as error:  # noqa: BLE001 whatever a loader raises becomes its row's text
+    except Exception as error:  # noqa: BLE001 a loader's error becomes its row's text
         _reply(wire, {"problem": f"{type(error).__name__}: {error}"})
         return
     regime_facts = {"samples": len(setting.regime), "batch_size": setting.regime.batch_size}

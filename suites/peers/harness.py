@@ -23,10 +23,10 @@ WARM_BATCHES = 16  # more than any of them prefetches on few cores
 WARM_A_CORE = 4
 EXTRA = 2  # more trials a round for the rows that the figures compare
 COMPARED = (LIMIT, OURS, IN_PROCESS)
-TAIL = 160  # characters of a dead child's last words
+TAIL = 160  # characters of a dead child's last output
 
-# No library may reach for the network. One intra-op thread: more make gathers of this size slower, and on a busy
-# machine many times so.
+# No library may use the network. One intra-op thread: more make gathers of this size slower, on a busy machine many
+# times.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -45,7 +45,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """A loader in a process of its own. ``row`` is what became of it."""
+    """A loader in its own process. ``row`` is its result."""
 
     def __init__(self, name: str, regime: str, chosen: int, cores: int, shared: Path) -> None:
         self.row = Row(name, regime)
@@ -152,7 +152,7 @@ class Child:
         self._rest()
 
     def end(self) -> None:
-        """Let it leave by itself, then make sure."""
+        """Ask it to end, then make sure."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -165,7 +165,7 @@ class Child:
 
 
 def schedule(names: Sequence[str], compared: Sequence[str], rounds: int, rng: random.Random) -> list[list[str]]:
-    """The order of the trials, one list a turn: a round is all, then EXTRA times the compared ones."""
+    """The order of the trials, one list for each turn: a round is all, then EXTRA times the compared ones."""
     return [rng.sample(list(chosen), len(chosen)) for _ in range(rounds) for chosen in (names, *[compared] * EXTRA)]
 
 
@@ -192,7 +192,7 @@ def _started(regime: str, names: Sequence[str], cores: int, shared: Path, *, all
 def run(
     regime: str, names: Sequence[str], *, rounds: int, cores: int, shared: Path, all_variants: bool = False
 ) -> list[Row]:
-    """Measure the loaders ``names`` in turns; a row for each, also where it failed."""
+    """Measure the loaders ``names`` in turns; a row for each, also if it failed."""
     children = _started(regime, names, cores, shared, all_variants=all_variants)
     try:
         able = {str(number): child for number, child in enumerate(children) if child.row.problem is None}

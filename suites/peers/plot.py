@@ -1,4 +1,4 @@
-"""The tables as a picture: one panel a regime, one bar a loader, from zero, so that lengths compare as figures do."""
+"""The tables as a picture: one panel for each regime, one bar for each loader, from zero."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from suites.peers.record import Row
 from suites.peers.report import by_name, ratio, samples_per_s
 
 WIDTH_INCHES, BAR_INCHES, PANEL_INCHES = 8.0, 0.22, 0.75
-ROOM = 1.3  # of the longest bar: for the text beside it
+ROOM = 1.3  # of the longest bar: for the text next to it
 OURS_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#0b6e4f", "#8fa3b0", "#d9d9d9"
 
 

@@ -1,4 +1,4 @@
-"""CPU time and memory of a process and all that it started, read from outside."""
+"""CPU time and memory of a process and all its descendants, read from outside."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tree:
         return []
 
     def cpu_s(self) -> float:
-        """Seconds used so far; what a member that ended has used stays counted, with its parent."""
+        """Seconds used so far, including those of ended members, which count for their parents."""
         total = 0.0
         for member in self._members():
             with suppress(psutil.Error):
@@ -55,7 +55,7 @@ class Tree:
         return total
 
     def end(self) -> None:
-        """Kill whatever is left, also where the root has gone and left orphans."""
+        """Kill all that is left, also orphans of a root that has ended."""
         self._members()
         for member in self._seen:
             with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""What was measured: one row a loader and regime, raw."""
+"""The raw measurements: one row for each loader and regime."""
 
 from __future__ import annotations
 

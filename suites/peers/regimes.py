@@ -1,4 +1,4 @@
-"""What the loaders are measured on: data, the work a sample costs, and what a right batch looks like."""
+"""The regimes that loaders are measured on: data, the work for a sample, and the check of a batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_loaderperf.data import workload
 from pytest_loaderperf.data.encoded.pictures import Pictures, open_pictures
 
 TILE = 256  # pixels
-TILES = 2_048  # 44 MB of JPEG, 400 MB decoded: more than any cache holds
+TILES = 2_048  # 44 MB of JPEG, 400 MB decoded: more than any cache
 QUALITY = 90
 PICTURES, SHORTEST, LONGEST = 2_000, 240, 420  # pixels of a side: photographs of many sizes
 SIDE = 224  # to which they are resized and cropped, as for training
@@ -80,16 +80,16 @@ class Regime:
 
     @property
     def writing_dataset(self) -> Written:
-        """The same with ``__getitem_into__``, which writes a sample to where it is wanted."""
+        """The same with ``__getitem_into__``, which writes a sample directly into the batch."""
         return Written(self)
 
     @property
     def opened_dataset(self) -> Opened | None:
-        """What `open_pictures` gives, where the regime's samples lie in files or a column."""
+        """The result of `open_pictures`, if the regime's samples are in files or a column."""
         return None if self.pictures is None else Opened(self.pictures())
 
     def is_sample(self, made: torch.Tensor, index: int) -> bool:
-        """Whether ``made`` is sample ``index``, by whatever decoder."""
+        """Whether ``made`` is sample ``index``, from any decoder."""
         expected = torch.from_numpy(self.make(self.raw[index]))
         if self.make_into is None:
             return torch.equal(made, expected)
@@ -122,7 +122,7 @@ class BatchedRows(Rows):
 
 
 class Made(Dataset[Any]):
-    """Samples that are made when they are asked for."""
+    """Samples that are made on request."""
 
     def __init__(self, regime: Regime) -> None:
         self.raw, self.make = regime.raw, regime.make
@@ -182,7 +182,7 @@ def decode_into(blob: bytes, out: np.ndarray) -> None:
 
 
 def resized(blob: bytes) -> np.ndarray:
-    """A photograph as one trains on it: its middle, ``(224, 224, 3)`` uint8.
+    """A photograph as in training: its middle, ``(224, 224, 3)`` uint8.
 
     libjpeg-turbo halves a large one while it decodes; Pillow crops and resizes at once. Both release the lock.
     """
@@ -241,7 +241,7 @@ def encode_pictures() -> list[bytes]:
 
 
 class Files(Sequence[bytes]):
-    """The bytes of the files in a folder, read when they are asked for."""
+    """The bytes of the files in a folder, read on request."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = sorted(map(str, folder.iterdir()))
@@ -268,7 +268,7 @@ class Column(Sequence[bytes]):
 
 
 def prepare(folder: Path) -> None:
-    """Write what is too dear to be made again by every child."""
+    """Write the data that would take every child too long to make."""
     (folder / "tiles.pickle").write_bytes(pickle.dumps(encode_tiles()))
     pictures = encode_pictures()
     (folder / "pictures").mkdir()

@@ -1,4 +1,4 @@
-"""Tables, and the figures that the reference loader has to reach: medians, and medians of ratios within a turn."""
+"""Tables, and the aims of the reference loader: medians, and medians of ratios within a turn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Sequence[Row]
 class Figure:
     """``value`` against ``needed``, which is the least it may be, or the most if ``at_most``. No value: ``why``.
 
-    Where it is not ``sure``, the value may be noise, and nothing is missed.
+    If it is not ``sure``, the value may be noise, and no aim is missed.
     """
 
     text: str
@@ -46,7 +46,7 @@ class Figure:
 
 
 def throughput(row: Row, trial: Trial) -> float:
-    """Samples per second; a short last batch counts as a full one, for all alike."""
+    """Samples per second; a short last batch counts as a full one, for all loaders."""
     return trial.batches * row.batch_size * 1e9 / trial.ns
 
 
@@ -59,7 +59,7 @@ def cpu_s_per_1k(row: Row) -> float:
 
 
 def ratio(row: Row, other: Row) -> float:
-    """How many times the throughput of ``other`` ``row`` has: the median over the turns that both took part in."""
+    """The throughput of ``row`` divided by that of ``other``: the median over the turns with both."""
     others = {trial.turn: throughput(other, trial) for trial in other.trials}
     return median(throughput(row, t) / others[t.turn] for t in row.trials if t.turn in others)
 
@@ -76,7 +76,7 @@ def best_peer(rows: Rows) -> Row | None:
 
 
 def table(title: str, rows: Rows) -> str:
-    """One line a loader, the fastest first; those without figures last, with the reason."""
+    """One line for each loader, the fastest first; those without figures last, with the reason."""
     base = by_name(rows).get(IN_PROCESS)
     measured = sorted((row for row in rows if row.trials and row.problem is None), key=samples_per_s, reverse=True)
     heading = (

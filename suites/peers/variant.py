@@ -1,4 +1,4 @@
-"""What a peer's file gives the harness."""
+"""The interface between a peer's file and the harness."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unable(Exception):  # noqa: N818 a reason, not a fault
 class Variant:
     """One way to use a loader. ``make`` builds it; iterating it once gives one epoch of batches.
 
-    ``unpack`` turns a batch into ``(samples, labels)`` tensors where it is not that already; its time counts.
+    ``unpack`` turns a batch into ``(samples, labels)`` tensors if it is not that already; its time counts.
     ``close`` ends what the loader started. ``run(batches)``, for a limit, does the work with no loader at all.
     """
 
@@ -44,7 +44,7 @@ class Setting:
 
 
 class Epochs:
-    """A loader whose epochs are made by a function: for peers that offer an iterator and no object to loop over."""
+    """A loader whose epochs are made by a function: for peers with an iterator but no object to loop over."""
 
     def __init__(self, epoch: Callable[[], Iterable[Any]]) -> None:
         self._epoch = epoch

@@ -66,6 +66,6 @@ def test_the_executor_is_reached_a_thousand_times_faster_than_a_new_pool(executo
         new_s = timeit.timeit(new_pool, number=POOLS) / POOLS
         ratios.append(new_s / (timeit.timeit(lambda: executor.pool, number=REACHES) / REACHES))
     with capsys.disabled():
-        print(f"\nexecutor: reached {statistics.median(ratios):,.0f} times faster than a pool made anew ", end="")  # noqa: T201
-    _, at_most = quantile_interval(ratios, 0.5)  # a machine's mood halves it for some of the rounds
+        print(f"\nexecutor: reached {statistics.median(ratios):,.0f} times faster than a new pool ", end="")  # noqa: T201
+    _, at_most = quantile_interval(ratios, 0.5)  # other work on the machine halves it in some rounds
     assert at_most >= EXECUTOR_RATIO

@@ -1,4 +1,4 @@
-"""``python -m suites.tracks``: every format and cache on the three tracks; exit status 1 where a figure is missed."""
+"""``python -m suites.tracks``: every format and cache on the three tracks; exit status 1 if an aim is missed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from suites.tracks.images import MADE, Images, image_sets
 from suites.tracks.report import BEFORE, Row
 
 CACHES = ("whole", "chunked", inputs.BACKGROUND, "mapped", "compressed", "lru", "lazy")
-REAL_CACHES = ("whole", "mapped")  # of real images: what the others cost, the made ones tell
+REAL_CACHES = ("whole", "mapped")  # for real images; the synthetic ones show the others
 COMPARED_CACHES = ("whole", "chunked")  # views of what a library read, and copies into memory of one kind
 ROUNDS = 3
 ACCESSES = 300  # of a sample, a round, in at most TRIAL_NS

@@ -1,4 +1,4 @@
-"""Is the format of no matter after pre-load? Loaders beside each other, judged as the plugin judges."""
+"""Does the format matter after pre-loading? Loaders in one run, with the plugin's verdicts."""
 
 from __future__ import annotations
 

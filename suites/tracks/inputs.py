@@ -1,4 +1,4 @@
-"""Sets of images in every format, written where missing, and how they are loaded before and after pre-load."""
+"""Sets of images in every format, written if missing, and how they are loaded before and after pre-load."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pytest_loaderperf.report import write_json
 from suites.tracks.before import PerFile, PerSample, pixels_of
 from suites.tracks.images import Images
 
-FOLDERS = ("tiff", "ome_zarr")  # that hold images themselves, not structs
+FOLDERS = ("tiff", "ome_zarr")  # that store images, not structs
 BACKGROUND = "background"  # the cache "whole", filled while batches are already served
 ARRAYS = ("safetensors", "npy")
 
 
 def as_table(images: Images, kind: str) -> pa.Table:
-    """The images as ``kind`` holds them: OME-Arrow structs, or tensors where it holds only arrays or image files."""
+    """The images as ``kind`` stores them: OME-Arrow structs, or tensors if it stores only arrays or image files."""
     if kind in FOLDERS + ARRAYS:
         column = pa.FixedShapeTensorArray.from_numpy_ndarray(images.pixels)
     else:

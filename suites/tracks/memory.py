@@ -1,4 +1,4 @@
-"""What a mapped cache takes of the memory: shared by processes, and under a budget that the rows exceed."""
+"""The memory of a mapped cache: shared by processes, and under a budget that the rows exceed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Memory:
 
 
 def measure(nbytes: int, folder: Path, rounds: int) -> Memory:
-    """Write images of about ``nbytes`` to ``folder`` where they are missing, and load them from mapped caches."""
+    """Write images of about ``nbytes`` to ``folder`` if they are missing, and load them from mapped caches."""
     memory = Memory(nbytes, nbytes // BUDGET_SHARE)
     source, small = _images(nbytes, folder), _images(memory.budget_nbytes, folder)
     memory.shared_nbytes, memory.shared_pss_nbytes = _shared(small)
@@ -96,7 +96,7 @@ def _consume(store: Any, *, shuffle: bool) -> None:
 
 @contextmanager
 def _process(work: Callable[..., None], *given: Any) -> Iterator[Any]:
-    """A new process that runs ``work(pipe, *given)``, and our end of the pipe; it raises EOFError where that dies."""
+    """A new process that runs ``work(pipe, *given)``, and our end of the pipe; EOFError if it dies."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(theirs, *given))
@@ -112,7 +112,7 @@ def _process(work: Callable[..., None], *given: Any) -> Iterator[Any]:
 
 
 def _alone(work: Callable[[Path, int], float], source: Path, budget_nbytes: int) -> tuple[int, float]:
-    """The peak RSS of a process of its own in which ``work`` runs, and what that returned."""
+    """The peak RSS of a new process that runs ``work``, and the result of ``work``."""
     with _process(_tell, work, source, budget_nbytes) as pipe:
         told: tuple[int, float] = pipe.recv()
         return told
@@ -148,7 +148,7 @@ def _read_through(source: Path, budget_nbytes: int) -> float:
 
 
 def _forget(path: Path) -> None:
-    """Let the system's cache of a file go, so that it is read from the disk."""
+    """Drop the system's cache of a file, so that it is read from the disk."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -175,11 +175,11 @@ def _share(pipe: Any, store: Any, barrier: Any) -> None:
 
 
 def _pss_nbytes() -> int:
-    """Physical memory of this process, of which what it shares counts by its share."""
+    """Physical memory of this process; shared memory counts by its share."""
     return _nbytes_of("smaps_rollup", "Pss")
 
 
 def _nbytes_of(file: str, name: str) -> int:
-    """A fact that the system tells about this process in kB."""
+    """A figure of the system about this process, in bytes, read in kB."""
     lines = Path("/proc/self", file).read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))

@@ -1,4 +1,4 @@
-"""The three tracks as a picture: a row a set of images, a panel a track, a line a format, a dot a way to load it."""
+"""The three tracks as a picture: a row for each set of images, a panel for each track, a line for each format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables, and the figures that pre-load has to reach: each a ratio within this run."""
+"""The tables, and the aims of pre-loading: each a ratio within this run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from suites.tracks.memory import PROCESSES, Memory
 
 BEFORE = "as_py"
 WAYS = ("as_py", "ours")
-LEAST_MEMORY_NBYTES = 4 << 30  # below it, what a process takes besides the rows counts for too much
+LEAST_MEMORY_NBYTES = 4 << 30  # below it, a process's other memory counts too much
 AS_PY_NEEDED, BARE_NEEDED = 140, 0.8  # of a sample: one of the two
 MOSTLY_WAITING = 0.5  # of a training loop
 
 
 @dataclass(frozen=True, slots=True)
 class MachineFigure(Figure):
-    """An aim that only some machines can meet, whatever the code does: told, and never missed."""
+    """An aim that depends on the machine: it is shown, but never counts as missed."""
 
     @property
     def missed(self) -> bool:
@@ -40,7 +40,7 @@ class MachineFigure(Figure):
 class Row:
     """One way to load one format. ``problem`` says why there are no figures.
 
-    The lists have a value a round.
+    The lists have one value for each round.
     """
 
     images: str
@@ -52,11 +52,11 @@ class Row:
     sample_ns: list[float] = field(default_factory=list)
     samples_per_s: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
-    bare_ns: list[float] = field(default_factory=list)  # of `tracks.Bare`, where the cache is "whole"
+    bare_ns: list[float] = field(default_factory=list)  # of `tracks.Bare`, if the cache is "whole"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """One line a format and cache, a table for each set of images; those without figures last, with the reason."""
+    """A line for each format and cache, a table for each set of images; rows without figures last, with reasons."""
     heading = f"{'format':<13}{'loaded by':<12}{'on disk':>10}{'written in':>11}{'sample':>10}{'samples/s':>11}"
     heading += f"{'data wait':>10}{'AU':>6}"
     lines = []
@@ -77,9 +77,9 @@ def _line(row: Row) -> str:
 
 
 def figures(rows: Sequence[Row], compared: Sequence[Compared], preload: Mapping[str, Sequence[float]]) -> list[Figure]:
-    """Those that the rows, the comparisons and the seconds of ``inputs.preload_seconds`` can tell.
+    """The figures from the rows, the comparisons and the seconds of ``inputs.preload_seconds``.
 
-    Of all formats of a set of images the one that is worst off is told.
+    For each set of images, the worst format is shown.
     """
     found = []
     for kind, needed in (("uniform", 140), ("ragged", 20)) if preload else ():
@@ -107,7 +107,7 @@ def figures(rows: Sequence[Row], compared: Sequence[Compared], preload: Mapping[
 
 
 def _sample(before: Row, after: Row) -> Figure:
-    """Either limit holds: where ``as_py`` is quick beside a copy of memory, no sample is 140 times quicker than it."""
+    """One of two limits must be met: if ``as_py`` is fast compared with a copy, no sample can be 140 times as fast."""
     ratio = _ratio(before.sample_ns, after.sample_ns)
     if ratio >= AS_PY_NEEDED:
         return Figure(f"{PARQUET}: a sample, as_py / ours", AS_PY_NEEDED, ratio)
@@ -123,7 +123,7 @@ def _worst(ratios: Sequence[Compared]) -> Figure:
 
 
 def memory_figures(memory: Memory) -> list[Figure]:
-    """Bytes as shares of the rows or of the budget, and seconds of an epoch beside those of reading the file."""
+    """Bytes as shares of the rows or of the budget, and seconds of an epoch divided by those of reading the file."""
     sure = memory.nbytes >= LEAST_MEMORY_NBYTES
     rss = max(memory.build_rss_nbytes, memory.epoch_rss_nbytes)
     rows, budget = size_text(memory.nbytes), size_text(memory.budget_nbytes)

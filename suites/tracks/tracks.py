@@ -33,7 +33,7 @@ def sample_ns(dataset: Any, samples: int, most_ns: int, *, seed: int) -> float:
 
 
 class Bare:
-    """The least that a sample of ``store``, of columns of plain arrays, can cost: a tensor over a copy of each row."""
+    """The least work for a sample of ``store``, of columns of plain arrays: a tensor over a copy of each row."""
 
     def __init__(self, store: Any) -> None:
         names = store.columns.rebuild.names
@@ -77,7 +77,7 @@ class Training:
 
 
 def data_wait(loader: Iterable[Any], training: Training, steps: int, most_ns: int) -> float:
-    """Track 3: the share of a training loop spent in ``next()``, its first step apart; AU is what is left of 1.
+    """Track 3: the share of a training loop spent in ``next()``, without its first step; AU is 1 minus this.
 
     The loop ends after ``steps``, or after ``most_ns`` and at least two steps.
     """

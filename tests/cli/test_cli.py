@@ -206,7 +206,7 @@ def test_output_that_cannot_be_written_ends_with_1_and_says_why(folder, argument
 def test_a_file_that_is_no_result_is_not_replaced_by_one(folder, capsys, name):
     (folder / name).write_text('{"labels": [1]}')
     assert cli.main(["bench", "my_loaders:make_loader", "--budget", "0.3", "--json", name]) == 1
-    assert f"--json: {name} is a file that was not written here, and is not replaced." in capsys.readouterr().err
+    assert f"--json: {name} was not written by loaderperf, so it is not replaced." in capsys.readouterr().err
     assert (folder / name).read_text() == '{"labels": [1]}'
 
 

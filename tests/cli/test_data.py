@@ -63,7 +63,7 @@ def test_an_interruption_is_said_and_no_traceback(capsys, monkeypatch):
         (["make", "nope", "-o", "t.parquet"], "unknown workload 'nope'"),
         (["make", "images", "-o", "t.xyz"], "t.xyz is of no known format"),
         (["make", "images", "-o", "t.parquet", "--format", "zip"], "unknown format 'zip'"),
-        (["check", "gone"], "nothing lies at gone"),
+        (["check", "gone"], "gone does not exist"),
     ],
 )
 def test_what_cannot_be_done_as_asked_ends_with_2(capsys, arguments, words):
@@ -77,10 +77,10 @@ def test_what_cannot_be_done_as_asked_ends_with_2(capsys, arguments, words):
     [
         ([], "the following arguments are required: COMMAND"),
         (["make", "images"], "the following arguments are required: -o/--output"),
-        (["make", "images", "-o", "t", "--samples", "0"], "expected a whole number from 1 up, got '0'"),
-        (["make", "images", "-o", "t", "--seed", "-1"], "expected a whole number from 0 up, got '-1'"),
+        (["make", "images", "-o", "t", "--samples", "0"], "expected an integer of at least 1, got '0'"),
+        (["make", "images", "-o", "t", "--seed", "-1"], "expected an integer of at least 0, got '-1'"),
         (["check", "t", "--shape", "3x4"], "expected sizes such as 100,100, got '3x4'"),
-        (["check", "t", "--max-errors", "few"], "expected a whole number from 0 up, got 'few'"),
+        (["check", "t", "--max-errors", "few"], "expected an integer of at least 0, got 'few'"),
     ],
 )
 def test_a_usage_error_ends_with_2(capsys, arguments, words):

@@ -106,7 +106,7 @@ def test_a_class_too_small_for_the_parts_makes_the_split_plain_and_the_log_says_
     labels = ["common"] * 18 + ["rare"] * 2
     with caplog.at_level(logging.INFO, "pytest_loaderperf"):
         parts = split(labels)
-    assert caplog.messages == ["plain split, not stratified: class rare has 2 samples, fewer than the 3 parts"]
+    assert caplog.messages == ["the split is not stratified: class rare has 2 samples, fewer than the 3 parts"]
     assert lists(parts) == lists(split(20))
 
 
@@ -125,7 +125,7 @@ def test_ratios_that_cannot_be_are_refused(ratios):
     with pytest.raises(DataError) as caught:
         split(10, ratios)
     assert str(caught.value) == (
-        f"ratios must be numbers from 0 up that add up to 1, such as (0.8, 0.1, 0.1), got {ratios!r}."
+        f"ratios: expected numbers of at least 0 with the sum 1, such as (0.8, 0.1, 0.1), got {ratios!r}."
     )
 
 
@@ -136,11 +136,11 @@ def test_ratios_may_be_off_by_what_adding_floats_costs():
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ({"samples": -1}, "samples must be a whole number from 0 up, or their labels, got -1."),
-        ({"samples": True}, "samples must be a whole number from 0 up, or their labels, got True."),
-        ({"samples": 4, "seed": -1}, "seed must be a whole number from 0 up, got -1."),
-        ({"samples": 4, "labels": [1, 2]}, "labels must be one value a sample, shape (4,), got shape (2,)."),
-        ({"samples": 2, "groups": [[1], [2]]}, "groups must be one value a sample, shape (2,), got shape (2, 1)."),
+        ({"samples": -1}, "samples: expected an integer of at least 0, or their labels, got -1."),
+        ({"samples": True}, "samples: expected an integer of at least 0, or their labels, got True."),
+        ({"samples": 4, "seed": -1}, "seed: expected an integer of at least 0, got -1."),
+        ({"samples": 4, "labels": [1, 2]}, "labels: expected one value a sample, shape (4,), got shape (2,)."),
+        ({"samples": 2, "groups": [[1], [2]]}, "groups: expected one value a sample, shape (2,), got shape (2, 1)."),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused(arguments, text):
@@ -152,11 +152,14 @@ def test_arguments_that_do_not_fit_are_refused(arguments, text):
 def test_labels_that_come_twice_are_refused():
     with pytest.raises(DataError) as caught:
         split([1], labels=[1])
-    assert str(caught.value) == "labels came twice. Give the number of samples and labels=, or the labels alone."
+    assert str(caught.value) == (
+        "expected labels once, got them as samples and as labels=. "
+        "Give the number of samples and labels=, or only the labels."
+    )
 
 
 def test_labels_that_cannot_be_sorted_are_refused():
     with pytest.raises(
-        DataError, match=r"labels must be values of one kind that can be sorted, but .* Make them strings."
+        DataError, match=r"labels: expected values of one kind that can be sorted, but .* Make them strings."
     ):
         split([1, None, "a"])

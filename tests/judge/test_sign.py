@@ -53,8 +53,8 @@ def test_a_value_that_is_no_measurement_is_refused(value, text):
     with pytest.raises(MeasureError) as caught:
         test.add(value)
     assert str(caught.value) == (
-        f"a measured value of {text} came; expected a positive, finite one. A duration of zero or a broken clock "
-        "gives such values: use more work a batch, or another machine."
+        f"expected a positive, finite measured value, got {text}. A duration of zero or a broken clock "
+        "gives such values: use more work in a batch, or another machine."
     )
     assert test.n == 0
 

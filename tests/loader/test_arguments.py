@@ -97,7 +97,7 @@ def test_fields_of_different_lengths_are_refused_with_their_lengths():
 
 @pytest.mark.parametrize("field, kind", [([1, 2], "list"), (None, "NoneType"), ("rows", "str")])
 def test_a_field_that_is_no_array_is_refused_by_name(field, kind):
-    assert refusal({"x": field}) == f"field 'x' must be an array or a tensor, got {kind}. Call np.asarray first."
+    assert refusal({"x": field}) == f"field 'x': expected an array or a tensor, got {kind}. Call np.asarray first."
 
 
 @pytest.mark.parametrize("scalar", [np.array(1.0), torch.tensor(1.0), torch.tensor(1.0, dtype=torch.bfloat16)])

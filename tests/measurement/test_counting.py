@@ -138,7 +138,7 @@ def test_without_automatic_batching_a_count_is_asked_for(loader, words):
             [IMAGE] * 8,
             None,
             "a list of 8 Tensors of shape (3, 32, 32)",
-            "a batch_size that tells which",
+            "a batch_size that says which",
         ),
         (
             [IMAGE] * 8,
@@ -150,13 +150,13 @@ def test_without_automatic_batching_a_count_is_asked_for(loader, words):
             {"image": [IMAGE] * 8},
             None,
             "a dict",
-            "a batch_size that tells which",
+            "a batch_size that says which",
         ),
         (
             (IMAGE,) * 8,
             None,
             "a tuple of 8 Tensors of shape (3, 32, 32)",
-            "a batch_size that tells which",
+            "a batch_size that says which",
         ),
     ],
 )

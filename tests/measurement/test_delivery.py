@@ -62,7 +62,7 @@ def test_the_device_is_chosen_by_what_there_is(monkeypatch, name, gpu, wanted):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("cuda", "device 'cuda' was asked for, but torch sees no CUDA device. Use cpu or auto."),
+        ("cuda", "device 'cuda' was requested, but torch finds no CUDA device. Use cpu or auto."),
         ("tpu", "unknown device 'tpu'. Expected one of: cpu, cuda, auto."),
         ("cuda:1", "unknown device 'cuda:1'."),
     ],

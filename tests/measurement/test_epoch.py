@@ -17,7 +17,7 @@ from pytest_loaderperf.measurement import Epoch, Side, epoch
 from pytest_loaderperf.measurement.activity import child_pids
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.epoch import Patience, Tally, endless_part
-from pytest_loaderperf.measurement.kinds import Resources
+from pytest_loaderperf.measurement.observations import Resources
 from pytest_loaderperf.measurement.record import EpochRecord
 from pytest_loaderperf.measurement.watchdog import Watchdog
 

@@ -50,7 +50,7 @@ def test_what_a_touch_raises_names_it(error, said):
 @pytest.mark.parametrize(
     "given, words",
     [
-        ({"count": 3}, "count= expected a function that takes a batch and gives its number of samples, got int."),
+        ({"count": 3}, "count= expected a function that takes a batch and returns its number of samples, got int."),
         ({"touch": "X"}, "touch= expected a function that takes a batch and reads it, got str."),
     ],
 )

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_loaderperf.errors import MeasureError, ShortEpochError
-from pytest_loaderperf.measurement import Refilled
-from pytest_loaderperf.measurement import kinds as kinds_module
+from pytest_loaderperf.measurement import Refilled, observations
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import Effort, SteadyRecord
 from pytest_loaderperf.measurement.refills import in_refills
@@ -122,10 +121,10 @@ def test_a_turn_holds_all_the_work_of_its_batches_and_no_other(side):
 
 
 def test_a_loader_that_never_rests_is_no_part_of_it(side, monkeypatch):
-    monkeypatch.setattr(kinds_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(observations, "PATIENCE_SECONDS", 0.3)
     one = side(lambda: Ahead(0.0001, ahead=0, batches=40, rests=False), len)
     one.take(30)
-    with pytest.raises(MeasureError, match=r"works on for .* s where nobody asks it"):
+    with pytest.raises(MeasureError, match=r"expected it to rest within .* s without requests, got more work"):
         one.observe(Refilled(), 4, CONDITIONS)
 
 

@@ -51,6 +51,8 @@ def test_every_batch_is_copied_from_another_place():
 
 @pytest.mark.parametrize("batch", [["a", "b"], object(), torch.zeros(0, 3), np.array(["a"])])
 def test_a_batch_without_arrays_has_none_and_says_so(batch):
-    words = f"no roofline for batches of type {type(batch).__name__}: they hold no arrays to copy. Compare with another"
+    words = (
+        f"no roofline for batches of type {type(batch).__name__}: they contain no arrays to copy. Compare with another"
+    )
     with pytest.raises(LoaderError, match=re.escape(words)):
         Roofline(batch, None)

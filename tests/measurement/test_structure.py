@@ -14,7 +14,7 @@ import torch
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.counting import count_samples, counter
-from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes, leaves
+from pytest_loaderperf.measurement.structure import array_leaves, batch_leaves, batch_nbytes
 
 X, Y = torch.zeros(4, 8), torch.zeros(4, dtype=torch.int64)
 Pair = namedtuple("Pair", "x y")  # noqa: PYI024 as users write it
@@ -79,7 +79,7 @@ def test_a_counter_follows_batches_that_vary_in_length():
 
 def test_each_leaf_comes_with_the_expression_that_reaches_it():
     batch = {"x": [X, (Y,)], "who": Batch(X, ["a"])}
-    assert [path for path, _ in leaves(batch)] == [
+    assert [path for path, _ in batch_leaves(batch)] == [
         "batch['x'][0]",
         "batch['x'][1][0]",
         "batch['who'].x",
@@ -115,5 +115,5 @@ class ByRow(Mapping):
 
 def test_a_mapping_is_walked_by_its_keys():
     batch = ByRow({"x": torch.zeros(4, 3), "y": torch.zeros(4)})
-    assert [path for path, _ in leaves(batch)] == ["batch['x']", "batch['y']"]
+    assert [path for path, _ in batch_leaves(batch)] == ["batch['x']", "batch['y']"]
     assert batch_nbytes(batch) == 64

@@ -15,7 +15,7 @@ import pytest
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.measurement import Side, Watchdog
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.measurement.kinds import Steady
+from pytest_loaderperf.measurement.observations import Steady
 from pytest_loaderperf.measurement.tracing import untraced
 
 
@@ -101,7 +101,7 @@ def test_a_profiler_from_c_is_disabled_and_enabled():
 
 def test_a_profiler_that_cannot_be_switched_off_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(sys, "getprofile", lambda: "an odd profiler")
-    words = "a profiler is at work, 'an odd profiler', which slows down one side"
+    words = "a profiler is active, 'an odd profiler'. It slows down one side"
     with pytest.raises(MeasureError, match=words), untraced():
         raise AssertionError
 

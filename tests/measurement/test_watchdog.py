@@ -37,7 +37,7 @@ def test_a_stage_that_hangs_is_ended_and_every_thread_shown(watchdog):
         may_end.set()
         helper.join()
     assert str(error.value).startswith(
-        "the loader hangs: nothing came for 0.3 s in stage 'reading a shard'. Expected a batch, an end or an error. "
+        "the loader hangs: got nothing for 0.3 s in stage 'reading a shard'. Expected a batch, an end or an error. "
         "Fix the loader, or set loaderperf_timeout (seconds) higher.\nthread 'MainThread' stands at (innermost last):"
     )
     assert "time.sleep(3)" in str(error.value)
@@ -126,4 +126,4 @@ def test_a_hang_on_another_thread_is_reported_on_stderr(watchdog, capfd):
     thread.join()
     shown = capfd.readouterr().err
     assert "in stage 'elsewhere'" in shown
-    assert "This stage is not on the main thread, which alone can be interrupted." in shown
+    assert "This stage is not on the main thread, so it cannot be interrupted." in shown

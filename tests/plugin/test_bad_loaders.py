@@ -50,7 +50,7 @@ BAD = [
     (
         5,
         (
-            "the loader must be a factory, a function without arguments that returns a loader, got int, "
+            "the loader: expected a factory, a function without arguments that returns a loader, got int, "
             "which can be neither called nor iterated. Write: lambda: DataLoader(...)."
         ),
     ),
@@ -71,13 +71,13 @@ BAD = [
     (
         makes_generator(),
         (
-            "the loader is a one-shot generator, which can be iterated once; measuring needs many epochs. "
+            "the loader: expected a factory, or a loader for many epochs, got a one-shot generator. "
             "Give the function that makes it, without calling it."
         ),
     ),
     (
         iter(GOOD),
-        "is a one-shot list_iterator, which can be iterated once; measuring needs many epochs.",
+        "expected a factory, or a loader for many epochs, got a one-shot list_iterator.",
     ),
     (
         list,
@@ -115,7 +115,7 @@ BAD = [
     (
         lambda: [BATCH[:0]] * 12,
         (
-            "the loader: a batch must hold a whole number of samples from 1 up, got 0. "
+            "the loader: expected an integer of at least 1 as the number of samples of a batch, got 0. "
             "Fix count=, or keep empty batches out of the loader."
         ),
     ),
@@ -208,8 +208,8 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
     assert (failed, result.parseoutcomes()["passed"]) == (3, 2)
     result.stdout.fnmatch_lines_random(
         [
-            "*budget must be a positive time, got 0.*",
-            "*MeasureError: the clock says that*stands still or goes backwards, and nothing can be timed.*",
+            "*budget: expected a positive time, got 0.*",
+            "*MeasureError: expected a positive time for*stands still or goes backwards, so nothing can be timed.*",
             "*ShortEpochError: the loader gives 3 to * batches an epoch, but a trial needs at least *",
         ]
     )
@@ -217,7 +217,7 @@ def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_o
 
 @pytest.mark.parametrize("came", [0, -1, 2.5, True, None, "4"])
 def test_a_count_that_is_no_number_of_samples_is_refused(came):
-    with pytest.raises(LoaderError, match=f"whole number of samples from 1 up, got {came!r}. Fix count="):
+    with pytest.raises(LoaderError, match=f"as the number of samples of a batch, got {came!r}. Fix count="):
         measure(lambda: GOOD, count=lambda batch: came, budget=0.5)
 
 
@@ -225,7 +225,7 @@ def test_count_is_the_way_out_for_batches_without_a_countable_size():
     with measure(lambda: [object()] * 12, count=lambda batch: 3, budget=0.5) as run:
         assert run.throughput >= 1e-6
         assert run.rounds.sides["loader"].batch_samples == 3
-        with pytest.raises(LoaderError, match="no roofline for batches of type object: they hold no arrays to copy"):
+        with pytest.raises(LoaderError, match="no roofline for batches of type object: they contain no arrays to copy"):
             _ = run.roofline
 
 
@@ -239,7 +239,7 @@ def test_names_of_other_sides_must_be_free_strings(against):
 
 @pytest.mark.parametrize("now", [0, float("nan")])
 def test_a_clock_that_gives_no_duration_is_reported(monkeypatch, now):
-    words = f"took {now} ns. Expected a positive duration: the clock of this machine stands still or goes backwards"
+    words = f"got {now} ns: this machine's clock stands still or goes backwards"
     monkeypatch.setattr(side_module, "_clock", lambda: now)
     with pytest.raises(MeasureError, match=words), measure(lambda: GOOD, budget=0.5) as run:
         assert run.throughput >= 1
@@ -248,7 +248,7 @@ def test_a_clock_that_gives_no_duration_is_reported(monkeypatch, now):
 def test_a_clock_that_goes_backwards_is_reported(monkeypatch):
     ticks = iter(range(10**9, 0, -1))
     monkeypatch.setattr(side_module, "_clock", lambda: next(ticks))
-    with pytest.raises(MeasureError, match="stands still or goes backwards, and nothing can be timed"):
+    with pytest.raises(MeasureError, match="stands still or goes backwards, so nothing can be timed"):
         measure(lambda: GOOD, budget=0.5)
 
 
@@ -267,9 +267,9 @@ SWAPPED = [
     (lambda r: r.data_wait(step=1 * ms) <= 1 * s, "data_wait(step=1 ms) is in a plain ratio, but 1 s is in s."),
     (
         lambda r: r.batch_latency.p50 <= 0.005,
-        "batch_latency.p50 is a time, got the bare number 0.005. Write 5 * ms or 2 * s.",
+        "batch_latency.p50: expected a time, got the bare number 0.005. Write 5 * ms or 2 * s.",
     ),
-    (lambda r: r.first_batch <= 2, "first_batch is a time, got the bare number 2."),
+    (lambda r: r.first_batch <= 2, "first_batch: expected a time, got the bare number 2."),
     (
         lambda r: r.throughput == 5,
         "throughput is measured, and two measurements are never equal. Compare with >= or <=.",
@@ -277,21 +277,21 @@ SWAPPED = [
     (lambda r: r.throughput != r.against.throughput, "two measurements are never equal."),
     (
         lambda r: r.throughput >= "fast",
-        "throughput compares with a number, a quantity such as 5 * ms, or a metric of the same run, got str.",
+        "throughput: expected a number, a quantity such as 5 * ms, or a metric of the same run, got str.",
     ),
     (lambda r: r.throughput >= True, "of the same run, got bool."),
     (
         lambda r: r.throughput >= math.nan,  # noqa: PLW0177 the mistake under test
-        "throughput compares with a positive, finite value, got nan",
+        "throughput: expected a positive, finite value, got nan",
     ),
-    (lambda r: r.throughput >= 0, "throughput compares with a positive, finite value, got 0"),
+    (lambda r: r.throughput >= 0, "throughput: expected a positive, finite value, got 0"),
     (
         lambda r: -1 * r.throughput,
-        "a metric can be multiplied by a positive, finite number, got -1.",
+        "expected a positive, finite factor for a metric, got -1.",
     ),
     (
         lambda r: r.data_wait(step=10),
-        "the step of data_wait(step=...) must be a positive time, got 10. Write data_wait(step=10 * ms).",
+        "the step of data_wait(step=...): expected a positive time, got 10. Write data_wait(step=10 * ms).",
     ),
 ]
 
@@ -304,7 +304,7 @@ def test_a_claim_without_a_meaning_is_refused(run, claim, words):
 
 def test_two_runs_do_not_compare(run):
     words = (
-        "throughput and throughput come from two runs, which were not measured side by side. "
+        "throughput and throughput come from two runs, which were not measured together. "
         "Measure both in one: loaderperf(a, against=b), then compare with run.against."
     )
     with measure(lambda: GOOD, budget=0.5) as other, pytest.raises(ClaimError, match=re.escape(words)):
@@ -324,9 +324,9 @@ def test_what_a_run_lacks_is_said_with_the_way_to_get_it():
 @pytest.mark.parametrize(
     "keywords, words",
     [
-        ({"budget": 0}, "budget must be a positive time, got 0. Write 10 * s."),
-        ({"budget": "x"}, "budget must be a positive time, got 'x'. Write 10 * s."),
-        ({"timeout": -1 * s}, "timeout must be a positive time, got -1 s. Write 60 * s."),
+        ({"budget": 0}, "budget: expected a positive time, got 0. Write 10 * s."),
+        ({"budget": "x"}, "budget: expected a positive time, got 'x'. Write 10 * s."),
+        ({"timeout": -1 * s}, "timeout: expected a positive time, got -1 s. Write 60 * s."),
         ({"device": "tpu"}, "unknown device 'tpu'. Expected one of: cpu, cuda, auto."),
     ],
 )

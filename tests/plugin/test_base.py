@@ -117,7 +117,7 @@ def test_epoch(loaderperf):
 
 def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
     result = run(project(files(FAST), {}), base=None)
-    result.stdout.fnmatch_lines(["*run.base needs a commit to pair with: --loaderperf-base=REF"])
+    result.stdout.fnmatch_lines(["*run.base needs a commit to compare with: --loaderperf-base=REF"])
     result.assert_outcomes(skipped=1)
 
 
@@ -205,7 +205,7 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
     "hangs": (
         "import time\ndef Loader():\n    time.sleep(600)\n",
         None,
-        "*the loader hangs: nothing came for 5 s in stage 'base: building the loader'*",
+        "*the loader hangs: got nothing for 5 s in stage 'base: building the loader'*",
     ),
     "gives_one_batch": (
         "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n",
@@ -259,11 +259,11 @@ def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
     [
         (
             "no-such",
-            "--loaderperf-base expects a commit, branch or tag, but 'no-such' is none here. See `git branch*",
+            "--loaderperf-base: expected a commit, branch or tag, got 'no-such', which is none here. See `git branch*",
         ),
         ("origin/main", "*Fetch it first: `git fetch origin main`."),
-        ("--upload-pack=x", "*but '--upload-pack=x' is none here*"),
-        ("", "*but '' is none here. Is a variable empty that should name it?"),
+        ("--upload-pack=x", "*got '--upload-pack=x', which is none here*"),
+        ("", "*got '', which is none here. Is a variable empty that should name it?"),
     ],
 )
 def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, ref, words):
@@ -274,7 +274,9 @@ def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, re
 
 def test_a_commit_that_is_not_there_fails_the_test(project):
     result = run(project(files(FAST), {}), base="no-such")
-    result.stdout.fnmatch_lines(["*--loaderperf-base expects a commit, branch or tag, but 'no-such' is none here.*"])
+    result.stdout.fnmatch_lines(
+        ["*--loaderperf-base: expected a commit, branch or tag, got 'no-such', which is none here.*"]
+    )
     result.assert_outcomes(failed=1)
 
 
@@ -320,7 +322,7 @@ class TestWorktree:
 
     def test_a_repository_without_commits_says_so(self, tmp_path):
         git(tmp_path, "init")
-        with pytest.raises(BaseError, match=r"'HEAD' is none here\. This repository has no commits yet"):
+        with pytest.raises(BaseError, match=r"'HEAD', which is none here\. This repository has no commits yet"):
             Worktree("HEAD", tmp_path)
 
     def test_two_of_one_commit_do_not_meet(self, project):
@@ -371,7 +373,7 @@ def test_each_call_of_a_test_has_its_base(project):
         + """
     other = loaderperf(Loader)
     assert other.throughput >= 0.5 * other.base.throughput
-    with pytest.raises(Exception, match="was released when another run asked for its own"):
+    with pytest.raises(Exception, match="was released when another run needed its own"):
         run.base.epoch_exit <= 5 * s
 """
     )

@@ -168,7 +168,7 @@ def test_what_exists_there_and_was_not_collected_is_an_error_and_only_what_does_
         "*test_skipped.py cannot be collected there.",
         "*It was skipped there: *could not import 'no_such_module'*",
         "*SKIPPED*new: no base: HEAD (*) has no test test_new.py::test_speed",
-        "1 test has no base: new at the head",
+        "1 test has no base: new in this commit",
         "4 tests have no base to compare with: nothing protects them*",
     ):
         result.stdout.fnmatch_lines([words])
@@ -299,7 +299,7 @@ def test_the_error_of_a_shallow_clone_is_one_sentence(project, tmp_path):
     result = run(pytester, str(tmp_path / "clone"), f"--rootdir={tmp_path / 'clone'}", ref="HEAD~1")
     error = result.stdout.get_lines_after("*_ test_speed _*")[0]
     assert error.startswith(
-        "--loaderperf-base expects a commit, branch or tag, but this clone is shallow and has no 'HEAD~1'"
+        "--loaderperf-base: expected a commit, branch or tag, but this clone is shallow and has no 'HEAD~1'"
     )
     assert "Traceback" not in result.stdout.str()
     assert "worktree.py" not in result.stdout.str()

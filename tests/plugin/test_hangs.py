@@ -108,7 +108,7 @@ def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, s
     result.assert_outcomes(passed=2, failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     shown = result.stdout.str()
-    assert f"the loader hangs: nothing came for 0.5 s in stage '{stage}'" in shown
+    assert f"the loader hangs: got nothing for 0.5 s in stage '{stage}'" in shown
     assert "Expected a batch, an end or an error. Fix the loader, or set loaderperf_timeout (seconds) higher." in shown
     for thread in ("MainThread", "my-helper"):
         assert f"thread '{thread}' stands at (innermost last):" in shown
@@ -121,7 +121,7 @@ def test_the_ini_key_sets_the_timeout_of_every_test(pytester):
     pytester.makepyfile(test_it=HANGING.replace("{factory}", "lambda: build('next', sleeps)").replace("{marker}", ""))
     result = pytester.runpytest_subprocess("--loaderperf", timeout=120)
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines("*nothing came for 1 s in stage 'loader: waiting for a batch'*")
+    result.stdout.fnmatch_lines("*got nothing for 1 s in stage 'loader: waiting for a batch'*")
 
 
 def test_a_loader_stuck_in_native_code_ends_the_process_with_the_report_and_the_results_so_far(pytester):
@@ -155,5 +155,5 @@ def test_a_loader_stuck_in_native_code_ends_the_process_with_the_report_and_the_
     assert document["partial"] is True
     assert [run["nodeid"] for run in document["runs"]] == ["test_it.py::test_before"]
     shown = result.stdout.str() + result.stderr.str()
-    assert "the loader hangs: nothing came for 0.3 s in stage 'loader: building the loader'" in shown
+    assert "the loader hangs: got nothing for 0.3 s in stage 'loader: building the loader'" in shown
     assert "The loader does not return from native code; the process ends here." in shown

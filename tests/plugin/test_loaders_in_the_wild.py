@@ -169,7 +169,7 @@ def test_an_epoch_starts_one_iterator_of_the_loader():
 def test_two_sides_that_share_one_iterator_are_refused(epoch_batches, wrap):
     loader = DataLoader(TensorDataset(torch.zeros(4 * epoch_batches, 8)), 4, num_workers=1, persistent_workers=True)
     words = (
-        "two sides share one iterator: they are the same loader object, which bears only one epoch at a time. "
+        "two sides share one iterator: they are the same loader object, which allows only one epoch at a time. "
         "Give factories, so that each side has a loader of its own."
     )
     with pytest.raises(LoaderError, match=words), measure(wrap(loader), against=wrap(loader), budget=0.5):

@@ -28,8 +28,8 @@ def test_more_than_one_xdist_worker_is_a_usage_error_that_says_why(pytester, arg
     result = pytester.runpytest_subprocess("--loaderperf", *arguments, timeout=60)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        f"ERROR: --loaderperf measures one loader at a time, but pytest-xdist was asked for {workers} workers: tests "
-        "that run at once would disturb each other's timing. Measure with -n 0, in a run of its own."
+        f"ERROR: --loaderperf measures one loader at a time, but pytest-xdist has {workers} workers: tests "
+        "that run in parallel would disturb each other's timing. Measure with -n 0, in a separate run."
     )
 
 

@@ -15,7 +15,7 @@ from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.plugin.settings import SETTINGS
 
 SECONDS = "expected a positive number of seconds such as 10, got {!r}"
-CHANCE = "expected a chance between 0 and 1 such as 0.001, got {!r}"
+CHANCE = "expected a probability between 0 and 1, such as 0.001, got {!r}"
 DEVICE = "expected one of cpu, cuda, auto, got {!r}"
 POLICY = "expected one of pass, fail, leaning, got {!r}"
 KEYWORDS = "base, budget, device, inconclusive, max_budget, timeout"
@@ -107,7 +107,7 @@ def test_a_gpu_that_is_not_there_is_a_usage_error(pytester, measuring, ini):
     pytester.makeini(ini)
     result = pytester.runpytest_inprocess("--loaderperf", *([] if ini else ["--loaderperf-device=cuda"]))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    words = "--loaderperf-device: device 'cuda' was asked for, but torch sees no CUDA device. Use cpu or auto."
+    words = "--loaderperf-device: device 'cuda' was requested, but torch finds no CUDA device. Use cpu or auto."
     assert words in result.stderr.str()
 
 
@@ -138,12 +138,12 @@ def test_a_result_file_that_cannot_be_written_is_refused_before_measuring(pytest
         ("against=1", f"takes the keywords {KEYWORDS}, got against."),
         ("1, budget=2, x=3", f"takes the keywords {KEYWORDS}, got 1, x."),
         ("'cpu'", f"takes the keywords {KEYWORDS}, got 'cpu'."),
-        ("budget=-1", "the marker's budget must be a positive time, got -1. Write 10 or 10 * s."),
-        ("budget='1'", "the marker's budget must be a positive time, got '1'. Write 10 or 10 * s."),
-        ("budget=True", "the marker's budget must be a positive time, got True. Write 10 or 10 * s."),
-        ("timeout=0", "the marker's timeout must be a positive time, got 0. Write 10 or 10 * s."),
-        ("timeout=float('nan')", "the marker's timeout must be a positive time, got nan. Write 10 or 10 * s."),
-        ("max_budget=0", "the marker's max_budget must be a positive time, got 0. Write 10 or 10 * s."),
+        ("budget=-1", "the marker's budget: expected a positive time, got -1. Write 10 or 10 * s."),
+        ("budget='1'", "the marker's budget: expected a positive time, got '1'. Write 10 or 10 * s."),
+        ("budget=True", "the marker's budget: expected a positive time, got True. Write 10 or 10 * s."),
+        ("timeout=0", "the marker's timeout: expected a positive time, got 0. Write 10 or 10 * s."),
+        ("timeout=float('nan')", "the marker's timeout: expected a positive time, got nan. Write 10 or 10 * s."),
+        ("max_budget=0", "the marker's max_budget: expected a positive time, got 0. Write 10 or 10 * s."),
         (
             "max_budget=9",
             "the marker's max_budget: expected at least the budget of 10 s, got 9 s. Raise it, or lower the budget.",

@@ -35,4 +35,4 @@ def test_what_is_slow_farther_into_an_epoch_is_not_passed(rare_s, slower):
     assert outcome is not Outcome.PASS if slower else outcome is not Outcome.FAIL
     if verdict.unconfirmed is not None:
         assert outcome is Outcome.INCONCLUSIVE
-        assert f"{verdict.unconfirmed} by the first batches, but not farther" in repr(verdict)
+        assert f"{verdict.unconfirmed} from the first batches, but not later" in repr(verdict)

@@ -89,7 +89,7 @@ def clock(monkeypatch):
 
 def test_progress_waits_a_second_and_then_shows_at_most_five_lines_a_second(clock):
     stream = Terminal()
-    shown = progress.Progress(stream)
+    shown = progress.ProgressLine(stream)
     with shown:
         for _ in range(30):
             shown.show("working")
@@ -100,7 +100,7 @@ def test_progress_waits_a_second_and_then_shows_at_most_five_lines_a_second(cloc
 
 def test_progress_is_cut_to_the_room_that_is_left(clock):
     stream = Terminal()
-    shown = progress.Progress(stream, room=12)
+    shown = progress.ProgressLine(stream, room=12)
     clock[0] += 100
     shown.show("a text of more than twelve columns")
     assert "a text of " in stream.getvalue()
@@ -113,7 +113,7 @@ def test_progress_is_cut_to_the_room_that_is_left(clock):
 def test_progress_is_silent_in_ci_and_where_no_terminal_is(clock, monkeypatch, stream, env):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    shown = progress.Progress(stream)
+    shown = progress.ProgressLine(stream)
     with shown:
         clock[0] += 100
         shown.show("working")

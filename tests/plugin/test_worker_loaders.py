@@ -104,7 +104,7 @@ def test_workers_that_die_stop_or_refuse_fail_their_test_alone(pytester, monkeyp
         r"*_ test_killed_on_the_other_side _*",
         "*RuntimeError: DataLoader worker (pid*) *",
         r"*_ test_stopped _*",
-        "*the loader hangs: nothing came for 1 s in stage 'loader: waiting for a batch'*",
+        "*the loader hangs: got nothing for 1 s in stage 'loader: waiting for a batch'*",
         r"*_ test_refuses_to_start _*",
         "*ValueError: no such shard*",
         r"*_ test_waits_no_longer_than_torch_may _*",

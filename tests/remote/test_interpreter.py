@@ -11,8 +11,8 @@ from pytest_loaderperf import cli, measure, s
 from pytest_loaderperf.errors import LoaderError, LoaderPerfError, ShortEpochError
 from pytest_loaderperf.measurement import Steady
 from pytest_loaderperf.measurement.conditions import Conditions
-from pytest_loaderperf.remote.interpreter import OtherHead
-from pytest_loaderperf.remote.naming import resolve, spec_of
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from pytest_loaderperf.remote.naming import import_name, resolve
 from pytest_loaderperf.runs.options import Options
 
 MODULE = """
@@ -139,7 +139,7 @@ def test_a_loader_that_cannot_be_had_there_is_an_error_that_says_why(loaders, ag
 
 def test_arguments_reach_the_factory_there(loaders):
     arguments = {"pause_s": 0.0015, "name": "a 'name'"}
-    side = OtherHead("head_loaders:Told", sys.executable, arguments=arguments, **Options().there).side("against")
+    side = OtherInterpreter("head_loaders:Told", sys.executable, arguments=arguments, **Options().there).side("against")
     try:
         assert repr(side.loader) == "Told a 'name' 0.0015"
     finally:
@@ -147,7 +147,7 @@ def test_arguments_reach_the_factory_there(loaders):
 
 
 def test_after_a_trial_that_was_longer_than_its_epochs_the_side_knows_their_length(loaders):
-    side = OtherHead("head_loaders:make_loader", sys.executable, **Options().there).side("against")
+    side = OtherInterpreter("head_loaders:make_loader", sys.executable, **Options().there).side("against")
     try:
         assert side.epoch_batches is None
         with pytest.raises(ShortEpochError, match="gives 40 batches an epoch"):
@@ -180,5 +180,5 @@ def test_bench_runs_the_other_loader_by_another_interpreter(loaders, capsys):
 
 
 def test_a_function_is_named_as_another_process_can_import_it():
-    assert spec_of(resolve) == "pytest_loaderperf.remote.naming:resolve"
-    assert spec_of("a:b") == "a:b"
+    assert import_name(resolve) == "pytest_loaderperf.remote.naming:resolve"
+    assert import_name("a:b") == "a:b"

@@ -313,7 +313,7 @@ def test_a_replay_that_hangs_is_left_out_and_ended(hasty):
     side = Side("loader", lambda: DataLoader(Rows(), 4, num_workers=2), hasty, count=None, deliver=None)
     player, _ = player_of(side, 1, hasty)
     psutil.Process(player.pid).suspend()
-    with pytest.raises(ReplayError, match=r"its process gave no answer for 0\.5 s"):
+    with pytest.raises(ReplayError, match=r"its process did not answer for 0\.5 s"):
         player.ask("take", 2)
     side.close()
     assert not psutil.pid_exists(player.pid)
@@ -332,7 +332,7 @@ def test_a_lock_that_is_held_while_the_replay_starts_is_no_hang_of_the_loader(ha
     dataset = Locked()
     side = Side("loader", lambda: DataLoader(dataset, 4, num_workers=2), hasty, count=None, deliver=None)
     side.start()
-    with dataset.lock, pytest.raises(ReplayError, match="gave no answer"):
+    with dataset.lock, pytest.raises(ReplayError, match="did not answer"):
         replayed_by(hasty)(side, 1)
     side.close()
 

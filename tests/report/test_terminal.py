@@ -190,7 +190,7 @@ def test_the_summary_counts_verdicts_in_the_colour_of_the_worst(verdicts, text, 
     lines = summary_lines([run("t", [], [claim(verdict) for verdict in verdicts], seconds=4.0)], 0.001)
     assert lines[0] == TableLine(f"{text}; 4.0 s spent measuring", color)
     assert lines[1].text == (
-        f"false-alarm budget of the run: 0.001, of which its claims were given {0.0005 * len(verdicts):.2g}"
+        f"false-alarm budget of the run: 0.001, of which its claims use {0.0005 * len(verdicts):.2g}"
     )
     assert bool(lines[2:]) == ("INCONCLUSIVE" in verdicts)
 
@@ -217,8 +217,8 @@ LEANING = "  --loaderperf-inconclusive=leaning fails those beyond the threshold 
             [
                 "4 of 6 claims undecided: nothing protects them",
                 "  2 would probably be settled by budgets of 34 s to 1800 s",
-                "  1 had a verdict by the first batches that later ones do not share",
-                "  1 would not be settled by an hour of measuring: leave more room",
+                "  1 got a verdict from the first batches that later ones do not confirm",
+                "  1 would not be settled by an hour of measuring: allow a larger margin",
             ],
         ),
         (
@@ -228,7 +228,7 @@ LEANING = "  --loaderperf-inconclusive=leaning fails those beyond the threshold 
                 "1 of 3 claims undecided, counted as a failure",
                 "1 of 3 claims undecided: nothing protects it",
                 "  1 would probably be settled by a budget of 12 s",
-                "  1 would not be settled by an hour of measuring: leave more room",
+                "  1 would not be settled by an hour of measuring: allow a larger margin",
             ],
         ),
         (
@@ -261,8 +261,8 @@ def test_an_undecided_claim_that_counts_as_a_failure_is_red():
         ({"settles_in_seconds": 33.4}, "probably needs 34 s"),
         ({"settles_in_seconds": 33.4, "high": None}, "needs at least 34 s"),
         ({}, "probably needs over an hour"),
-        ({"estimate": 0.9702}, "lies at the threshold"),
-        ({"unconfirmed": "PASS"}, "PASS by the first batches alone"),
+        ({"estimate": 0.9702}, "is at the threshold"),
+        ({"unconfirmed": "PASS"}, "PASS from the first batches only"),
         ({"pairs": 0, "estimate": None, "low": 0.0, "high": None}, "0.8 s"),
     ],
 )

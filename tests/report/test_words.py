@@ -98,7 +98,7 @@ INCONCLUSIVE: throughput >= 0.97 * against.throughput
   figures   412,000 samples/s against 400,000 samples/s
   evidence  3 pairs in 10.2 ms, false-alarm share 0.0005
   power     too few to have caught anything
-  settling  takes a budget of 47 s at the least; too little was seen to say more""",
+  settling  takes a budget of at least 47 s; too little was measured to say more""",
         ),
         (
             RATIO_OPEN,
@@ -118,8 +118,8 @@ INCONCLUSIVE: throughput >= 0.97 * against.throughput
             {},
             """\
 INCONCLUSIVE: throughput >= 0.97 * against.throughput
-  verdict   INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = leaning, and the 95 % interval lies \
-beyond the threshold
+  verdict   INCONCLUSIVE, counted as a failure: loaderperf_inconclusive = leaning, and the 95 % interval is on the \
+wrong side of the threshold
   needed    at least 0.97 x
   measured  0.07 x, 95% interval 0.04 to 0.1
   figures   412,000 samples/s against 400,000 samples/s
@@ -148,7 +148,7 @@ INCONCLUSIVE: throughput >= 0.97 * against.throughput
   measured  1 x, 95% interval 0.99 to 1.01
   figures   412,000 samples/s against 400,000 samples/s
   evidence  15 pairs in 1.25 s, false-alarm share 0.0005
-  power     PASS by the first batches, but not farther into the epoch (would have caught 3.1% there)""",
+  power     PASS from the first batches, but not later in the epoch (would have caught 3.1% there)""",
         ),
         (
             LATENCY,
@@ -182,11 +182,11 @@ def test_a_verdict_says_what_was_needed_what_was_measured_and_how_sure_that_is(v
     [
         (
             RATIO_HOPELESS,
-            "probably takes more than an hour: the truth lies close to your threshold; leave it more room",
+            "probably takes more than an hour: the true value is close to your threshold; allow a larger margin",
         ),
         (
             RATIO_ON_THE_THRESHOLD,
-            "is not likely by any amount of measuring: the truth lies at your threshold; leave it more room",
+            "is unlikely with any budget: the true value is at your threshold; allow a larger margin",
         ),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_truth_too_close_to_the_threshold_asks_for_room_and_not_for_time(verdi
             RATIO_UNCONFIRMED,
             (
                 "measured 1, 95% interval 0.99 to 1.01; 15 pairs in 1.25 s; "
-                "PASS by the first batches, but not farther into the epoch"
+                "PASS from the first batches, but not later in the epoch"
             ),
         ),
     ],

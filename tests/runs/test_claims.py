@@ -116,7 +116,7 @@ def test_memory_against_memory_holds_as_the_numbers_do(mine, theirs, outcome):
 @pytest.mark.parametrize("mine, theirs, came", [(0, 5, "0.0"), (5, 0, "inf")])
 def test_a_duration_of_zero_is_refused(mine, theirs, came):
     test, add = settling_test(LOADER.first_batch, OTHER.first_batch, at_least=False)
-    with pytest.raises(MeasureError, match=f"^a measured value of {came} came; expected a positive, finite one. "):
+    with pytest.raises(MeasureError, match=f"^expected a positive, finite measured value, got {came}. "):
         add({LOADER.first_batch.key: StartRecord(mine), OTHER.first_batch.key: StartRecord(theirs)})
     assert test.n == 0
 

@@ -68,7 +68,7 @@ UNLIKE = (
     "Compare like with like: a throughput with samples/s, a latency with a time such as 5 * ms, a memory with bytes."
 )
 BOTH = "Measure both in one: loaderperf(a, against=b), then compare with run.against."
-KINDS = "compares with a number, a quantity such as 5 * ms, or a metric of the same run"
+KINDS = "expected a number, a quantity such as 5 * ms, or a metric of the same run"
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,11 @@ KINDS = "compares with a number, a quantity such as 5 * ms, or a metric of the s
         (lambda a, b: a.first_batch <= Quantity(1, BYTE), f"first_batch is in s, but 1 B is in B. {UNLIKE}"),
         (
             lambda a, b: a.batch_latency.p99 <= 5,
-            "batch_latency.p99 is a time, got the bare number 5. Write 5 * ms or 2 * s.",
+            "batch_latency.p99: expected a time, got the bare number 5. Write 5 * ms or 2 * s.",
         ),
         (
             lambda a, b: 0.5 >= a.first_batch,  # noqa: SIM300 what is tested
-            "first_batch is a time, got the bare number 0.5. Write 5 * ms or 2 * s.",
+            "first_batch: expected a time, got the bare number 0.5. Write 5 * ms or 2 * s.",
         ),
         (
             lambda a, b: a.throughput == b.throughput,
@@ -104,37 +104,37 @@ KINDS = "compares with a number, a quantity such as 5 * ms, or a metric of the s
             lambda a, b: a.throughput != 5,
             "throughput is measured, and two measurements are never equal. Compare with >= or <=.",
         ),
-        (lambda a, b: a.throughput >= True, f"throughput {KINDS}, got bool."),
-        (lambda a, b: a.throughput >= None, f"throughput {KINDS}, got NoneType."),
-        (lambda a, b: a.throughput >= "fast", f"throughput {KINDS}, got str."),
-        (lambda a, b: a.batch_latency.p50 <= True, f"batch_latency.p50 {KINDS}, got bool."),
+        (lambda a, b: a.throughput >= True, f"throughput: {KINDS}, got bool."),
+        (lambda a, b: a.throughput >= None, f"throughput: {KINDS}, got NoneType."),
+        (lambda a, b: a.throughput >= "fast", f"throughput: {KINDS}, got str."),
+        (lambda a, b: a.batch_latency.p50 <= True, f"batch_latency.p50: {KINDS}, got bool."),
         (
             lambda a, b: a.throughput >= Measured(NotedRun(), "loader", "").throughput,
-            f"throughput and throughput come from two runs, which were not measured side by side. {BOTH}",
+            f"throughput and throughput come from two runs, which were not measured together. {BOTH}",
         ),
-        (lambda a, b: a.throughput >= 0, "throughput compares with a positive, finite value, got 0 samples/s."),
-        (lambda a, b: a.throughput >= -5, "throughput compares with a positive, finite value, got -5 samples/s."),
+        (lambda a, b: a.throughput >= 0, "throughput: expected a positive, finite value, got 0 samples/s."),
+        (lambda a, b: a.throughput >= -5, "throughput: expected a positive, finite value, got -5 samples/s."),
         (
             lambda a, b: a.throughput >= Quantity(math.nan, SAMPLES_PER_SECOND),
-            "throughput compares with a positive, finite value, got nan samples/s.",
+            "throughput: expected a positive, finite value, got nan samples/s.",
         ),
         (
             lambda a, b: a.first_batch <= math.inf * s,
-            "first_batch compares with a positive, finite value, got inf s.",
+            "first_batch: expected a positive, finite value, got inf s.",
         ),
-        (lambda a, b: a.throughput * 0, "a metric can be multiplied by a positive, finite number, got 0."),
-        (lambda a, b: -1.5 * a.throughput, "a metric can be multiplied by a positive, finite number, got -1.5."),
+        (lambda a, b: a.throughput * 0, "expected a positive, finite factor for a metric, got 0."),
+        (lambda a, b: -1.5 * a.throughput, "expected a positive, finite factor for a metric, got -1.5."),
         (
             lambda a, b: math.inf * a.throughput,
-            "a metric can be multiplied by a positive, finite number, got inf.",
+            "expected a positive, finite factor for a metric, got inf.",
         ),
         (
             lambda a, b: math.nan * a.throughput,
-            "a metric can be multiplied by a positive, finite number, got nan.",
+            "expected a positive, finite factor for a metric, got nan.",
         ),
         (
             lambda a, b: a.data_wait(step=0.01),
-            "the step of data_wait(step=...) must be a positive time, got 0.01. Write data_wait(step=10 * ms).",
+            "the step of data_wait(step=...): expected a positive time, got 0.01. Write data_wait(step=10 * ms).",
         ),
     ],
 )

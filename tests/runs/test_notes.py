@@ -25,7 +25,7 @@ def an_epoch(first_ms=1, waits_ms=99, longest_ms=1, exit_ms=0, *, whole=True):
     return EpochRecord(first_ms * MS, waits_ms * MS, longest_ms * MS, exit_ms * MS, 100, 1000, whole)
 
 
-EVENLY = "batches do not come evenly"
+EVENLY = "batches do not take equally long"
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,16 @@ def test_an_epoch_that_batches_do_not_explain_says_where_its_time_goes(epoch, ta
 
 
 def test_workers_that_start_anew_are_named_where_the_start_or_the_exit_is_slow():
-    told = "workers start anew each epoch, the first batch takes 400 ms"
+    told = "workers restart in each epoch, the first batch takes 400 ms"
     assert told in epoch_story([an_epoch(first_ms=401)], PACE_NS, starts_workers=True)
-    assert "workers start anew" in epoch_story([an_epoch(exit_ms=300)], PACE_NS, starts_workers=True)
+    assert "workers restart" in epoch_story([an_epoch(exit_ms=300)], PACE_NS, starts_workers=True)
     assert "workers" not in epoch_story([an_epoch(waits_ms=299)], PACE_NS, starts_workers=True)
 
 
 def test_an_epoch_faster_than_its_trials_says_so_if_it_ran_in_one_go():
     told = (
-        "an epoch takes 50.0 ms, where batches at the pace of the trials take 100 ms: batches do not come evenly "
-        "(20,000 samples/s over epochs)"
+        "an epoch takes 50.0 ms, where batches at the speed of the trials take 100 ms: "
+        "batches do not take equally long (20,000 samples/s over epochs)"
     )
     assert epoch_story([an_epoch(waits_ms=49)], PACE_NS, starts_workers=False) == told
     assert epoch_story([an_epoch(waits_ms=49, whole=False)], PACE_NS, starts_workers=False) == ""
@@ -268,4 +268,4 @@ def test_threads_that_are_kept_are_not_said_to_start_anew(kind, named):
 
     with measure(make, budget=0.3) as run:
         assert run.epoch.value > 0
-        assert any("workers start anew" in note for note in notes_of(run)) is named
+        assert any("workers restart" in note for note in notes_of(run)) is named

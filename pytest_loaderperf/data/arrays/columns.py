@@ -20,11 +20,11 @@ from pytest_loaderperf.errors import DataError
 Order = np.ndarray | range  # indices
 Rebuild = Callable[[Sequence[torch.Tensor]], Any]
 _BUFFERS = (array, bytearray, memoryview)  # bytes are a sample
-_PIECE_NBYTES = 64 << 10  # of rows that are converted at once
+_PIECE_NBYTES = 64 << 10  # of rows that are converted together
 
 
 class Gathered(Protocol):
-    """Rows of one ``shape`` and ``dtype``; batches of them have ``torch_dtype`` (None: that of ``dtype``)."""
+    """Rows of one ``shape`` and ``dtype``; their batches have ``torch_dtype`` (None: that of ``dtype``)."""
 
     @property
     def torch_dtype(self) -> torch.dtype | None: ...
@@ -69,10 +69,10 @@ class Column:
         if isinstance(indices, range):
             np.copyto(out, rows[indices.start : indices.stop : indices.step])
         elif self.takes_in_place:
-            # Without mode="clip" NumPy gathers into a buffer of its own first. Who asks has checked the indices.
+            # Without mode="clip" NumPy first gathers into a buffer of its own. The caller has checked the indices.
             rows.take(indices, 0, out, "clip")
         else:
-            # Such rows go through a copy of NumPy's own: in pieces, so that it stays small beside the buffers.
+            # NumPy copies such rows first: in pieces, so that the copy is small compared with the buffers.
             step = max(1, _PIECE_NBYTES // max(1, out[:1].nbytes))
             for start in range(0, len(out), step):
                 out[start : start + step] = rows[indices[start : start + step]]
@@ -80,7 +80,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """Columns of equal length, and ``rebuild``, which puts one tensor a column into the caller's structure."""
+    """Columns of equal length, and ``rebuild``, which puts one tensor for each column into the caller's structure."""
 
     columns: tuple[Gathered, ...]
     rebuild: Rebuild
@@ -96,7 +96,7 @@ class Columns:
         return self.batch_maker()(arrays)
 
     def batch_maker(self) -> Callable[[Sequence[np.ndarray]], Any]:
-        """A function from one array a column to the batch of tensors that share their memory."""
+        """A function from one array for each column to the batch of tensors that share their memory."""
         rebuild = self.rebuild
         if all(column.torch_dtype is None for column in self.columns):
             wrap = torch.from_numpy
@@ -113,9 +113,9 @@ def as_columns(dataset: object) -> Columns | None:
     """Columns over a dict or tuple of arrays or tensors, one array or tensor, or a TensorDataset; else None.
 
     The batch has the structure of ``dataset``; that of a TensorDataset is a list, as torch's own collate makes it.
-    None also where single samples are more than rows of numbers: strings, gradients, a tensor's subclass.
+    None also if samples are more than rows of numbers: strings, gradients, a tensor's subclass.
 
-    Raises DataError where a field of a dict or tuple is not numeric, has no rows, or differs in length from the others.
+    Raises DataError if a field of a dict or tuple is not numeric, has no rows, or differs in length from the others.
     """
     if isinstance(dataset, RowDataset):
         return dataset.current()
@@ -138,7 +138,7 @@ def as_columns(dataset: object) -> Columns | None:
 
 
 def _fields(dataset: object) -> dict[Any, object] | None:
-    """The arrays of a dataset by name; None where it is no columns."""
+    """The arrays of a dataset by name; None if it is not columns."""
     if type(dataset) is TensorDataset:  # a subclass may have a __getitem__ of its own
         tensors: dict[Any, object] = dict(enumerate(dataset.tensors))
         return tensors if all(map(_only_rows, tensors.values())) else None
@@ -154,9 +154,9 @@ def _named(dataset: Any) -> dict[Any, object]:
 
 
 def is_named(dataset: Any) -> bool:
-    """Whether a dict or tuple is columns. Else it is a dataset of its items, as torch takes it.
+    """Whether a dict or tuple is columns. Otherwise it is a dataset of its items, as in torch.
 
-    Those of a dict by whole numbers, of a tuple without any array, and of what gives batches by ``__getitems__``.
+    The latter are a dict with integer keys, a tuple without any array, and a mapping with ``__getitems__``.
     """
     if isinstance(dataset, Mapping):
         by_number = bool(dataset) and all(isinstance(key, Integral) for key in dataset)
@@ -171,14 +171,14 @@ def _is_array(field: object) -> bool:
 
 
 def _only_rows(field: Any) -> bool:
-    """Whether all that there is to a sample of an array or tensor are its numbers."""
+    """Whether the samples of an array or tensor are nothing but numbers."""
     if isinstance(field, torch.Tensor):
         return is_plain(field) and not field.is_conj() and not field.is_neg()
     return type(field) in (np.ndarray, np.memmap) and field.dtype.kind not in "OSU"
 
 
 class _Same:
-    """Equal to what stands for the very same object, which it keeps alive."""
+    """Equal to another one of the same object, which it keeps alive."""
 
     __slots__ = ("_value",)
 
@@ -193,7 +193,7 @@ class _Same:
 
 
 def state_of(dataset: object) -> tuple[Any, ...] | None:
-    """What differs once the columns of ``dataset`` are others: replaced, resized or added. None: it has no columns.
+    """A value that changes when columns of ``dataset`` are replaced, resized or added. None: it has no columns.
 
     New numbers in the same memory are the same columns.
     """
@@ -217,7 +217,7 @@ def _first(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class DictOf:
-    """Puts one tensor a name into a dict."""
+    """Puts one tensor for each name into a dict."""
 
     names: tuple[Any, ...]
 
@@ -226,7 +226,7 @@ class DictOf:
 
 
 def column_over(name: str, field: object) -> Column:
-    """A column over the memory of ``field``, an array-like of rows. Raises DataError where it is not numeric."""
+    """A column over the memory of ``field``, an array-like of rows. Raises DataError if it is not numeric."""
     if isinstance(field, torch.Tensor) and type(field) not in (torch.Tensor, torch.nn.Parameter):
         raise DataError(
             f"field {name!r}: expected a plain tensor, got {type(field).__name__}, whose type batches would lose. "
@@ -240,12 +240,12 @@ def column_over(name: str, field: object) -> Column:
 
 
 class RowDataset:
-    """Arrays as a map-style dataset: single samples by a whole number, batches by what `places` takes.
+    """Arrays as a map-style dataset: single samples by an integer, batches by what `places` accepts.
 
-    ``source`` may be changed: what is read next are its arrays as they are then.
+    ``source`` may be changed: each read uses its arrays at that time.
     """
 
-    source: Any = None  # of a subclass: its columns are what it says
+    source: Any = None  # of a subclass, which defines the columns
     _state: Any = None
 
     def __init__(self, source: object) -> None:
@@ -266,7 +266,7 @@ class RowDataset:
         return columns
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source}  # of which the columns are views, that would be pickled as copies
+        return {"source": self.source}  # the columns are views of it, which would be pickled as copies
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         RowDataset.__init__(self, state["source"])
@@ -283,7 +283,7 @@ class RowDataset:
 
 
 class BatchDataset(RowDataset):
-    """Arrays as a dataset that gives whole batches at once, to workers that need not collate them."""
+    """Arrays as a dataset of whole batches, so that workers need not collate."""
 
     def __getitems__(self, indices: list[int]) -> Any:
         return self[checked_indices(len(self), indices)]

@@ -25,8 +25,8 @@ class Sized(Protocol):
 class Field(NamedTuple):
     """An array field of a sample. ``name`` says where it is: ``['image']``, ``.mask``, ``[0][1]``; "" is the sample.
 
-    ``shape`` is that of one sample. ``dtype`` is the buffer's, in native byte order: where NumPy lacks ``torch_dtype``
-    it is the unsigned integer of that width; elsewhere ``torch_dtype`` is None.
+    ``shape`` is that of one sample. ``dtype`` is the buffer's, in native byte order. If NumPy lacks ``torch_dtype``, it
+    is the unsigned integer of that width; otherwise ``torch_dtype`` is None.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Field(NamedTuple):
 
 
 def nbytes(fields: Sequence[Sized], rows: int = 1) -> int:
-    """Bytes of ``rows`` samples, each field counted once, from shapes and dtypes alone."""
+    """Bytes of ``rows`` samples, each field counted once, from shapes and dtypes."""
     return rows * sum(field.dtype.itemsize * int(np.prod(field.shape, dtype=np.int64)) for field in fields)
 
 
 def field_of(leaf: Any, name: str) -> Field | None:
-    """The field of a number, array or tensor, None where no row of a buffer holds it."""
+    """The field of a number, array or tensor; None if no row of a buffer can store it."""
     if not isinstance(leaf, np.ndarray | torch.Tensor):
         dtypes = buffer_dtypes(type(leaf))
         return None if dtypes is None else Field(name, (), *dtypes)
@@ -49,7 +49,7 @@ def field_of(leaf: Any, name: str) -> Field | None:
 
 
 def is_plain(sample: Any) -> bool:
-    """Whether the rows of a buffer can hold such arrays or tensors."""
+    """Whether the rows of a buffer can store such arrays or tensors."""
     if not isinstance(sample, torch.Tensor):
         return buffer_dtypes(sample.dtype) is not None
     special = sample.requires_grad or sample.is_nested or sample.is_quantized
@@ -57,7 +57,7 @@ def is_plain(sample: Any) -> bool:
 
 
 def tensor_over(array: np.ndarray, torch_dtype: torch.dtype | None) -> torch.Tensor:
-    """A tensor that shares the memory of ``array``, whose items are of ``torch_dtype`` where NumPy lacks that."""
+    """A tensor that shares the memory of ``array``; its items have ``torch_dtype``, if NumPy lacks that."""
     tensor = torch.from_numpy(array)
     return tensor if torch_dtype is None else tensor.view(torch_dtype)
 
@@ -72,7 +72,7 @@ def array_over(leaf: Any) -> np.ndarray:
 
 
 def alike(field: Field, one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays of ``field`` have the same values, where NaN is NaN."""
+    """Whether two arrays of ``field`` have the same values; NaN equals NaN."""
     floats = one.dtype.kind in "fc"
     if field.torch_dtype is not None and field.torch_dtype.is_floating_point:
         one, other = (tensor_over(array, field.torch_dtype).double().numpy() for array in (one, other))
@@ -81,7 +81,7 @@ def alike(field: Field, one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _buffer_dtypes(kind: Any) -> tuple[np.dtype[Any], torch.dtype | None] | None:
-    """``Field.dtype`` and ``Field.torch_dtype`` for a dtype or a type of numbers; None where torch has none for it."""
+    """``Field.dtype`` and ``Field.torch_dtype`` for a dtype or a type of numbers; None if torch has none for it."""
     if isinstance(kind, torch.dtype):
         try:
             return torch.empty(0, dtype=kind).numpy().dtype, None

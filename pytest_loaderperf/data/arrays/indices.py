@@ -1,4 +1,4 @@
-"""What a caller or a sampler asks for by index, as positions from 0 up."""
+"""The indices of a caller or a sampler, as positions from 0."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from pytest_loaderperf.errors import DataError
 
 
 def is_count(value: object, least: int = 1) -> bool:
-    """Whether ``value`` is a whole number from ``least`` up; a bool is none."""
+    """Whether ``value`` is an integer of at least ``least``; a bool is not one."""
     return type(value) is int and value >= least
 
 
 def places(samples: int, index: Any) -> tuple[np.ndarray, bool]:
-    """The rows that ``index`` asks for, as int64 from 0 up, and whether that is a single sample and no batch.
+    """The rows of ``index``, as int64 from 0, and whether it is a single sample, not a batch.
 
-    A batch is asked for by a slice, a mask of one bool a sample, or a list, tuple, range, array or tensor of whole
-    numbers, none of which may be there. Raises IndexError for what lies outside, and DataError for anything else.
+    A batch is a slice, a mask with one bool for each sample, or a list, tuple, range, array or tensor of integers,
+    which may be empty. Raises IndexError for an index out of range, and DataError for anything else.
     """
     if isinstance(index, slice):
         return np.arange(*index.indices(samples)), False
-    if type(index) is int and not -samples <= index < samples:  # also one that no array can hold
+    if type(index) is int and not -samples <= index < samples:  # also one that is too large for an array
         raise IndexError(f"index {index} is out of range for a dataset of {samples} samples.")
     if not isinstance(index, list | tuple | range) and not getattr(index, "ndim", 0):
         return checked_indices(samples, [index]), True
-    came = np.asarray(index)
-    if came.dtype.kind == "b" and came.ndim == 1:
-        if len(came) != samples:
-            raise IndexError(f"expected a mask of {samples} bools, one a sample, got {len(came)}. Make it as long.")
-        return np.flatnonzero(came), False
-    if came.shape == (0,):
+    got = np.asarray(index)
+    if got.dtype.kind == "b" and got.ndim == 1:
+        if len(got) != samples:
+            raise IndexError(f"expected a mask of {samples} bools, one a sample, got {len(got)}. Make it as long.")
+        return np.flatnonzero(got), False
+    if got.shape == (0,):
         return np.empty(0, np.int64), False
     return checked_indices(samples, index), False
 
 
 def checked_indices(samples: int, indices: Any) -> np.ndarray:
-    """A batch of indices that a sampler gave, as int64 from 0 up. Raises DataError or IndexError."""
+    """A batch of indices from a sampler, as int64 from 0. Raises DataError or IndexError."""
     if (positions := positions_of(samples, indices)) is None:
         raise DataError(
-            f"expected a list of whole numbers as a batch of indices, got {indices!r}. "
+            f"expected a list of integers as a batch of indices, got {indices!r}. "
             "Arrays are indexed by position; give a map-style dataset for other keys."
         )
     return positions
 
 
 def positions_of(samples: int, indices: Any) -> np.ndarray | None:
-    """``indices`` as int64 from 0 up; None where they are no whole numbers in a row.
+    """``indices`` as int64 from 0; None if they are not a row of integers.
 
     Raises IndexError for one beyond the ``samples``; negative ones count from the end.
     """
     try:
-        came = np.asarray(indices)
+        got = np.asarray(indices)
     except ValueError:  # lists of several lengths
         return None
-    if came.ndim != 1 or not len(came) or came.dtype.kind not in "iu":
+    if got.ndim != 1 or not len(got) or got.dtype.kind not in "iu":
         return None
-    least, most = int(came.min()), int(came.max())
+    least, most = int(got.min()), int(got.max())
     if least < -samples or most >= samples:
         wrong = most if most >= samples else least
         raise IndexError(f"index {wrong} is out of range for a dataset of {samples} samples.")
-    came = came.astype(np.int64, copy=False)
-    return np.where(came < 0, came + samples, came) if least < 0 else came
+    got = got.astype(np.int64, copy=False)
+    return np.where(got < 0, got + samples, got) if least < 0 else got

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _AROUND_NBYTES = 2 << 20  # the most that the system maps around a byte that is read: a huge page
-_LOOKS = 4  # at what is there, by the time that the limit may be reached
+_LOOKS = 4  # of the memory in use, before the limit may be reached
 _STATM = Path("/proc/self/statm")
 
 
 class FileMapping:
     """A ``file``, open or at a path, as Arrow's ``buffer``.
 
-    Its pages leave this process once ``most_nbytes`` may be there (None: they stay). They remain in the system's cache
-    of the file for as long as there is room, and come back when they are read again. Raises OSError, and ValueError for
-    an empty file.
+    This process releases its pages once it may hold ``most_nbytes`` (None: never). They stay in the system's cache of
+    the file while there is room, and are mapped again when they are read. Raises OSError, and ValueError for an empty
+    file.
     """
 
     def __init__(self, file: Path | BinaryIO, most_nbytes: int | None = None) -> None:
@@ -34,7 +34,7 @@ class FileMapping:
         self._most_nbytes, self._unseen_nbytes, self._others_nbytes = most_nbytes or 0, 0, 0.0
 
     def note_read(self, nbytes: int, places: int) -> None:
-        """Tell that ``nbytes`` were read, from so many places."""
+        """Note that ``nbytes`` were read, from so many places."""
         if not self.bounded:
             return
         self._unseen_nbytes += nbytes + places * _AROUND_NBYTES
@@ -43,17 +43,17 @@ class FileMapping:
             within = _of_files_nbytes() - self._others_nbytes <= self._most_nbytes
             if not within:  # or unknown
                 self.release()
-                # Another thread may have brought pages in again: what others hold is the least that was seen.
+                # Another thread may have mapped pages again: the memory of others is the least that was measured.
                 self._others_nbytes = min(self._others_nbytes or math.inf, _of_files_nbytes())
 
     def release(self) -> None:
-        """Let the pages that are there leave this process."""
+        """Release the pages that this process holds."""
         if hasattr(self._map, "madvise"):  # not on Windows
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def _of_files_nbytes() -> float:
-    """What this process holds of mapped files, its libraries among them; where that is unknown, beyond all limits."""
+    """The memory of this process in mapped files, including its libraries; infinite if unknown."""
     try:
         return int(_STATM.read_bytes().split()[2]) * mmap.PAGESIZE
     except OSError:

@@ -19,7 +19,7 @@ from pytest_loaderperf.errors import DataError
 def epoch_order(samples: int, *, shuffle: bool, seed: int, epoch: int) -> Order:
     """Indices of one epoch: ``range(samples)``, or the int64 permutation that (seed, epoch) determines.
 
-    Seeded as torch's DistributedSampler does it: ``torch.randperm`` under a generator seeded with ``seed + epoch``.
+    Seeded as in torch's DistributedSampler: ``torch.randperm`` under a generator seeded with ``seed + epoch``.
     """
     if not shuffle:
         return range(samples)
@@ -34,7 +34,7 @@ def _permutation(samples: int, generator: torch.Generator) -> np.ndarray:
 class EpochSampler(Sampler[int]):
     """The share of ``rank`` in an epoch of ``dataset``, a pure function of (seed, epoch, rank, world_size).
 
-    The indices are those of torch's DistributedSampler: all ranks get equally many, the first ones repeated to fill up.
+    The indices are those of torch's DistributedSampler: all ranks get the same number; the first ones are repeated.
     """
 
     def __init__(self, dataset: Sized, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -51,11 +51,11 @@ class EpochSampler(Sampler[int]):
         return order[self.rank :: self.world_size]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose indices come next. The sampler's loader goes on from there."""
+        """Choose the epoch of the next indices. The sampler's loader continues from there."""
         self.epoch = self._asked = epoch
 
     def asked(self) -> int | None:
-        """The epoch that ``set_epoch`` has chosen since this was asked last, if it was called."""
+        """The epoch that ``set_epoch`` has chosen since the last call, if any."""
         epoch, self._asked = self._asked, None
         return epoch
 
@@ -66,7 +66,7 @@ class EpochSampler(Sampler[int]):
         return math.ceil(len(self.dataset) / self.world_size)
 
 
-# Trainers ask a sampler's class whether a loader shuffles, and whether it shares out the samples.
+# Trainers use a sampler's class to find out whether a loader shuffles, and whether it is distributed.
 class _InOrder(EpochSampler, SequentialSampler):
     @property
     def data_source(self) -> Sized:  # type: ignore[override]  # read only
@@ -100,7 +100,7 @@ class _Share(EpochSampler, DistributedSampler[int]):  # type: ignore[misc]  # an
 def epoch_sampler(
     dataset: Sized, *, shuffle: bool, seed: int, rank: int | None, world_size: int | None
 ) -> EpochSampler:
-    """An EpochSampler that is one of torch's samplers, too: a DistributedSampler where there is a ``rank``."""
+    """An EpochSampler that is also one of torch's samplers: a DistributedSampler if there is a ``rank``."""
     if rank is not None and world_size is not None:
         return _Share(dataset, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
     return (_Shuffled if shuffle else _InOrder)(dataset, shuffle=shuffle, seed=seed)
@@ -108,10 +108,10 @@ def epoch_sampler(
 
 @dataclass(slots=True)
 class Draw:
-    """The randomness that went into an epoch's order, as far as something was drawn.
+    """The random state of an epoch's order, as far as something was drawn.
 
     ``seed``: what torch's RandomSampler drew; ``generator_state``: of the sampler's generator, before the order was
-    drawn; ``default_state``: of torch's default generator before that, where another sampler drew from it.
+    drawn; ``default_state``: of torch's default generator before that, if another sampler drew from it.
     """
 
     seed: int | None = None
@@ -119,17 +119,17 @@ class Draw:
     default_state: torch.Tensor | None = None
 
     def repeat(self, generator: torch.Generator) -> None:
-        """Let ``generator`` stand as it did then; where that is unknown, note how it stands."""
+        """Reset ``generator`` to its state then; if that is unknown, note its state now."""
         if self.generator_state is None:
             self.generator_state = generator.get_state()
         else:
             generator.set_state(self.generator_state)
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
-        """Those of ``sampler``, drawn as noted here; what is drawn anew is noted.
+        """The indices of ``sampler``, drawn as noted here; new draws are noted.
 
-        Torch's samplers draw from the default generator for their first index, if at all, and not later. Where that is
-        repeated, the default generator stands afterwards as before.
+        Torch's samplers draw from the default generator only for their first index, if at all. If that draw is
+        repeated, the default generator is reset afterwards.
         """
         if (generator := generator_of(sampler)) is not None:
             self.repeat(generator)
@@ -152,15 +152,15 @@ class Draw:
 
 
 def generator_of(sampler: object) -> torch.Generator | None:
-    """The generator that ``sampler``, or the one inside a batch sampler, draws from, where it was given one."""
+    """The generator that ``sampler``, or the one inside a batch sampler, was given, if any."""
     generator = getattr(innermost(sampler), "generator", None)
     return generator if isinstance(generator, torch.Generator) else None
 
 
 def with_epochs(sampler: object) -> Any:
-    """What has ``set_epoch`` and an int as ``epoch``, as torch's DistributedSampler: ``sampler`` or the one inside.
+    """``sampler`` or the one inside, if it has ``set_epoch`` and an int ``epoch``, as torch's DistributedSampler.
 
-    None where neither has, and for an EpochSampler, whose epoch its loader sets.
+    None if neither has, and for an EpochSampler, whose epoch its loader sets.
     """
     inner: Any = innermost(sampler)
     counts = callable(getattr(inner, "set_epoch", None)) and isinstance(getattr(inner, "epoch", None), int)
@@ -175,13 +175,13 @@ def innermost(sampler: object) -> object:
 
 
 def is_share(sampler: object, rank: int | None, world_size: int | None) -> bool:
-    """Whether ``sampler`` is a loader's own, for this ``rank``: who makes a loader anew hands on both."""
+    """Whether ``sampler`` is a loader's own, for this ``rank``: a trainer that makes a loader again passes both."""
     own = innermost(sampler)
     return isinstance(own, EpochSampler) and (own.rank, own.world_size) == (rank, world_size)
 
 
 def check_counted(sampler: object, arrays: Sized, samples: int) -> None:
-    """Raise DataError where ``sampler`` takes the number of ``arrays``, a dict or tuple, for that of ``samples``."""
+    """Raise DataError if ``sampler`` uses the number of ``arrays``, a dict or tuple, as that of ``samples``."""
     inner = innermost(sampler)
     if any(getattr(inner, name, None) is arrays for name in ("dataset", "data_source")):
         raise DataError(
@@ -193,9 +193,9 @@ def check_counted(sampler: object, arrays: Sized, samples: int) -> None:
 
 
 def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:
-    """All indices of ``epoch`` of ``sampler`` at once, as iterating it would give them; None for other samplers.
+    """All indices of ``epoch`` of ``sampler``, as iterating it would give them; None for other samplers.
 
-    Repeats what ``draw`` tells; an empty one is filled in. The generators advance as by iterating the sampler.
+    Repeats ``draw``; an empty one is filled in. The generators advance as by iterating the sampler.
     """
     if isinstance(sampler, EpochSampler):
         return sampler.order(epoch)
@@ -210,7 +210,7 @@ def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:
         return _permutation(samples, torch.Generator().manual_seed(draw.seed))
     draw.repeat(generator)
     order = _permutation(samples, generator)
-    _permutation(samples, generator)  # torch's sampler draws another one to find that none of it is wanted
+    _permutation(samples, generator)  # torch's sampler also draws one more that it does not use
     return order
 
 

@@ -1,4 +1,4 @@
-"""Samples of differing shape that lie one after the other in one flat array."""
+"""Ragged samples: of different shapes, one after the other in one flat array."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flat:
-    """Samples as they lie in memory: ``values`` (items,) in C order, and ``shapes`` (samples, axes) int64.
+    """Samples as they are in memory: ``values`` (items,) in C order, and ``shapes`` (samples, axes) int64.
 
-    Of the first ``droppable`` axes those are left out in which every sample has length one.
+    Of the first ``droppable`` axes, those are left out in which every sample has length one.
     """
 
     values: np.ndarray
@@ -22,7 +22,7 @@ class Flat:
 
 
 def alike(samples: int, shape: Sequence[int]) -> np.ndarray:
-    """The ``Flat.shapes`` of samples of one ``shape``, which take no memory."""
+    """``Flat.shapes`` of samples of one ``shape``, which takes no memory."""
     return np.broadcast_to(np.array(shape, np.int64), (samples, len(shape)))
 
 
@@ -37,7 +37,7 @@ def joined(parts: Sequence[Flat]) -> Flat:
 
 
 def joined_shapes(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """All rows of ``parts``, without memory where each is made of one and the same."""
+    """All rows of ``parts``, without memory if all are the same."""
     parts = [part for part in parts if len(part)] or list(parts[:1])
     first = parts[0]
     if len(parts) > 1 and all(part.strides[0] == 0 and (part[:1] == first[:1]).all() for part in parts):
@@ -46,7 +46,7 @@ def joined_shapes(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def one_shape(shapes: np.ndarray) -> tuple[int, ...] | None:
-    """That of each sample; None where they differ or there are no samples."""
+    """The shape of all samples; None if they differ or there are no samples."""
     if not len(shapes) or not (shapes.strides[0] == 0 or (shapes == shapes[0]).all()):
         return None
     return tuple(shapes[0].tolist())
@@ -61,7 +61,7 @@ def dropped(shapes: np.ndarray, droppable: int) -> list[int]:
 
 
 def settled(flat: Flat) -> np.ndarray | Ragged:
-    """Rows (samples, ...) that share the memory of ``flat`` where all samples have one shape, else ragged ones."""
+    """Rows (samples, ...) that share the memory of ``flat`` if all samples have one shape, else ragged ones."""
     leave_out = dropped(flat.shapes, flat.droppable)
     shape = one_shape(flat.shapes)
     if shape is not None:
@@ -73,7 +73,7 @@ def settled(flat: Flat) -> np.ndarray | Ragged:
 
 
 def offsets_of(shapes: np.ndarray) -> np.ndarray:
-    """Where in one flat array each sample begins, and after the last one the end: int64 (samples + 1,)."""
+    """The start of each sample in one flat array, and the end of the last one: int64 (samples + 1,)."""
     offsets = np.zeros(len(shapes) + 1, np.int64)
     np.cumsum(shapes.prod(axis=1), out=offsets[1:])
     return offsets
@@ -81,7 +81,7 @@ def offsets_of(shapes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ragged:
-    """Samples of differing shape: sample i is ``values[offsets[i]:offsets[i + 1]]`` in the shape ``shapes[i]``.
+    """Samples of different shapes: sample i is ``values[offsets[i]:offsets[i + 1]]`` in the shape ``shapes[i]``.
 
     ``values`` (items,) may be read-only; ``offsets`` (samples + 1,) and ``shapes`` (samples, axes) are int64.
     """
@@ -99,11 +99,11 @@ class Ragged:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values alone."""
+        """Bytes of the values."""
         return self.values.nbytes
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """A view of one sample. Raises IndexError where there is none."""
+        """A view of one sample. Raises IndexError if there is none."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} rows.")
         index %= len(self)
@@ -114,7 +114,7 @@ class Ragged:
         return (self[i] for i in range(len(self)))
 
     def take(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Copies of the samples at ``indices``, each from 0 up, one after the other in one fresh buffer."""
+        """Copies of the samples at ``indices``, which count from 0, one after the other in one new buffer."""
         if not len(indices):
             return []
         starts, stops = self.offsets[indices].tolist(), self.offsets[indices + 1].tolist()

@@ -1,4 +1,4 @@
-"""The random generators that all code of a process shares: torch's, NumPy's and Python's."""
+"""The random generators that all code of a process shares: those of torch, NumPy and Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMPY_SEEDS = 1 << 32  # what its seed stays below
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Let the shared generators of the CPU stand afterwards as they do now. Not for several threads at a time."""
+    """Reset the shared generators of the CPU afterwards. Not for several threads at a time."""
     torchs, numpys, pythons = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 the shared one
     try:
         yield
@@ -28,7 +28,7 @@ def generators_kept() -> Iterator[None]:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the shared generators of the CPU, and no GPU's. ``seed``: from 0 to below 2**63."""
+    """Seed the shared generators of the CPU, not of a GPU. ``seed``: from 0 to below 2**63."""
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % _NUMPY_SEEDS)  # noqa: NPY002
     random.seed(seed)
@@ -52,10 +52,10 @@ def at(indices: Any, index: Any) -> Any:
 def seeded_indices(
     make_feed: Callable[[], Iterable[Any]], seed: int, epoch: int, first: int, *, single: bool
 ) -> Iterator[Any]:
-    """The batches of indices of a feed, each index with a seed of its own, made of seed, epoch, place and index.
+    """The batches of indices of a feed, each index with its own seed, made from seed, epoch, place and index.
 
-    ``make_feed`` is called for the first batch. ``first``: the place of its first index; ``single``: what the feed
-    gives counts as one place, be it a sample or a batch.
+    ``make_feed`` is called for the first batch. ``first``: the place of its first index; ``single``: each item of the
+    feed, a sample or a batch, counts as one place.
     """
     place = first
     for indices in make_feed():
@@ -74,7 +74,7 @@ def _seeded(index: Any, *key: int) -> Any:
     try:
         made = SeededIndex(index)
     except (TypeError, ValueError):
-        return index  # the dataset says what is wrong with it
+        return index  # the dataset raises its own error
     digest = blake2b(repr((*key, int(index))).encode(), digest_size=_SEED_NBYTES).digest()
     made.seed = int.from_bytes(digest, "little") >> 1
     return made

@@ -1,4 +1,4 @@
-"""What samples are made of: containers and their parts, numbers and arrays, and in what two samples differ."""
+"""What samples are made of: containers and their parts, numbers and arrays, and how two samples differ."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def mapped(nest: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], b
 
 
 def parts(container: Any) -> dict[Any, Any]:
-    """Its parts, by key, index or name of a dataclass's field."""
+    """Its parts, by key, index or the name of a dataclass's field."""
     if type(container) is not dict and isinstance(container, Sequence):
         return dict(enumerate(container))
     if isinstance(container, Mapping):
@@ -72,7 +72,7 @@ def parts(container: Any) -> dict[Any, Any]:
 
 
 def labelled(container: Any) -> list[tuple[str, Any]]:
-    """Its parts, each with how it is reached from there."""
+    """Its parts, each with the expression that reaches it."""
     if type(container) is not dict and isinstance(container, Sequence):
         names = getattr(container, "_fields", None) if isinstance(container, tuple) else None
         if names is None:
@@ -84,12 +84,12 @@ def labelled(container: Any) -> list[tuple[str, Any]]:
 
 
 def kind_of(sample: Any) -> Any:
-    """The types of its containers, nested as they are; None for what is no container."""
+    """The types of its containers, nested in the same way; None for anything that is not a container."""
     return (type(sample), *map(kind_of, parts(sample).values())) if is_container(sample) else None
 
 
 def carrying(sample: Any) -> str | None:
-    """The name of a type in it whose instance has more attributes than its parts; None where there is none."""
+    """The name of a type in it whose instance has attributes besides its parts; None if there is none."""
     if not is_container(sample):
         return None
     own = vars(sample) if hasattr(sample, "__dict__") else {}
@@ -100,11 +100,11 @@ def carrying(sample: Any) -> str | None:
     return next(filter(None, map(carrying, names.values())), None)
 
 
-def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Whatever in it is no container, with how it is reached."""
+def sample_leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in it that is not a container, with the expression that reaches it."""
     if is_container(sample):
         for label, part in labelled(sample):
-            yield from leaves(part, name + label)
+            yield from sample_leaves(part, name + label)
     else:
         yield name, sample
 
@@ -112,17 +112,17 @@ def leaves(sample: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def write(
     sample: Any, fields: Sequence[Field], arrays: Sequence[np.ndarray], row: int, there: Sequence[Any] = ()
 ) -> None:
-    """Copy the leaves of ``sample`` into one row of ``arrays``, one a field, but for those that are ``there``.
+    """Copy the leaves of ``sample`` into one row of ``arrays``, one for each field, except those already ``there``.
 
     Raises SampleMismatchError.
     """
-    found = dict(leaves(sample))
+    found = dict(sample_leaves(sample))
     for field, array, own in zip_longest(fields, arrays, there):
         leaf = found.pop(field.name, None)
         if own is not None and leaf is own:
             continue
-        if (came := field_of(leaf, field.name)) != field:
-            raise _unlike(field, came, row)
+        if (got := field_of(leaf, field.name)) != field:
+            raise _unlike(field, got, row)
         try:
             array[row] = array_over(leaf) if isinstance(leaf, torch.Tensor) else leaf
         except OverflowError:
@@ -131,15 +131,15 @@ def write(
         raise _unlike(None, field_of(leaf, name), row)
 
 
-def _unlike(expected: Field | None, came: Field | None, row: int) -> SampleMismatchError:
-    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, came))
+def _unlike(expected: Field | None, got: Field | None, row: int) -> SampleMismatchError:
+    wanted, found = (f"{f.torch_dtype or f.dtype} of shape {f.shape}" if f else "no numbers" for f in (expected, got))
     error = SampleMismatchError(f"expected {wanted}, got {found}.", row)
-    error.name = (expected or came or Field("", (), np.dtype(bool), None)).name
+    error.name = (expected or got or Field("", (), np.dtype(bool), None)).name
     return error
 
 
 def columns(containers: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """Every part of all of them, in the order of ``parts``. Raises where they are not alike."""
+    """Every part of all of them, in the order of ``parts``. Raises if they differ."""
     first = containers[0]
     if len(set(map(type, containers))) > 1:
         raise TypeError("the containers are of several types")
@@ -153,10 +153,10 @@ def columns(containers: Sequence[Any]) -> Iterable[Sequence[Any]]:
 
 
 def rebuilt(container: Any, values: list[Any], *, tuples: bool = False) -> Any:
-    """A container like this one, of ``values`` in the order of ``parts``; a list or dict where it cannot be made.
+    """A container like this one, with ``values`` in the order of ``parts``; a list or dict if it cannot be made.
 
-    Plain tuples become lists, as in torch's collate, unless they are to stay ``tuples``. What else a mutable container
-    or a dataclass holds is kept.
+    Plain tuples become lists, as in torch's collate, unless they are to stay ``tuples``. Other content of a mutable
+    container or a dataclass is kept.
     """
     kind = type(container)
     if kind is dict or kind is list:
@@ -184,7 +184,7 @@ def rebuilt(container: Any, values: list[Any], *, tuples: bool = False) -> Any:
 
 
 def rebuilder(sample: Any) -> Callable[[Iterable[Any]], Any]:
-    """A function that puts one tensor a leaf where the leaves of ``sample`` are."""
+    """A function that puts a tensor in place of each leaf of ``sample``."""
     is_flat = type(sample) in (tuple, list) and not any(map(is_container, sample))
     return list if is_flat else partial(_filled, sample)
 
@@ -198,10 +198,10 @@ def _filled(sample: Any, tensors: Iterable[Any], *, tuples: bool = False) -> Any
 
 
 class RowViews:
-    """Makes of one row of a batch's arrays what samples like ``sample`` may be written to; ``fields`` are its fields.
+    """Makes, from one row of a batch's arrays, what samples like ``sample``, with ``fields``, can be written to.
 
-    It has the structure of the sample: where that has a tensor, a tensor over the row; where it has an array, an array;
-    None where it has a number. All of it shares memory with the batch.
+    It has the structure of the sample: a tensor over the row for a tensor, an array over it for an array, None for a
+    number. All of it shares memory with the batch.
     """
 
     def __init__(self, sample: Any, fields: Sequence[Field]) -> None:
@@ -212,11 +212,11 @@ class RowViews:
             else _itself
             if isinstance(leaf, np.ndarray)
             else None
-            for (_, leaf), field in zip(leaves(sample), fields, strict=True)
+            for (_, leaf), field in zip(sample_leaves(sample), fields, strict=True)
         ]
 
     def __call__(self, arrays: Sequence[np.ndarray], row: int) -> tuple[Any, list[Any]]:
-        """What row ``row`` is written to, and its leaves."""
+        """What to write row ``row`` to, and its leaves."""
         own = [make and make(array[row, ...]) for make, array in zip(self._makers, arrays, strict=True)]
         return tuple(own) if self._flat else _filled(self._sample, own, tuples=True), own
 
@@ -226,7 +226,7 @@ def _itself(array: np.ndarray) -> np.ndarray:
 
 
 def described(sample: Any, *, ragged: bool = False) -> str:
-    """In words, what samples must have in common; ``ragged``: their number of dimensions, but not their shape."""
+    """A description of what samples must have in common; ``ragged``: the number of dimensions, but not the shape."""
     kind = type(sample).__name__
     if isinstance(sample, np.ndarray | torch.Tensor):
         if isinstance(sample, np.ndarray):
@@ -242,22 +242,22 @@ def described(sample: Any, *, ragged: bool = False) -> str:
     return kind if dtypes is None else f"{dtypes[0]} number"
 
 
-def mismatch(position: int, expected: str, came: str, way_out: str = "") -> SampleMismatchError:
+def mismatch(position: int, expected: str, got: str, way_out: str = "") -> SampleMismatchError:
     """The error about the sample at ``position``."""
     way_out = way_out or "Make the samples alike in the dataset, or pass a collate_fn."
-    return SampleMismatchError(f"expected {expected}, got {came}. {way_out}", position)
+    return SampleMismatchError(f"expected {expected}, got {got}. {way_out}", position)
 
 
 def check(samples: Sequence[Any], *, ragged: bool = False) -> None:
-    """Raise SampleMismatchError where a sample differs from the first, or is an integer that no tensor holds."""
+    """Raise SampleMismatchError if a sample differs from the first, or is an integer that no tensor can store."""
     expected = described(samples[0], ragged=ragged)
     for position, sample in enumerate(samples):
-        came = described(sample, ragged=ragged)
+        got = described(sample, ragged=ragged)
         if isinstance(sample, int) and not -(1 << 63) <= sample < 1 << 63:
-            came = str(sample)
-        if came != expected:
+            got = str(sample)
+        if got != expected:
             only_shape = hasattr(sample, "shape") and described(sample, ragged=True) == described(
                 samples[0], ragged=True
             )
             way_out = 'Pass collate_fn=Collate(ragged="pad"), or "list", or one of your own.' if only_shape else ""
-            raise mismatch(position, expected, came, way_out) from None
+            raise mismatch(position, expected, got, way_out) from None

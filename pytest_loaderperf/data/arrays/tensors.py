@@ -14,7 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from pytest_loaderperf.errors import DataError
 
-Copy: TypeAlias = bool | None  # False: never. None: where sharing is impossible. True: always.
+Copy: TypeAlias = bool | None  # False: never. None: if sharing is impossible. True: always.
 _log = logging.getLogger("pytest_loaderperf")
 _TORCH_KINDS = "biufc"
 _WIDEST_ITEM = 16  # bytes: complex128
@@ -25,9 +25,9 @@ class CopyNeededError(DataError):
 
 
 class Rows(NamedTuple):
-    """``array`` shares the source's memory and is only to be read, unless ``owned``: then it is a copy for the caller.
+    """``array`` shares the source's memory and is read-only, unless ``owned``: then it is a copy for the caller.
 
-    ``dtype``: a torch dtype that NumPy lacks, such as bfloat16, whose items ``array`` holds as unsigned integers of the
+    ``dtype``: a torch dtype that NumPy lacks, such as bfloat16, whose items ``array`` has as unsigned integers of the
     same width; else None.
     """
 
@@ -37,13 +37,13 @@ class Rows(NamedTuple):
 
 
 def as_rows(source: object, *, copy: Copy = False, name: str = "the source") -> Rows:
-    """The numbers of any array-like, in whatever byte order and strides it has.
+    """The numbers of any array-like, with any byte order and strides.
 
     ``source``: an array, a dense tensor on the CPU, an Arrow array, a buffer, or an object with ``__dlpack__``,
     ``__array__`` or ``__array_interface__``. ``copy``: as in `as_tensor`, but what can be shared always is.
-    ``name``: what errors call the source.
+    ``name``: the source's name in errors.
 
-    Raises DataError where no tensor can hold the source, CopyNeededError where sharing is impossible and copy=False.
+    Raises DataError if no tensor can hold the source, CopyNeededError if sharing is impossible and copy=False.
     """
     if isinstance(source, torch.Tensor):
         rows = _tensor_rows(source, copy, name)
@@ -67,24 +67,24 @@ def as_rows(source: object, *, copy: Copy = False, name: str = "the source") -> 
         torch.from_numpy(np.empty(0, dtype.newbyteorder("=").str))
     except TypeError as error:
         raise DataError(f"{name} has dtype {dtype}, which torch lacks. Convert it to float64.") from error
-    # C has several integer types of one width, of which torch knows one: that one is named by kind and width.
+    # C has several integer types of one width, of which torch knows one, by kind and width.
     return rows._replace(array=rows.array.view(dtype.str))
 
 
 def is_arrow(source: object) -> bool:
     """Whether it is an Arrow array, whole or in chunks."""
-    arrow = sys.modules.get("pyarrow")  # where nobody has imported it, nobody has one
+    arrow = sys.modules.get("pyarrow")  # without this import there can be no Arrow array
     return isinstance(source, (getattr(arrow, "Array", ()), getattr(arrow, "ChunkedArray", ())))
 
 
 def as_tensor(source: object, *, copy: Copy = False, writable: bool = True, name: str = "the source") -> torch.Tensor:
     """A detached tensor on the CPU over the memory of ``source``, which it keeps alive.
 
-    ``source``, ``name``: as in `as_rows`. ``copy``: False shares or raises; None copies where sharing is impossible,
+    ``source``, ``name``: as in `as_rows`. ``copy``: False shares or raises; None copies if sharing is impossible,
     and logs why; True always copies, in C order. ``writable=False`` promises that nobody writes to the tensor: only
-    then is read-only memory shared, as torch has no read-only tensors. A source without items needs no copy.
+    then is read-only memory shared, because torch has no read-only tensors. A source without items needs no copy.
 
-    Raises DataError where no tensor can hold the source, CopyNeededError where sharing is impossible and copy=False.
+    Raises DataError if no tensor can hold the source, CopyNeededError if sharing is impossible and copy=False.
     """
     if isinstance(source, torch.Tensor):
         tensor = _dense(source, name)
@@ -96,7 +96,7 @@ def as_tensor(source: object, *, copy: Copy = False, writable: bool = True, name
     obstacle = _obstacle(array, writable=writable and not owned)
     if (copy and not owned) or (obstacle and _need_copy(copy, name, *obstacle)):
         array = np.array(array, native, order="C")
-    # torch warns about an array that is flagged read-only, and NumPy lets nobody clear that flag: so it is shown anew.
+    # torch warns about a read-only array, and NumPy does not allow clearing that flag, so a new array is made over it.
     interface = array.__array_interface__
     shown = interface | {"data": (interface["data"][0], False), "strides": _strides(array)}
     tensor = torch.from_numpy(np.asarray(SimpleNamespace(__array_interface__=shown, owner=array)))
@@ -104,7 +104,7 @@ def as_tensor(source: object, *, copy: Copy = False, writable: bool = True, name
 
 
 def _obstacle(array: np.ndarray, *, writable: bool) -> tuple[str, str] | None:
-    """Why torch cannot use the memory of ``array``, and the way out; None: it can."""
+    """Why torch cannot use the memory of ``array``, and what to do; None: it can."""
     dtype, strides = array.dtype, _strides(array)
     if not dtype.isnative:
         return f"has dtype {dtype}, whose byte order torch lacks", f"Convert it to {dtype.newbyteorder('=')}"
@@ -160,12 +160,12 @@ def _dlpack_rows(source: Any, copy: Copy, name: str) -> Rows:
             rows = _tensor_rows(from_dlpack(source), copy, name)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"{name} cannot be read by DLPack ({error}). Call np.asarray first.") from error
-    rows.array.setflags(write=False)  # torch does not tell whether it may be written
+    rows.array.setflags(write=False)  # torch does not say whether it may be written
     return rows
 
 
 def _buffer_rows(source: Any, copy: Copy, name: str) -> Rows:
-    if not isinstance(source, np.generic):  # a number, like Python's own
+    if not isinstance(source, np.generic):  # a number, as Python's are
         try:
             with suppress(TypeError):
                 return Rows(np.asarray(memoryview(source)))
@@ -179,7 +179,7 @@ def _buffer_rows(source: Any, copy: Copy, name: str) -> Rows:
             if owned:
                 _need_copy(copy, name, "makes a new array whenever it is asked for one", "Call np.asarray first")
             return Rows(array, None, owned)
-    raise DataError(f"{name} must be an array or a tensor, got {type(source).__name__}. Call np.asarray first.")
+    raise DataError(f"{name}: expected an array or a tensor, got {type(source).__name__}. Call np.asarray first.")
 
 
 def _arrow_rows(source: Any, copy: Copy, name: str) -> Rows:
@@ -190,7 +190,7 @@ def _arrow_rows(source: Any, copy: Copy, name: str) -> Rows:
     if isinstance(source, pa.ChunkedArray):
         chunks = [chunk for chunk in source.chunks if len(chunk)] or [pa.nulls(0, source.type)]
         if len(chunks) > 1:
-            owned = _need_copy(copy, name, f"lies in {len(chunks)} chunks", "Call .combine_chunks()")
+            owned = _need_copy(copy, name, f"has {len(chunks)} chunks", "Call .combine_chunks()")
         source = pa.concat_arrays(chunks) if owned else chunks[0]
     tensors = source.type if isinstance(source.type, pa.FixedShapeTensorType) else None
     source = source if tensors is None else source.storage
@@ -200,7 +200,7 @@ def _arrow_rows(source: Any, copy: Copy, name: str) -> Rows:
         shape.append(size)
     bits = pa.types.is_boolean(source.type)
     if bits and len(source):
-        owned = _need_copy(copy, name, "holds eight bools a byte", "Call .cast(pa.uint8())")
+        owned = _need_copy(copy, name, "stores eight bools in a byte", "Call .cast(pa.uint8())")
     array = source.to_numpy(zero_copy_only=not bits)
     if tensors is None:
         return Rows(array.reshape(shape), None, owned)
@@ -223,7 +223,7 @@ def _arrow_items(source: Any, name: str) -> tuple[Any, int] | None:
     if nulls:
         raise DataError(f"{name} has {nulls} nulls, which no tensor can hold. Call .fill_null or .drop_null first.")
     if fixed:
-        start, size = source.offset * kind.list_size, kind.list_size  # .values also has what lies before this slice
+        start, size = source.offset * kind.list_size, kind.list_size  # .values also has the items before this slice
     elif not lists:
         return None
     elif not len(source):

@@ -32,10 +32,10 @@ _PARTS = 2  # of a complex number: real, imaginary
 
 
 def arrays_of(table: pa.Table) -> dict[str, np.ndarray | Ragged]:
-    """Every column of ``table`` by its name: (rows, ...) where all samples have one shape, else ragged.
+    """Every column of ``table`` by its name: (rows, ...) if all samples have one shape, else ragged.
 
-    Views of Arrow's buffers, to be read only. Copied, once each, are columns of several chunks, bools (Arrow keeps
-    eight a byte), and OME-Arrow images whose planes are out of order.
+    Read-only views of Arrow's buffers. Columns of several chunks, bools (Arrow stores eight in a byte), and OME-Arrow
+    images whose planes are out of order are copied once.
 
     Raises DataError, with column and row, for nulls, for what no tensor can hold, and for images as `images_of` does.
     """
@@ -44,7 +44,7 @@ def arrays_of(table: pa.Table) -> dict[str, np.ndarray | Ragged]:
 
 
 def array_of(table: pa.Table, name: str) -> np.ndarray | Ragged:
-    """One column, as `arrays_of` does it."""
+    """One column, as in `arrays_of`."""
     column = table.column(name)
     if _may_differ(column.type):
         return settled(flat_of(table, name))
@@ -55,7 +55,7 @@ def array_of(table: pa.Table, name: str) -> np.ndarray | Ragged:
 
 
 def flat_of(table: pa.Table, name: str, row_of: RowOf = int) -> Flat:
-    """A column as it lies in memory, with the shape of each sample, which may differ in the chunks that follow.
+    """A column as it is in memory, with the shape of each sample, which may differ in later chunks.
 
     ``row_of``: the row of the table that errors name, by the position in the column.
     """
@@ -65,7 +65,7 @@ def flat_of(table: pa.Table, name: str, row_of: RowOf = int) -> Flat:
 
 
 def complex_dtype(field: pa.Field) -> str | None:
-    """That of the numbers whose parts a column has as its last dimension, as `data.formats` opens them."""
+    """The complex dtype of a column with real and imaginary parts as its last dimension, as in `data.formats`."""
     import pyarrow as pa
 
     dtype = (field.metadata or {}).get(COMPLEX.encode(), b"").decode()
@@ -89,7 +89,7 @@ def check_columns(schema: pa.Schema) -> None:
     good = [field.name for field in schema if _holds_numbers(field.type)]
     names = schema.names
     if not names or len(set(names)) < len(names):
-        raise DataError(f"a table must have columns, each of another name, got {names}. Rename or add some.")
+        raise DataError(f"expected a table with columns of different names, got {names}. Rename or add some.")
     for field in schema:
         if field.name not in good:
             raise DataError(
@@ -118,7 +118,7 @@ def _may_differ(kind: pa.DataType) -> bool:
 
 
 def _chunks(column: pa.ChunkedArray, row_of: RowOf) -> Sequence[tuple[pa.Array, RowOf]]:
-    """The chunks that have rows, or an empty one, and which row each position in them is."""
+    """The chunks with rows, or an empty one, and the row of each position in them."""
     import pyarrow as pa
 
     found, first = [], 0

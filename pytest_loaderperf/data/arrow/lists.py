@@ -1,4 +1,4 @@
-"""Arrow's nested lists as the flat buffers that they are."""
+"""Arrow's nested lists as flat buffers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COMPLEX = "complex"  # in the metadata of a field of pairs of floats: the dtype of the numbers that they are
+COMPLEX = "complex"  # metadata key of a field of pairs of floats: the dtype of the complex numbers
 RowOf = Callable[[int], int]  # from the position of an item to the row of the table that it belongs to
 
 
@@ -31,14 +31,14 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether tensors can hold it, but for floats of other widths."""
+    """Whether tensors can hold it, except floats of other widths."""
     from pyarrow import types
 
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """The values themselves of an extension type, a dictionary or runs; else ``array``. Items stay as they are."""
+    """The plain values of an extension type, a dictionary or runs; else ``array``. Items of lists do not change."""
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
@@ -77,9 +77,9 @@ def refuse_nulls(array: pa.Array, where: str, row_of: RowOf) -> None:
 
 
 def items_of(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The items of all ``lists`` and the length of each in int64: a view, but of list views a copy.
+    """The items of all ``lists`` and the length of each in int64: a view; for list views a copy.
 
-    A null has items in lists of fixed size, none in list views, and else those that lie there.
+    A null has items in lists of fixed size, none in list views, and otherwise those that are in the buffer.
     """
     from pyarrow import types
 
@@ -88,7 +88,7 @@ def items_of(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if types.is_fixed_size_list(lists.type):
         size = lists.type.list_size
         lengths = np.broadcast_to(np.int64(size), len(lists))
-        start = lists.offset * size  # .values also has what lies before this slice
+        start = lists.offset * size  # .values also has the items before this slice
     else:
         offsets = lists.offsets.to_numpy()
         lengths = np.diff(offsets).astype(np.int64, copy=False)
@@ -97,7 +97,7 @@ def items_of(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def numbers_of(array: pa.Array, where: str, row_of: RowOf) -> np.ndarray:
-    """The numbers of ``array`` as a view, but bools, of which Arrow keeps eight a byte, as a copy."""
+    """The numbers of ``array`` as a view; bools, of which Arrow stores eight in a byte, as a copy."""
     from pyarrow import types
 
     refuse_nulls(array, where, row_of)
@@ -106,7 +106,7 @@ def numbers_of(array: pa.Array, where: str, row_of: RowOf) -> np.ndarray:
 
 
 def flat_lists(lists: pa.Array, name: str, row_of_list: RowOf) -> Flat:
-    """Samples of a list column, each of any lengths; within a sample the lists of one level have one length.
+    """Samples of a list column, of different lengths; within a sample the lists of one level have one length.
 
     Raises DataError, with the row that ``row_of_list`` gives, for nulls and for jagged samples.
     """

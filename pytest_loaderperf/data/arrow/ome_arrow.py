@@ -1,4 +1,4 @@
-"""OME-Arrow: images as Arrow structs, a list of planes each, written from and read as plain arrays.
+"""OME-Arrow: images as Arrow structs with a list of planes, written from and read as plain arrays.
 
 The struct is that of the package ``ome-arrow`` 0.1.0 (WayScience/ome-arrow, ``OME_ARROW_STRUCT``); older ones are read.
 """
@@ -18,10 +18,10 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AXES = "tczyx"  # of an image, and the order in which its planes lie
+AXES = "tczyx"  # of an image, and the order of its planes
 PLANE_AXES = 3  # t, c, z: those that count planes
-VERSION = "0.1.0"  # of the struct, in the field that readers look at
-MOST_ITEMS = 2**31 - 1  # that the 32-bit offsets of one Arrow array can tell apart
+VERSION = "0.1.0"  # of the struct, in the field that readers check
+MOST_ITEMS = 2**31 - 1  # the limit of the 32-bit offsets of one Arrow array
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +60,7 @@ def ome_arrow_type() -> pa.StructType:
 def ome_arrow_array(images: np.ndarray) -> pa.StructArray:
     """``images`` (n, y, x) or (n, t, c, z, y, x) in uint16 as n structs, whose pixels share the memory of ``images``.
 
-    What is not C-contiguous is copied once. ``id`` and ``name`` count from 0; the acquisition time is null.
+    Arrays that are not C-contiguous are copied once. ``id`` and ``name`` count from 0; the acquisition time is null.
 
     Raises DataError for other shapes and dtypes, and for more pixels or planes than one Arrow array can hold.
     """
@@ -68,12 +68,12 @@ def ome_arrow_array(images: np.ndarray) -> pa.StructArray:
 
     if images.dtype != np.uint16 or images.ndim not in (3, 1 + len(AXES)):
         raise DataError(
-            f"images must be uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {images.dtype} of shape "
+            f"images: expected uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {images.dtype} of shape "
             f"{images.shape}. Cast them, or add the missing axes: channels are images[:, None, :, None]."
         )
     if images.size > MOST_ITEMS:
         raise DataError(
-            f"{images.size:,} pixels came, but one OME-Arrow array holds {MOST_ITEMS:,} at most. "
+            f"expected at most {MOST_ITEMS:,} pixels in one OME-Arrow array, got {images.size:,}. "
             "Write the images in several arrays, as the chunks of one column."
         )
     n, shape = len(images), (1, 1, 1, *images.shape[1:])[-len(AXES) :]
@@ -125,7 +125,7 @@ def _meta(size: dict[str, int], n: int) -> pa.StructArray:
 
 
 def is_ome_arrow(kind: pa.DataType) -> bool:
-    """Whether it is a struct with the fields that an image is read from; others that it has are left alone."""
+    """Whether it is a struct with the fields that an image is read from; other fields are ignored."""
     from pyarrow import types
 
     if not (types.is_struct(kind) and {"pixels_meta", "planes"} <= _names(kind)):
@@ -147,9 +147,9 @@ def _names(struct: pa.StructType) -> set[str]:
 def images_of(column: pa.Array | pa.ChunkedArray, *, name: str = "the column") -> np.ndarray:
     """The images of an OME-Arrow ``column`` as (n, t, c, z, y, x) without those of t, c and z that have length one.
 
-    A view of Arrow's own buffer; a copy where there are several chunks, or planes lie in another order than t, c, z.
+    A view of Arrow's own buffer; a copy if there are several chunks, or planes are in another order than t, c, z.
 
-    Raises DataError for another type, images of several sizes, nulls, and planes that disagree with ``pixels_meta``.
+    Raises DataError for another type, images of several sizes, nulls, and planes that do not match ``pixels_meta``.
     """
     import pyarrow as pa
 
@@ -180,7 +180,7 @@ def flat_images(chunks: Sequence[pa.Array], name: str, row_of: RowOf = int) -> F
 
 
 class _Planes(NamedTuple):
-    """``sizes`` (rows, 5) are those of the images in t, c, z, y, x; ``counts`` how many planes each has."""
+    """``sizes`` (rows, 5): of the images in t, c, z, y, x; ``counts``: the number of planes of each."""
 
     name: str
     row_of_image: RowOf
@@ -196,7 +196,7 @@ class _Planes(NamedTuple):
     def error(self, image: int, what: str) -> DataError:
         sizes = " ".join(f"{axis}={size}" for axis, size in zip(AXES, self.sizes[image], strict=True))
         where = f"column {self.name!r}, row {self.row_of_image(image)}"
-        return DataError(f"{where}: {what}, but pixels_meta says {sizes}. Write that image anew, or drop it.")
+        return DataError(f"{where}: {what}, but pixels_meta says {sizes}. Write that image again, or drop it.")
 
 
 def _flat(structs: pa.Array, name: str, own: RowOf) -> Flat:
@@ -223,7 +223,7 @@ def _flat(structs: pa.Array, name: str, own: RowOf) -> Flat:
 
 
 def _pixels(lists: pa.Array, planes: _Planes) -> np.ndarray:
-    """The pixels of all planes as they lie."""
+    """The pixels of all planes in their stored order."""
     where = f"column {planes.name!r}, field 'pixels',"
     refuse_nulls(lists, where, planes.row_of)
     items, lengths = items_of(lists)
@@ -239,21 +239,21 @@ def _pixels(lists: pa.Array, planes: _Planes) -> np.ndarray:
 
 
 def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
-    """Which plane comes where each belongs, in the order t, c, z; None where they lie so already."""
+    """The planes in the order t, c, z; None if they are already in this order."""
     at: Any = 0
     outside = np.zeros(len(structs), bool)
     coordinates = []
     for axis, field in enumerate(AXES[:PLANE_AXES]):
         where = f"column {planes.name!r}, field {field!r} of a plane,"
-        came = numbers_of(structs.field(field), where, planes.row_of).astype(np.int64)
+        got = numbers_of(structs.field(field), where, planes.row_of).astype(np.int64)
         size = np.repeat(planes.sizes[:, axis], planes.counts)
-        outside |= (came < 0) | (came >= size)
-        at = at * size + came
-        coordinates.append(came)
+        outside |= (got < 0) | (got >= size)
+        at = at * size + got
+        coordinates.append(got)
     if outside.any():
         plane = int(outside.argmax())
-        t, c, z = (came[plane] for came in coordinates)
-        raise planes.error(planes.image_of(plane), f"a plane lies at t={t} c={c} z={z}")
+        t, c, z = (got[plane] for got in coordinates)
+        raise planes.error(planes.image_of(plane), f"a plane is at t={t} c={c} z={z}")
     here = np.arange(len(structs))
     target = at + np.repeat(np.cumsum(planes.counts) - planes.counts, planes.counts)
     if (target == here).all():
@@ -261,12 +261,12 @@ def _order(structs: pa.Array, planes: _Planes) -> np.ndarray | None:
     source = np.full(len(structs), -1)
     source[target] = here
     if (source < 0).any():
-        raise planes.error(planes.image_of(int((source < 0).argmax())), "a plane came twice and another not at all")
+        raise planes.error(planes.image_of(int((source < 0).argmax())), "one plane is there twice, another is missing")
     return source
 
 
 def _moved(pixels: np.ndarray, lengths: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The planes of ``pixels``, of ``lengths`` that are one within an image, in the order ``source``."""
+    """The planes of ``pixels`` in the order ``source``; all ``lengths`` within an image are the same."""
     moved: np.ndarray
     if (lengths == lengths[0]).all():
         moved = pixels.reshape(len(lengths), -1)[source].ravel()

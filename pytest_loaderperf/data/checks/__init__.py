@@ -1,1 +1,1 @@
-"""Checks of what lies on disk."""
+"""Checks of data on disk."""

@@ -1,4 +1,4 @@
-"""Is what lies on disk fit for training? Images of a folder, or rows of a table, each read once."""
+"""Checks whether data on disk can be used for training: the images of a folder, or the rows of a table, read once."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def check(
 ) -> CheckResult:
     """Read all images in the folder ``path``, or all rows of the table there, on ``workers`` threads (min(4, cores)).
 
-    Looks for what cannot be read, NaN and infinity, nulls, shapes and dtypes that differ from the stated ones (of
-    images: or from those that most of the first 25 have), and labels outside of 0 to below ``classes`` (of images: the
-    folders they are in). Begins nothing more once ``max_errors`` problems are met, and keeps as many; 0 goes on to the
-    end, and keeps the first 10. The same arguments give the same result with any number of workers. ``progress`` is
-    told in words how far it is. ``options``: those of `open_table`, such as ``{"split": "train"}``.
+    Finds unreadable data, NaN and infinity, nulls, shapes and dtypes that differ from the stated ones (for images: or
+    from most of the first 25), and labels below 0 or not below ``classes`` (for images: their folders). Stops after
+    ``max_errors`` problems, and keeps as many; 0 reads to the end, and keeps the first 10. The same arguments give the
+    same result with any number of workers. ``progress`` is called with a text on how far it is. ``options``: those of
+    `open_table`, such as ``{"split": "train"}``.
 
-    Raises DataError where there is nothing to check, a library for it is not installed, or an argument does not fit.
+    Raises DataError if there is nothing to check, a library is not installed, or an argument does not fit.
     """
     path = Path(path)
     _check_arguments(max_errors, classes, shape, dtype)
     if not path.exists():
-        raise DataError(f"nothing lies at {path}. Give the path of a folder of images or of a table.")
+        raise DataError(f"{path} does not exist. Give the path of a folder of images or of a table.")
     findings, kind = Findings(max_errors or MAX_ERRORS), _format_name(path, images=not options)
     expected = Expected(shape, dtype, classes, workers, max_errors > 0, progress)
     if kind is None:
@@ -61,7 +61,7 @@ def check(
 
 
 class _Asked(NamedTuple):
-    """The table to check, of the format called ``kind``."""
+    """The table to check, in the format ``kind``."""
 
     path: Path
     kind: str
@@ -92,7 +92,7 @@ def _unreadable(path: Path, kind: str, what: str, expected: Expected) -> CheckRe
 
 
 def _format_name(path: Path, *, images: bool) -> str | None:
-    """The name of the format of the table at ``path``; None, if there may be ``images`` alone: such.
+    """The name of the format of the table at ``path``; None for images, if ``images`` are allowed.
 
     Raises DataError for a file of no known format.
     """
@@ -108,18 +108,18 @@ def _format_name(path: Path, *, images: bool) -> str | None:
         if images and path.is_dir():
             return None
         raise
-    # Each image is read by itself, so that all of them are named.
+    # Each image is read separately, so that all damaged ones are named.
     return None if images and name in ("tiff", "ome_zarr", "pictures") else name
 
 
 def _check_arguments(max_errors: int, classes: int | None, shape: tuple[int, ...] | None, dtype: str | None) -> None:
     if not is_count(max_errors, 0):
-        raise DataError(f"max_errors must be a whole number from 0 up, got {max_errors!r}.")
+        raise DataError(f"max_errors: expected an integer of at least 0, got {max_errors!r}.")
     if classes is not None and not is_count(classes):
-        raise DataError(f"classes must be a whole number from 1 up, got {classes!r}.")
+        raise DataError(f"classes: expected an integer of at least 1, got {classes!r}.")
     if shape is not None and not (isinstance(shape, tuple) and shape and all(map(is_count, shape))):
-        raise DataError(f"shape must be a tuple of whole numbers from 1 up, got {shape!r}.")
+        raise DataError(f"shape: expected a tuple of integers of at least 1, got {shape!r}.")
     try:
         np.dtype(dtype)
     except TypeError as error:
-        raise DataError(f"dtype must be a name that NumPy knows, such as uint16, got {dtype!r}.") from error
+        raise DataError(f"dtype: expected a name that NumPy knows, such as uint16, got {dtype!r}.") from error

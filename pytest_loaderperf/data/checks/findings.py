@@ -1,4 +1,4 @@
-"""What a check found, kept within bounds, and how its work is shared among threads."""
+"""What a check found, in bounded memory, and how threads share its work."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pytest_loaderperf.errors import MOST_OF_PATH, printable
 
 T = TypeVar("T")
 R = TypeVar("R")
-MAX_ERRORS = 10  # as many as one reads before mending the cause
-_AHEAD = 2  # items per thread that are begun before an earlier one is done: enough to keep all of them busy
+MAX_ERRORS = 10  # enough to find and fix the cause
+_AHEAD = 2  # items for each thread that are started before an earlier one is done: keeps all threads busy
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What to look for, and how: `check` says what each of these means."""
+    """What to look for, and how: see `check`."""
 
     shape: tuple[int, ...] | None
     dtype: str | None
@@ -31,7 +31,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``what`` is wrong, in which file, and where it is known in which row (from 0) and which field."""
+    """``what`` is wrong, in which file, and if known in which row (from 0) and field."""
 
     file: str
     row: int | None
@@ -43,9 +43,9 @@ class Problem:
 class CheckResult:
     """What a check of ``path`` found. ``kind`` is ``images`` or the name of the table's format.
 
-    ``checked`` of ``total`` images or rows were looked at, and ``found`` problems met, of which ``problems`` are the
-    first. ``stopped_early``: there were so many that the rest was not begun. ``shape`` and ``dtype`` are what was
-    expected of all, where something was.
+    ``checked`` of ``total`` images or rows were read, with ``found`` problems; ``problems`` are the first of them.
+    ``stopped_early``: there were so many that the rest was not read. ``shape`` and ``dtype`` are the expected ones, if
+    any.
     """
 
     path: str
@@ -74,7 +74,7 @@ class CheckResult:
 
 @dataclass(slots=True)
 class Findings:
-    """Problems in the order they are met: the first ``most`` are kept, all are counted."""
+    """Problems in the order they are found: the first ``most`` are kept, all are counted."""
 
     most: int
     found: int = 0
@@ -90,11 +90,11 @@ class Findings:
         return self.found >= self.most
 
 
-def in_order(items: Iterable[T], inspect: Callable[[T], R], workers: int | None) -> Generator[R, None, None]:
+def inspected_in_order(items: Iterable[T], inspect: Callable[[T], R], workers: int | None) -> Generator[R, None, None]:
     """``inspect(item)`` for each, on ``workers`` threads (None: min(4, cores)), results in the order of ``items``.
 
-    Closing the iterator begins no further item, and waits for those that were begun. An error of ``items`` itself
-    comes after the results of those before it.
+    Closing the iterator starts no further item, and waits for those that were started. An error of ``items`` itself
+    is raised after the results of earlier items.
     """
     with PersistentExecutor(workers) as executor:
         waiting: deque[Future[R]] = deque()

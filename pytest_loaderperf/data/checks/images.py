@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, inspected_in_order
 from pytest_loaderperf.data.checks.isolated import CrashedError, Isolated
 from pytest_loaderperf.data.checks.pictures import MEMORY_SHARE
 from pytest_loaderperf.data.formats.diagnosis import check_file
@@ -37,14 +37,14 @@ _LIBRARIES = (
     | dict.fromkeys(ZARR_SUFFIXES, ("zarr", "zarr", "zarr"))
 )
 
-_SAMPLED = 25  # images whose majority says what shape and dtype the others should have, where nobody did
+_SAMPLED = 25  # images whose majority gives the expected shape and dtype, if none is stated
 _LONGEST = 200  # characters of a library's own message
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image: what it holds, or what is ``wrong`` with it."""
+    """One image: its shape and dtype, or what is ``wrong`` with it."""
 
     file: str
     shape: tuple[int, ...] = ()
@@ -54,7 +54,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What to read: ``tiff`` where it may span files; ``wrong`` where that is known without reading."""
+    """What to read: ``tiff`` if it may span files; ``wrong`` if that is known without reading."""
 
     file: Path
     tiff: TiffImage | None = None
@@ -63,9 +63,9 @@ class Sample:
 
 
 def image_samples(path: Path) -> list[Sample]:
-    """The images in the folder ``path`` and in those below it, sorted, and broken links; hidden ones are none.
+    """The images in the folder ``path`` and its subfolders, sorted, and broken links; without hidden ones.
 
-    Raises DataError where there are none.
+    Raises DataError if there are none.
     """
     if not path.is_dir():
         return [_sample(path, tiff_image(path), written=False)]
@@ -88,7 +88,7 @@ def image_samples(path: Path) -> list[Sample]:
 
 
 def _zarr_samples(group: Path, *, written: bool) -> list[Sample]:
-    """The images in a group of Zarr: one, or those of bioformats2raw or of a plate."""
+    """The images in a Zarr group: one, or those of bioformats2raw or of a plate."""
     try:
         return [Sample(image.group, None, written) for image in zarr_images(group, {})]
     except DataError as error:
@@ -96,7 +96,7 @@ def _zarr_samples(group: Path, *, written: bool) -> list[Sample]:
 
 
 def _suffix(file: Path) -> str:
-    """What says how to read it; images of a group of Zarr have no suffix of their own."""
+    """The suffix, which says how to read it; images of a Zarr group have no suffix of their own."""
     suffix = file.suffix.lower()
     return suffix if suffix in IMAGE_SUFFIXES else ZARR_SUFFIXES[0]
 
@@ -107,10 +107,10 @@ def _sample(file: Path, tiff: TiffImage | None, *, written: bool) -> Sample:
 
 
 def check_images(path: Path, findings: Findings, expected: Expected) -> CheckResult:
-    """Read every image of a folder, or one alone, in another process, which a damaged file may crash.
+    """Read every image of a folder, or a single one, in another process, which a damaged file may crash.
 
-    What ``shape`` and ``dtype`` leave open, the majority of the first 25 decides. Raises DataError as ``image_samples``
-    does, where a library is missing, and where there are ``classes`` but no folders for them.
+    Without ``shape`` or ``dtype``, the majority of the first 25 decides. Raises DataError as ``image_samples`` does, if
+    a library is missing, and if there are ``classes`` but no folders for them.
     """
     samples = image_samples(path)
     for suffix in sorted({_suffix(sample.file) for sample in samples if not sample.wrong}):
@@ -128,7 +128,7 @@ def check_images(path: Path, findings: Findings, expected: Expected) -> CheckRes
 
     with (
         Isolated[Image](inspect_image) as inspected,
-        closing(in_order(samples, inspect, expected.workers)) as images,
+        closing(inspected_in_order(samples, inspect, expected.workers)) as images,
     ):
         sampled = [] if shape and dtype else _sampled(images, findings.most if expected.stop else _SAMPLED)
         whole = [image for image in sampled if not image.wrong]
@@ -153,7 +153,7 @@ def check_images(path: Path, findings: Findings, expected: Expected) -> CheckRes
 
 
 def _label_problems(path: Path, files: Sequence[Path], classes: int | None) -> list[Problem]:
-    """Folders of classes that are too many, or two that are one. Labels are as `open_table` has them."""
+    """Folders whose labels are too large, or two folders of one label. Labels are those of `open_table`."""
     folders = None if path in files else class_folders(files, path)
     if folders is None:
         if classes is None:
@@ -161,7 +161,7 @@ def _label_problems(path: Path, files: Sequence[Path], classes: int | None) -> l
         raise DataError(f"{path} has no folder for each class. Put its images into such folders, or leave out classes.")
     names = sorted(set(folders))
     try:
-        # Of pictures as in torchvision's ImageFolder: places, also where the names are numbers.
+        # For pictures as in torchvision's ImageFolder: positions, also if the names are numbers.
         numbered = not all(file.suffix.lower() in SUFFIXES for file in files)
         labels, _ = class_labels(names, numbered=numbered)
     except DataError as error:
@@ -174,7 +174,7 @@ def _label_problems(path: Path, files: Sequence[Path], classes: int | None) -> l
 
 
 def _sampled(images: Iterator[Image], most_wrong: int) -> list[Image]:
-    """The first 25, or fewer where as many as ``most_wrong`` of them cannot be read."""
+    """The first 25, or fewer if ``most_wrong`` of them cannot be read."""
     sampled, wrong = [], 0
     for image in images:
         sampled.append(image)
@@ -185,7 +185,7 @@ def _sampled(images: Iterator[Image], most_wrong: int) -> list[Image]:
 
 
 def _commonest(values: Sequence[T]) -> T | None:
-    """The first met of those that come most often."""
+    """The most frequent value; of several, the first."""
     return Counter(values).most_common(1)[0][0] if values else None
 
 
@@ -194,14 +194,14 @@ def _problems(image: Image, shape: tuple[int, ...] | None, dtype: str | None) ->
         return [Problem(image.file, None, None, image.wrong)]
     pairs = (("shape", image.shape, shape), ("dtype", image.dtype, dtype))
     return [
-        Problem(image.file, None, None, f"has {key} {came}; expected {expected}")
-        for key, came, expected in pairs
-        if expected not in (None, came)
+        Problem(image.file, None, None, f"has {key} {got}; expected {expected}")
+        for key, got, expected in pairs
+        if expected not in (None, got)
     ]
 
 
 def inspect_image(sample: Sample) -> Image:
-    """Read one image, and say what it holds or what is wrong with it."""
+    """Read one image: its shape and dtype, or what is wrong with it."""
     file = sample.file
     try:
         if not file.is_dir():
@@ -209,7 +209,7 @@ def inspect_image(sample: Sample) -> Image:
         if file.stat().st_size == 0:
             return Image(str(file), wrong="is empty (0 bytes)")
         array = _read(sample)
-    except Exception as error:  # noqa: BLE001 decoders raise whatever they met: OSError, ValueError, struct.error ...
+    except Exception as error:  # noqa: BLE001 decoders raise anything: OSError, ValueError, struct.error ...
         if isinstance(error, DataError):
             return Image(str(file), wrong=str(error).removeprefix(f"{file} "))
         reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
@@ -230,7 +230,7 @@ def _read(sample: Sample) -> np.ndarray:
 
 
 def _check_library(suffix: str) -> None:
-    """Raises DataError where the library for files of ``suffix`` is not installed."""
+    """Raises DataError if the library for files of ``suffix`` is not installed."""
     module, name, package = _LIBRARIES[suffix]
     try:
         import_module(module)

@@ -1,4 +1,4 @@
-"""Calls in a process of their own, which libraries in C, C++ or Rust may crash on damaged files."""
+"""Calls in another process, because libraries in C, C++ or Rust may crash on damaged files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_loaderperf.errors import DataError
 
 R = TypeVar("R")
 _CODE = "from pytest_loaderperf.data.checks.isolated import serve; serve()"
-_MOST_THREADS = 64  # of the child, which works on as many calls at once as come
+_MOST_THREADS = 64  # of the child, one for each call
 
 
 class CrashedError(DataError):
@@ -29,7 +29,7 @@ class CrashedError(DataError):
 
 
 class _EndedError(Exception):
-    """The child is no more. ``guilty``: no other call was in work, so that this one ended it."""
+    """The child has ended. ``guilty``: no other call was running, so this one ended it."""
 
     def __init__(self, status: int, *, guilty: bool) -> None:
         super().__init__(status)
@@ -39,9 +39,9 @@ class _EndedError(Exception):
 class Isolated(Generic[R]):
     """``function`` called in a child process, from any number of threads. The child is started by the first call.
 
-    A call whose process ends is repeated alone in another, unless it was alone; where that ends as well, it raises
-    CrashedError with the signal. Errors of ``function`` are raised as they are. ``function``, its arguments and results
-    must pickle. ``told``: receives what ``function`` tells by a keyword argument of that name, if it takes one.
+    A call whose process ends is repeated alone in another one, unless it was alone. If that ends as well, it raises
+    CrashedError with the signal. Errors of ``function`` are raised unchanged. ``function``, its arguments and results
+    must pickle. ``told`` receives what ``function`` passes to its keyword argument of that name, if it has one.
     """
 
     def __init__(self, function: Callable[..., R], told: Callable[[str], object] | None = None) -> None:
@@ -86,7 +86,7 @@ def _crashed(error: _EndedError) -> CrashedError:
     how = f"status {error.status}"
     if error.status < 0:
         how = signal.Signals(-error.status).name
-    return CrashedError(f"crashes the library that reads it ({how}). Write it anew, or give a file that is whole.")
+    return CrashedError(f"crashes the library that reads it ({how}). Write it again, or give an undamaged file.")
 
 
 class _Child:
@@ -98,7 +98,7 @@ class _Child:
             [sys.executable, "-P", "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # where libraries log and crash at length
+            stderr=subprocess.DEVNULL,  # libraries write long logs there when they crash
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class _Child:
             self._calls += 1
             number = self._calls
             self._waiting[number] = answers
-            with suppress(BrokenPipeError):  # the receiver tells how it ended
+            with suppress(BrokenPipeError):  # the receiver reports how it ended
                 self._process.stdin.write(pickle.dumps((number, function, args, *([] if told is None else ["told"]))))
                 self._process.stdin.flush()
         while True:
@@ -139,7 +139,7 @@ class _Child:
                 with self._lock:
                     answers = self._waiting[number] if kind == "told" else self._waiting.pop(number)
                 answers.put((kind, value))
-        except Exception:  # noqa: BLE001 what is not an answer is the end, whole or cut
+        except Exception:  # noqa: BLE001 anything that is not an answer is the end
             self._process.kill()
         status = self._process.wait()
         with self._lock:
@@ -149,7 +149,7 @@ class _Child:
             self._waiting.clear()
             for pipe in (self._process.stdin, self._process.stdout):
                 assert pipe is not None
-                with suppress(BrokenPipeError):  # of a call that was being written
+                with suppress(BrokenPipeError):  # while a call was written
                     pipe.close()
 
     def close(self) -> None:
@@ -158,17 +158,17 @@ class _Child:
 
 
 def serve() -> None:
-    """The child: answer calls that come at its standard input, until that is closed."""
+    """The child: answer calls from its standard input, until that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # the output of libraries is not an answer
     lock = threading.Lock()
 
     def answer(number: int, kind: str, value: Any) -> None:
         try:
             content = pickle.dumps((number, kind, value))
             pickle.loads(content)  # noqa: S301 some errors of libraries pickle, but cannot be read
-        except Exception:  # noqa: BLE001 the text of an error tells enough
+        except Exception:  # noqa: BLE001 the text of an error is enough
             content = pickle.dumps((number, "failed", DataError(f"{type(value).__name__}: {value}")))
         with lock:
             answers.write(content)
@@ -188,5 +188,5 @@ def serve() -> None:
             try:
                 call = pickle.load(calls)  # noqa: S301 the parent's
             except EOFError:
-                os._exit(0)  # without waiting for what nobody awaits
+                os._exit(0)  # without waiting for other threads
             pool.submit(work, *call)

@@ -15,15 +15,15 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MEMORY_SHARE = 2  # of the memory that is available: a picture and its decoder's own copy must fit
+MEMORY_SHARE = 2  # the available memory is divided by this: a picture and its decoder's copy must fit
 
 
 def picture_masks(
     name: str, column: pa.Array, expected: Expected, folder: Path
 ) -> Iterator[tuple[str, np.ndarray, Callable[[int], str]]]:
-    """The column's name, which rows of it have a problem, and what it is there: null, damaged, or not as expected.
+    """The column's name, its rows with a problem, and the problem of each: null, damaged, or not as expected.
 
-    Every picture is decoded once. Files that a value names lie in ``folder``.
+    Every picture is decoded once. Files that a value names are in ``folder``.
     """
     wrong = {row: what for row, value in enumerate(column) if (what := _wrong(value, expected, folder))}
     rows = np.zeros(len(column), bool)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_loaderperf.data.arrow.lists import COMPLEX, decoded, is_list, is_number, items_of, value_type
 from pytest_loaderperf.data.arrow.ome_arrow import is_ome_arrow
-from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, in_order
+from pytest_loaderperf.data.checks.findings import CheckResult, Expected, Findings, Problem, inspected_in_order
 from pytest_loaderperf.data.checks.pictures import picture_masks
 from pytest_loaderperf.data.workloads.kinds import LABEL
 from pytest_loaderperf.errors import DataError, LoaderPerfError
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from pytest_loaderperf.data.formats.protocol import Table
 
-_BATCH_NBYTES = 8 << 20  # that are read at once, for each of the batches in work
+_BATCH_NBYTES = 8 << 20  # of one batch; several batches are checked at the same time
 _MOST_ROWS = 1 << 14  # of a batch of small samples
-_GUESSED_ITEMS = 1 << 10  # of a list, whose length the schema does not tell
+_GUESSED_ITEMS = 1 << 10  # of a list, whose length the schema does not have
 _GUESSED_NBYTES = 1 << 16  # of a value of no fixed width, such as a struct that may hold an image
 Shape = tuple[int | None, ...]  # None: rows differ along this axis
 
 
 def check_table(table: Table, kind: str, findings: Findings, expected: Expected) -> CheckResult:
-    """Stream all rows of ``table``. ``shape`` and ``dtype``, where given, are those of every column of arrays.
+    """Stream all rows of ``table``. ``shape`` and ``dtype``, if given, are those of every column of arrays.
 
-    Raises DataError where ``classes`` are given and there is no column ``label``, or a shape or dtype and no array.
+    Raises DataError if ``classes`` are given without a column ``label``, or a shape or dtype without an array.
     """
     total, checked, file = len(table), 0, str(table.path)
     classes, shape, dtype = expected.classes, expected.shape, expected.dtype
@@ -44,7 +44,7 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
 
     def inspect(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, list[Problem], int]:
         start, batch = numbered
-        batch.validate(full=True)  # of a damaged file, what follows would read beyond its memory
+        batch.validate(full=True)  # else reading a damaged file might leave its memory
         masks = chain.from_iterable(
             picture_masks(name, column, expected, table.path.parent)
             if name in pictures
@@ -59,7 +59,7 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
         return len(batch), problems, sum(len(rows) for rows, _, _ in wrong)
 
     try:
-        with closing(in_order(_numbered(_batches(table)), inspect, expected.workers)) as batches:
+        with closing(inspected_in_order(_numbered(_batches(table)), inspect, expected.workers)) as batches:
             while not (expected.stop and findings.full) and (inspected := next(batches, None)) is not None:
                 checked += inspected[0]
                 findings.add(*inspected[1:])
@@ -68,7 +68,7 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
         if not isinstance(error, DataError):
             raise
         findings.add([Problem(file, None, None, str(error).removeprefix(f"{file} "))])
-    except Exception as error:  # noqa: BLE001 libraries raise whatever they met in a damaged file
+    except Exception as error:  # noqa: BLE001 libraries raise anything for a damaged file
         what = str(error).removeprefix(f"{file} ")
         findings.add([Problem(file, None, None, f"cannot be read: {what or type(error).__name__}")])
     return CheckResult(
@@ -85,19 +85,19 @@ def check_table(table: Table, kind: str, findings: Findings, expected: Expected)
 
 
 def _batches(table: Table) -> Iterator[pa.RecordBatch]:
-    """All rows in batches of about 8 MB, judged by the first row and by the schema."""
+    """All rows in batches of about 8 MB, by the first row and the schema."""
     first = next(table.stream(1), None)
     yield from table.stream(rows_at_once(table.schema, first.nbytes if first is not None else 0))
 
 
 def rows_at_once(schema: pa.Schema, first_nbytes: int = 0) -> int:
-    """Rows of about 8 MB, as far as the schema and the first row tell."""
+    """The number of rows in about 8 MB, estimated from the schema and the first row."""
     row_nbytes = 1
     for field in schema:
         shape, item = laid_out(field.type)
         try:
             item_nbytes = -(-item.bit_width // 8)
-        except ValueError:  # of types whose values differ in width: structs, texts
+        except ValueError:  # types with values of different widths: structs, texts
             item_nbytes = _GUESSED_NBYTES
         row_nbytes += prod(size or _GUESSED_ITEMS for size in shape) * item_nbytes
     return max(1, min(_MOST_ROWS, _BATCH_NBYTES // max(row_nbytes, first_nbytes)))
@@ -116,7 +116,7 @@ def _picture_columns(table: Table) -> list[str]:
 
     try:
         return picture_columns(table, table.schema.names)
-    except Exception:  # noqa: BLE001 the check itself meets and tells it
+    except Exception:  # noqa: BLE001 the check itself reports it
         return []
 
 
@@ -127,15 +127,15 @@ def _schema_problems(schema: pa.Schema, file: str, expected: Expected, pictures:
     classes, shape, dtype = expected.classes, expected.shape, expected.dtype
     arrays = {field.name: _seen(field) for field in schema if _seen(field)[0]}
     if (shape or dtype) and not arrays and not pictures:
-        raise DataError(f"{file} has no column of arrays for a shape or dtype to hold of; columns: {_names(schema)}.")
+        raise DataError(f"{file} has no column of arrays with a shape or dtype to check; columns: {_names(schema)}.")
     if classes and LABEL not in schema.names:
-        raise DataError(f"{file} has no column {LABEL!r} to hold classes; columns: {_names(schema)}.")
+        raise DataError(f"{file} has no column {LABEL!r} with classes to check; columns: {_names(schema)}.")
     found = []
     if classes and not types.is_integer(value_type(schema.field(LABEL).type)):
-        found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected whole numbers"))
-    for name, (came, item) in arrays.items():
-        if shape and (len(came) != len(shape) or any(a not in (None, b) for a, b in zip(came, shape, strict=True))):
-            shown = "(" + ", ".join("any" if size is None else str(size) for size in came) + ")"
+        found.append(Problem(file, None, LABEL, f"has type {schema.field(LABEL).type}; expected integers"))
+    for name, (got, item) in arrays.items():
+        if shape and (len(got) != len(shape) or any(a not in (None, b) for a, b in zip(got, shape, strict=True))):
+            shown = "(" + ", ".join("any" if size is None else str(size) for size in got) + ")"
             found.append(Problem(file, None, name, f"has shape {shown}; expected {shape}"))
         if dtype and item != dtype:
             found.append(Problem(file, None, name, f"has dtype {item}; expected {dtype}"))
@@ -147,7 +147,7 @@ def _names(schema: pa.Schema) -> str:
 
 
 def laid_out(kind: pa.DataType) -> tuple[Shape, pa.DataType]:
-    """The shape of one value of an Arrow type, () for what is no array, and the type of its items."""
+    """The shape of one value of an Arrow type, () if it is not an array, and the type of its items."""
     import pyarrow as pa
 
     shape: Shape = ()
@@ -182,7 +182,7 @@ def _dtype(item: pa.DataType) -> str:
 def _masks(
     name: str, column: pa.Array, classes: int | None, shape: tuple[int, ...] | None
 ) -> Iterator[tuple[str, np.ndarray, Callable[[int], str]]]:
-    """The column's name, which rows of it have a problem, and what it is there."""
+    """The column's name, its rows with a problem, and the problem of each."""
     from pyarrow import types
 
     valid = decoded(column).is_valid().to_numpy(zero_copy_only=False)
@@ -206,9 +206,9 @@ def _masks(
 
 
 def _lengths(column: pa.Array) -> tuple[np.ndarray | None, np.ndarray]:
-    """How long the lists of each level are, (rows, levels), and in which rows they differ within a level.
+    """The lengths of the lists of each level, (rows, levels), and the rows in which they differ within a level.
 
-    None for what is no nested list of numbers. Lists without items have length 0 along the axes inside them.
+    None for anything but nested lists of numbers. Lists without items have length 0 along the inner axes.
     """
     array = decoded(column)
     none: np.ndarray = np.zeros(len(array), bool)
@@ -231,9 +231,9 @@ def _lengths(column: pa.Array) -> tuple[np.ndarray | None, np.ndarray]:
 
 
 def unusable(array: Any) -> np.ndarray:
-    """Which values of an Arrow array, nulls not among them, hold a float that is not finite or a null, at any depth.
+    """Which values of an Arrow array, except nulls, contain a float that is not finite or a null, at any depth.
 
-    Of OME-Arrow images, whose other fields may be null, the pixels alone.
+    For OME-Arrow images, whose other fields may be null, only the pixels count.
     """
     valid: np.ndarray = decoded(array).is_valid().to_numpy(zero_copy_only=False)
     bad: np.ndarray = _bad(array, may_be_null=is_ome_arrow(array.type)) & valid
@@ -241,7 +241,7 @@ def unusable(array: Any) -> np.ndarray:
 
 
 def _bad(array: Any, *, may_be_null: bool) -> np.ndarray:
-    """Which values are null, where that may not be, or not finite, or hold such."""
+    """Which values are null (if not allowed), or not finite, or contain such values."""
     from pyarrow import types
 
     array = decoded(array)

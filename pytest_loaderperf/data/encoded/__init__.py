@@ -1,3 +1,3 @@
-"""Pictures as they are kept in files and columns: PNG, JPEG, WebP, BMP and GIF, decoded when they are asked for."""
+"""Encoded pictures in files and columns: PNG, JPEG, WebP, BMP and GIF, decoded on request."""
 
-from pytest_loaderperf.data import formats  # noqa: F401 which says what to install where Arrow is not
+from pytest_loaderperf.data import formats  # noqa: F401 which says what to install if pyarrow is missing

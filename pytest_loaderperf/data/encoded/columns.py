@@ -1,4 +1,4 @@
-"""Columns of encoded pictures: which those are, their values, and the Arrow arrays that decoded ones become."""
+"""Columns of encoded pictures: how they are recognised, their values, and the Arrow arrays of decoded ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.errors import DataError
 
-SNIFFED_ROWS = 32  # of a column, the first of which that is not null tells whether it holds pictures
-BYTES, PATH = "bytes", "path"  # of the struct that Hugging Face's datasets keeps a picture as
+SNIFFED_ROWS = 32  # of a column; the first value that is not null shows whether it contains pictures
+BYTES, PATH = "bytes", "path"  # of the struct that Hugging Face's datasets stores a picture in
 
 
 class InMemory:
-    """A ``pa.Table`` with the verbs of a table of ``data/formats``."""
+    """A ``pa.Table`` with the methods of a table of ``data/formats``."""
 
     path = Path("the table in memory")
 
@@ -43,11 +43,11 @@ class InMemory:
         yield from self.table.select(columns).to_batches(max_chunksize=rows)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 def picture_columns(table: Any, names: list[str]) -> list[str]:
-    """Those of ``names`` that hold encoded pictures, by their type and by how the first of the first rows begins.
+    """Those of ``names`` that contain encoded pictures, by their type and by the first bytes of the first picture.
 
     ``table``: as those of ``data/formats``.
     """
@@ -65,7 +65,7 @@ def picture_columns(table: Any, names: list[str]) -> list[str]:
 
 
 def may_hold_pictures(kind: pa.DataType) -> bool:
-    """Whether it is binary, or a struct of bytes and path as Hugging Face's datasets has it."""
+    """Whether it is binary, or a struct of bytes and path as in Hugging Face's datasets."""
     types = pa.types
     if types.is_struct(kind):
         names = {field.name: field.type for field in kind}
@@ -74,9 +74,9 @@ def may_hold_pictures(kind: pa.DataType) -> bool:
 
 
 def encoded_bytes(value: pa.Scalar, folder: Path | None = None) -> bytes | None:
-    """The bytes of one value, None where it is null.
+    """The bytes of one value, None if it is null.
 
-    Of a struct without bytes, those of the file at its path, which is relative to ``folder``. Raises DataError.
+    For a struct without bytes, those of the file at its path, which is relative to ``folder``. Raises DataError.
     """
     known = value.as_py()
     if not isinstance(known, dict):
@@ -89,7 +89,7 @@ def encoded_bytes(value: pa.Scalar, folder: Path | None = None) -> bytes | None:
 
 
 def decoded_type(decoder: Decoder) -> pa.DataType:
-    """The Arrow type of pictures: a fixed-shape tensor where they are of one size, else lists of lists of pixels."""
+    """The Arrow type of pictures: a fixed-shape tensor if they have one size, else lists of lists of pixels."""
     if decoder.one_shape is not None:
         return kind_of(Layout(decoder.one_shape, decoder.dtype))
     pixel = pa.from_numpy_dtype(decoder.dtype)
@@ -99,7 +99,7 @@ def decoded_type(decoder: Decoder) -> pa.DataType:
 
 
 class Canvas:
-    """Room for the pictures of ``headers`` in one array: ``rows`` are views to decode to, ``column`` is all of them."""
+    """Memory for the pictures of ``headers`` in one array: ``rows``, views to decode to, ``column``, all of them."""
 
     def __init__(self, decoder: Decoder, headers: list[Header]) -> None:
         self._decoder, self._shapes = decoder, [decoder.shape_of(header) for header in headers]
@@ -127,7 +127,7 @@ def _offsets(lengths: np.ndarray) -> pa.Array:
 
 
 def present(data: bytes | None) -> bytes:
-    """``data``. Raises DataError where it is null."""
+    """``data``. Raises DataError if it is null."""
     if data is None:
         raise DataError("is null, which no tensor can hold. Fill it in, or drop such rows.")
     return data

@@ -1,4 +1,4 @@
-"""Decodes one picture into a given array: upright, in the colours and the size that the caller chooses."""
+"""Decodes one picture into a given array: upright, in the colours and size that the caller chooses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from pytest_loaderperf.errors import DataError
 Mode = Literal["RGB", "RGBA", "L", "I;16"]
 Fit = Literal["crop", "stretch", "pad"]
 Size = tuple[int, int]  # height and width in pixels
-MOST_NBYTES = (
-    1 << 30
-)  # of a picture while it is decoded: 268 million pixels, a quarter more than the largest cameras make
-PIXEL_NBYTES = 4  # what Pillow takes for one, whatever its colours
+MOST_NBYTES = 1 << 30  # of a picture while it is decoded: 268 million pixels, a quarter more than the largest cameras
+PIXEL_NBYTES = 4  # what Pillow takes for one, with any colours
 _CHANNELS: dict[str, tuple[int, ...]] = {"RGB": (3,), "RGBA": (4,), "L": (), "I;16": ()}
 _PLUGINS = {
     "PNG": ("PngImagePlugin", "PngImageFile"),
@@ -33,10 +31,10 @@ _PLUGINS = {
 }
 _WIDEN = 257  # times a byte: 255 becomes 65,535
 _HIGHEST_SCALE = 8  # by which a JPEG can be made smaller while it is decoded
-_GAP = 2  # times the wanted size that such a JPEG keeps, so that the resize that follows decides how it looks
+_GAP = 2  # such a JPEG keeps this times the wanted size, so that the later resize determines its quality
 _CMYK = 4
 _LONGEST = 200  # characters of a decoder's own message
-_BENIGN = "extraneous bytes before marker"  # what libjpeg warns of, but skips without loss
+_BENIGN = "extraneous bytes before marker"  # a warning of libjpeg about bytes that it skips without loss
 # What EXIF's orientations 1 to 8 do to pixels (height, width, ...).
 _UPRIGHT: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda a: a,
@@ -52,13 +50,13 @@ _UPRIGHT: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """How pictures are decoded, and what does it.
+    """How pictures are decoded; it also decodes them.
 
     ``mode``: ``"RGB"`` (height, width, 3), ``"RGBA"`` (height, width, 4) or ``"L"`` (height, width), uint8; ``"I;16"``
     (height, width) uint16. ``size``: height and width in pixels, one number for both, None: each picture's own.
-    ``fit``, where there is a size: ``"crop"`` scales a picture until it covers the size and cuts out the middle,
-    ``"stretch"`` changes its proportions, ``"pad"`` makes what is too large smaller, puts it at the top left and
-    fills up with zeros. ``most_nbytes``: what one picture may take while it is decoded, 4 bytes a pixel.
+    ``fit``, if there is a size: ``"crop"`` scales a picture until it covers the size and keeps the middle,
+    ``"stretch"`` changes its proportions, ``"pad"`` makes a larger one smaller, puts it at the top left and fills the
+    rest with zeros. ``most_nbytes``: the most memory of one picture while it is decoded, 4 bytes a pixel.
 
     Raises DataError for other values.
     """
@@ -81,7 +79,7 @@ class Decoder:
                 "Give one such as 224 or (224, 320); None keeps each picture's own."
             )
         if not is_count(self.most_nbytes):
-            raise DataError(f"most_nbytes: expected a whole number from 1 up, got {self.most_nbytes!r}.")
+            raise DataError(f"most_nbytes: expected an integer of at least 1, got {self.most_nbytes!r}.")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,12 +88,12 @@ class Decoder:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The last dimensions of a picture: none of a grey one."""
+        """The last dimensions of a picture; a grey one has none."""
         return _CHANNELS[self.mode]
 
     @property
     def one_shape(self) -> tuple[int, ...] | None:
-        """The shape of every picture; None where each has its own."""
+        """The shape of every picture; None if each has its own."""
         return None if self.size is None else (*self._wanted, *self.channels)
 
     @property
@@ -104,7 +102,7 @@ class Decoder:
         return self.size
 
     def shape_of(self, header: Header) -> tuple[int, ...]:
-        """The shape of the picture with ``header``. Raises DataError where decoding it takes too many bytes."""
+        """The shape of the picture with ``header``. Raises DataError if decoding it takes too many bytes."""
         needed = header.height * header.width * PIXEL_NBYTES
         if needed > self.most_nbytes:
             raise DataError(
@@ -121,9 +119,9 @@ class Decoder:
         return out
 
     def decode_into(self, data: bytes, out: np.ndarray, header: Header | None = None) -> None:
-        """Decode ``data`` to ``out``, an array of the picture's shape and of ``dtype``. The caller owns both.
+        """Decode ``data`` into ``out``, an array of the picture's shape and ``dtype``. The caller owns both.
 
-        Raises DataError where ``data`` are no whole picture, take too many bytes, or ``out`` does not fit them.
+        Raises DataError if ``data`` are no whole picture, take too many bytes, or ``out`` does not fit them.
         """
         header = header or header_of(data)
         expected = self.shape_of(header)
@@ -156,7 +154,7 @@ class Decoder:
             out[:height, width:] = 0
 
     def _resized(self, header: Header) -> tuple[Size | None, tuple[float, ...], float]:
-        """Width and height to resize to, which box (left, top, right, bottom) of it, and how much smaller it gets."""
+        """Width and height to resize to, the box (left, top, right, bottom) of it, and by how much it is reduced."""
         height, width = header.height, header.width  # as stored
         whole = (0.0, 0.0, width, height)
         if self.size is None:
@@ -175,9 +173,9 @@ class Decoder:
 
 
 def stored(data: bytes, most_nbytes: int) -> np.ndarray:
-    """The pixels of the picture ``data`` upright, with the bits and colours that they are stored with.
+    """The pixels of the picture ``data`` upright, with the bits and colours as stored.
 
-    Those of a palette are numbers of colours. Raises as ``Decoder.decode_into`` does.
+    With a palette they are indices of colours. Raises as ``Decoder.decode_into`` does.
     """
     header = header_of(data)
     Decoder(most_nbytes=most_nbytes).shape_of(header)
@@ -195,7 +193,7 @@ def upright(pixels: np.ndarray, header: Header) -> np.ndarray:
 
 
 def _scale(ratio: float) -> int:
-    """By how much a JPEG is made smaller while it is decoded: a power of two that leaves twice what is wanted."""
+    """By how much a JPEG is reduced while it is decoded: a power of two that leaves twice the wanted size."""
     scale = 1
     while scale * 2 <= min(ratio / _GAP, _HIGHEST_SCALE):
         scale *= 2
@@ -203,9 +201,9 @@ def _scale(ratio: float) -> int:
 
 
 def _damaged(error: Exception) -> DataError:
-    """What a decoder raised, in our words."""
+    """A decoder's error as a DataError."""
     reason = (str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__
-    return DataError(f"is damaged: {reason}. Get it anew, or leave it out.")
+    return DataError(f"is damaged: {reason}. Get it again, or leave it out.")
 
 
 def _by_turbo(header: Header) -> bool:
@@ -249,7 +247,7 @@ def _turbo_image(data: bytes, header: Header, scale: int) -> Any:
 def pillow_image(data: bytes, header: Header, scale: int) -> Any:
     """Pillow's image of ``data``, as stored, decoded; of a JPEG made smaller by ``scale``."""
     module, plugin = _PLUGINS[header.kind]
-    # The plugin itself: `Image.open` warns of large pictures by a limit of the whole process. Here bytes are counted.
+    # Not `Image.open`, which warns of large pictures by a limit of the whole process. Here bytes are counted.
     image = getattr(library(f"PIL.{module}", "pillow"), plugin)(io.BytesIO(data))
     if image.size != (header.width, header.height):
         raise DataError(f"is damaged: expected {header.width} x {header.height} pixels, got {image.size}.")
@@ -272,7 +270,7 @@ def _converted(image: Any, mode: Mode) -> Any:
             image = image.convert("RGBA")
             image.putalpha(fromarray(np.where(deep == transparent, 0, 255).astype(np.uint8)))
     if mode != "RGBA" and transparent is not None:
-        image.info.pop("transparency", None)  # Pillow warns of what is asked for here
+        image.info.pop("transparency", None)  # Pillow would warn that this is dropped
     if mode == "I;16":
         return fromarray(np.asarray(image.convert("L")).astype(np.uint16) * _WIDEN)
     return image if image.mode == mode else image.convert(mode)

@@ -1,4 +1,4 @@
-"""What an encoded picture says about itself before its pixels: kind, size and orientation; and whether it is whole."""
+"""The header of an encoded picture: kind, size and orientation; and whether the picture is complete."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pytest_loaderperf.errors import DataError
 KINDS = "PNG, JPEG, WebP, BMP or GIF"
 _ORIENTATION = 0x0112  # the tag of EXIF
 _UPRIGHT, _TURNED = 1, 5  # orientations; those from 5 on change width and height
-_SHORT = 3  # EXIF's type of a whole number of two bytes
+_SHORT = 3  # EXIF's type of an integer of two bytes
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that begin with the size
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _JPEG_SCAN, _JPEG_EXIF, _JPEG_END = 0xDA, 0xE1, b"\xff\xd9"
 _OS2_HEADER = 12  # bytes of BMP's oldest header, which keeps sizes in two bytes
-_SHOWN = 8  # bytes of what is no picture
+_SHOWN = 8  # bytes of a file that is not a picture
 
 
 class Header(NamedTuple):
@@ -41,9 +41,9 @@ class Header(NamedTuple):
 def header_of(data: bytes, *, whole: bool = True) -> Header:
     """The header of the picture ``data``. Nothing is decoded.
 
-    ``whole``: also see that the file ends where it says, and of a PNG that its checksums hold.
+    ``whole``: also check that the file ends where it should, and that the checksums of a PNG match.
 
-    Raises DataError for what is no picture, has a damaged header, or is not whole.
+    Raises DataError for data that is not a picture, has a damaged header, or is incomplete.
     """
     for magic, parse in _PARSERS.items():
         if data.startswith(magic):
@@ -52,7 +52,7 @@ def header_of(data: bytes, *, whole: bool = True) -> Header:
             except (struct.error, IndexError) as error:
                 raise _damaged(f"a header, got the end of the data after {len(data)} bytes") from error
             if found.height < 1 or found.width < 1:
-                raise _damaged(f"a size from 1 pixel up, got {found.height} x {found.width}")
+                raise _damaged(f"a size of at least 1 pixel, got {found.height} x {found.width}")
             return found
     raise DataError(_no_picture(data))
 
@@ -71,7 +71,7 @@ def _no_picture(data: bytes) -> str:
 
 
 def _damaged(what: str) -> DataError:
-    return DataError(f"is damaged: expected {what}. Get it anew, or leave it out.")
+    return DataError(f"is damaged: expected {what}. Get it again, or leave it out.")
 
 
 def _png(data: bytes, whole: bool) -> Header:  # noqa: FBT001 as all parsers
@@ -118,10 +118,10 @@ def _jpeg(data: bytes, whole: bool) -> Header:  # noqa: FBT001
             orientation = _orientation(data[at + 10 : end])
         at = end
     if found is None:
-        raise _damaged("a JPEG that says its size before its pixels")
-    # Within the pixels 0xFF is always followed by 0, so that this is the end and no pixel.
+        raise _damaged("a JPEG with its size before its pixels")
+    # Within the pixels 0xFF is always followed by 0, so this is the end, not a pixel.
     if whole and not data.endswith(_JPEG_END) and data.find(_JPEG_END, at) < 0:
-        raise _damaged(f"a JPEG that ends with its marker of the end, got none in {len(data)} bytes: it was cut")
+        raise _damaged(f"a JPEG with an end marker, got none in {len(data)} bytes: it is truncated")
     return Header("JPEG", found[0], found[1], orientation, found[2])
 
 
@@ -130,7 +130,7 @@ def _webp(data: bytes, whole: bool) -> Header:  # noqa: FBT001
         raise DataError(_no_picture(data))
     nbytes = struct.unpack_from("<I", data, 4)[0] + 8
     if whole and nbytes > len(data):
-        raise _damaged(f"a WebP of {nbytes} bytes, got {len(data)}: it was cut")
+        raise _damaged(f"a WebP of {nbytes} bytes, got {len(data)}: it is truncated")
     size: tuple[int, int] | None = None
     orientation = _UPRIGHT
     for kind, start, end in _riff_chunks(data, min(nbytes, len(data))):
@@ -146,7 +146,7 @@ def _webp(data: bytes, whole: bool) -> Header:  # noqa: FBT001
         elif kind == b"EXIF":
             orientation = _orientation(data[start:end].removeprefix(b"Exif\0\0"))
     if size is None:
-        raise _damaged("a WebP that says its size")
+        raise _damaged("a WebP with its size")
     return Header("WEBP", *size, orientation)
 
 
@@ -172,7 +172,7 @@ def _gif(data: bytes, _whole: bool) -> Header:  # noqa: FBT001
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation that a block of EXIF says; 1 where it says none, or cannot be parsed, as other readers do."""
+    """The orientation in a block of EXIF; 1 if it has none, or cannot be parsed, as in other readers."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return _UPRIGHT

@@ -1,4 +1,4 @@
-"""The columns of a table of encoded pictures, by row: in memory where they fit, else taken from disk."""
+"""The columns of a table of encoded pictures, by row: in memory if they fit, else read from disk."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Held:
 
 
 def held(table: Any, path: Path, names: Sequence[str], pictures: Sequence[str]) -> Held:
-    """The columns ``names`` of ``table``, which lies at ``path``: bytes of ``pictures``, tensors of other numbers.
+    """The columns ``names`` of ``table`` at ``path``: bytes of ``pictures``, tensors of other numbers.
 
-    Files of a folder are read when they are asked for. Other tables are read at once if half of the memory that is
-    available holds what lies at the path, else row by row. Raises DataError where they cannot be read.
+    Files of a folder are read on request. Other tables are read completely if they fit into half of the available
+    memory, else row by row. Raises DataError if they cannot be read.
     """
     others = [name for name in names if name not in pictures]
     if isinstance(table, PictureFiles):
@@ -65,7 +65,7 @@ class _Encoded:
 
 
 class _Plain:
-    """The values of another column in memory: tensors where it holds numbers, else what Python has for them."""
+    """The values of another column in memory: tensors for numbers, else Python objects."""
 
     def __init__(self, table: pa.Table, name: str) -> None:
         self._rows: np.ndarray | Ragged | None = None
@@ -81,7 +81,7 @@ class _Plain:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """The values of a column that is left on disk."""
+    """The values of a column that stays on disk."""
 
     table: Any
     name: str

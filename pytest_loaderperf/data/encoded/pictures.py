@@ -28,8 +28,8 @@ from pytest_loaderperf.data.formats.picture_folder import PictureFiles
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.errors import DataError
 
-BATCH_NBYTES = 64 << 20  # decoded at once: enough for all cores, little beside what holds the rows
-BATCH_ROWS = 256  # of encoded pictures, read at once
+BATCH_NBYTES = 64 << 20  # decoded together: enough for all cores, little compared with all rows
+BATCH_ROWS = 256  # of encoded pictures, read together
 
 
 def open_pictures(
@@ -44,8 +44,8 @@ def open_pictures(
 ) -> Pictures:
     """The pictures of ``source``: a path, a table of ``data/formats``, or a ``pa.Table``.
 
-    ``mode``, ``size``, ``fit`` and ``most_nbytes``: as `Decoder` has them. ``pictures``: columns of encoded pictures;
-    None: all that are. ``columns``: those to load; None: all. Raises DataError where there are no pictures.
+    ``mode``, ``size``, ``fit`` and ``most_nbytes``: see `Decoder`. ``pictures``: columns of encoded pictures;
+    None: all of them. ``columns``: those to load; None: all. Raises DataError if there are no pictures.
     """
     if isinstance(source, str | os.PathLike):
         source = open_table(source)
@@ -55,11 +55,11 @@ def open_pictures(
 
 
 def with_pictures(table: Any, columns: Sequence[str] | None = None) -> Any:
-    """``table``, with those of ``columns`` (None: all) decoded to RGB that hold encoded pictures."""
+    """``table``, with the encoded pictures in ``columns`` (None: all) decoded to RGB."""
     encoded = InMemory(table) if isinstance(table, pa.Table) else table
     known = table.schema.names
     if isinstance(columns, str) or len(set(known)) < len(known):
-        return table  # which is told by who loads it
+        return table  # the store reports it
     found = picture_columns(encoded, [name for name in known if columns is None or name in columns])
     return Pictures(table, pictures=found) if found else table
 
@@ -69,16 +69,16 @@ class Pictures(CheckedTable):
 
     ``encoded``: a ``pa.Table`` or a table of ``data/formats``, which is closed with this one. ``pictures``: its columns
     of encoded pictures, binary or structs of bytes and path; None: all that are. ``columns``: those to load; None: all.
-    A decoded column has fixed-shape tensors where ``decoder`` has a size, else nested lists, which need not be alike.
+    A decoded column has fixed-shape tensors if ``decoder`` has a size, else nested lists, which may differ in shape.
 
-    A sample is decoded when it is asked for; ``__getitem_into__`` decodes it to where it is wanted. A folder's files
-    are read one by one. Other tables are held in memory as they are, encoded, where half of what is available holds
-    them; else each row is taken from disk.
+    A sample is decoded on request; ``__getitem_into__`` decodes it directly into the batch. A folder's files are read
+    one by one. Other tables are kept in memory, encoded, if they fit into half of the available memory; else each row
+    is read from disk.
 
-    Raises DataError where there is no such column. Reading raises it with the file or row of a damaged picture.
+    Raises DataError if there is no such column. Reading raises it with the file or row of a damaged picture.
     """
 
-    packages = ("pillow", "simplejpeg")  # whose versions a cache is known by
+    packages = ("pillow", "simplejpeg")  # whose versions are part of a cache's name
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Pictures(CheckedTable):
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """The label of each class, as torchvision's ``ImageFolder`` has it."""
+        """The label of each class, as in torchvision's ``ImageFolder``."""
         return {name: label for label, name in enumerate(self.classes)}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -126,7 +126,7 @@ class Pictures(CheckedTable):
         return _pictures, (kind, given, *more)
 
     def sizes(self, name: str | None = None) -> np.ndarray:
-        """Height and width as shown of each picture, int64 (rows, 2), from headers alone.
+        """Height and width of each picture as shown, int64 (rows, 2), from the headers.
 
         ``name``: of which column; None: of the first one of pictures. Raises DataError for one without a header.
         """
@@ -138,9 +138,9 @@ class Pictures(CheckedTable):
         return found
 
     def mean_nbytes(self, columns: Sequence[str]) -> dict[str, float]:
-        """Bytes of a decoded picture of each of ``columns`` that has them, on average, from headers alone.
+        """The average bytes of a decoded picture in each of ``columns`` with pictures, from the headers.
 
-        None are told where all have one size, for then any row tells.
+        Empty if all have one size, because then any row shows it.
         """
         wanted = [name for name in columns if name in self.pictures and self.decoder.size is None and len(self)]
         pixel_nbytes = int(np.prod(self.decoder.channels)) * self.decoder.dtype.itemsize
@@ -150,7 +150,7 @@ class Pictures(CheckedTable):
         return self._sample(index, {})
 
     def __getitem_into__(self, index: int, out: dict[str, Any]) -> dict[str, Any]:
-        """The sample at ``index``, its pictures decoded to the tensors of ``out`` where these have their shape."""
+        """The sample at ``index``, with its pictures decoded into the tensors of ``out`` that have their shape."""
         return self._sample(index, out)
 
     def _sample(self, index: int, out: dict[str, Any]) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Pictures(CheckedTable):
 
 
 def _pictures(kind: Any, given: Any, decoder: Decoder, pictures: Sequence[str], columns: Sequence[str]) -> Pictures:
-    """The pictures of a table that is made from what it pickles as, or of one that was ``given``."""
+    """The pictures of a table that is made again from its pickled arguments, or of a ``given`` one."""
     return Pictures(given if kind is None else kind(*given), decoder, pictures=pictures, columns=columns)
 
 

@@ -1,1 +1,1 @@
-"""Who works: cores, a persistent pool of threads, and turns."""
+"""Execution: cores, a persistent pool of threads, and turns."""

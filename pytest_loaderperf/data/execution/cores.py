@@ -12,8 +12,8 @@ PROC = Path("/proc/self")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, no more than its share of time fills: a quota of 1.5 is two. At least one."""
-    count = getattr(os, "process_cpu_count", None)  # from Python 3.13 on; it heeds the affinity, and -X cpu_count
+    """Cores that this process may run on, limited by its CPU quota: 1.5 counts as two. At least one."""
+    count = getattr(os, "process_cpu_count", None)  # from Python 3.13 on; it respects the affinity, and -X cpu_count
     if count is not None:
         cores = count() or 1
     elif hasattr(os, "sched_getaffinity"):
@@ -24,9 +24,9 @@ def usable_cores() -> int:
 
 
 def cgroup_quota(proc: Path) -> float:
-    """Cores' worth of time that the groups of the process at ``proc`` allow it, of version 1 and 2; infinity: no limit.
+    """The cores that the control groups (version 1 and 2) of the process at ``proc`` allow; infinity: no limit.
 
-    A group inside another has no more than that one.
+    A group inside another one has at most the quota of that one.
     """
     quotas = [math.inf]
     for folder, is_v2 in _folders(proc):
@@ -57,7 +57,7 @@ def _folders(proc: Path) -> Iterator[tuple[Path, bool]]:
             continue
         root, point = PurePosixPath(mount[3]), Path(mount[4])
         group = PurePosixPath(path)
-        # A container may see its own group as the mount's root, and be told its path outside.
+        # A container may see its own group as the mount's root, but its path as outside.
         inside = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
         for part in (inside, *inside.parents):
             yield point / part, is_v2

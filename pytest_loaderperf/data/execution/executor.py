@@ -17,7 +17,7 @@ from pytest_loaderperf.errors import LoaderPerfError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_DEFAULT_WORKERS = 4  # beyond four threads a gather from memory is bound by the memory bus, not by cores
+MAX_DEFAULT_WORKERS = 4  # with more than four threads the memory bus limits a gather, not the cores
 _log = logging.getLogger("pytest_loaderperf")
 _all: WeakSet[PersistentExecutor] = WeakSet()
 
@@ -31,7 +31,7 @@ class PersistentExecutor:
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
-            raise LoaderPerfError(f"max_workers must be a whole number from 1 up or None, got {max_workers!r}.")
+            raise LoaderPerfError(f"max_workers: expected an integer of at least 1 or None, got {max_workers!r}.")
         self.max_workers = max_workers or min(MAX_DEFAULT_WORKERS, usable_cores())
         self._start_empty()
 
@@ -60,9 +60,9 @@ class PersistentExecutor:
             return self._pool
 
     def close(self, *, wait: bool = True) -> None:
-        """Let running work end, drop what waits, and end the threads. May be called twice.
+        """Finish running work, drop waiting work, and end the threads. May be called twice.
 
-        ``wait=False`` returns before the work that runs has ended.
+        ``wait=False`` returns before running work has ended.
         """
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True

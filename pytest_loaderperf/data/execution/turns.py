@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Turns:
-    """A lock for a ``with`` block that goes to who has waited longest. It is pickled, and forked, as a free one."""
+    """A lock for a ``with`` block that goes to the thread that has waited longest. Pickled or forked, it is free."""
 
     def __init__(self) -> None:
         self._start_alone()
@@ -20,7 +20,7 @@ class Turns:
 
     def __enter__(self) -> None:
         if self._pid != os.getpid():
-            self._start_alone()  # in a forked child the parent's threads hold the locks for ever
+            self._start_alone()  # in a forked child the parent's threads would keep the locks forever
         with self._queue:  # a lock alone would mostly go back to the thread that has just released it
             self._lock.acquire()
 

@@ -1,4 +1,4 @@
-"""On-disk formats, one file each behind one Protocol, and the way to open and write them by name or by suffix."""
+"""On-disk formats, one module each behind one Protocol, and functions to open and write them by name or suffix."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ _CONTENTS = {  # of a folder, by suffix
     ".zarr": "ome_zarr",
     **dict.fromkeys(SUFFIXES, PictureFolder.name),
 }
-_SINGLE = (".npy", ".tif", ".tiff")  # files that are opened; what is written is a folder
-_TABLES = {  # the same, where there is nothing of the above: they often lie beside images as their metadata
+_SINGLE = (".npy", ".tif", ".tiff")  # files that can be opened; writing makes a folder
+_TABLES = {  # the same, if there is none of the above: tables are often the metadata of images
     ".parquet": "parquet",
     ".pq": "parquet",
     ".arrow": "arrow",
@@ -97,7 +97,7 @@ _TABLES = {  # the same, where there is nothing of the above: they often lie bes
 
 
 def missing() -> dict[str, str]:
-    """The command that installs the library of each format that lacks one, by the format's name."""
+    """The install command of each format whose library is missing, by the format's name."""
     return {name: f"pip install {one.package}" for name, one in FORMATS.items() if not _is_installed(one.package)}
 
 
@@ -110,9 +110,9 @@ def _is_installed(package: str) -> bool:
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
-    """The format of the folder or file at ``path``: of a folder by what is in it, else by the suffix.
+    """The format of the folder or file at ``path``: of a folder by its content, else by the suffix.
 
-    Raises DataError where that cannot be told, also of a folder that holds files of several formats.
+    Raises DataError if that cannot be told, also of a folder that holds files of several formats.
     """
     path = Path(path)
     suffixes = {one.suffix: name for name, one in FORMATS.items()} | _OTHER_SUFFIXES
@@ -133,7 +133,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
 
 
 def formats_in(folder: Path) -> list[str]:
-    """The names of the formats that the contents of ``folder`` are of, sorted."""
+    """The names of the formats of the files in ``folder``, sorted."""
     if (folder / "_versions").is_dir():
         return ["lance"]
     if is_zarr(folder):
@@ -152,10 +152,10 @@ def open_table(
     format: str | None = None,  # noqa: A002 the field's own word
     **options: Any,
 ) -> Table:
-    """The table at ``path``, of the format called ``format`` or else that of the path.
+    """The table at ``path``, in the format ``format`` or else that of the path.
 
-    ``options``: those of the format, such as ``split``; they count in what a cache of the table is known by.
-    Raises DataError where nothing that the format can read lies there, its library is not installed, or it has no such
+    ``options``: those of the format, such as ``split``; they are part of the name of the table's cache.
+    Raises DataError if the format cannot read the path, its library is not installed, or it has no such
     option.
     """
     path = Path(path)
@@ -165,7 +165,7 @@ def open_table(
 
 
 def refuse_unknown(path: Path, name: str, options: Iterable[str]) -> None:
-    """Raise DataError where the format called ``name`` has not all of the ``options``; it names those it has."""
+    """Raise DataError if the format called ``name`` has not all of the ``options``; it names those it has."""
     known = named(name).options
     if unknown := sorted(set(options) - set(known)):
         has = f"has the options {', '.join(known)}" if known else "has no options"
@@ -173,14 +173,14 @@ def refuse_unknown(path: Path, name: str, options: Iterable[str]) -> None:
 
 
 def format_to_write(path: Path, name: str | None = None) -> Format:
-    """The format called ``name``, or that of ``path``, to write there.
+    """The format ``name``, or that of ``path``, to write there.
 
     Raises DataError for one that is only read, and for the path of a single file of one that is written as a folder.
     """
     chosen = format_of(path) if name is None else named(name)
     if chosen.name in READ_ONLY:
         raise DataError(
-            f"{path}: expected a format that is written here, got {chosen.name}, which is only read. Use parquet."
+            f"{path}: expected a format that can be written, got {chosen.name}, which is only read. Use parquet."
         )
     if path.suffix.lower() in _SINGLE and (name is None or path.is_file()):
         raise DataError(
@@ -195,18 +195,18 @@ def write_table(
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002 the field's own word
 ) -> None:
-    """Write all rows of ``source`` to ``path``, which is complete or absent afterwards, whatever lay there before.
+    """Write all rows of ``source`` to ``path``, which is complete or absent afterwards and may exist before.
 
-    ``format``: a name; by default that of the path. A reader is used up, holding a bounded part of it in memory.
+    ``format``: a name; by default that of the path. A reader is consumed, with a bounded part of it in memory.
 
-    Raises DataError where the format cannot hold the source, its library is not installed, or the disk refuses.
+    Raises DataError if the format cannot hold the source, its library is not installed, or the disk refuses.
     """
     path = Path(path)
     chosen = format_to_write(path, format)
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
-        came = type(source).__name__
+        got = type(source).__name__
         raise DataError(
-            f"expected a pyarrow Table or RecordBatchReader to write, got {came}. Make one with pyarrow.table."
+            f"expected a pyarrow Table or RecordBatchReader to write, got {got}. Make one with pyarrow.table."
         )
     names = source.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -222,12 +222,12 @@ def write_table(
             raise raised[0] from error
         raise DataError(
             f"{path} cannot be written: the source of its rows raised {type(raised[0]).__name__}: {said(raised[0])}. "
-            "What lay there before is unchanged; fix the source."
+            "What was there before is unchanged; fix the source."
         ) from raised[0]
 
 
 def _noting(batches: Iterable[pa.RecordBatch], raised: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """``batches``, noting what they raise: libraries that read them make an error of their own of it."""
+    """``batches``, noting what they raise, because libraries that read them replace it by their own error."""
     try:
         yield from map(unsliced, batches)
     except GeneratorExit:
@@ -238,8 +238,8 @@ def _noting(batches: Iterable[pa.RecordBatch], raised: list[BaseException]) -> I
 
 
 def named(name: str) -> Format:
-    """The format called ``name``. Raises DataError that tells all names."""
+    """The format ``name``. Raises DataError that lists all names."""
     known = FORMATS | READ_ONLY
     if name not in known:
-        raise DataError(f"unknown format {name!r}. Known: {', '.join(FORMATS)}; only to read: {', '.join(READ_ONLY)}.")
+        raise DataError(f"unknown format {name!r}. Known: {', '.join(FORMATS)}; read only: {', '.join(READ_ONLY)}.")
     return known[name]

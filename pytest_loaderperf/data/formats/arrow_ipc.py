@@ -1,4 +1,4 @@
-"""Arrow IPC files, also called Feather: the columns as they lie in memory, mapped and never copied."""
+"""Arrow IPC files, also called Feather: the columns as in memory, mapped and never copied."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 
-BATCH_NBYTES = 64 << 20  # held in memory while writing or streaming; a reader sees one chunk for each
+BATCH_NBYTES = 64 << 20  # in memory while writing or streaming; each is one chunk for a reader
 _STREAM = b"\xff\xff\xff\xff"  # what a stream begins with
 
 
 class ArrowIpc:
-    """Format ``arrow``. It holds whatever Arrow does, and a file of one record batch reads as single chunks."""
+    """Format ``arrow``. It stores every Arrow type, and a file of one record batch reads as single chunks."""
 
     name = "arrow"
     suffix = ".arrow"
@@ -66,7 +66,7 @@ class ArrowIpcTable(CheckedTable):
         return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batch(i, columns)]), indices)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        mapping = self._map  # which lives as long as the stream
+        mapping = self._map  # kept alive as long as the stream
         for i in range(len(self._batches)):
             chosen = self._batch(i, columns)
             for start in range(0, len(chosen), rows):
@@ -75,7 +75,7 @@ class ArrowIpcTable(CheckedTable):
                 mapping.note_read(part.nbytes, 1)
 
     def _batch(self, place: int, columns: list[str]) -> pa.RecordBatch:
-        """Columns of a batch, which are checked once: of a damaged file, what reads them would leave its memory."""
+        """Columns of a batch, which are checked once: reading damaged ones might leave the file's memory."""
         chosen = self._batches[place].select(columns)
         for name, column in zip(columns, chosen.columns, strict=True):
             if (place, name) not in self._checked:
@@ -84,10 +84,10 @@ class ArrowIpcTable(CheckedTable):
         return chosen
 
     def _sound(self, rows: pa.Table) -> pa.Table:
-        return rows  # whose batches are
+        return rows  # its batches are checked
 
     def _close(self) -> None:
-        # The mapping itself goes with the last view of it.
+        # The mapping is released with its last view.
         self._batches = []
         del self._map
 

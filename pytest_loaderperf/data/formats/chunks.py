@@ -19,16 +19,16 @@ def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: n
     owner = np.searchsorted(ends, rows, side="right")
     starts = np.concatenate([[0], ends])
     parts = [taken(chunk(i), pa.array(rows[owner == i] - starts[i])) for i in np.unique(owner)]
-    return in_order(pa.concat_tables(parts), back)
+    return reordered(pa.concat_tables(parts), back)
 
 
-def in_order(table: pa.Table, back: np.ndarray) -> pa.Table:
-    """The rows of ``table`` at ``back``; the same table where that is all of them in sequence."""
+def reordered(table: pa.Table, back: np.ndarray) -> pa.Table:
+    """The rows of ``table`` at ``back``; the same table if these are all rows in sequence."""
     return table if np.array_equal(back, np.arange(len(table))) else taken(table, pa.array(back))
 
 
 def merged(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[pa.RecordBatch]:
-    """The rows of ``batches`` in batches of at least ``nbytes``, but for the last one. No batch is ever split."""
+    """The rows of ``batches`` in batches of at least ``nbytes``, except the last one. Batches are never split."""
     held: list[pa.RecordBatch] = []
     held_nbytes = 0
     for batch in batches:

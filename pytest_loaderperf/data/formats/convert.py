@@ -40,20 +40,20 @@ def _has_gaps(kind: pa.DataType) -> bool:
 
 
 def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """``array`` as ``kind``: the same values, else shared where the types are the same. Raises what Arrow's casts do.
+    """``array`` as ``kind``: the same values, or the same array if the types are equal. Raises as Arrow's casts.
 
     Of a dictionary the values come back, each in the place of its first row.
     """
-    came = array.type
-    if came.equals(kind):
+    got = array.type
+    if got.equals(kind):
         return array
-    if not any(any_inside(one, _has_gaps) for one in (came, kind)):
+    if not any(any_inside(one, _has_gaps) for one in (got, kind)):
         return array.cast(kind)
     if isinstance(array, pa.ExtensionArray):
         array = converted(array.storage, kind)
-    elif types.is_dictionary(came):
+    elif types.is_dictionary(got):
         array = converted(array.dictionary_decode(), kind)
-    elif types.is_run_end_encoded(came):
+    elif types.is_run_end_encoded(got):
         array = converted(pc.run_end_decode(array), kind)
     elif isinstance(kind, pa.BaseExtensionType):
         array = pa.ExtensionArray.from_storage(kind, converted(array, kind.storage_type))
@@ -101,9 +101,9 @@ def _mask_of_offsets(array: pa.Array) -> np.ndarray | None:
 
 
 def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of ``table``, by position, in the names and types of ``schema``; shared where they are the same.
+    """The columns of ``table``, by position, with the names and types of ``schema``; shared if they are the same.
 
-    Raises ArrowInvalid and ArrowNotImplementedError, which begin with the column, where a cast loses something.
+    Raises ArrowInvalid and ArrowNotImplementedError, whose texts begin with the column, if a cast loses something.
     """
     if table.schema.equals(schema, check_metadata=True):
         return table  # Arrow fails to cast slices of some structs, even to what they are
@@ -144,7 +144,7 @@ def _has_shifted_items(array: pa.Array) -> bool:
 
 
 def _takeable(kind: pa.DataType) -> pa.DataType:
-    """``kind`` itself but for types without a take: what has the same values and has one."""
+    """``kind`` itself; for types without a take, a type with the same values that has one."""
     if types.is_string_view(kind):
         return pa.large_string()
     if types.is_binary_view(kind):
@@ -158,7 +158,7 @@ def _takeable(kind: pa.DataType) -> pa.DataType:
 
 
 def rebuilt(kind: pa.DataType, inner: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """``kind`` with ``inner`` of the types of its items or fields; itself where it has none."""
+    """``kind`` with ``inner`` of the types of its items or fields; itself if it has none."""
     if types.is_struct(kind):
         return pa.struct([field.with_type(inner(field.type)) for field in kind])
     if types.is_map(kind):

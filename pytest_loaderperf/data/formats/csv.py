@@ -11,7 +11,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.diagnosis import refused_file
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.protocol import OnlyRead
@@ -20,8 +20,8 @@ from pytest_loaderperf.errors import DataError
 
 _PLAIN, _COMPRESSED = (".csv", ".tsv"), ("", ".gz", ".bz2", ".zst")
 CSV_ENDINGS = tuple(plain + how for plain in _PLAIN for how in _COMPRESSED)
-BUDGET_SHARE = 4  # of the memory that is available, which the rows of a file may take
-_BLOCK_NBYTES = 4 << 20  # of text that is parsed at once
+BUDGET_SHARE = 4  # the available memory is divided by this: what the rows of a file may take
+_BLOCK_NBYTES = 4 << 20  # of text that is parsed together
 _OPTIONS = ("delimiter", "names", "types", "memory_budget")
 
 
@@ -29,9 +29,9 @@ class Csv(OnlyRead):
     """Format ``csv``.
 
     ``delimiter``: one character, by default a comma, and a tab in ``.tsv``. ``names``: those of the columns of a file
-    without a header. ``types``: an Arrow type, or its name such as "float32", by the name of a column; others are told
-    by what is in the file. ``memory_budget``: bytes that the rows may take in memory, by default a quarter of what is
-    available; a larger table is read anew from its beginning by each `take`.
+    without a header. ``types``: an Arrow type, or its name such as "float32", by the name of a column; other types are
+    found from the file. ``memory_budget``: bytes that the rows may take in memory, by default a quarter of the
+    available memory; for a larger table each `take` reads the file from its beginning.
     """
 
     name = "csv"
@@ -45,7 +45,7 @@ class Csv(OnlyRead):
 
 
 class CsvTable(CheckedTable):
-    """A CSV file: in memory, or read block by block where it does not fit."""
+    """A CSV file: in memory, or read block by block if it does not fit."""
 
     def _open(self) -> tuple[pa.Schema, int]:
         if not self.path.name.lower().endswith(_COMPRESSED[1:]) and (why := refused_file(self.path, "csv")):
@@ -80,7 +80,7 @@ class CsvTable(CheckedTable):
             ) from error
 
     def _blocks(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows, block by block. Types are those of the first block, or as they were asked for."""
+        """All rows, block by block, with the types of the first block or the given ones."""
         tabs = any(ending in self.path.name.lower() for ending in (".tsv", ".tab"))
         options = self.options
         with pacsv.open_csv(
@@ -106,8 +106,8 @@ class CsvTable(CheckedTable):
                 if "conversion error" not in str(error):
                     raise
                 raise DataError(
-                    f"{self.path}: {str(error).splitlines()[0].rstrip('.')}. Its first rows are of another type: say "
-                    "which it is, as in types={'column': 'float64'}."
+                    f"{self.path}: {str(error).splitlines()[0].rstrip('.')}. Its first rows have another type. Give "
+                    "the column's type, as in types={'column': 'float64'}."
                 ) from error
 
     def _read(self, columns: list[str]) -> pa.Table:
@@ -130,7 +130,7 @@ class CsvTable(CheckedTable):
             start += len(batch)
             if start > rows[-1]:
                 break
-        return in_order(pa.concat_tables(found), back)
+        return reordered(pa.concat_tables(found), back)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         if self._whole is not None:

@@ -1,4 +1,4 @@
-"""Columns of numbers of one shape a row, as NumPy arrays and back, sharing memory; and tables of such arrays."""
+"""Columns of numbers with one shape, as NumPy arrays and back, sharing memory; and tables of such arrays."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pytest_loaderperf.errors import DataError
 
 
 class Layout(NamedTuple):
-    """How one row lies in memory, in C order."""
+    """The layout of one row in memory, in C order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 def layout_of(kind: pa.DataType) -> Layout | None:
-    """The layout of a row of ``kind``; None where rows are no numbers of one shape."""
+    """The layout of a row of ``kind``; None if rows are not numbers of one shape."""
     if isinstance(kind, pa.FixedShapeTensorType):
         inner = layout_of(kind.value_type)
         return inner and Layout((*kind.shape, *inner.shape), inner.dtype)
@@ -41,22 +41,22 @@ def layouts_of(schema: pa.Schema, format_name: str) -> list[Layout]:
         layout = layout_of(field.type)
         if layout is None:
             raise DataError(
-                f"column {field.name!r} is {field.type}, but {format_name} holds numbers, bools, and fixed-size lists "
-                "and fixed-shape tensors of them. Use parquet, or drop the column."
+                f"column {field.name!r}: expected numbers, bools, or fixed-size lists or fixed-shape tensors of them, "
+                f"for {format_name}, got {field.type}. Use parquet, or drop the column."
             )
         layouts.append(layout)
     return layouts
 
 
 def is_file_name(name: str) -> bool:
-    """Whether files of that name lie in the folder that they are looked for in, on this system."""
+    """Whether it is a file's name in its folder, not a path, on this system."""
     return name not in ("", ".", "..") and "\0" not in name and Path(name).name == name and "/" not in name
 
 
-def array_of(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
-    """The rows of the column called ``name`` in C order, sharing its memory but for bools.
+def dense_array(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
+    """The rows of the column ``name`` in C order, sharing its memory except for bools.
 
-    Raises DataError where it has nulls.
+    Raises DataError if it has nulls.
     """
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     rows = as_rows(storage, copy=None, name=f"column {name!r}").array
@@ -64,13 +64,13 @@ def array_of(column: pa.Array, layout: Layout, name: str) -> np.ndarray:
 
 
 def column_of(rows: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """``rows`` as an Arrow array of ``kind``, sharing their memory where they are native, in C order and no bools."""
+    """``rows`` as an Arrow array of ``kind``, sharing their memory if they are native, in C order and not bools."""
     native = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
     return _wrapped(pa.array(native.reshape(-1)), kind, len(rows))
 
 
 def _real(rows: np.ndarray) -> np.ndarray:
-    """``rows`` with pairs in the place of complex numbers, sharing their memory where they are in C order."""
+    """``rows`` with pairs instead of complex numbers, sharing their memory if they are in C order."""
     if rows.dtype.kind != "c":
         return rows
     parts = np.dtype(f"{rows.dtype.byteorder}f{rows.dtype.itemsize // 2}")
@@ -87,7 +87,7 @@ def _wrapped(values: pa.Array, kind: pa.DataType, rows: int) -> pa.Array:
 
 
 def field_of(name: str, layout: Layout) -> pa.Field:
-    """The field of rows that nobody wrote a schema for. Complex numbers are pairs, and the metadata say so."""
+    """The field of rows without a written schema. Complex numbers are pairs, and the metadata say so."""
     real = real_layout(layout)
     return pa.field(
         name, kind_of(real), metadata=None if real == layout else {COMPLEX: str(layout.dtype.newbyteorder("="))}
@@ -103,7 +103,7 @@ def real_layout(layout: Layout) -> Layout:
 
 
 def kind_of(layout: Layout) -> pa.DataType:
-    """The Arrow type of rows that nobody wrote a schema for: numbers, or fixed-shape tensors."""
+    """The Arrow type of rows without a written schema: numbers, or fixed-shape tensors."""
     number = pa.from_numpy_dtype(layout.dtype.newbyteorder("="))
     return pa.fixed_shape_tensor(number, layout.shape) if layout.shape else number
 
@@ -113,7 +113,7 @@ _MOST_NBYTES = 8
 
 
 class OneOfArrays(Protocol):
-    """An array whose rows are read when they are asked for."""
+    """An array whose rows are read on request."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -130,7 +130,7 @@ class OneOfArrays(Protocol):
 
 
 class ArraysTable(CheckedTable):
-    """Rows of arrays of one length; ``read`` and ``stream`` give views of them, but for bools."""
+    """Rows of arrays of one length; ``read`` and ``stream`` give views of them, except for bools."""
 
     def _open(self) -> tuple[pa.Schema, int]:
         self._arrays, schema = self._load()
@@ -156,7 +156,7 @@ class ArraysTable(CheckedTable):
             if layout != found:
                 raise DataError(
                     f"{self.path}, column {field.name!r}: expected rows of {field.type}, as its schema says, "
-                    f"got {found.dtype} of shape {found.shape}. Write it anew."
+                    f"got {found.dtype} of shape {found.shape}. Write it again."
                 )
         return schema, len(self._arrays[schema.names[0]])
 

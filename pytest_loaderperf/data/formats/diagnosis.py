@@ -1,4 +1,4 @@
-"""What is wrong with a path that a library cannot read, in words of our own."""
+"""What is wrong with a path that a library cannot read, as text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from pytest_loaderperf.errors import DataError
 
-DAMAGED = "Write it anew, or give a file that is whole"
+DAMAGED = "Write it again, or give an undamaged file"
 _UNLOCK = "Close it there, then open it again."
-_MOST_HEAD = 1 << 10  # bytes of a file that tell what it is
+_MOST_HEAD = 1 << 10  # bytes of a file that show what it is
 _PARQUET = b"PAR1"
 _OTHERS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-# What a file begins with: what it is, and what to do.
+# The first bytes of a file: what it is, and what to do.
 _HEADS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "Run: git lfs pull"),
-    (b"<<<<<<< ", "a text with Git's conflict markers", "Resolve the conflict, and check the file out anew"),
+    (b"<<<<<<< ", "a text with Git's conflict markers", "Resolve the conflict, and check the file out again"),
     (b"PK\x03\x04", "a zip archive", "Unpack it first"),
     (b"\x1f\x8b", "a gzip file", "Unpack it first"),
     (b"BZh", "a bzip2 file", "Unpack it first"),
@@ -29,7 +29,7 @@ _HEADS = (
     (b"(\xb5/\xfd", "a Zstandard file", "Unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive", "Unpack it first"),
     (b"PARE", "a Parquet file whose footer is encrypted", "Write it without encryption"),
-    (b"FEA1", "a Feather file of version 1", "Write it anew as Feather version 2 with pyarrow.feather"),
+    (b"FEA1", "a Feather file of version 1", "Convert it to Feather version 2 with pyarrow.feather"),
     (b"\x89HDF", "an HDF5 file", "Give its arrays to write_table first"),
     (b"SQLite format 3", "an SQLite database", "Write its table with write_table first"),
     (b"\x89PNG", "a PNG image", "Name another path"),
@@ -37,7 +37,7 @@ _HEADS = (
     (b"%PDF", "a PDF document", "Name another path"),
 )
 _INSIDE = {"npz": b"PK\x03\x04"}  # formats that are such a file inside
-# Of the formats that are files: what they begin with, where, and what they end with.
+# Of the formats that are files: their first bytes, the position of these, and their last bytes.
 _OURS = {
     "parquet": (0, b"PAR1", b"PAR1"),
     "arrow": (0, b"ARROW1", b"ARROW1"),
@@ -48,9 +48,9 @@ _OURS = {
 
 
 def no_file(path: Path) -> str | None:
-    """What lies at ``path`` where that is no file to read, and what to do; None for a file.
+    """What is at ``path`` if it is not a readable file, and what to do; None for a file.
 
-    Opening a pipe would wait for ever, and devices have no end. Raises OSError.
+    Opening a pipe would wait forever, and devices have no end. Raises OSError.
     """
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
@@ -60,13 +60,13 @@ def no_file(path: Path) -> str | None:
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError where ``path`` is no file to read, and OSError where there is nothing."""
+    """Raise DataError if ``path`` is not a readable file, and OSError if it does not exist."""
     if why := no_file(path):
         raise DataError(f"{path} {why}")
 
 
 def refuse_others(folder: Path) -> None:
-    """Raise DataError for a pipe or device in ``folder`` or below it, which a library would wait for without end."""
+    """Raise DataError for a pipe or device in ``folder`` or below it, which a library would wait for forever."""
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
@@ -75,7 +75,7 @@ def refuse_others(folder: Path) -> None:
 
 
 def refused_file(path: Path, expected: str) -> str | None:
-    """Why the file at ``path`` is none of the format called ``expected``, and what to do; None where it may be one.
+    """Why the file at ``path`` is none of the format called ``expected``, and what to do; None if it may be one.
 
     Told by its size, its first bytes, and the mark at its end. Raises OSError.
     """
@@ -86,8 +86,8 @@ def refused_file(path: Path, expected: str) -> str | None:
         tail = file.read()
     if any(head.startswith(mark, place) for place, mark, _ in _OURS.values()):
         return _of_ours(head, tail, size, expected)
-    heads = [one for one in _HEADS if one[0] != _INSIDE.get(expected)]
-    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in heads if head.startswith(mark)), None)
+    marks = [one for one in _HEADS if one[0] != _INSIDE.get(expected)]
+    other = next((f"is {what}; {{}} {advice}." for mark, what, advice in marks if head.startswith(mark)), None)
     if not size:
         other = f"is empty (0 bytes). {DAMAGED}."
     elif re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE):
@@ -108,11 +108,11 @@ def _of_ours(head: bytes, tail: bytes, size: int, expected: str) -> str | None:
     if name != expected:
         return f"is a file of the format {name}; expected {expected}. Open it with format={name!r}."
     end = _OURS[name][2]
-    # An encrypted Parquet file and one in the middle of being written end otherwise, too.
+    # An encrypted Parquet file, and one that is being written, also have another end.
     return None if end in tail else f"is truncated: its {size:,} bytes lack the end of a file of {name}. {DAMAGED}."
 
 
-# What a library's error says: what that means, and what to do.
+# The text of a library's error: what it means, and what to do.
 _CAUSES = (
     (r"lock is held in (?:\S*/)?(\S+) \(PID (\d+)\)", "is locked by another process, {1} (PID {2}). " + _UNLOCK),
     (r"could not set lock|conflicting lock", "is locked by another process. " + _UNLOCK),
@@ -131,7 +131,7 @@ _CAUSES = (
     ),
     (
         r"unsupported cast|no kernel|not (yet )?implemented|unhandled type|notimplemented",
-        "cannot be read: {0}. A column has a type that is not served. Choose the other columns, or cast it.",
+        "cannot be read: {0}. A column has a type that is not supported. Choose the other columns, or cast it.",
     ),
     (r"", "cannot be read: {0}. " + DAMAGED + "."),
 )
@@ -145,7 +145,7 @@ def explained(path: Path, text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """The first line of a library's error, without where in its source it was raised and in what it was wrapped."""
+    """The first line of a library's error, without source locations and wrappers."""
     lines = text.strip().splitlines() or [""]
     line = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", lines[0])
     line = re.sub(r"[. ]*Detail: Python exception.*", "", line)

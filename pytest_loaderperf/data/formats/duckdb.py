@@ -17,7 +17,7 @@ from pytest_loaderperf.data.formats.table import CheckedTable, said
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
-TABLE, SCHEMA_TABLE = "data", "arrow_schema"  # the second has the Arrow schema, most of which DuckDB has no types for
+TABLE, SCHEMA_TABLE = "data", "arrow_schema"  # the second has the Arrow schema, because DuckDB lacks most of its types
 _MAIN = "main"  # the schema of tables without one
 _RESULT = "memory.main.result"  # of a query; DuckDB calls a database in memory so
 
@@ -26,7 +26,7 @@ class DuckDb:
     """Format ``duckdb``. Half-precision floats are stored as floats, which hold them exactly; durations as int64.
 
     To open: ``table``, the name of a table or view, such as "images" or "schema.images", or ``query``, one SELECT,
-    whose rows DuckDB keeps as long as the table is open. A query sees this file alone.
+    whose rows DuckDB keeps as long as the table is open. A query can only read this file.
     """
 
     name = "duckdb"
@@ -49,15 +49,15 @@ class DuckDb:
             connection.execute("DETACH file")
 
     def open(self, path: Path, **options: Any) -> DuckDbTable:
-        """The table ``data``, the only one, or what was asked for, in the file ``path``. Raises DataError."""
+        """The table ``data``, the only one, or the requested one, in the file ``path``. Raises DataError."""
         return DuckDbTable(path, options)
 
 
 def _connect(path: Path, options: str) -> Any:
     """A connection to ``path`` attached as ``file``.
 
-    DuckDB shares one instance among all who connect to a path, also after that file was replaced: so each has its own
-    instance in memory. Nothing is to be downloaded for files of other databases.
+    DuckDB shares one instance among all connections to a path, even after that file was replaced. So each connection
+    has its own instance in memory. Nothing may be downloaded for files of other databases.
     """
     duckdb = library("duckdb", DuckDb.package)
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
@@ -79,7 +79,7 @@ class DuckDbTable(CheckedTable):
             schema = pa.ipc.read_schema(pa.py_buffer(text))
         else:
             schema = self._connection.sql(f"FROM {table} LIMIT 0").to_arrow_table().schema
-        # Under names of our own columns can have any name, and `rowid` is DuckDB's, also where a column is called so.
+        # With internal names, columns can have any name, and `rowid` stays DuckDB's, even if a column has that name.
         self._names = {name: f"c{place}" for place, name in enumerate(schema.names)}
         self._from = f"FROM {table} AS data({', '.join(self._names.values())})"
         rows, last = self._connection.execute(f"SELECT count(*), max(rowid) {self._from}").fetchone()
@@ -111,7 +111,7 @@ class DuckDbTable(CheckedTable):
         return sorted(found.fetchall())
 
     def _asked(self) -> tuple[str, bool]:
-        """The quoted name of the table that was asked for, or of one with the rows of the view or query."""
+        """The quoted name of the requested table, or of one with the rows of the view or query."""
         name, query = self.options.get("table"), self.options.get("query")
         if (name is None) == (query is None) or not isinstance(query if name is None else name, str):
             raise DataError(
@@ -139,7 +139,7 @@ class DuckDbTable(CheckedTable):
             statements = duckdb.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise DataError(f"{self.path}: expected a query of one SELECT, got {query!r:.200}. Give a SELECT.")
-            # Other files are nothing that a cache is known by, and several threads give rows in any order.
+            # A cache's name does not depend on other files, and several threads would give rows in any order.
             self._connection.execute("SET enable_external_access = false; SET threads = 1")
             select = statements[0].query.rstrip().rstrip(";")
             self._connection.execute(f"CREATE TABLE {_RESULT} AS {select}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import Layout, array_of, column_of, kind_of, layout_of
+from pytest_loaderperf.data.formats.dense import Layout, column_of, dense_array, kind_of, layout_of
 from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find
 from pytest_loaderperf.data.formats.storage import read_schema, write_schema
 from pytest_loaderperf.data.formats.table import TakenTable, reading
@@ -17,15 +17,15 @@ from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
 IMAGE, LABEL = "image", "label"  # columns of folders that were not written here
-ROW_DIGITS = 8  # enough that names sort as rows do, also by those who read them as text
+ROW_DIGITS = 8  # enough that names also sort as rows when compared as text
 
 
 def write_images(
     batches: pa.RecordBatchReader, path: Path, name: str, ending: str, write: Callable[[Path, np.ndarray], None]
 ) -> None:
-    """Write ``<label>/<row><ending>`` for each row, or ``<row><ending>`` where there is no column of labels.
+    """Write ``<label>/<row><ending>`` for each row, or ``<row><ending>`` without a column of labels.
 
-    Raises DataError where the schema is not one column of tensors and at most one of integers.
+    Raises DataError if the schema is not one column of tensors and at most one of integers.
     """
     image, label = _columns(batches.schema, name)
     layout = layout_of(batches.schema.field(image).type)
@@ -37,8 +37,8 @@ def write_images(
         for batch in batches:
             folders = [new] * len(batch)
             if label is not None:
-                folders = [new / str(one) for one in array_of(batch[label], Layout((), np.dtype(np.int64)), label)]
-            for folder, pixels in zip(folders, array_of(batch[image], layout, image), strict=True):
+                folders = [new / str(one) for one in dense_array(batch[label], Layout((), np.dtype(np.int64)), label)]
+            for folder, pixels in zip(folders, dense_array(batch[image], layout, image), strict=True):
                 folder.mkdir(exist_ok=True)
                 write(folder / f"{row:0{ROW_DIGITS}}{ending}", pixels)
                 row += 1
@@ -51,14 +51,14 @@ def _columns(schema: pa.Schema, format_name: str) -> tuple[str, str | None]:
     if len(images) != 1 or len(labels) > 1 or len(images) + len(labels) < len(schema):
         columns = ", ".join(f"{field.name!r} {field.type}" for field in schema)
         raise DataError(
-            f"{format_name} holds one column of fixed-shape tensors and at most one of integer labels, "
+            f"expected one column of fixed-shape tensors and at most one of integer labels for {format_name}, "
             f"got the columns {columns}. Use parquet, or drop the others."
         )
     return images[0], labels[0] if labels else None
 
 
 class ImageFolderTable(TakenTable):
-    """A folder of images that are alike, each read when its row is asked for."""
+    """A folder of images of one shape and dtype, each read on request."""
 
     is_folder = True
     endings: tuple[str, ...]  # of samples' names, the longest first
@@ -72,7 +72,7 @@ class ImageFolderTable(TakenTable):
         """An image."""
 
     def _one_a_sample(self, files: list[Path]) -> list[Path]:
-        """Those of ``files`` that stand for a sample each; of a folder that was not written here."""
+        """Those of ``files`` that are a sample each, in a folder that was not written here."""
         return files
 
     def _listed(self) -> tuple[list[Path], list[str] | None]:
@@ -92,7 +92,7 @@ class ImageFolderTable(TakenTable):
             self._image, self._label = _columns(schema, "this format")
             if self._label is not None and folders is None and self._samples:
                 raise DataError(
-                    f"{self.path}: expected its images in folders of labels, got some without. Write it anew."
+                    f"{self.path}: expected its images in folders of labels, got some without. Write it again."
                 )
         elif not self._samples:
             raise DataError(f"{self.path} holds no images. Expected files that end in {', '.join(self.endings)}.")
@@ -133,14 +133,14 @@ class ImageFolderTable(TakenTable):
             if pixels.shape != layout.shape or pixels.dtype.newbyteorder("=") != layout.dtype:
                 raise DataError(
                     f"{sample} is {pixels.dtype} of shape {pixels.shape}, but expected {layout.dtype} of shape "
-                    f"{layout.shape}, as {self._samples[0].name} is. Convert it, or keep it in a folder of its own."
+                    f"{layout.shape}, as {self._samples[0].name} is. Convert it, or move it to another folder."
                 )
             image[...] = pixels
         return column_of(images, kind)
 
 
 def _ordered(samples: list[Path], folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """By row number where all names are such numbers and differ, else by relative path."""
+    """By row number if all names are different numbers, else by relative path."""
     stems = {sample: _stem(sample.name, endings) for sample in samples}
     rows = {sample: int(stem) for sample, stem in stems.items() if stem.isdecimal()}
     if len(set(rows.values())) == len(samples):

@@ -24,7 +24,7 @@ from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 from pytest_loaderperf.errors import DataError
 
-SCHEMA_KEY = b"ARROW:schema"  # in Lance's metadata of the schema, of a table with names or types that Lance lacks
+SCHEMA_KEY = b"ARROW:schema"  # in Lance's metadata of the schema, if Lance lacks a name or type of the table
 _BLOB = b"lance-encoding:blob"  # in the metadata of a field
 _BYTES = {"blob_handling": "all_binary"}
 _RESERVED = ("_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version")
@@ -57,7 +57,7 @@ class LanceTable(CheckedTable):
     is_folder = True
 
     def _open(self) -> tuple[pa.Schema, int]:
-        if not (self.path / "_versions").is_dir():  # for which Lance would look again and again
+        if not (self.path / "_versions").is_dir():  # for which Lance would search repeatedly
             raise DataError(f"{self.path} holds no _versions. Expected the folder of a Lance dataset.")
         refuse_others(self.path)
         self._dataset = library("lance", Lance.package).dataset(str(self.path))
@@ -75,7 +75,7 @@ class LanceTable(CheckedTable):
         return schema, self._dataset.count_rows()
 
     def _columns(self, columns: list[str]) -> list[str] | None:
-        """The names to ask Lance for; None, for all, where one of them would be taken for more than a name."""
+        """The names to request from Lance; None, for all, if Lance would read one of them as an expression."""
         names = [self._names[name] for name in columns]
         return None if any(map(_is_no_name, names)) else names
 
@@ -112,18 +112,18 @@ class LanceTable(CheckedTable):
 
 
 def _is_blob(field: pa.Field) -> bool:
-    """Whether Lance keeps its bytes apart, and without being asked gives where they are in place of them."""
+    """Whether Lance stores its bytes separately, and by default gives their location instead of them."""
     marked = (field.metadata or {}).get(_BLOB) == b"true"
     return marked or getattr(field.type, "extension_name", "").startswith("lance.blob")
 
 
 def _is_no_name(name: str) -> bool:
-    """Whether Lance refuses a column of that name, or takes it for an expression."""
+    """Whether Lance refuses a column of that name, or reads it as an expression."""
     return name in _RESERVED or name in ("", "*") or any(sign in name for sign in "`.\0")
 
 
 def _stored(schema: pa.Schema) -> pa.Schema:
-    """``schema`` itself where Lance gives it back as it is, else what it can hold, with ``schema`` in the metadata."""
+    """``schema`` itself if Lance gives it back unchanged, else one for Lance, with ``schema`` in the metadata."""
     names = stored_names(schema.names, _is_no_name)
     fields = [
         field.with_type(_stored_type(field.type)).with_name(name) for field, name in zip(schema, names, strict=True)
@@ -145,7 +145,7 @@ def _stored_leaf(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_foreign(kind: pa.DataType) -> bool:
-    """Whether Lance lacks it, and something that it has can stand for it."""
+    """Whether Lance lacks it, and another type of Lance can replace it."""
     if pa.types.is_fixed_size_list(kind):
         return isinstance(kind.value_type, pa.BaseExtensionType)
     return stored_type(kind, _stored_leaf).id != kind.id and not isinstance(kind, pa.BaseExtensionType)

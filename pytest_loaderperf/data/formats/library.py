@@ -1,4 +1,4 @@
-"""Libraries that not everybody has installed."""
+"""Optional libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_loaderperf.errors import DataError
 
 
 def library(module: str, package: str) -> Any:
-    """The module called ``module``. Raises DataError that names the command to install it with."""
+    """The module ``module``. Raises DataError that names the command to install it."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A folder with one .npy file a column, mapped into memory."""
+"""A folder with one .npy file for each column, mapped into memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, OneOfArrays, array_of, is_file_name, layouts_of
+from pytest_loaderperf.data.formats.dense import ArraysTable, Layout, OneOfArrays, dense_array, is_file_name, layouts_of
 from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.storage import SCHEMA_FILE, read_schema, write_schema
 from pytest_loaderperf.data.formats.table import reading
@@ -21,7 +21,7 @@ _MOST_NAME_NBYTES = 250  # of a file system's 255, for .npy needs four
 
 
 class Npy:
-    """Format ``npy``: a folder with one file a column; a single file opens, too. ``columns``: those to open."""
+    """Format ``npy``: a folder with one file for each column; a single file opens, too. ``columns``: those to open."""
 
     name = "npy"
     suffix = "-npy"
@@ -45,7 +45,7 @@ class Npy:
 
 
 def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Sequence[Path]) -> None:
-    """Write one .npy a column, to the path at its place in ``paths``; they grow with the batches."""
+    """Write one .npy for each column, to its path in ``paths``; they grow with the batches."""
     rows, names = 0, batches.schema.names
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
@@ -53,8 +53,8 @@ def write_arrays(batches: pa.RecordBatchReader, layouts: list[Layout], paths: Se
         for batch in batches:
             rows += len(batch)
             for name, file, layout, column in zip(names, files, layouts, batch.columns, strict=True):
-                file.write(array_of(column, layout, name).data)
-        # NumPy leaves room in a header for the number of rows to grow, so that this one is as long as the first.
+                file.write(dense_array(column, layout, name).data)
+        # NumPy reserves space in a header for a larger number of rows, so this one is as long as the first.
         _write_headers(files, layouts, rows)
 
 
@@ -68,7 +68,7 @@ def _write_headers(files: Sequence[BinaryIO], layouts: list[Layout], rows: int) 
 def map_array(file: Path) -> np.ndarray:
     """The array in a .npy file, mapped into memory read-only. Raises DataError naming the file.
 
-    More bytes than the header says are an error, too: rows would be missing, and nothing would tell.
+    More bytes than the header says are also an error: otherwise rows would be missing without notice.
     """
     with reading(file):
         check_file(file)
@@ -79,7 +79,7 @@ def map_array(file: Path) -> np.ndarray:
                 raise
             raise DataError(
                 f"{file}: expected an array of numbers, got Python objects or another kind of file. "
-                "Save it anew with numpy.save, as numbers."
+                "Save it again with numpy.save, as numbers."
             ) from error
         if not isinstance(mapped, np.memmap):
             mapped.close()
@@ -88,7 +88,7 @@ def map_array(file: Path) -> np.ndarray:
         if extra:
             raise DataError(
                 f"{file}: expected {mapped.nbytes} bytes for {mapped.dtype} of shape {mapped.shape}, got {extra} more. "
-                "Write it anew, or give a file of one array."
+                "Write it again, or give a file of one array."
             )
         return np.asarray(mapped)
 
@@ -104,7 +104,7 @@ class NpyTable(ArraysTable):
         if wrong := [name for name in names if not is_file_name(name) or names.count(name) > 1]:
             raise DataError(
                 f"{self.path / SCHEMA_FILE}: expected columns of different names, each of a file in this folder, "
-                f"got {wrong[0]!r:.80}. Write the folder anew."
+                f"got {wrong[0]!r:.80}. Write the folder again."
             )
         if schema is not None:
             layouts_of(schema, Npy.name)

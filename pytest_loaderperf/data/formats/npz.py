@@ -1,4 +1,4 @@
-"""NumPy's archives: several arrays in one .npz file, each read when it is asked for."""
+"""NumPy's archives: several arrays in one .npz file, each read on request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Npz(OnlyRead):
 
 
 class NpzTable(ArraysTable):
-    """A .npz file. An array is read as a whole, with its checksum, once a row of it is asked for."""
+    """A .npz file. The first row that is read loads the complete array, with its checksum."""
 
     format_name = "npz"
 
@@ -45,7 +45,7 @@ class NpzTable(ArraysTable):
             members = [name for name in archive.namelist() if name.endswith(_ENDING)]
             names = [name.removesuffix(_ENDING) for name in members]
             if len(set(names)) < len(names):
-                raise DataError(f"{self.path}: expected arrays of different names, got {names}. Save it anew.")
+                raise DataError(f"{self.path}: expected arrays of different names, got {names}. Save it again.")
             if not names:
                 raise DataError(
                     f"{self.path} holds no arrays. Expected one for each column, as numpy.savez writes them."
@@ -54,7 +54,7 @@ class NpzTable(ArraysTable):
 
 
 class _Member:
-    """An array in an archive: its shape and dtype, and its items once rows are asked for."""
+    """An array in an archive: its shape and dtype, and its items on request."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, name: str) -> None:
         self._path, self._name, self._lock = path, name, threading.Lock()
@@ -66,8 +66,8 @@ class _Member:
                 self.shape, self._fortran, self.dtype = read(file)
             except (ValueError, zipfile.BadZipFile) as error:
                 raise DataError(
-                    f"{path}, column {name!r} is no array that NumPy can read: {error}. "
-                    "Save it anew with numpy.savez, or open the others: columns=[...]."
+                    f"{path}, column {name!r} is not an array that NumPy can read: {error}. "
+                    "Save it again with numpy.savez, or open the others: columns=[...]."
                 ) from error
             self._start = file.tell()
         nbytes = archive.getinfo(name + _ENDING).file_size - self._start
@@ -75,7 +75,7 @@ class _Member:
         if not self.dtype.hasobject and nbytes != expected:
             raise DataError(
                 f"{path}, column {name!r}: expected {expected} bytes for {self.dtype} of shape {self.shape}, "
-                f"got {nbytes}. Save it anew with numpy.savez."
+                f"got {nbytes}. Save it again with numpy.savez."
             )
 
     @property
@@ -89,7 +89,7 @@ class _Member:
         with self._lock, reading(self._path):
             if self._array is None:
                 with zipfile.ZipFile(self._path) as archive:
-                    content = archive.read(self._name + _ENDING)  # all of it, for only the end has its checksum checked
+                    content = archive.read(self._name + _ENDING)  # all of it: the checksum is checked at the end
                 items = np.frombuffer(io.BytesIO(content).getbuffer(), self.dtype, offset=self._start)
                 self._array = items.reshape(self.shape, order="F" if self._fortran else "C")
         found: np.ndarray = self._array[rows]

@@ -1,4 +1,4 @@
-"""Zarr groups that hold several OME-Zarr images: what bioformats2raw writes, plates, and wells."""
+"""Zarr groups with several OME-Zarr images: those of bioformats2raw, plates, and wells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_loaderperf.errors import DataError
 
 _LAYOUT = "bioformats2raw.layout"
 _FILES = ("zarr.json", ".zattrs", ".zgroup")  # of a group, in Zarr 3 and 2
-_ADVICE = "Write it anew, or give a plate that is whole."
+_ADVICE = "Write it again, or give an undamaged plate."
 
 
 class ZarrImage(NamedTuple):
@@ -23,7 +23,7 @@ class ZarrImage(NamedTuple):
 
 
 def is_zarr(folder: Path) -> bool:
-    """Whether ``folder`` is a group of Zarr itself."""
+    """Whether ``folder`` itself is a Zarr group."""
     return any((folder / name).is_file() for name in _FILES)
 
 
@@ -36,7 +36,7 @@ def zarr_images(group: Path, options: Mapping[str, Any]) -> list[ZarrImage]:
     """The images in ``group`` in order: of a plate by rows and columns of its wells, then by field.
 
     ``options``: ``series``, one of the images of bioformats2raw; ``well``, one of a plate by its name, such as "A/1";
-    ``field``, one of the fields of each well. Raises DataError where there is no such one, or what the metadata name
+    ``field``, one of the fields of each well. Raises DataError if there is no such one, or what the metadata name
     is not there.
     """
     metadata = _metadata(group)
@@ -63,7 +63,7 @@ def _meant(metadata: Mapping[str, Any]) -> set[str]:
 
 
 def _metadata(group: Path) -> dict[str, Any]:
-    """What a group says of itself: the attribute ``ome`` of version 0.5, or all attributes of version 0.4."""
+    """The metadata of a group: the attribute ``ome`` of version 0.5, or all attributes of version 0.4."""
     for name in _FILES[:2]:
         file = group / name
         if not file.is_file():
@@ -124,7 +124,7 @@ def _series(group: Path, options: Mapping[str, Any]) -> list[Path]:
 
 
 def _entries(group: Path, holder: Any, key: str) -> list[dict[str, Any]]:
-    """The objects with a path that ``holder`` lists. Raises DataError where there are none."""
+    """The objects with a path that ``holder`` lists. Raises DataError if there are none."""
     entries = holder.get(key) if isinstance(holder, dict) else None
     if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) and "path" in e for e in entries):
         raise DataError(f"{group}: expected metadata that list {key} by their path, got {str(entries)[:80]}. {_ADVICE}")
@@ -132,7 +132,7 @@ def _entries(group: Path, holder: Any, key: str) -> list[dict[str, Any]]:
 
 
 def _inside(group: Path, name: Any) -> Path:
-    """The group called ``name`` in ``group``. Raises DataError where it is not there, or lies elsewhere."""
+    """The group ``name`` in ``group``. Raises DataError if it is not there, or is outside of it."""
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     if not parts or ".." in parts or parts[0] == "/" or not is_zarr(group / name):
         raise DataError(f"{group}: expected the group {name!r}, which its metadata name, got nothing there. {_ADVICE}")

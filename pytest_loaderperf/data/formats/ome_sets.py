@@ -1,4 +1,4 @@
-"""OME-TIFF images that lie in several files: which files are one image, and who describes it."""
+"""OME-TIFF images in several files: which files are one image, and which file describes it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.errors import DataError
 
 _DESCRIPTION = 270  # the tag ImageDescription
-_MOST_TAGS = 4096  # of a page; more are damage
-_START_NBYTES = 16  # of the header of either kind
+_MOST_TAGS = 4096  # of a page; more mean that it is damaged
+_START_NBYTES = 16  # of the header of both kinds
 TIFF_SUFFIXES = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
 
 
 class TiffImage(NamedTuple):
-    """One image: the ``file`` to open, the place of its series there, and all other files that hold ``parts`` of it.
+    """One image: the ``file`` to open, the position of its series there, and all other files with ``parts`` of it.
 
     ``images``: how many the metadata describe, and how many ``pixels`` this one has; 0: there are no such metadata.
-    ``companion`` is the file of metadata, where they lie outside. ``lost``: what describes the image, and is not there.
+    ``companion`` is the file of metadata, if they are in one. ``lost``: the missing file that describes the image.
     ``level``: of its pyramid, 0 the finest; ``page``: that page of the file alone is the image.
     """
 
@@ -39,9 +39,9 @@ class TiffImage(NamedTuple):
 
 
 def tiff_images(files: Iterable[Path]) -> dict[Path, TiffImage]:
-    """The images that ``files`` hold, each by the first of its files, in the order of ``files``.
+    """The images in ``files``, each by the first of its files, in the order of ``files``.
 
-    Several files whose OME-XML says that they are one image are one. What cannot be read stands alone: reading it says
+    Files whose OME-XML says that they are one image are one. An unreadable file counts as an image; reading it says
     what is wrong.
     """
     images: dict[Path, TiffImage] = {}
@@ -65,7 +65,7 @@ def tiff_images(files: Iterable[Path]) -> dict[Path, TiffImage]:
 
 
 def _real(file: Path) -> Path:
-    """``file`` without links of folders on the way, whether it exists or not."""
+    """``file`` with links of its folders resolved, whether it exists or not."""
     return file.parent.resolve() / file.name
 
 
@@ -94,7 +94,7 @@ def _described(file: Path, name: str, root: ET.Element, companion: Path | None) 
     ]
     sizes = [_pixels(image) for image in root if _is(image, "Image")]
     every = {uuid for image in images for uuid in image}
-    # A file that was renamed knows itself by its UUID; one without knows itself where there is no other.
+    # A renamed file is found by its UUID; one without a UUID only if there is no other.
     alone = companion is None and own is None and len(every) == 1
     for series, uuids in enumerate(images):
         own_parts = {one for one in uuids if alone or one[0] == own or (own is None and one[1].lower() == name.lower())}
@@ -107,7 +107,7 @@ def _described(file: Path, name: str, root: ET.Element, companion: Path | None) 
 
 
 def _pixels(image: ET.Element) -> int:
-    """How many pixels the metadata of an image promise; 0 where they do not say."""
+    """How many pixels the metadata of an image promise; 0 if they do not say."""
     sizes = next((one for one in image if _is(one, "Pixels")), image)
     try:
         return prod(int(sizes.get(f"Size{axis}", "1")) for axis in "XYZCT") if sizes is not image else 0
@@ -124,13 +124,13 @@ def _ome(text: bytes) -> ET.Element | None:
     if not text.endswith(b"OME>"):
         return None
     try:
-        return ET.fromstring(text)  # noqa: S314 expat bounds what entities may grow to
+        return ET.fromstring(text)  # noqa: S314 expat limits the expansion of entities
     except (ET.ParseError, ValueError, LookupError):
         return None
 
 
 def _description(file: Path) -> bytes:
-    """The description of the first page; nothing where there is none. Reads no more of a file, as it is done to all."""
+    """The description of the first page; nothing if there is none. Reads no more of a file, as it is done to all."""
     try:
         return description(file)
     except (DataError, OSError, EOFError, struct.error, ValueError, OverflowError):
@@ -138,7 +138,7 @@ def _description(file: Path) -> bytes:
 
 
 def description(file: Path) -> bytes:
-    """The same. Raises EOFError where its text lies beyond the end of the file, and others for what is no TIFF."""
+    """The same. Raises EOFError if its text is beyond the end of the file, and other errors if it is not a TIFF."""
     check_file(file)
     with file.open("rb") as stream:
         return next(_descriptions(stream), b"")

@@ -1,4 +1,4 @@
-"""A folder with one OME-Zarr image a sample, written and read with zarr alone."""
+"""A folder with one OME-Zarr image for each sample, written and read with zarr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.ome_layouts import is_plate, is_zarr, zarr_images
 from pytest_loaderperf.errors import DataError
 
-AXES = "tczyx"  # of an image of fewer dimensions the last ones
+AXES = "tczyx"  # an image of fewer dimensions has the last ones
 _KINDS = {"t": "time", "c": "channel"}  # and the others are space
 _VERSIONS = {2: "0.4", 3: "0.5"}  # of OME-Zarr, by the version of Zarr that it is written in
 _LEAST_DIMENSIONS = 2
@@ -43,14 +43,16 @@ class OmeZarr:
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to the folder ``path``, complete or absent. Raises DataError."""
         zarr = library("zarr", self.package)
-        # With checksums of the chunks. Blosc, Zarr's choice for 0.4, has none, and makes up what was cut off.
+        # With checksums of the chunks. Blosc, Zarr's default for 0.4, has none, and invents data for truncated chunks.
         three = self.zarr_format == 3  # noqa: PLR2004 the name says what it is
         codecs = library("zarr.codecs" if three else "numcodecs", self.package)
         zstd = (codecs.ZstdCodec if three else codecs.Zstd)(checksum=True)
 
         def write(folder: Path, image: np.ndarray) -> None:
             if not _LEAST_DIMENSIONS <= image.ndim <= len(AXES):
-                raise DataError(f"OME-Zarr has two to five dimensions, got images of shape {image.shape}. Use npy.")
+                raise DataError(
+                    f"expected images of two to five dimensions for OME-Zarr, got shape {image.shape}. Use npy."
+                )
             axes = list(AXES[-image.ndim :])
             attributes = self._attributes(axes)
             group = zarr.create_group(str(folder), zarr_format=self.zarr_format, attributes=attributes)
@@ -105,7 +107,7 @@ class OmeZarrTable(ImageFolderTable):
         if self._written:
             return samples, classes
         if plate := next(filter(is_plate, samples), None):
-            raise DataError(f"{plate} is a plate of many images. Open it by itself, or keep it in a folder of its own.")
+            raise DataError(f"{plate} is a plate of many images. Open it by itself, or move it to another folder.")
         images = [[image.group for image in zarr_images(sample, self._choice())] for sample in samples]
         counts = [len(found) for found in images]
         repeated = classes and [name for name, times in zip(classes, counts, strict=True) for _ in range(times)]
@@ -116,7 +118,7 @@ class OmeZarrTable(ImageFolderTable):
 
 
 class OmeZarrGroupTable(OmeZarrTable):
-    """The images of one group of Zarr. Those of a plate have the places of their wells' sorted names as labels."""
+    """The images of one Zarr group. In a plate the labels are the positions of the wells' sorted names."""
 
     def _listed(self) -> tuple[list[Path], list[str] | None]:
         images = zarr_images(self.path, self._choice())
@@ -127,11 +129,11 @@ class OmeZarrGroupTable(OmeZarrTable):
 def zarr_pixels(sample: Path, *, planes_written: bool, level: int = 0) -> np.ndarray:
     """The pixels of a scale of an OME-Zarr image. ``planes_written``: no chunk was left out as one of zeros.
 
-    Raises DataError that names the image, and what zarr and its codecs raise where they fail.
+    Raises DataError that names the image, and whatever zarr and its codecs raise if they fail.
     """
     array = _scale(sample, level)
     pixels: np.ndarray = array[...]
-    # Zarr gives zeros for chunks that it does not find. Ours are planes, all of which were written.
+    # Zarr gives zeros for missing chunks. Ours are planes, all of which were written.
     if planes_written and not pixels.any(axis=(-2, -1)).all():
         _check_chunks(sample, array)
     return pixels
@@ -152,7 +154,7 @@ def _scale(sample: Path, level: int) -> Any:
     except (LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{sample}: expected multiscales with a path for each of their datasets, got {str(scales)[:_LONGEST]}. "
-            "Write it anew, or give an image that is whole."
+            "Write it again, or give an undamaged image."
         ) from error
     if type(level) is not int or not 0 <= level < len(paths):
         raise DataError(
@@ -164,7 +166,7 @@ def _scale(sample: Path, level: int) -> Any:
         found = f"shape {array.shape}" if isinstance(array, zarr.Array) else "a group"
         raise DataError(
             f"{sample}: expected an array of {len(axes or AXES)} dimensions at {path!r}, got {found}. "
-            "Write it anew, or give an image that is whole."
+            "Write it again, or give an undamaged image."
         )
     return array
 
@@ -174,4 +176,4 @@ def _check_chunks(sample: Path, array: Any) -> None:
     found = sum(file.is_file() and file.stat().st_size > 0 for file in files)
     expected = prod(ceil(n / k) for n, k in zip(array.shape, array.shards or array.chunks, strict=True))
     if found < expected:
-        raise DataError(f"{sample} has {found} of {expected} chunks. Write it anew, or give an image that is whole.")
+        raise DataError(f"{sample} has {found} of {expected} chunks. Write it again, or give an undamaged image.")

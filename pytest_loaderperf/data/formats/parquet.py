@@ -1,4 +1,4 @@
-"""Parquet: compressed columns in row groups; a row costs the decoding of its row group."""
+"""Parquet: compressed columns in row groups; reading a row decodes its row group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_loaderperf.data.formats.storage import refuse_types, schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 
-ROW_GROUP_NBYTES = 16 << 20  # before compression; far smaller ones cost more in footers than they save in a take
+ROW_GROUP_NBYTES = 16 << 20  # before compression; much smaller ones take more time for footers than they save in a take
 
 
 class Parquet:
@@ -43,7 +43,7 @@ class Parquet:
 
 
 class ParquetTable(CheckedTable):
-    """A Parquet file, mapped into memory and decoded by need."""
+    """A Parquet file, mapped into memory and decoded on request."""
 
     format_name = "parquet"
 
@@ -51,13 +51,13 @@ class ParquetTable(CheckedTable):
         self._map = FileMapping(self.path, 4 * ROW_GROUP_NBYTES)
         self._meta = meta = pq.read_metadata(pa.BufferReader(self._map.buffer))
         self._ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], dtype=np.int64)
-        # Parquet names the items of lists by a rule of its own; its copy of the Arrow schema has the names as written.
+        # Parquet renames the items of lists; its copy of the Arrow schema has the written names.
         written = (meta.metadata or {}).get(b"ARROW:schema")
         schema = schema_of_text(written) if written else meta.schema.to_arrow_schema()
         return schema, meta.num_rows
 
     def _file(self) -> pq.ParquetFile:
-        """A reader of the mapped file for one call: one that threads share crashes the process."""
+        """A reader of the mapped file for one call: a reader shared by threads crashes the process."""
         source = pa.BufferReader(self._map.buffer)
         return pq.ParquetFile(source, metadata=self._meta, pre_buffer=False, page_checksum_verification=True)
 
@@ -70,7 +70,7 @@ class ParquetTable(CheckedTable):
         return rows
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        mapping = self._map  # which lives as long as the stream
+        mapping = self._map  # kept alive as long as the stream
         for batch in self._file().iter_batches(rows, columns=columns):
             yield batch.select(columns)
             mapping.note_read(batch.nbytes, 1)

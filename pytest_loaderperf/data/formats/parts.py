@@ -1,4 +1,4 @@
-"""Several tables as one: the files of a folder, in order, with the values that the names of their folders say."""
+"""Several tables as one: the files of a folder, in order, with the values in the names of their folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.convert import with_schema
 from pytest_loaderperf.data.formats.samples import find
 from pytest_loaderperf.data.formats.table import CheckedTable
@@ -22,7 +22,7 @@ _LOGS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "metadata/ver
 
 
 class Part(NamedTuple):
-    """A ``table``, and the ``values`` that all its rows have in columns of their own."""
+    """A ``table``, and the ``values`` of all its rows in additional columns."""
 
     table: CheckedTable
     values: Mapping[str, Any]
@@ -41,8 +41,8 @@ class PartsTable(CheckedTable):
         for part in self._parts[1:]:
             schema = _common(schema, self._parts[0].table, part.table)
         self._own = set(schema.names)
-        for name, kind in _kinds([part.values for part in self._parts], self.path).items():
-            if name not in self._own:  # else the column of the files says the same
+        for name, kind in _folder_types([part.values for part in self._parts], self.path).items():
+            if name not in self._own:  # else the files have this column
                 schema = schema.append(pa.field(name, kind))
         self._ends = np.cumsum([len(part.table) for part in self._parts], dtype=np.int64)
         return schema, int(self._ends[-1])
@@ -52,7 +52,7 @@ class PartsTable(CheckedTable):
         """The tables, in order."""
 
     def _stored(self, columns: list[str]) -> list[str]:
-        """Those of ``columns`` that the tables have; one of them where there is none, for the number of its rows."""
+        """Those of ``columns`` that the tables have; else any column, for the number of rows."""
         return [name for name in columns if name in self._own] or self._parts[0].table.schema.names[:1]
 
     def _whole(self, part: Part, rows: pa.Table, columns: list[str]) -> pa.Table:
@@ -77,7 +77,7 @@ class PartsTable(CheckedTable):
             part = self._parts[i]
             first = self._ends[i] - len(part.table)
             found.append(self._whole(part, part.table.take(rows[owner == i] - first, own), columns))
-        return in_order(pa.concat_tables(found), back)
+        return reordered(pa.concat_tables(found), back)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         own = self._stored(columns)
@@ -91,12 +91,12 @@ class PartsTable(CheckedTable):
 
 
 def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.Schema:
-    """``schema`` with a type in the place of nulls alone. Raises DataError where ``other`` has other columns."""
+    """``schema`` with a type for columns of only nulls. Raises DataError if ``other`` has other columns."""
     names = set(schema.names)
     if odd := sorted(names ^ set(other.schema.names)):
         raise DataError(
             f"{other.path}: expected the columns of {first.path.name}, got {'no' if odd[0] in names else 'also'} "
-            f"{odd[0]!r}. Write the files alike, or keep it in a folder of its own."
+            f"{odd[0]!r}. Write all files with the same columns, or move it to another folder."
         )
     for place, field in enumerate(schema):
         kind = other.schema.field(field.name).type
@@ -105,7 +105,7 @@ def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.S
         elif not kind.equals(field.type) and not pa.types.is_null(kind):
             raise DataError(
                 f"{other.path}, column {field.name!r}: expected {str(field.type)[:80]}, as in {first.path.name}, got "
-                f"{str(kind)[:80]}. Write the files alike, or keep it in a folder of its own."
+                f"{str(kind)[:80]}. Write all files with the same columns, or move it to another folder."
             )
     return schema
 
@@ -113,7 +113,7 @@ def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.S
 class FolderTable(PartsTable):
     """All files of one format in a folder and its subfolders, sorted by path.
 
-    Folders called ``name=value`` give a column ``name``. What begins with ``_`` or ``.`` is left out.
+    Folders called ``name=value`` give a column ``name``. Names that begin with ``_`` or ``.`` are ignored.
     """
 
     part: type[CheckedTable]
@@ -141,8 +141,8 @@ def _hive(folders: tuple[str, ...]) -> dict[str, str]:
     return {unquote(name): unquote(value) for name, _, value in pairs}
 
 
-def _kinds(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
-    """The type of each column that folders name: int64 where all are such numbers, else text."""
+def _folder_types(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
+    """The type of each column of folder names: int64 if all values are such numbers, else text."""
     if any(set(one) != set(values[0]) for one in values):
         names = " and ".join(sorted({", ".join(one) or "none" for one in values}))
         raise DataError(

@@ -1,4 +1,4 @@
-"""A folder of pictures as a table: the bytes of each file, and the label that its class folder says."""
+"""A folder of pictures as a table: the bytes of each file, and the label of its class folder."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class PictureFolder:
 
 
 class PictureFiles(TakenTable):
-    """Columns ``image``, the bytes of each file in binary, and ``label`` where the files lie in class folders.
+    """Columns ``image``, the bytes of each file in binary, and ``label`` if the files are in class folders.
 
-    Labels are as torchvision's ``ImageFolder`` has them: the places of the folders' names in sorted order.
+    Labels are as in torchvision's ``ImageFolder``: the positions of the folders' names in sorted order.
     """
 
     is_folder = True
@@ -68,11 +68,11 @@ class PictureFiles(TakenTable):
 
     @property
     def classes(self) -> list[str]:
-        """The names of the class folders, in the order of their labels; none where there are no such folders."""
+        """The names of the class folders, in the order of their labels; none if there are no such folders."""
         return list(json.loads(self.schema.field(LABEL).metadata[b"classes"])) if LABEL in self.schema.names else []
 
     def data(self, row: int) -> bytes:
-        """The bytes of one file. Raises DataError where it cannot be read."""
+        """The bytes of one file. Raises DataError if it cannot be read."""
         with reading(self.files[row]):
             return self.files[row].read_bytes()
 
@@ -83,12 +83,12 @@ class PictureFiles(TakenTable):
 
 
 def picture_classes(files: list[Path], folder: Path) -> list[str] | None:
-    """The class folder of each of ``files``; None where all lie in ``folder``. Raises DataError where some do."""
+    """The class folder of each of ``files``; None if all are in ``folder``. Raises DataError if only some are."""
     folders = class_folders(files, folder)
     if folders is None and (inner := [file for file in files if file.parent != folder]):
         outer = next(file for file in files if file.parent == folder)
         raise DataError(
-            f"{folder}: expected all pictures in class folders or none, got {outer.name} beside "
+            f"{folder}: expected all pictures in class folders or none, got {outer.name} next to "
             f"{inner[0].relative_to(folder)}. Move it to a folder of its class, or elsewhere."
         )
     return folders

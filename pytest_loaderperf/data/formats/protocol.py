@@ -1,4 +1,4 @@
-"""What every on-disk format does: write a stream of Arrow record batches, and open what was written as a table."""
+"""The interface of every on-disk format: write a stream of Arrow record batches, and open it as a table."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Table(Protocol):
         ...
 
     def take(self, indices: np.ndarray, columns: list[str] | None = None) -> pa.Table:
-        """The rows at int64 ``indices``, each from 0 to below the length, in that order, doubles included."""
+        """The rows at int64 ``indices``, each from 0 to below the length, in that order, also repeated ones."""
         ...
 
     def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows in order, in batches of at most ``rows``, holding a bounded part of the file in memory."""
+        """All rows in order, in batches of at most ``rows``, with a bounded part of the file in memory."""
         ...
 
     def close(self) -> None:
-        """Let go of files and handles. May be called twice."""
+        """Release files and handles. May be called twice."""
         ...
 
 
 class Format(Protocol):
-    """One way to keep a table on disk.
+    """One way to store a table on disk.
 
-    ``name`` is what users type, ``suffix`` how its paths end, ``package`` what `pip install` brings it with.
-    ``options``: the names of what `open` takes beside the path.
+    ``name`` is what users type, ``suffix`` the end of its paths, ``package`` the argument of `pip install`.
+    ``options``: the names of `open`'s arguments besides the path.
     """
 
     name: str
@@ -61,22 +61,22 @@ class Format(Protocol):
     def write(self, batches: pa.RecordBatchReader, path: Path) -> None:
         """Write all rows to ``path``, which is complete or absent afterwards. Holds a bounded part in memory.
 
-        Raises DataError where this format cannot hold the schema, or the disk cannot hold the file.
+        Raises DataError if this format cannot hold the schema, or the disk cannot hold the file.
         """
         ...
 
     def open(self, path: Path, **options: Any) -> Table:
-        """What lies at ``path``. Raises DataError where nothing that this format can read lies there."""
+        """The table at ``path``. Raises DataError if this format cannot read it."""
         ...
 
 
 class OnlyRead:
-    """A format that others write, and that is opened here."""
+    """A format that can only be read here."""
 
     name: str
 
     def write(self, batches: pa.RecordBatchReader, path: Path) -> NoReturn:
         """Raise DataError that says what to write instead."""
         raise DataError(
-            f"{path}: expected a format that is written here, got {self.name}, which is only read. Use parquet."
+            f"{path}: expected a format that can be written, got {self.name}, which is only read. Use parquet."
         )

@@ -1,4 +1,4 @@
-"""Safetensors: one file with one tensor a column, mapped into memory."""
+"""Safetensors: one file with one tensor for each column, mapped into memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA_KEY = "ARROW:schema"  # in the file's own metadata
 
 
 class Safetensors:
-    """Format ``safetensors``. Writing takes the room twice for a while: the header says how many rows will come."""
+    """Format ``safetensors``. Writing temporarily takes twice the space, because the header has the number of rows."""
 
     name = "safetensors"
     suffix = ".safetensors"
@@ -34,7 +34,7 @@ class Safetensors:
         with complete_or_absent(path) as new:
             columns = new.parent / "columns"
             columns.mkdir()
-            # Under numbers, because a name of a column need not be one that a file can have.
+            # With numbers, because a column's name may not be a valid file name.
             files = [columns / f"{place}.npy" for place in range(len(layouts))]
             write_arrays(batches, layouts, files)
             names = _stored_names(batches.schema)

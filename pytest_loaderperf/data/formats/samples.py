@@ -1,4 +1,4 @@
-"""The samples of a folder: files, or folders that are one image each, and the labels that their class folders say."""
+"""The samples of a folder: files, or folders that are one image each, and the labels of their class folders."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ LABEL_DTYPE: np.dtype[Any] = np.dtype(np.int64)
 
 
 class Found(NamedTuple):
-    """``samples`` of a folder, sorted by path, and what is ``broken``: links and folders by what is wrong with them."""
+    """``samples`` of a folder, sorted by path, and ``broken`` links and folders with the problem of each."""
 
     samples: list[Path]
     broken: dict[Path, str]
 
 
 def find(folder: Path, endings: tuple[str, ...]) -> Found:
-    """Everything in ``folder`` and below it whose name ends in one of ``endings``, but not what is hidden.
+    """Everything in ``folder`` and below it whose name ends in one of ``endings``, except hidden files.
 
-    A folder is entered once, by device and inode, however many links lead to it: by its own path where it lies in
-    ``folder``, else by the first of the links in sorted order. A link to a file is a sample of its own.
+    A folder is entered once, by device and inode, even if several links lead to it: by its own path if it is in
+    ``folder``, else by the first of the links in sorted order. A link to a file is a separate sample.
     """
     samples: list[Path] = []
     broken: dict[Path, str] = {}
     entered: set[tuple[int, int]] = set()
     folders, links = [folder], list[Path]()
     while folders or links:
-        # Links wait for all that truly lies here, so that an image keeps the class folder that it is in.
+        # Links are followed after the real folders, so that an image keeps its own class folder.
         here = folders.pop() if folders else links.pop(links.index(min(links)))
         status = here.stat()
         if (status.st_dev, status.st_ino) in entered:
@@ -71,7 +71,7 @@ def _unusable(path: Path) -> str:
 
 
 def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
-    """The name of the class folder of each sample; None where one lies in ``folder`` itself."""
+    """The name of the class folder of each sample; None if one is in ``folder`` itself."""
     if any(sample.parent == folder for sample in samples):
         return None
     return [sample.relative_to(folder).parts[0] for sample in samples]
@@ -80,11 +80,10 @@ def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
 def class_labels(
     names: Sequence[str], dtype: np.dtype[Any] = LABEL_DTYPE, *, numbered: bool = True
 ) -> tuple[list[int], dict[str, str] | None]:
-    """The label of each of ``names`` of class folders, and the metadata of the field where labels are places.
+    """The label of each of ``names`` of class folders, and the metadata of the field if labels are positions.
 
-    Where all names are numbers that ``dtype`` holds, and ``numbered``, these are the labels, else the places of sorted
-    names.
-    Raises DataError where two names are different and their label, or how they are written, is not.
+    If all names are numbers of ``dtype``, and ``numbered``, these are the labels, else the positions of sorted names.
+    Raises DataError if two names are different and their label, or how they are written, is not.
     """
     classes = sorted(set(names))
     numbers = {name: int(name) for name in classes if name.removeprefix("-").isdecimal()}

@@ -47,7 +47,7 @@ class WholeStreamTable(ArrowIpcTable):
         if self._is_stream and not self._map.buffer[-8:].to_pybytes().endswith(_ENDS):
             raise DataError(
                 f"{self.path} is truncated: it lacks the mark of the end of an Arrow stream. "
-                "Save the dataset anew, or copy the whole file."
+                "Save the dataset again, or copy the whole file."
             )
         return opened
 
@@ -60,14 +60,14 @@ class SavedDatasetTable(PartsTable):
         state = _json(folder / STATE)
         if state.get("_indices_files") or state.get("_indices_data_files"):
             raise DataError(
-                f"{folder}: expected rows as they lie in its files, got a list of indices beside them. "
-                "Save it anew with dataset.flatten_indices().save_to_disk(path)."
+                f"{folder}: expected the rows in its files, got an additional list of indices. "
+                "Save it again with dataset.flatten_indices().save_to_disk(path)."
             )
         files = state.get("_data_files")
         names = [one.get("filename") for one in files] if isinstance(files, list) and _all(files, dict) else []
         if not names or not _all(names, str) or not all(map(is_file_name, names)):
             raise DataError(
-                f"{folder / STATE}: expected the names of the files of this folder, got {state!r:.200}. Save it anew."
+                f"{folder / STATE}: expected the names of the files of this folder, got {state!r:.200}. Save it again."
             )
         return [Part(WholeStreamTable(folder / name), {}) for name in names]
 
@@ -91,10 +91,10 @@ def _json(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text("utf-8"))
     except ValueError as error:
         raise DataError(
-            f"{file} cannot be read: {error}. Save the dataset anew, or give a file that is whole."
+            f"{file} cannot be read: {error}. Save the dataset again, or give an undamaged file."
         ) from error
     if not isinstance(found, dict):
-        raise DataError(f"{file}: expected an object of JSON, got {type(found).__name__}. Save the dataset anew.")
+        raise DataError(f"{file}: expected an object of JSON, got {type(found).__name__}. Save the dataset again.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Arrow schemas and batches as libraries without extension types store them, and the schema kept beside."""
+"""Arrow schemas and batches for libraries without extension types, with the original schema stored separately."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def refuse_types(
 ) -> None:
     """Raise DataError for the first column of a type that ``format_name`` cannot hold, with what to do.
 
-    ``refused``: of a type, not of those inside it, whether it is one, beside those that most libraries get wrong:
+    ``refused``: whether a type, without the types inside it, is refused, in addition to those of most libraries:
     unions, intervals, lists of nothing but nulls, structs without fields or with two of one name, and dictionaries
-    whose order means something: values are stored in their place. ``keeps_order``: but for those of texts.
+    whose order means something: values are stored in their place. ``keeps_order``: dictionaries of texts are accepted.
     """
     for field in schema:
         if any_inside(field.type, lambda kind: refused(kind) or _is_odd(kind, keeps_order)):
             raise DataError(
-                f"column {field.name!r}: expected a type that {format_name} can hold and give back as it was, got "
-                f"{str(field.type)[:_MOST_SHOWN]}. Write it as arrow, which holds every type, or cast or drop that "
+                f"column {field.name!r}: expected a type that {format_name} can store and give back unchanged, got "
+                f"{str(field.type)[:_MOST_SHOWN]}. Write it as arrow, which stores every type, or cast or drop that "
                 "column."
             )
 
@@ -49,7 +49,7 @@ def _is_odd(kind: pa.DataType, keeps_order: bool) -> bool:  # noqa: FBT001 one t
 
 
 def stored_names(names: list[str], refused: Callable[[str], bool], *, case: bool = True) -> list[str]:
-    """``names``, with ``column_<place>`` for those that are refused, or but for ``case`` are those of earlier ones."""
+    """``names``, with ``column_<place>`` for refused ones and, without ``case``, for those that differ only in case."""
     given: list[str] = []
     known = {name.lower() for name in names}
     for place, name in enumerate(names):
@@ -61,7 +61,7 @@ def stored_names(names: list[str], refused: Callable[[str], bool], *, case: bool
 
 
 def stored_schema(schema: pa.Schema, leaf: Callable[[pa.DataType], pa.DataType] = lambda kind: kind) -> pa.Schema:
-    """``schema`` with the types that libraries store: no extension types, dictionaries, runs or views, at any depth.
+    """``schema`` with types that libraries can store: no extension types, dictionaries, runs or views, at any depth.
 
     ``leaf``: of every other type without items or fields, what is stored for it.
     """
@@ -89,9 +89,9 @@ def stored_type(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -
 
 
 def stored(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """``batches`` in the names and types of ``schema``, and each in memory of its own.
+    """``batches`` with the names and types of ``schema``, each in its own memory.
 
-    Vortex and Lance panic on structs that are slices of others, DuckDB refuses them; a take copies the slice alone.
+    Vortex and Lance panic on structs that are slices of others, DuckDB refuses them; a take copies only the slice.
     """
     for batch in batches:
         for part in with_schema(pa.Table.from_batches([batch]), schema).to_batches():
@@ -100,7 +100,7 @@ def stored(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.
 
 
 def schema_text(schema: pa.Schema) -> str:
-    """``schema`` as ASCII text, for places that take nothing else."""
+    """``schema`` as ASCII text, for places that accept nothing else."""
     return b64encode(schema.serialize()).decode()
 
 

@@ -1,4 +1,4 @@
-"""What the tables of all formats share: the checks of what callers ask for, and errors that name the file."""
+"""The base of all formats' tables: checks of the callers' arguments, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_loaderperf.errors import DataError
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises while it reads ``path`` into DataError."""
+    """Turn any error of a library while it reads ``path`` into DataError."""
     try:
         yield
     except DataError:
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, in one line, or its type where that is nothing or no more than a key."""
+    """An error's text in one line, or with its type if the text is empty or only a key."""
     if isinstance(error, KeyError) or not str(error).strip():
         return f"{type(error).__name__} {error}".strip()
     if type(error).__name__ == "PanicException":
@@ -47,15 +47,15 @@ def said(error: BaseException) -> str:
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """Whether a library made ``error`` of a Ctrl-C."""
+    """Whether a library raised ``error`` because of Ctrl-C."""
     return type(error).__name__ == "InterruptException" or "KeyboardInterrupt" in str(error)
 
 
 class CheckedTable(ABC):
     """A `Table` over a library's own: subclasses are made from a path and options, and so pickle as those."""
 
-    is_folder = False  # what lies at the path
-    format_name = ""  # of a file that is known by its first bytes
+    is_folder = False  # whether the path is one
+    format_name = ""  # of a file that is recognised by its first bytes
 
     def __init__(self, path: Path, options: Mapping[str, Any] | None = None) -> None:
         self.path, self.options = path, dict(options or {})
@@ -94,7 +94,7 @@ class CheckedTable(ABC):
         indices = np.asarray(indices)
         if indices.ndim != 1 or (len(indices) and indices.dtype.kind not in "iu"):
             raise DataError(
-                f"{self.path}: indices must be one row of whole numbers, "
+                f"{self.path}: expected indices as one row of integers, "
                 f"got {indices.dtype} of shape {indices.shape}. Pass an int64 array."
             )
         wrong = indices[(indices < 0) | (indices >= self._rows)]
@@ -112,7 +112,7 @@ class CheckedTable(ABC):
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
         self._check_open()
         if type(rows) is not int or rows < 1:
-            raise DataError(f"{self.path}: rows must be a whole number from 1 up, got {rows!r}.")
+            raise DataError(f"{self.path}: expected rows as an integer of at least 1, got {rows!r}.")
         return self._streamed(rows, self._chosen(columns))
 
     def _streamed(self, rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -131,7 +131,7 @@ class CheckedTable(ABC):
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Release the file. May be called twice."""
         if not self._closed:
             self._closed = True
             self._close()
@@ -144,7 +144,7 @@ class CheckedTable(ABC):
         if columns is None:
             return self.schema
         if not isinstance(columns, list) or not columns or len(set(columns)) < len(columns):
-            raise DataError(f"{self.path}: columns must be a list of different names, got {columns!r}.")
+            raise DataError(f"{self.path}: expected columns as a list of different names, got {columns!r}.")
         for name in columns:
             if self.schema.names.count(name) != 1:
                 known = ", ".join(self.schema.names)
@@ -163,7 +163,7 @@ class CheckedTable(ABC):
         return list(dict.fromkeys(columns))
 
     def _sound(self, rows: pa.Table) -> pa.Table:
-        """``rows`` that were just read. Raises for sizes, offsets or texts that would crash who looks at them."""
+        """``rows`` that were just read. Raises for sizes, offsets or texts whose use would crash the process."""
         rows.validate(full=True)
         return rows
 
@@ -188,11 +188,11 @@ class CheckedTable(ABC):
         """All rows of ``columns`` in batches near ``rows``, in their order, in storage names and types."""
 
     def _close(self) -> None:  # noqa: B027 most tables hold nothing
-        """Let go of what ``_open`` opened."""
+        """Release what ``_open`` opened."""
 
 
 class TakenTable(CheckedTable):
-    """A table of which nothing is read sooner, or by other means, than the rows that are asked for."""
+    """A table that reads only the requested rows, on request."""
 
     def _read(self, columns: list[str]) -> pa.Table:
         return self._take(np.arange(len(self)), columns)
@@ -203,5 +203,5 @@ class TakenTable(CheckedTable):
 
 
 def _check_names(schema: pa.Schema) -> None:
-    """Raise UnicodeDecodeError where a damaged name is no text: Arrow would raise that whenever one asks for it."""
+    """Raise UnicodeDecodeError if a damaged name is no text: Arrow would raise that whenever one asks for it."""
     any_inside(pa.struct(list(schema)), lambda kind: any(kind.field(i).name is None for i in range(kind.num_fields)))

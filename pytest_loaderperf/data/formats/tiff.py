@@ -1,4 +1,4 @@
-"""A folder with one TIFF a sample."""
+"""A folder with one TIFF for each sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_loaderperf.data.formats.whole_tiff import tiff_layout, tiff_pixels
 from pytest_loaderperf.errors import DataError
 
 _LEAST_DIMENSIONS = 2
-_COLOURS = (3, 4)  # in a last dimension of 8 or 16 bit numbers, and read as colours by others too
+_COLOURS = (3, 4)  # sizes of a last dimension of 8 or 16 bit numbers that other programs also read as colours
 
 
 class Tiff:
@@ -37,7 +37,9 @@ class Tiff:
 
         def write(file: Path, image: np.ndarray) -> None:
             if image.ndim < _LEAST_DIMENSIONS:
-                raise DataError(f"a TIFF has two dimensions or more, got images of shape {image.shape}. Use npy.")
+                raise DataError(
+                    f"expected images of two dimensions or more for TIFF, got shape {image.shape}. Use npy."
+                )
             colours = image.ndim > _LEAST_DIMENSIONS and image.shape[-1] in _COLOURS and image.dtype in ("u1", "u2")
             imwrite(file, image, photometric="rgb" if colours else "minisblack")
 
@@ -48,14 +50,14 @@ class Tiff:
         for name, value in options.items():
             if type(value) is not int or value < 0 or ("page" in options and len(options) > 1):
                 raise DataError(
-                    f"{path}: expected series and level, or page alone, whole numbers from 0 up, got {name}={value!r}. "
+                    f"{path}: expected series and level, or page alone, integers of at least 0, got {name}={value!r}. "
                     "Say which image of each file to read."
                 )
         return (TiffFileTable if path.is_file() else TiffTable)(path, options)
 
 
 class TiffTable(ImageFolderTable):
-    """A folder of TIFFs. Of a file with several series the first is the image; an OME-TIFF of several files is one."""
+    """A folder of TIFFs. In a file with several series the first is the image; an OME-TIFF in several files is one."""
 
     endings = (".tif", ".tiff")
 

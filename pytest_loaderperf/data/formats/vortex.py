@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.chunks import in_order
+from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.data.formats.storage import (
     refuse_types,
@@ -22,7 +22,7 @@ from pytest_loaderperf.data.formats.storage import (
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 
-# Vortex keeps neither extension types nor metadata. A last column of nulls, which takes no room, has the Arrow schema
+# Vortex stores neither extension types nor metadata. A last column of nulls, which takes no space, has the Arrow schema
 # for its name: unlike a second file it can neither be lost nor belong to another version of the table.
 SCHEMA_COLUMN = "ARROW:schema:"
 
@@ -54,7 +54,7 @@ class Vortex:
 
 
 class VortexTable(CheckedTable):
-    """A Vortex file mapped into memory and decoded by need."""
+    """A Vortex file mapped into memory and decoded on request."""
 
     format_name = "vortex"
 
@@ -75,9 +75,9 @@ class VortexTable(CheckedTable):
         return self._scan(columns, batch_size=max(1, len(self))).read_all()  # in one chunk
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        rows, back = np.unique(indices, return_inverse=True)  # it takes strictly increasing ones alone
+        rows, back = np.unique(indices, return_inverse=True)  # it accepts only strictly increasing ones
         chosen = self._vortex.array(pa.array(rows.astype(np.uint64)))
-        return in_order(self._scan(columns, indices=chosen).read_all(), back)
+        return reordered(self._scan(columns, indices=chosen).read_all(), back)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         reader: Iterator[pa.RecordBatch] = self._scan(columns, batch_size=rows)

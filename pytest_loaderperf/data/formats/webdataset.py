@@ -1,4 +1,4 @@
-"""WebDataset: tars whose neighbouring members with one name up to the first dot are the parts of one sample."""
+"""WebDataset: tars whose consecutive members with the same name up to the first dot are the parts of one sample."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_loaderperf.errors import DataError
 
 KEY = "__key__"
 _NUMBERS, _TEXTS = ("cls", "cls2", "index", "inx", "id"), ("txt", "text", "transcript", "json", "jsn")
-_MOST_NBYTES = 64 << 20  # of a file that may be there before its pages leave the process
+_MOST_NBYTES = 64 << 20  # of a file that the process may hold before it releases its pages
 
 
 class WebDataset(OnlyRead):
@@ -37,7 +37,7 @@ class WebDataset(OnlyRead):
 
 
 class _Place(NamedTuple):
-    """Where the content of a member lies."""
+    """The position of a member's content."""
 
     start: int
     nbytes: int
@@ -81,7 +81,7 @@ class TarTable(TakenTable):
             if not samples or samples[-1][0] != key:
                 samples.append((key, {}))
             if kind in samples[-1][1]:
-                raise DataError(f"{self.path}: expected one {kind!r} in a sample, got two in {key!r}. Write it anew.")
+                raise DataError(f"{self.path}: expected one {kind!r} in a sample, got two in {key!r}. Write it again.")
             samples[-1][1][kind] = place
         if not samples:
             raise DataError(f"{self.path} holds no samples. Expected files called key.extension.")
@@ -97,7 +97,7 @@ class TarTable(TakenTable):
                     if not member.isreg() or member.issparse():
                         raise DataError(
                             f"{self.path}: expected plain files, got {member.name!r}, a link or a sparse file. "
-                            "Write it anew with the files themselves."
+                            "Write it again with the files themselves."
                         )
                     if member.offset_data + member.size > size:
                         raise self._cut(f"{member.name!r} ends at byte {member.offset_data + member.size:,}")
@@ -106,9 +106,9 @@ class TarTable(TakenTable):
         except tarfile.ReadError as error:
             if "compressed" in str(error) or self._is_compressed():
                 raise DataError(
-                    f"{self.path} is compressed, so that no sample has a place. Unpack it to a .tar."
+                    f"{self.path} is compressed, so samples cannot be read by position. Unpack it to a .tar."
                 ) from error
-            raise DataError(f"{self.path} is no tar that can be read: {error}. Write it anew.") from error
+            raise DataError(f"{self.path} is not a readable tar: {error}. Write it again.") from error
         self._check_end(end)
 
     def _is_compressed(self) -> bool:
@@ -116,7 +116,7 @@ class TarTable(TakenTable):
             return file.read(4).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zX", b"(\xb5/\xfd"))
 
     def _check_end(self, end: int) -> None:
-        """A reader stops without a word at a header that is damaged: after the last member there are zeros alone."""
+        """A reader stops silently at a damaged header, so check that only zeros follow the last member."""
         with self.path.open("rb") as file:
             file.seek(end)
             if not file.read(tarfile.BLOCKSIZE):
@@ -126,13 +126,13 @@ class TarTable(TakenTable):
                 if block.strip(b"\0"):
                     raise DataError(
                         f"{self.path}: expected the end of the tar at byte {end:,}, got other bytes: a header there is "
-                        "damaged, or several tars were joined. Write it anew, or give the tars as files of a folder."
+                        "damaged, or several tars were joined. Write it again, or give the tars as files of a folder."
                     )
 
     def _cut(self, what: str) -> DataError:
         nbytes = self.path.stat().st_size
         return DataError(
-            f"{self.path} is truncated: it has {nbytes:,} bytes, but {what}. Write it anew, or copy all of it."
+            f"{self.path} is truncated: it has {nbytes:,} bytes, but {what}. Write it again, or copy all of it."
         )
 
     def _field(self, kind: str) -> pa.Field:
@@ -160,7 +160,7 @@ class TarTable(TakenTable):
         return array
 
     def _wrong(self, kind: str, row: int, what: str) -> DataError:
-        return DataError(f"{self.path}, row {row}, {self._keys[row]}.{kind}: expected {what}. Write it anew.")
+        return DataError(f"{self.path}, row {row}, {self._keys[row]}.{kind}: expected {what}. Write it again.")
 
     def _column(self, field: pa.Field, rows: np.ndarray) -> pa.Array:
         kind = field.name
@@ -176,7 +176,7 @@ class TarTable(TakenTable):
                 text = bytes(self._bytes(kind, row)).decode()
                 values.append(int(text) if pa.types.is_integer(field.type) else text)
             except ValueError as error:
-                what = "a whole number" if pa.types.is_integer(field.type) else "text in UTF-8"
+                what = "an integer" if pa.types.is_integer(field.type) else "text in UTF-8"
                 raise self._wrong(kind, row, f"{what}, got {bytes(self._bytes(kind, row))[:40]!r}") from error
         return pa.array(values, field.type)
 

@@ -1,4 +1,4 @@
-"""Images of TIFFs that are whole: what a file promises and does not have is an error, where decoders give zeros."""
+"""Images of complete TIFFs: missing data are an error, although decoders would give zeros."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pytest_loaderperf.data.formats.ome_sets import TiffImage, description
 from pytest_loaderperf.errors import DataError
 
 PACKAGE = "tifffile"
-_HEADER_NBYTES = 8  # no data lie before
-_ADVICE = "Write it anew, or give a file that is whole."
+_HEADER_NBYTES = 8  # no data are before
+_ADVICE = "Write it again, or give an undamaged file."
 
 
 def tiff_layout(image: TiffImage) -> Layout:
@@ -30,11 +30,11 @@ def tiff_layout(image: TiffImage) -> Layout:
 def tiff_pixels(image: TiffImage) -> np.ndarray:
     """The pixels of ``image``.
 
-    Raises DataError that names the file where a tile, strip, page or part that it promises is not there, and what
-    tifffile and its codecs raise where they fail.
+    Raises DataError that names the file if a declared tile, strip, page or part is missing, and whatever tifffile and
+    its codecs raise if they fail.
     """
     with _series(image) as (file, series):
-        if series.is_multifile:  # the place of its planes in their files says nothing about one file
+        if series.is_multifile:  # the positions of its planes in their files say nothing about one file
             pixels = file.asarray(series=series, key=slice(None)).reshape(series.shape)
         else:
             pixels = series.asarray()
@@ -44,13 +44,13 @@ def tiff_pixels(image: TiffImage) -> np.ndarray:
 
 
 def _wrong(image: TiffImage, what: str) -> DataError:
-    return DataError(f"{image.file} is not whole: expected {what}. {_ADVICE}")
+    return DataError(f"{image.file} is damaged: expected {what}. {_ADVICE}")
 
 
 @contextmanager
 def _series(image: TiffImage) -> Iterator[tuple[Any, Any]]:
     tifffile = library("tifffile", PACKAGE)
-    # It logs what it meets. What is wrong is told here, once.
+    # tifffile would log problems, which are raised here.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     for part in (*image.parts, *([] if image.lost is None else [image.lost])):
         if image.lost is not None or not part.is_file():
@@ -113,7 +113,7 @@ def _chosen(image: TiffImage, what: str, those: Any, place: int) -> Any:
 
 
 def _check_end(image: TiffImage, file: Any) -> None:
-    """After the last page that was found there is no other."""
+    """There is no other page after the last one that was found."""
     try:
         file.filehandle.seek(file.pages.next_page_offset)
         data = file.filehandle.read(file.tiff.offsetsize)
@@ -130,7 +130,7 @@ def _check_end(image: TiffImage, file: Any) -> None:
 
 
 def _check_promises(image: TiffImage, file: Any, series: Any) -> None:
-    """The metadata promise no more than the pages hold."""
+    """The metadata declare no more than the pages contain."""
     if series.dtype is None or not series.size:
         raise _wrong(image, f"pixels, got {series.dtype} of shape {series.shape}")
     if file.is_shaped and file.shaped_metadata:
@@ -153,7 +153,7 @@ def _check_promises(image: TiffImage, file: Any, series: Any) -> None:
 
 
 def _check_data(image: TiffImage, file: Any, series: Any) -> None:
-    """All data lie within their files."""
+    """All data are within their files."""
     start = None if series.is_multifile else series.dataoffset
     if start is not None:
         if not _HEADER_NBYTES <= start <= file.filehandle.size - series.nbytes:
@@ -168,7 +168,7 @@ def _check_data(image: TiffImage, file: Any, series: Any) -> None:
 
 def _check_segments(image: TiffImage, page: Any) -> None:
     keyframe = page.keyframe
-    if keyframe.is_stk or keyframe.is_lsm:  # which keep the places of other planes elsewhere
+    if keyframe.is_stk or keyframe.is_lsm:  # which store the positions of other planes elsewhere
         return
     offsets, nbytes = np.asarray(page.dataoffsets, object), np.asarray(page.databytecounts, object)
     expected, kind = prod(keyframe.chunked), "tiles" if keyframe.is_tiled else "strips"

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or absent, whatever stops the writer."""
+"""Files and folders that are complete or absent, even if the writer is stopped."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pytest_loaderperf.errors import DataError
 if os.name != "nt":
     import fcntl
 
-MARKS = ("_schema.arrow", "_versions")  # of the folders that we or Lance wrote; no other folder is ever replaced
-_ALIVE = ".writing"  # in the folder of a writer, who holds its lock
-_SYNCS = 8  # at once: a file system writes its journal once for all of them
+MARKS = ("_schema.arrow", "_versions")  # in folders that we or Lance wrote; no other folder is ever replaced
+_ALIVE = ".writing"  # in the folder of a writer, which keeps it locked
+_SYNCS = 8  # in parallel: a file system writes its journal once for all of them
 
 
 @contextmanager
@@ -30,13 +30,13 @@ def complete_or_absent(
 ) -> Iterator[Path]:
     """A path to write a file or a folder to, that takes the place of ``path`` once all of it is on the disk.
 
-    What an earlier writer of ``path`` left that was killed is removed. ``advice``: what to do where the disk refuses.
-    Raises DataError where ``path`` cannot be written; then nothing is left of it, and what lay there lies there still.
+    Files of an earlier, killed writer of ``path`` are removed. ``advice``: what to do if writing fails.
+    Raises DataError if ``path`` cannot be written; then nothing new is left, and an existing ``path`` is unchanged.
     """
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in MARKS):
-        raise DataError(f"{path} is a folder that was not written here, and is not replaced. Give another path.")
+        raise DataError(f"{path} is a folder that loaderperf did not write, so it is not replaced. Give another path.")
     try:
-        # A folder of the writer's own, because libraries put journals and locks beside what they write.
+        # A separate folder, because libraries put journals and locks next to their files.
         folder, lock = _folder_beside(path)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {said(error)}. Give a folder that you may write to.") from error
@@ -54,7 +54,7 @@ def complete_or_absent(
         if was_interrupted(error):
             raise KeyboardInterrupt from error
         raise DataError(
-            f"{path} cannot be written: {said(error)}. What lay there before is unchanged; {advice}."
+            f"{path} cannot be written: {said(error)}. What was there before is unchanged; {advice}."
         ) from error
     finally:
         lock.close()
@@ -62,28 +62,28 @@ def complete_or_absent(
 
 
 def _folder_beside(path: Path) -> tuple[Path, IO[str]]:
-    """A new folder, and the lock that tells other processes, until it is closed, that its writer lives."""
+    """A new folder, and a lock that shows other processes, until it is closed, that its writer is alive."""
     remove_abandoned(path)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         lock = (folder / _ALIVE).open("x")
-        with suppress(OSError):  # a file system without locks: nobody else gets it either
+        with suppress(OSError):  # a file system without locks: other processes get none either
             _take(lock)
-        if folder.exists():  # else another process came between
+        if folder.exists():  # else another process was faster
             return folder, lock
         lock.close()
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what writers of ``path`` left that were killed."""
+    """Remove the files of killed writers of ``path``."""
     for mark in path.parent.glob(f".{glob.escape(path.name)}.*/{_ALIVE}"):
-        with suppress(OSError), mark.open("r+") as lock:  # it is being written, or has just been removed
+        with suppress(OSError), mark.open("r+") as lock:  # it is being written, or was just removed
             _take(lock)
             shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _take(lock: IO[str]) -> None:
-    """Raises OSError where another process holds it."""
+    """Raises OSError if another process holds it."""
     if os.name == "nt":
         raise OSError(errno.ENOLCK, "files are not locked on Windows")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def _swap(new: Path, path: Path, replaced: Path) -> None:
     if not (path.is_dir() or new.is_dir()) or not path.exists():
         new.replace(path)
         return
-    path.rename(replaced)  # a folder takes nobody's place
+    path.rename(replaced)  # a rename does not replace a folder
     try:
         new.rename(path)
     except BaseException:
@@ -109,7 +109,7 @@ def _to_disk(*paths: Path) -> None:
 
 def _sync(path: Path) -> None:
     if os.name == "nt":
-        return  # Windows flushes neither folders nor what is open for reading
+        return  # Windows flushes neither folders nor files that are open for reading
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,1 +1,1 @@
-"""Stores: the rows of a table as a map-style dataset, one way to keep them in memory a file."""
+"""Stores: the rows of a table as a map-style dataset; each module is one way to keep them in memory."""

@@ -1,4 +1,4 @@
-"""Stores whose samples or batches are transformed each time they are asked for, so that augmentation stays random."""
+"""Stores whose samples or batches are transformed on each request, so that augmentation stays random."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Per = Literal["sample", "batch"]
 
 
 class Augmented(Dataset[Any]):
-    """``store``, each sample of which goes through ``transform`` when it is asked for, and is the caller's to change.
+    """``store``, each sample of which goes through ``transform`` on request; the caller may change it.
 
-    What ``transform`` draws from the generators of torch, NumPy and ``random`` comes as they stand: those of the
-    process, or of a worker, which torch seeds. An index that has a ``seed`` decides by that alone.
+    ``transform`` draws from the current state of the generators of torch, NumPy and ``random``: those of the process,
+    or of a worker, which torch seeds. If the index has a ``seed``, only that determines the draws.
 
-    Raises DataError where ``transform`` returns None, and what ``transform`` raises, with a note that names the sample.
+    Raises DataError if ``transform`` returns None, and what ``transform`` raises, with a note that names the sample.
     """
 
     def __init__(self, store: Any, transform: Transform) -> None:
@@ -34,7 +34,7 @@ class Augmented(Dataset[Any]):
         return len(self.store)
 
     def __getitem__(self, index: Any) -> Any:
-        """The sample at ``index``, or the batch that torch collates of those that `places` finds there."""
+        """The sample at ``index``, or the batch that torch collates from the samples at these `places`."""
         indices, single = places(len(self), index)
         if single:
             return self.__getitems__([index])[0]
@@ -59,7 +59,7 @@ class Augmented(Dataset[Any]):
         return [columns.rebuild(sample) for sample in zip(*rows, strict=True)]  # a third of the time of one by one
 
     def _transformed(self, given: Any, index: Any, which: str) -> Any:
-        """What ``transform`` makes of ``given``, drawn with the seed of ``index`` if that has one."""
+        """The result of ``transform`` for ``given``, with the seed of ``index`` if it has one."""
         if (seed := getattr(index, "seed", None)) is not None:
             seed_generators(seed)
         try:
@@ -72,7 +72,7 @@ class Augmented(Dataset[Any]):
         return made
 
     def wait(self) -> None:
-        """Return when every sample is in the store. Raise what the background met."""
+        """Return when every sample is in the store. Raises the background's error."""
         self.store.wait()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Augmented(Dataset[Any]):
 
 
 class AugmentedBatches(Augmented):
-    """``store``, each batch of which goes through ``transform``. There are no single samples: they raise DataError."""
+    """``store``, each batch of which goes through ``transform``. Single samples raise DataError."""
 
     __getitems__ = None  # type: ignore[assignment]  # loaders would take what it gave for a list of samples
 
@@ -99,7 +99,7 @@ class AugmentedBatches(Augmented):
 
 
 def _keeping(indices: Any) -> Any:
-    """Leave the shared generators as they are where ``indices`` have seeds of their own."""
+    """Reset the shared generators afterwards if ``indices`` have seeds."""
     return generators_kept() if any(hasattr(index, "seed") for index in indices[:1]) else nullcontext()
 
 
@@ -109,7 +109,7 @@ def augmented(store: Any, transform: Transform | None, per: Per) -> Any:
 
 
 def check_transform(transform: object, per: object) -> None:
-    """Raise DataError for what cannot be called, or is called with something else than a sample or batch."""
+    """Raise DataError for a transform that cannot be called, or a ``per`` that is not "sample" or "batch"."""
     if per not in get_args(Per):
         raise DataError(f'expected per="sample" or per="batch", got {per!r}. Say what transform is called with.')
     if transform is None and per != "sample":
@@ -121,7 +121,7 @@ def check_transform(transform: object, per: object) -> None:
 
 
 class _Source:
-    """What loaders read samples or batches from: also what torch took subsets of, whose indices keep their seeds."""
+    """What loaders read samples or batches from: also for torch's subsets, whose indices keep their seeds."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -143,29 +143,29 @@ class _Source:
 
 
 def whole_of(dataset: Any) -> Any:
-    """``dataset``, or what torch took a subset of."""
+    """``dataset``, or the dataset of torch's subset."""
     while type(dataset) is Subset:
         dataset = dataset.dataset
     return dataset
 
 
 def source_of(dataset: Any) -> Any:
-    """What a loader reads ``dataset`` from: itself, unless it is transformed."""
+    """The source that a loader reads ``dataset`` from: itself, unless it is transformed."""
     return _Source(dataset) if is_augmented(dataset) else dataset
 
 
 def is_augmented(dataset: Any) -> bool:
-    """Whether ``dataset``, or what torch took a subset of, transforms what it gives."""
+    """Whether ``dataset``, or the dataset of torch's subset, transforms its samples or batches."""
     return isinstance(whole_of(dataset), Augmented)
 
 
 def gives_batches(dataset: Any) -> bool:
-    """Whether ``dataset``, or what torch took a subset of, makes its batches itself, from a list of indices."""
+    """Whether ``dataset``, or the dataset of torch's subset, makes its batches itself, from a list of indices."""
     return isinstance(whole_of(dataset), AugmentedBatches)
 
 
 def check_gives_samples(dataset: Any) -> None:
-    """Raise DataError where ``dataset`` makes its batches itself, for a loader that is to leave out samples."""
+    """Raise DataError if ``dataset`` makes its batches itself, for a loader that skips samples."""
     if gives_batches(dataset):
         raise DataError(
             'expected a dataset of samples for on_error="skip", got one that transforms whole batches, of which no '

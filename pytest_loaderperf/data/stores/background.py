@@ -1,4 +1,4 @@
-"""A store that a thread fills in from a stream, while samples that are asked for early are read at once."""
+"""A store that a thread fills from a stream; samples that are requested earlier are read immediately."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-CHUNK_NBYTES = 1 << 20  # read at a time, and waited for by who asks for another row meanwhile
+CHUNK_NBYTES = 1 << 20  # read at a time; a request for another row waits for it
 
 
 class PreloadedTable(Preloaded):
-    """Samples as those of `store.Store`; ReferenceLoader gathers from them once all are there.
+    """Samples as in `store.Store`; ReferenceLoader gathers from them once all are there.
 
-    Raises DataError, here or from ``wait``, where a column is ragged.
+    Raises DataError, here or from ``wait``, if a column is ragged.
     """
 
     def __init__(self, source: Source) -> None:
@@ -47,7 +47,7 @@ class PreloadedTable(Preloaded):
         return samples_of(self[checked_indices(len(self), indices)])
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_stream": iter(())}  # what is missing is read when it is asked for
+        return super().__getstate__() | {"_stream": iter(())}  # missing samples are read on request
 
     def _step(self) -> bool:
         with self._turns:
@@ -63,7 +63,7 @@ class PreloadedTable(Preloaded):
             self._put(indices, self._dataset.take(indices))
 
     def _put(self, indices: np.ndarray, rows: Rows) -> None:
-        """Copy ``rows``, which belong at ``indices``, to those places that are not filled."""
+        """Copy ``rows``, which belong at ``indices``, to the places that are not filled yet."""
         with naming(self._dataset.table):
             self._copy(indices, rows)
 

@@ -1,4 +1,4 @@
-"""Columns that are kept in blocks of consecutive rows, each of which gives its values when it is asked."""
+"""Columns in blocks of consecutive rows, each of which gives its values on request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_loaderperf.data.arrays.columns import Gathered, Order
 from pytest_loaderperf.data.arrays.ragged import dropped, joined_shapes, offsets_of, one_shape
 from pytest_loaderperf.data.stores.store import Taken
 
-NoteRead = Callable[[int, int], object]  # is told bytes that were read, and from how many places
+NoteRead = Callable[[int, int], object]  # called with the bytes that were read, and from how many places
 
 
 class Block(Protocol):
     """Consecutive rows of a column."""
 
     def values(self) -> np.ndarray:
-        """Their items, flat, to be read only."""
+        """Their items, flat and read-only."""
         ...
 
 
@@ -35,7 +35,7 @@ def column_of_blocks(
     droppable: int,
     note_read: NoteRead = _nobody,
 ) -> Gathered | Taken:
-    """The rows of ``blocks``, whose shapes are ``shapes``, as `ragged.settled` would have them."""
+    """The rows of ``blocks``, whose shapes are ``shapes``, as in `ragged.settled`."""
     starts = np.zeros(len(blocks) + 1, np.int64)
     np.cumsum([len(own) for own in shapes], out=starts[1:])
     whole = joined_shapes(shapes)
@@ -50,7 +50,7 @@ def column_of_blocks(
 
 
 def _by_block(starts: np.ndarray, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each block that has some of ``indices``, and at which positions those stand."""
+    """Each block with some of ``indices``, and the positions of those."""
     if not len(indices):
         return
     which = np.searchsorted(starts, indices, "right") - 1
@@ -61,7 +61,7 @@ def _by_block(starts: np.ndarray, indices: np.ndarray) -> Iterator[tuple[int, np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockColumn:
-    """Rows of one shape. Block k holds those from ``starts[k]`` to below ``starts[k + 1]``."""
+    """Rows of one shape. Block k has those from ``starts[k]`` to below ``starts[k + 1]``."""
 
     blocks: tuple[Block, ...]
     starts: np.ndarray
@@ -77,7 +77,7 @@ class BlockColumn:
         return int(self.starts[-1])
 
     def gather(self, indices: Order, out: np.ndarray) -> None:
-        """Copy the rows at ``indices`` into ``out``; each block is asked at most once."""
+        """Copy the rows at ``indices`` into ``out``; each block is read at most once."""
         indices = np.asarray(indices)
         for block, positions in _by_block(self.starts, indices):
             start, stop = self.starts[block : block + 2].tolist()
@@ -91,7 +91,7 @@ class BlockColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RaggedBlocks:
-    """Samples of differing shape. ``offsets`` and ``shapes`` are those of `ragged.Ragged`, over all blocks."""
+    """Samples of different shapes. ``offsets`` and ``shapes`` are those of `ragged.Ragged`, over all blocks."""
 
     blocks: tuple[Block, ...]
     starts: np.ndarray
@@ -103,7 +103,7 @@ class RaggedBlocks:
         return len(self.shapes)
 
     def take(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Copies of the samples at ``indices``; each block is asked at most once."""
+        """Copies of the samples at ``indices``; each block is read at most once."""
         taken: dict[int, np.ndarray] = {}
         for block, positions in _by_block(self.starts, indices):
             values, base = self.blocks[block].values(), self.offsets[self.starts[block]]

@@ -1,4 +1,4 @@
-"""A store that keeps its rows compressed, and decodes for each batch the blocks that it has rows in."""
+"""A store that keeps its rows compressed, and decodes the needed blocks for each batch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK_NBYTES = 128 << 10  # decoded for one row of it: small, and yet enough for the codec to find what repeats
-CODEC = "zstd"  # on 16-bit images half the size that lz4 leaves; whoever wants speed keeps plain arrays
+BLOCK_NBYTES = 128 << 10  # decoded for one of its rows: small, but large enough to compress well
+CODEC = "zstd"  # half the size of lz4 on 16-bit images; plain arrays are faster
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Packed:
+class CompressedBlock:
     """A compressed block of ``items``."""
 
     blob: pa.Buffer
@@ -29,7 +29,7 @@ class Packed:
     dtype: np.dtype[Any]
 
     def values(self) -> np.ndarray:
-        """The items, decoded anew."""
+        """The items, decoded each time."""
         import pyarrow as pa
 
         if not self.items:
@@ -39,7 +39,7 @@ class Packed:
 
 
 def compressed(source: Source, budget: int) -> Store:
-    """All rows, compressed out of a stream. Raises DataError where they take more than ``budget`` bytes even so."""
+    """All rows, compressed out of a stream. Raises DataError if they take more than ``budget`` bytes even so."""
     import pyarrow as pa
 
     blocks: dict[str, list[Block]] = defaultdict(list)
@@ -49,7 +49,7 @@ def compressed(source: Source, budget: int) -> Store:
         for name in source.names:
             flat = chunk.flat(name)
             blob = pa.compress(np.ascontiguousarray(flat.values), codec=CODEC)
-            blocks[name].append(Packed(blob, len(flat.values), flat.values.dtype))
+            blocks[name].append(CompressedBlock(blob, len(flat.values), flat.values.dtype))
             shapes[name].append(flat.shapes)
             held += blob.size
         if held > budget:

@@ -1,4 +1,4 @@
-"""What a cache is known by: everything that can change what is read from a source."""
+"""What identifies a cache: everything that can change what is read from a source."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from typing import Any
 
 from pytest_loaderperf.errors import DataError
 
-_ALWAYS = ("pytest-loaderperf", "pyarrow", "numpy")  # packages that every table is read with
-_DECODERS = {"zarr": ("numcodecs",), "tifffile": ("imagecodecs",)}  # packages that others decode with
+_ALWAYS = ("pytest-loaderperf", "pyarrow", "numpy")  # packages used to read every table
+_DECODERS = {"zarr": ("numcodecs",), "tifffile": ("imagecodecs",)}  # packages used by others to decode
 _PLAIN = (type(None), bool, int, float, str)
 
 
 @dataclass
 class Files:
-    """What lies at a path, links followed: ``facts`` to hash, and each folder in it by device and inode."""
+    """The files at a path, links followed: ``facts`` to hash, and each folder by device and inode."""
 
     facts: list[list[Any]] = field(default_factory=list)
     folders: set[tuple[int, int]] = field(default_factory=set)
 
 
 def files_at(path: Path) -> Files:
-    """The file at ``path`` and what lies beside it under its name (``x.duckdb.wal``), or all of a folder.
+    """The file at ``path`` and its side files (``x.duckdb.wal``), or all files of a folder.
 
     A file's facts are its name, size, inode, and times of change in ns. A folder that several links lead to is entered
-    once. Raises DataError where nothing that stays lies there, or a folder cannot be listed.
+    once. Raises DataError if there is no file or folder, or a folder cannot be listed.
     """
     if not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path}: expected a file or a folder, which a cache can be known by. {_INSTEAD}")
+        raise DataError(f"{path}: expected a file or a folder, which can identify a cache. {_INSTEAD}")
     found, todo = Files(), [path.absolute()]
     if path.is_file():
         todo += _beside(path)
@@ -43,12 +43,12 @@ def files_at(path: Path) -> Files:
         while todo:
             todo += reversed(_seen(todo.pop(), found))
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be looked at: {error.strerror}. {_INSTEAD}") from error
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror}. {_INSTEAD}") from error
     return found
 
 
 def _beside(path: Path) -> list[Path]:
-    """Side files, such as write-ahead logs, of the name that is given and of the file that a link leads to."""
+    """Side files, such as write-ahead logs, of the given name and of the file that a link leads to."""
     names = {path.absolute(), path.resolve()}
     return [
         Path(entry.path)
@@ -59,15 +59,15 @@ def _beside(path: Path) -> list[Path]:
 
 
 def _seen(path: Path, found: Files) -> list[Path]:
-    """Note what lies at ``path``; what is to be noted next."""
+    """Note the files at ``path``; returns the paths to note next."""
     link = str(path.readlink()) if path.is_symlink() else None
     try:
         facts = path.stat()
-    except OSError:  # a link that leads nowhere, or in a circle; or a file that has just gone
+    except OSError:  # a broken or circular link, or a file that was just removed
         found.facts.append([str(path), link, "nothing"])
         return []
     is_folder = stat.S_ISDIR(facts.st_mode)
-    # The time of change of the inode, because a program may set that of the content back.
+    # The change time of the inode, because a program may reset that of the content.
     times = () if is_folder else (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     found.facts.append([str(path), link, facts.st_ino, *times])
     key = (facts.st_dev, facts.st_ino)
@@ -83,28 +83,28 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def refuse_inside(folder: Path, source: Path, files: Files) -> None:
-    """Raise DataError where ``folder`` lies in the folder ``source``, whose ``files`` are, also by way of links."""
+    """Raise DataError if ``folder`` is inside the folder ``source`` with these ``files``, also through links."""
     real = folder.resolve()
     for place in (real, *real.parents):
         try:
             facts = place.stat()
         except OSError:
-            continue  # it is yet to be made
+            continue  # it does not exist yet
         if (facts.st_dev, facts.st_ino) in files.folders:
             raise DataError(
-                f"expected a cache folder outside of the source, got {folder} inside {source}: each cache would change "
-                "the source that it is known by. Give another cache_dir."
+                f"expected a cache folder outside of the source, got {folder} inside {source}: the cache would change "
+                "its own source. Give another cache_dir."
             )
 
 
 def made_from(table: Any) -> Any:
     """The type and the options of ``table`` as JSON takes them: what it is pickled as.
 
-    Raises DataError where one of them is a function, whose code nothing tells, or cannot be pickled.
+    Raises DataError if one of them is a function, whose code could change unnoticed, or cannot be pickled.
     """
     reduced = table.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     if isinstance(reduced, str):
-        raise DataError(f"{_name(type(table))} pickles as the name {reduced!r}, which tells no options. {_INSTEAD}")
+        raise DataError(f"{_name(type(table))} pickles as the name {reduced!r}, without its options. {_INSTEAD}")
     return [_name(type(table)), [_told(part, table) for part in reduced[1:3]]]
 
 
@@ -160,5 +160,5 @@ def _packages(kind: type) -> Iterator[str]:
 
 
 def digest(*facts: Any) -> hashlib.blake2b:
-    """A hash of ``facts``, which are of JSON, that takes more."""
+    """A hash of ``facts``, as JSON, that can be updated further."""
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)

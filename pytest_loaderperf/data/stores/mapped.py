@@ -1,6 +1,6 @@
 """A store in an Arrow IPC file that every process maps into its memory, so that all share one copy of the rows.
 
-Each record batch holds a block of rows: of each column their number, their values one after the other, and their
+Each record batch has a block of rows: for each column their number, their values one after the other, and their
 shapes, or the one shape of all.
 """
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger("pytest_loaderperf")
-LAYOUT = b"loaderperf-cache-2"  # the key of what the file says about itself, and part of its name
-BLOCK_NBYTES = 64 << 20  # held at a time while it is written; few blocks, for a batch is gathered block by block
-_BLOCKS = 4  # that fit the limit: one is held as it was read, as it is written, and twice in between
+LAYOUT = b"loaderperf-cache-2"  # the key of the file's own description, and part of its name
+BLOCK_NBYTES = 64 << 20  # in memory while it is written; few blocks, because a batch is gathered block by block
+_BLOCKS = 4  # that fit the limit: one as read, one as written, and two in between
 
 
 class MappedStore(Store):
-    """The rows in the cache file at ``path``, of which at most about ``most_nbytes`` are in this process at a time.
+    """The rows in the cache file at ``path``; this process holds at most about ``most_nbytes`` of them at a time.
 
-    Pickled it is path, limit and the stamp of the file when it was found whole. All of the file is read once where
-    ``checked`` is another stamp. Raises DataError where the file is damaged, or others may have written it.
+    It is pickled as path, limit and the stamp of the verified file. The complete file is read once if ``checked`` is
+    another stamp. Raises DataError if the file is damaged, or others may have written it.
     """
 
     def __init__(self, path: Path, most_nbytes: int, checked: Stamp | None = None) -> None:
@@ -67,13 +67,13 @@ class MappedStore(Store):
 
 
 class DamagedCacheError(DataError):
-    """The file is not one that this module wrote to its end for this user."""
+    """The file is not one that this module completely wrote for this user."""
 
 
 def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedStore:
-    """The rows of ``source`` from their cache file, which is written where there is none or a damaged one.
+    """The rows of ``source`` from their cache file, which is written if it is missing or damaged.
 
-    Raises DataError where the file cannot be written; one that was there stays as it was.
+    Raises DataError if the file cannot be written; one that was there stays as it was.
     """
     from pytest_loaderperf.data.formats.writing import complete_or_absent, remove_abandoned
 
@@ -89,7 +89,7 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
         try:
             return MappedStore(path, most_nbytes)
         except DamagedCacheError as error:
-            _log.warning("%s It is written anew.", error)
+            _log.warning("%s It is written again.", error)
     advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
     with complete_or_absent(path, advice) as new:
         _build(source, identity, new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))
@@ -97,12 +97,13 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
 
 
 def _build(source: Source, identity: str, new: Path, block_nbytes: int) -> None:
-    """Write the rows that lie there now: the table may have been opened before they were. Raises DataError."""
+    """Write the source's current rows; the table may have been opened before they were written. Raises DataError."""
     with source.reopened() as current:
         _write(current, identity, new, block_nbytes)
         if current.identity(current.files()) != identity:
             raise DataError(
-                "the source changed after it was opened, or while it was cached. Open it again once it stays as it is."
+                "the source changed after it was opened, or while it was cached. "
+                "Open it again when it no longer changes."
             )
 
 
@@ -111,7 +112,7 @@ def _file_name(identity: str) -> str:
 
 
 def default_folder() -> Path:
-    """Where caches of this user lie."""
+    """The folder of this user's caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loaderperf"
 
 
@@ -132,7 +133,7 @@ def _write(source: Source, identity: str, file: Path, block_nbytes: int) -> None
             blocks = [_block(chunk.flat(name), dtypes[name]) for name in source.names]
             writer.write_batch(pa.record_batch(blocks, schema=schema))
             del chunk, blocks
-            pa.default_memory_pool().release_unused()  # or it keeps what was read for later
+            pa.default_memory_pool().release_unused()  # or it keeps the memory for later
     seal(file)
 
 
@@ -144,7 +145,7 @@ def _block_type(dtype: np.dtype[Any]) -> pa.StructType:
 
 
 def _written_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Bools as bytes, of which Arrow keeps eight in one, and complex numbers, which it lacks, as their parts."""
+    """Bools as bytes, of which Arrow stores eight in one, and complex numbers, which it lacks, as their parts."""
     if dtype.kind == "c":
         return np.dtype(f"f{dtype.itemsize // 2}")
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype
@@ -176,7 +177,7 @@ class _Mapped:
 
 
 def _read(mapping: FileMapping, path: Path) -> Mapping[str, np.ndarray | Gathered | Taken]:
-    """The columns over the file at ``path``. Raises ValueError or KeyError where it is not what it is called."""
+    """The columns over the file at ``path``. Raises ValueError or KeyError if it is not what it is called."""
     import pyarrow as pa
 
     reader = pa.ipc.open_file(pa.BufferReader(mapping.buffer))

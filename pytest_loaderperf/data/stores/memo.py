@@ -1,4 +1,4 @@
-"""A store that reads each sample when it is first asked for, and keeps all that it has read, or the latest."""
+"""A store that reads each sample on its first request, and keeps all that it has read, or the latest."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Sample = dict[str, np.ndarray]
 
 
 class MemoStore(RowDataset):
-    """Samples as those of `store.Store`. ``most``: how many are kept, those used last; None: all.
+    """Samples as in `store.Store`. ``most``: how many of the last used ones are kept; None: all.
 
-    A thread that reads makes others wait. Pickled it takes along the table, but no samples.
+    Other threads wait while one reads. Pickling includes the table, but no samples.
     """
 
     def __init__(self, source: Source, most: int | None) -> None:
@@ -48,10 +48,10 @@ class MemoStore(RowDataset):
         return samples_of(self[checked_indices(len(self), indices)])
 
     def wait(self) -> None:
-        """Return at once: nothing is read before it is asked for."""
+        """Return immediately: samples are only read on request."""
 
     def close(self) -> None:
-        """Let go of the samples. May be called twice, and what is asked for then is read again."""
+        """Release the samples. May be called twice; later requests read them again."""
         with self._turns:
             self._kept.clear()
 
@@ -97,12 +97,12 @@ class MemoStore(RowDataset):
             if unlike.any():
                 position = int(unlike.argmax())
                 raise DataError(
-                    f"column {name!r}, row {indices[position]}: an image of (t, c, z, y, x) = "
-                    f"{tuple(flat.shapes[position].tolist())} came, but the first ones have length one along more "
-                    'axes. Choose cache="mapped" or "chunked", which see all images first.'
+                    f"column {name!r}, row {indices[position]}: expected an image of length one along the same axes as "
+                    f"the first ones, got (t, c, z, y, x) = {tuple(flat.shapes[position].tolist())}. "
+                    'Choose cache="mapped" or "chunked", which read all images first.'
                 )
             offsets, shapes = offsets_of(flat.shapes), np.delete(flat.shapes, leave_out, axis=1)
             for position, index in enumerate(indices):
                 values = flat.values[offsets[position] : offsets[position + 1]]
-                samples[index][name] = values.reshape(shapes[position]).copy()  # else it keeps alive all that was read
+                samples[index][name] = values.reshape(shapes[position]).copy()  # else it keeps the whole read alive
         return samples

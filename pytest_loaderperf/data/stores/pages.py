@@ -1,4 +1,4 @@
-"""Which arrays lie in small pages of memory, from which rows are gathered more slowly than from huge ones."""
+"""Which arrays are in small memory pages, from which rows are gathered more slowly than from huge ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEAST_NBYTES = 4 << 20  # NumPy asks for huge pages from here on, and caches of page addresses hold what is smaller
-_HUGE_SHARE = 0.5  # of an area of memory: below it the rest counts
+LEAST_NBYTES = 4 << 20  # NumPy requests huge pages from here on; smaller arrays fit into the caches of page addresses
+_HUGE_SHARE = 0.5  # of an area of memory: with a smaller share it counts as small pages
 _AREAS = Path("/proc/self/smaps")
 _HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 class _Area(NamedTuple):
-    """Addresses from ``start`` to below ``stop``, in bytes, and whether these lie in small pages of their own."""
+    """Addresses from ``start`` to below ``stop``, in bytes, and whether these are in private small pages."""
 
     start: int
     stop: int
@@ -23,9 +23,9 @@ class _Area(NamedTuple):
 
 
 def in_small_pages(arrays: list[np.ndarray]) -> list[bool]:
-    """Whether each array, of `LEAST_NBYTES` or more, lies in small pages that a library allocated.
+    """Whether each array, of `LEAST_NBYTES` or more, is in small pages that a library allocated.
 
-    Not so for mapped files, whose pages others share, and where the system has no huge pages or does not tell.
+    False for mapped files, whose pages are shared, and if the system has no huge pages or does not report them.
     """
     asked = [array.nbytes >= LEAST_NBYTES for array in arrays]
     if not any(asked):
@@ -46,7 +46,7 @@ def _within(array: np.ndarray, areas: list[_Area]) -> bool:
 
 
 def _areas(text: str) -> Iterator[_Area]:
-    """Those that ``text``, of Linux's smaps, tells of."""
+    """The areas in ``text``, of Linux's smaps."""
     start = stop = resident = 0
     anonymous = False
     for line in text.splitlines():

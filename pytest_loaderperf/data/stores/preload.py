@@ -18,24 +18,24 @@ from pytest_loaderperf.data.arrays.columns import Column, Columns, Rebuild, RowD
 from pytest_loaderperf.data.arrays.fields import Field, alike, field_of, nbytes
 from pytest_loaderperf.data.arrays.indices import places
 from pytest_loaderperf.data.arrays.randomness import generators_kept
-from pytest_loaderperf.data.arrays.structure import SampleMismatchError, carrying, leaves, rebuilder, write
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError, carrying, rebuilder, sample_leaves, write
 from pytest_loaderperf.data.execution.turns import Turns
 from pytest_loaderperf.errors import DataError, FrozenAugmentationWarning
 
 _log = logging.getLogger("pytest_loaderperf")
-PROBED = 8  # reads more: an augmentation that changes every second read goes unseen once in 256 times
-PROBE_S = 0.1  # no further one is begun after that: a dataset that is costly to read is asked for one sample more
-CHUNK = 32  # samples fetched at a time, and that a consumer may have to wait for while the rest is filled in
+PROBED = 8  # extra reads: an augmentation that changes every second read is missed once in 256 times
+PROBE_S = 0.1  # no further one starts after that: a slow dataset has only one extra read
+CHUNK = 32  # samples fetched at a time; a consumer may have to wait for so many
 EXIT_S = (
     5.0  # the interpreter's exit waits as long for a chunk: a thread that then is in torch's code aborts the process
 )
-BUDGET_SHARE = 2  # by default at most half of the memory that is available
+BUDGET_SHARE = 2  # the available memory is divided by this: by default half of it
 
 
 def budget_of(memory_budget: int | None) -> int:
-    """The bytes that may be taken: by default half of what is available. Raises DataError for what is no number."""
+    """The bytes that may be taken: by default half of the available memory. Raises DataError for an invalid number."""
     if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 1):
-        raise DataError(f"memory_budget must be a whole number of bytes from 1 up, got {memory_budget!r}.")
+        raise DataError(f"memory_budget: expected an integer of at least 1 (bytes), got {memory_budget!r}.")
     return psutil.virtual_memory().available // BUDGET_SHARE if memory_budget is None else memory_budget
 
 
@@ -47,7 +47,7 @@ class Preloaded(RowDataset):
         map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, Mapping | tuple) or not map_style:
             raise DataError(
-                f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got "
+                f"what is pre-loaded: expected a map-style dataset with __len__ and __getitem__, got "
                 f"{type(dataset).__name__}. A dict or tuple of arrays goes to ReferenceLoader as it is."
             )
         samples = len(dataset)
@@ -60,11 +60,11 @@ class Preloaded(RowDataset):
                 f"expected samples that are all numbers, got {kind} with attributes of its own, which arrays would "
                 "lose. Make them parts of the sample, or load from the dataset itself."
             )
-        fields = [field for name, leaf in leaves(first) if (field := field_of(leaf, name)) is not None]
-        if not fields or len(fields) < len(list(leaves(first))):
+        fields = [field for name, leaf in sample_leaves(first) if (field := field_of(leaf, name)) is not None]
+        if not fields or len(fields) < len(list(sample_leaves(first))):
             raise DataError(
                 "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
-                "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
+                "gradients, or no values at all. Make them numbers, or load from the dataset itself."
             )
         if (needed := nbytes(fields, samples)) > budget:
             raise DataError(
@@ -81,12 +81,12 @@ class Preloaded(RowDataset):
             self._fill(range(samples))
 
     def _warn_of_draws(self, samples: int) -> None:
-        """Read the first ``samples`` again, and warn where one comes out different."""
+        """Read the first ``samples`` again, and warn if one differs."""
         deadline_s = time.perf_counter() + PROBE_S
         for index in range(samples):
             try:
                 self._fill_chunk([index])
-            except Exception:  # noqa: BLE001 it is raised again when that sample's turn comes
+            except Exception:  # noqa: BLE001 it is raised again when that sample is fetched
                 return
             with generators_kept():
                 for _ in range(-(-PROBED // samples)):
@@ -97,7 +97,7 @@ class Preloaded(RowDataset):
                         return
 
     def _read_again(self, index: int) -> str | None:
-        """The field of sample ``index`` that another read gives otherwise, by its name; None: they are alike."""
+        """The name of the field of sample ``index`` that differs in a second read; None if none does."""
         again = [np.empty((1, *field.shape), field.dtype) for field in self._fields]
         try:
             sample = self._dataset[index]
@@ -112,7 +112,7 @@ class Preloaded(RowDataset):
         return next((field.name for field, kept, read in fields if not alike(field, kept[index], read[0])), None)
 
     def _allocate(self, samples: int, fields: Sequence[Field], rebuild: Rebuild) -> None:
-        """Make empty arrays, one a field."""
+        """Make empty arrays, one for each field."""
         self._arrays = [np.empty((samples, *field.shape), field.dtype) for field in fields]
         columns = [Column(a, f.torch_dtype, takes_in_place=True) for f, a in zip(fields, self._arrays, strict=True)]
         self._fields, self._all = tuple(fields), Columns(tuple(columns), rebuild)
@@ -124,7 +124,7 @@ class Preloaded(RowDataset):
         self._turns = Turns()
 
     def _begin(self) -> None:
-        """Fill in from a thread."""
+        """Start to fill in from a thread."""
         self._thread = threading.Thread(target=_fill_in, args=(ref(self),), name="loaderperf-preload", daemon=True)
         self._thread.start()
 
@@ -137,7 +137,7 @@ class Preloaded(RowDataset):
         return self._all
 
     def wait(self) -> None:
-        """Return when every sample is there: what nobody fills in is fetched now. Raise what the background met."""
+        """Return when every sample is there; missing ones are fetched now. Raises the background's error."""
         if self._thread is not None:
             self._thread.join()
         if self._error is not None:
@@ -146,9 +146,9 @@ class Preloaded(RowDataset):
             self._fill(range(len(self)))
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Stop filling in from the background. What is there stays, and the rest is fetched when it is asked for.
+        """Stop filling in from the background. Samples stay, and missing ones are fetched on request.
 
-        Waits for the chunk at hand, but no longer than ``timeout_s``. May be called twice.
+        Waits for the current chunk, at most ``timeout_s``. May be called twice.
         """
         self._closed = True
         if self._thread is not None:
@@ -180,12 +180,12 @@ class Preloaded(RowDataset):
             self._fill_rows([index for index in dict.fromkeys(indices) if not self._filled[index]])
 
     def _fill_rows(self, missing: Sequence[int]) -> None:
-        """Fill in the samples at ``missing``, none of which is there."""
+        """Fill in the samples at ``missing``, none of which is there yet."""
         for index in missing:
             self._write(index, self._fetch(index))
 
     def _step(self) -> bool:
-        """Fill in what comes next; whether there is more."""
+        """Fill in the next chunk; returns whether there is more."""
         start, self._next = self._next, self._next + CHUNK
         self._fill_chunk(range(start, min(self._next, len(self))))
         return self._next < len(self)
@@ -203,7 +203,7 @@ class Preloaded(RowDataset):
         except SampleMismatchError as error:
             where = f" in field {error.name!r}" if error.name else ""
             raise DataError(
-                f"sample {index} does not fit what holds sample 0{where}: {error.args[0]} "
+                f"sample {index} differs from sample 0{where}: {error.args[0]} "
                 "Make all samples alike, so that one array holds each field, or load from the dataset itself."
             ) from None
         self._filled[index] = True
@@ -212,17 +212,17 @@ class Preloaded(RowDataset):
 
 def _warn(index: int, name: str) -> None:
     warnings.warn(
-        f"expected two reads of sample {index} to give the same, got another{f' {name}' if name else ''}: optimize() "
-        "keeps what it reads once, so what the dataset draws at random would be the same in every epoch. Take the "
-        "random augmentation out of the dataset, and give it as optimize(dataset, transform=augment), which calls it "
-        "each time. Where one draw for all epochs is meant, ignore pytest_loaderperf.FrozenAugmentationWarning.",
+        f"expected two reads of sample {index} to be equal, got a different{f' {name}' if name else ''}: optimize() "
+        "reads each sample once and keeps it, so random augmentation inside the dataset would be the same in every "
+        "epoch. Move the random augmentation to optimize(dataset, transform=augment), which calls it every time. If "
+        "one draw for all epochs is intended, ignore pytest_loaderperf.FrozenAugmentationWarning.",
         FrozenAugmentationWarning,
-        stacklevel=6,  # who calls optimize
+        stacklevel=6,  # the caller of optimize
     )
 
 
 def _fill_in(preloaded: ref[Preloaded]) -> None:
-    """Fill in from the background, until it is closed or nobody else refers to it."""
+    """Fill in from the background, until it is closed or nothing else refers to it."""
 
     def close() -> None:
         if (own := preloaded()) is not None:

@@ -1,4 +1,4 @@
-"""The table that a store is filled from: in memory or on disk, and which of its columns are wanted."""
+"""The table that a store is filled from: in memory or on disk, and which of its columns to load."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FIRST_ROWS = 32  # read to learn what the rows are like
-FIRST_NBYTES = 8 << 20  # that they may take; of larger ones the first row alone is read
-VERBS = ("read", "take", "stream", "schema")  # by which a table of data/formats is known
+FIRST_ROWS = 32  # read to learn the size and structure of rows
+FIRST_NBYTES = 8 << 20  # that they may take; if they are larger, only the first row is read
+VERBS = ("read", "take", "stream", "schema")  # methods that identify a table of data/formats
 
 
 class Source:
-    """``table``: a ``pa.Table``, or a Table of ``data/formats``; ``columns``: those that are wanted, None: all.
+    """``table``: a ``pa.Table``, or a Table of ``data/formats``; ``columns``: those to load, None: all.
 
-    ``first``: the first rows of each column; ``row_nbytes``: what a row takes in memory, if the others are like them.
+    ``first``: the first rows of each column; ``row_nbytes``: memory of a row, if the others are similar.
 
-    Raises DataError where there is no such column, or one that no tensor can hold.
+    Raises DataError if there is no such column, or one that no tensor can hold.
     """
 
     def __init__(self, table: Any, columns: Sequence[str] | None) -> None:
@@ -42,9 +42,9 @@ class Source:
         self.table, self.in_memory = table, isinstance(table, pa.Table)
         known = table.schema.names
         if columns is not None and (isinstance(columns, str) or not columns or set(columns) - set(known)):
-            raise DataError(f"columns must be a list of some of {known}, got {columns!r}. Name those to load.")
+            raise DataError(f"columns: expected a list of some of {known}, got {columns!r}. Name those to load.")
         if len(set(known)) < len(known):
-            raise DataError(f"a table must have columns, each of another name, got {known}. Rename some.")
+            raise DataError(f"expected a table with columns of different names, got {known}. Rename some.")
         self.names: list[str] = list(known if columns is None else columns)
         self.schema: pa.Schema = pa.schema([table.schema.field(name) for name in self.names])
         check_columns(self.schema)
@@ -55,7 +55,7 @@ class Source:
         rows = Rows(table, read, int)
         self.first: dict[str, Flat] = {name: rows.flat(name) for name in self.names}
         nbytes = {name: flat.values.nbytes / max(1, len(rows)) for name, flat in self.first.items()}
-        if hasattr(table, "mean_nbytes"):  # which the headers of encoded pictures tell
+        if hasattr(table, "mean_nbytes"):  # from the headers of encoded pictures
             nbytes |= table.mean_nbytes(self.names)
         self.row_nbytes: int = math.ceil(sum(nbytes.values()))
 
@@ -64,15 +64,15 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """What all rows take in memory, if they are like the first ones."""
+        """Memory of all rows, if they are similar to the first ones."""
         return len(self) * self.row_nbytes
 
     def read(self) -> pa.Table:
-        """All rows at once."""
+        """All rows in one read."""
         return self.table.select(self.names) if self.in_memory else self.table.read(self.names)
 
     def take(self, indices: np.ndarray) -> Rows:
-        """The rows at ``indices``, each from 0 up, in that order."""
+        """The rows at ``indices``, which count from 0, in that order."""
         with naming(self.table):
             rows = self._take_by_chunk(indices) if self.in_memory else self.table.take(indices, self.names)
         return Rows(self.table, rows, indices.__getitem__)
@@ -90,7 +90,7 @@ class Source:
         return take_by_chunk(self._ends, lambda place: pa.Table.from_batches([chunks[place]]), indices)
 
     def chunks(self, nbytes: int) -> Iterator[Rows]:
-        """All rows in order, about ``nbytes`` at a time; where there are none, once no rows."""
+        """All rows in order, about ``nbytes`` at a time; an empty table gives one empty chunk."""
         import pyarrow as pa
 
         most = max(1, nbytes // max(1, self.row_nbytes))
@@ -107,10 +107,10 @@ class Source:
             yield Rows(self.table, pa.Table.from_batches(held, self.schema), shifted(int, first))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_chunks": None}  # which would be pickled as copies
+        return self.__dict__ | {"_chunks": None}  # they would be pickled as copies
 
     def _first(self, rows: int) -> pa.Table:
-        """At most so many of the first rows."""
+        """At most ``rows`` of the first rows."""
         import pyarrow as pa
 
         if self.in_memory:
@@ -127,7 +127,7 @@ class Source:
 
     @contextmanager
     def reopened(self) -> Iterator[Source]:
-        """The same columns of the table as it lies on disk now; the same source where only its owner can open it."""
+        """The same columns of the table as it is on disk now; the same source if only its owner can open it."""
         from pytest_loaderperf.data.formats.table import CheckedTable
 
         if not isinstance(self.table, CheckedTable):
@@ -138,23 +138,23 @@ class Source:
             yield Source(table, self.names)
 
     def files(self) -> Files | None:
-        """What lies at the path of the table; None for one in memory. Raises DataError where there is no path."""
+        """The files of the table; None for one in memory. Raises DataError if there is no path."""
         if self.in_memory:
             return None
         path = getattr(self.table, "path", None)
         if not isinstance(path, str | os.PathLike):
             raise DataError(
-                f"expected a table with a path, which a cache file is known by, got {type(self.table).__name__}. "
+                f"expected a table with a path, to name its cache file by, got {type(self.table).__name__}. "
                 'Choose cache="lru" or "compressed", which keep nothing beyond this process.'
             )
         return files_at(Path(path))
 
     def identity(self, files: Files | None) -> str:
-        """A hash of all that can change what is read: of the rows of a table in memory, else of ``files`` and options.
+        """A hash of everything that can change what is read: the rows of a table in memory, else ``files`` and options.
 
-        Schema, columns, and the versions of what reads them count in either case.
+        Schema, columns, and the versions of the libraries that read them are always included.
         """
-        schema = self.schema.serialize().to_pybytes().hex()  # its text leaves out long metadata
+        schema = self.schema.serialize().to_pybytes().hex()  # its text shortens long metadata
         facts = [schema, len(self), versions(self.table)]
         if files is not None:
             return digest(facts, made_from(self.table), files.facts).hexdigest()
@@ -165,7 +165,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Some rows of ``table``, as they were ``read``; position i is the row ``row_of(i)`` of the table."""
+    """Some rows of ``table``, as ``read``; position i is the row ``row_of(i)`` of the table."""
 
     table: Any
     read: pa.Table
@@ -175,14 +175,14 @@ class Rows:
         return int(self.read.num_rows)
 
     def flat(self, name: str) -> Flat:
-        """A column of them. Raises DataError that names the file and the row of the table."""
+        """A column of these rows. Raises DataError that names the file and the row of the table."""
         with naming(self.table):
             return flat_of(self.read, name, self.row_of)
 
 
 @contextmanager
 def naming(table: Any) -> Iterator[None]:
-    """Have errors name the file that ``table`` was opened from."""
+    """Make errors name the file that ``table`` was opened from."""
     try:
         yield
     except DataError as error:
@@ -193,17 +193,17 @@ def naming(table: Any) -> Iterator[None]:
 
 
 def is_table(source: object) -> bool:
-    """Whether it is a ``pa.Table``, or has the verbs of a Table of ``data/formats``."""
+    """Whether it is a ``pa.Table``, or has the methods of a Table of ``data/formats``."""
     return all(hasattr(source, verb) for verb in VERBS) or _is_arrow_table(source)
 
 
 def _is_arrow_table(source: object) -> bool:
-    arrow = sys.modules.get("pyarrow")  # where nobody has imported it, nobody has one
+    arrow = sys.modules.get("pyarrow")  # without this import there can be no Arrow table
     return isinstance(source, getattr(arrow, "Table", ()))
 
 
 def _hash_rows(table: pa.Table, digest: hashlib.blake2b) -> None:
-    """By values and shapes: the same rows may lie in Arrow's buffers in many ways."""
+    """By values and shapes, because the same rows can be stored in Arrow's buffers in many ways."""
     for name in table.column_names:
         flat = flat_of(table, name)
         digest.update(np.ascontiguousarray(flat.shapes).view(np.uint8).data)

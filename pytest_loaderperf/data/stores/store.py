@@ -1,4 +1,4 @@
-"""The store: a map-style dataset over columns, however each of them is kept."""
+"""The store: a map-style dataset over columns, which may be kept in any way."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Values = torch.Tensor | list[torch.Tensor]
 
 
 class Taken(Protocol):
-    """Samples of differing shape."""
+    """Samples of different shapes."""
 
     def __len__(self) -> int: ...
 
     def take(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Copies of the samples at ``indices``, each from 0 up."""
+        """Copies of the samples at ``indices``, which count from 0."""
 
 
 class Store(RowDataset):
-    """Samples as dicts of one tensor a column, which the caller may write to; batches by what `columns.places` takes.
+    """Samples as dicts of one tensor for each column, which the caller may change; batches by what `places` accepts.
 
-    A batch of a ragged column is a list of tensors. Where no column is ragged, ReferenceLoader gathers from
+    A batch of a ragged column is a list of tensors. If no column is ragged, ReferenceLoader gathers from
     ``columns``; else pass it ``collate_fn=Collate(ragged="pad")``, or ``"list"``.
     """
 
@@ -48,7 +48,7 @@ class Store(RowDataset):
         gathered = tuple(part for part in self._parts.values() if not hasattr(part, "take"))
         uniform = len(gathered) == len(self._parts)
         self.columns = Columns(gathered, DictOf(tuple(self._parts))) if uniform else None
-        # A single sample of plain rows is a copy of each, and nothing more: it costs a few microseconds.
+        # A single sample of plain rows is only a copy of each, which takes a few microseconds.
         rows = [
             (name, part.rows)
             for name, part in self._parts.items()
@@ -71,7 +71,7 @@ class Store(RowDataset):
         return samples_of(self[checked_indices(len(self), indices)])
 
     def wait(self) -> None:
-        """Return when every sample is there: at once, but for a store that is filled in the background."""
+        """Return when every sample is there: immediately, except for a store that is filled in the background."""
 
     def close(self) -> None:
         """Stop filling in. May be called twice."""
@@ -92,5 +92,5 @@ def _batch(part: Any, indices: np.ndarray) -> Values:
 
 
 def samples_of(batch: dict[str, Values]) -> list[dict[str, torch.Tensor]]:
-    """The samples of a batch, which are views of it."""
+    """The samples of a batch, as views of it."""
     return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]

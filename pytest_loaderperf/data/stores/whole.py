@@ -1,4 +1,4 @@
-"""Stores of plain arrays: views of one read, or copied in chunk after chunk."""
+"""Stores of plain arrays: views of one read, or copied chunk by chunk."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store
 
 _log = logging.getLogger("pytest_loaderperf")
-CHUNK_NBYTES = 8 << 20  # read at a time: long enough to read fast, and little beside the data
+CHUNK_NBYTES = 8 << 20  # read at a time: large enough to read fast, and small compared with the data
 
 
 def whole(source: Source, budget: int) -> Store:
-    """All rows in one read, as views of what was read; a column in several chunks is copied, one column at a time.
+    """All rows in one read, as views of it; a column in several chunks is copied, one column at a time.
 
-    Of a table on disk also what a library allocated in small pages, where ``budget``, in bytes, has room for both.
+    For a table on disk, columns that a library allocated in small pages are also copied, if ``budget`` (bytes) allows.
     """
     table, kept = source.read(), {}
     for name in source.names:
         kept[name] = array_of(table, name)
-        table = table.drop_columns([name])  # what was copied is needed no more
+        table = table.drop_columns([name])  # what was copied is no longer needed
     if not source.in_memory:
         _leave_small_pages(kept, budget)
     return Store(kept)
 
 
 def _leave_small_pages(kept: dict[str, np.ndarray | Ragged], budget: int) -> None:
-    """Copy columns into arrays of NumPy, which takes huge pages: a shuffled epoch gathers from them faster."""
+    """Copy columns into NumPy arrays, which use huge pages: a shuffled epoch gathers from them faster."""
     held = sum(part.nbytes for part in kept.values())
     values = [part.values if isinstance(part, Ragged) else part for part in kept.values()]
     names = [name for name, small in zip(kept, in_small_pages(values), strict=True) if small]
@@ -43,7 +43,7 @@ def _leave_small_pages(kept: dict[str, np.ndarray | Ragged], budget: int) -> Non
         if fits:
             kept[name] = replace(part, values=part.values.copy()) if isinstance(part, Ragged) else part.copy()
         _log.info(
-            "store: column %r, %s bytes, lies in small pages of memory, from which batches take longer: %s",
+            "store: column %r, %s bytes, is in small memory pages, from which batches take longer: %s",
             name,
             f"{part.nbytes:,}",
             "copied into huge ones" if fits else 'both exceed the budget, cache="chunked" copies while it reads',
@@ -60,7 +60,7 @@ def chunked(source: Source) -> Store:
 
 
 class _Growing:
-    """Room for ``rows`` samples like those of ``first``, which grows where others are larger."""
+    """Memory for ``rows`` samples like those of ``first``, which grows if others are larger."""
 
     def __init__(self, rows: int, first: Flat) -> None:
         mean = -(-len(first.values) // max(1, len(first.shapes)))
@@ -72,12 +72,12 @@ class _Growing:
         """Copy some more rows."""
         used = self._used + len(flat.values)
         if used > len(self._values):
-            self._values.resize(used, refcheck=False)  # moves the pages of large arrays, and copies none
+            self._values.resize(used, refcheck=False)  # moves the pages of large arrays without a copy
         self._values[self._used : used] = flat.values
         self._used = used
         self._shapes.append(flat.shapes)
 
     def finished(self) -> np.ndarray | Ragged:
-        """The rows, as `settled` has them."""
+        """The rows, as in `settled`."""
         self._values.resize(self._used, refcheck=False)
         return settled(Flat(self._values, joined_shapes(self._shapes), self._droppable))

@@ -1,1 +1,1 @@
-"""Synthetic workloads: their specs, fields, datasets, and how they are put on disk."""
+"""Synthetic workloads: their specs, fields, datasets, and how they are written to disk."""

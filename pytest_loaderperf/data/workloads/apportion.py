@@ -1,4 +1,4 @@
-"""Whole numbers in given ratios: of one total, or of several that are to add up to one, too."""
+"""Integers in given ratios: parts of one total, or of several totals whose parts also have the right sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Counts = list[list[int]]
 
 
 def apportioned(total: int, weights: Sequence[int]) -> list[int]:
-    """``total`` cut in the ratio of ``weights`` by largest remainders, ties to the earlier part: each within 1."""
+    """``total`` divided in the ratio of ``weights`` by largest remainders, ties to the earlier part: each within 1."""
     whole = sum(weights)
     counts = [total * weight // whole for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda part: -(total * weights[part] % whole))
@@ -18,11 +18,11 @@ def apportioned(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def stratified_counts(totals: Sequence[int], weights: Sequence[int]) -> Counts:
-    """Each of ``totals`` cut in the ratio of ``weights``, each count and each part's sum over all within 1.
+    """Each of ``totals`` divided in the ratio of ``weights``; each count, and each part's sum over all, within 1.
 
-    That is controlled rounding (Cox 1987): every count is its quota rounded down or up, and so are the sums. Rows first
-    round up where the parts lack most so far; then units move along chains of rows until no sum is off. Such a chain
-    exists while one is off, because the quotas themselves are a flow through the same network (Ford and Fulkerson).
+    This is controlled rounding (Cox 1987): every count is its quota rounded down or up, and so are the sums. Rows first
+    round up the parts that have the largest deficit so far. Then units move along chains of rows until all sums are
+    right. Such a chain always exists, because the quotas are a flow through the same network (Ford and Fulkerson).
     """
     whole, parts = sum(weights), range(len(weights))
     counts = [[total * weight // whole for weight in weights] for total in totals]
@@ -48,7 +48,7 @@ def stratified_counts(totals: Sequence[int], weights: Sequence[int]) -> Counts:
 def _chain(
     off: int, lacking: list[int], up: Sequence[Sequence[bool]], may: Sequence[Sequence[bool]]
 ) -> list[tuple[int, int, int]]:
-    """Moves (total, from part, to part) that bring the part ``off`` nearer to its quota, and no other one off it."""
+    """Moves (total, from part, to part) that bring the part ``off`` closer to its quota, and no other away from it."""
     forward = lacking[off] < 0  # has too much: give
     found: dict[int, list[tuple[int, int, int]]] = {off: []}
     queue = [off]

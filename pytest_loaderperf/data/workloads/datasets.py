@@ -1,4 +1,4 @@
-"""torch datasets over a workload's arrays, one sample or one batch at a time."""
+"""torch datasets from a workload's arrays, one sample or one batch at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ArrayDataset(Dataset[Pair]):
 
 
 class BatchedArrayDataset(ArrayDataset):
-    """The same with ``__getitems__``, which gives a whole batch at once: use it with ``collate_fn=as_is``."""
+    """The same with ``__getitems__``, which returns a complete batch: use it with ``collate_fn=as_is``."""
 
     def __getitems__(self, indices: Sequence[int]) -> Pair:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
@@ -38,7 +38,7 @@ class BatchedArrayDataset(ArrayDataset):
 
 
 class RaggedDataset(Dataset[Pair]):
-    """Map-style dataset of ``(rows[i], label[i])`` tensors over the arrays' memory, each row of its own length."""
+    """Map-style dataset of ``(rows[i], label[i])`` tensors over the arrays' memory, with rows of different lengths."""
 
     def __init__(self, rows: Ragged, labels: np.ndarray) -> None:
         self.rows = rows

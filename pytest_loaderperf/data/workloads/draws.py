@@ -1,4 +1,4 @@
-"""Random numbers that a seed determines, the same on every machine, from any place of the row on."""
+"""Random numbers that a seed determines, the same on every machine, from any position of the sequence."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 
 import numpy as np
 
-_WORD_NBYTES = 8  # PCG64 gives 64 bits a step
+_WORD_NBYTES = 8  # PCG64 gives 64 bits in each step
 _DRAW_BITS = 32  # of every number that is not drawn as plain bytes
 _DRAW_NBYTES = _DRAW_BITS // 8
-_FRACTION_BITS = 24  # what a float32 holds exactly
+_FRACTION_BITS = 24  # that a float32 can store exactly
 
 
 class Draws:
-    """An endless row of random bytes that ``seed`` and ``key`` determine.
+    """An endless sequence of random bytes that ``seed`` and ``key`` determine.
 
-    Only PCG64's own words are used: NumPy keeps those as they are, but may change what its Generator makes of them.
-    Places are counted in numbers from the start of the row, so any part of it can be drawn alone.
+    It uses only PCG64's own words, which NumPy does not change; it may change how its Generator uses them. Positions
+    are counted in numbers from the start of the sequence, so any part of it can be drawn alone.
     """
 
     def __init__(self, seed: int, *key: int) -> None:
         self._seed = np.random.SeedSequence(seed, spawn_key=key)
 
     def whole(self, dtype: np.dtype[Any], start: int, stop: int) -> np.ndarray:
-        """Numbers of an integer ``dtype``, or bools, each value of it equally likely."""
+        """Numbers of an integer ``dtype``, or bools, each value equally likely."""
         drawn = self._bytes(start * dtype.itemsize, stop * dtype.itemsize)
         if dtype.kind == "b":
             return (drawn & 1).view(dtype)
         return drawn.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
 
     def fractions(self, start: int, stop: int) -> np.ndarray:
-        """float32 from 0 to below 1 in steps of 2**-24: whole numbers scaled by a power of two, so nothing rounds."""
+        """float32 from 0 to below 1 in steps of 2**-24: integers scaled by a power of two, so without rounding."""
         whole = self._draws(start, stop) >> np.uint32(_DRAW_BITS - _FRACTION_BITS)
         scaled = whole.astype(np.float32)
         scaled *= np.float32(2.0**-_FRACTION_BITS)
@@ -45,7 +45,7 @@ class Draws:
         return (products >> np.uint64(_DRAW_BITS)).astype(np.int64)
 
     def weighted(self, weights: Sequence[float], start: int, stop: int) -> np.ndarray:
-        """int64 below ``len(weights)``, each as likely as its weight says."""
+        """int64 below ``len(weights)``, with probabilities in proportion to the weights."""
         sums = list(accumulate(map(Fraction, weights)))
         ends = [int(part / sums[-1] * 2**_DRAW_BITS) for part in sums[:-1]]
         draws = self._draws(start, stop).astype(np.uint64)

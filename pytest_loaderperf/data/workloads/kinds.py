@@ -1,4 +1,4 @@
-"""The kinds of workloads: which keys each needs and takes, and which values they may have."""
+"""The kinds of workloads: the required and optional keys of each, and their valid values."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pytest_loaderperf.errors import DataError
 FLOATS = ("float32", "float16", "float64")
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 PIXELS = ("uint8", "uint16", "float32")
-LABEL = "label"  # the field of what a sample belongs to
-REAL = "real images"  # the name of the kind that is not drawn
+LABEL = "label"  # the field with a sample's class
+REAL = "real images"  # the name of the kind that is not generated
 DEFAULT_CLASSES = 10
-Refuse = Callable[[dict[str, Any]], str | None]  # of a spec's values: what a key must be, where it is not
+Refuse = Callable[[dict[str, Any]], str | None]  # of a spec's values -> the expected value of a key, if it has another
 _MOST_DRAWN = 2**32  # values that 32 random bits can choose from
 _MOST_COUNT = 2**40  # samples: more than any disk holds
-_MOST_AXES = 31  # of an array that NumPy 1 holds with the axis of its rows
+_MOST_AXES = 31  # of an array in NumPy 1, besides the axis of its rows
 _MOST_VALUES = 2**31 - 1  # of one field of one sample: an Arrow list of fixed size counts in 32 bits
-_MOST_SAMPLE_NBYTES = 4 << 30  # one sample is made at once, in memory
+_MOST_SAMPLE_NBYTES = 4 << 30  # one sample is made in memory
 _MOST_NBYTES = 1 << 50  # of all samples: no machine makes or keeps more
 _MOST_SEED = 2**128 - 1  # bits of NumPy's entropy pool
 _SHOWN = reprlib.Repr()
@@ -32,7 +32,7 @@ _SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 60  # characters
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a factory needs and takes beside the keys of all, its dtypes (the first is the default), and ``axes``.
+    """The keys that a factory needs and takes besides the common ones, its dtypes (first: the default), and ``axes``.
 
     ``axes`` are the lengths that ``shape`` may have; empty: any.
     """
@@ -61,19 +61,19 @@ TAKEN_BY_ALL = ("seed", "batch_size", "batches")
 
 
 def check_values(where: str, factory: str, values: dict[str, Any]) -> None:
-    """Raise DataError, beginning with ``where``, for the first of a spec's ``values`` that its kind cannot have."""
+    """Raise DataError, whose text begins with ``where``, for the first of a spec's ``values`` that is not valid."""
     kind = KINDS.get(factory)
     if kind is None:
         raise DataError(f"{where}: unknown factory {shown(factory)}. Known: {', '.join(sorted(KINDS))}.")
     for key in (*TAKEN_BY_ALL, "samples", *kind.needs, *kind.takes):
         refused = _EXPECTED[key](values)
         if refused is not None:
-            raise DataError(f"{where}: {key} must be {refused}, got {shown(values[key])}.")
+            raise DataError(f"{where}, {key}: expected {refused}, got {shown(values[key])}.")
     _check_sizes(where, factory, values)
 
 
 def _check_sizes(where: str, factory: str, values: dict[str, Any]) -> None:
-    """Raise DataError where one sample, or all of them, would be larger than can be made."""
+    """Raise DataError if one sample, or all of them, would be larger than can be made."""
     items = values["lengths"][1] if factory == "tokens" else math.prod(values["shape"])
     if items > _MOST_VALUES:
         raise DataError(f"{where}: expected at most {_MOST_VALUES:,} values in one sample, got {shown(items)}.")
@@ -88,13 +88,13 @@ def _check_sizes(where: str, factory: str, values: dict[str, Any]) -> None:
 
 
 def _nbytes(dtype: str) -> int:
-    """Bytes of one value: its bits stand at the end of its name."""
+    """Bytes of one value, from the bits at the end of its dtype's name."""
     bits = dtype.lstrip("abcdefghijklmnopqrstuvwxyz")
     return int(bits) // 8 if bits else 1
 
 
 def shown(value: object) -> str:
-    """A value in an error, however long or deep it is."""
+    """A value as text in an error, shortened if it is long or deep."""
     listed = isinstance(value, tuple) and all(type(v) in (int, float) for v in value)
     return _SHOWN.repr(list(value) if listed else value)  # type: ignore[call-overload]
 
@@ -106,16 +106,16 @@ def _all(values: object, good: Callable[[Any], bool]) -> bool:
 def _count(key: str) -> Refuse:
     def refused(values: dict[str, Any]) -> str | None:
         if not is_count(values[key]):
-            return "a whole number from 1 up"
-        return None if values[key] <= _MOST_COUNT else f"at most {_MOST_COUNT:,}"
+            return "an integer of at least 1"
+        return None if values[key] <= _MOST_COUNT else f"an integer of at most {_MOST_COUNT:,}"
 
     return refused
 
 
 def _seed(values: dict[str, Any]) -> str | None:
     if not is_count(values["seed"], 0):
-        return "a whole number from 0 up"
-    return None if values["seed"] <= _MOST_SEED else "below 2**128"
+        return "an integer of at least 0"
+    return None if values["seed"] <= _MOST_SEED else "an integer below 2**128"
 
 
 def _shape(values: dict[str, Any]) -> str | None:
@@ -123,7 +123,7 @@ def _shape(values: dict[str, Any]) -> str | None:
     if not isinstance(shape, tuple):
         return "a list of sizes"
     if not all(map(is_count, shape)):
-        return "a list of whole numbers from 1 up"
+        return "a list of integers of at least 1"
     if len(shape) > _MOST_AXES:
         return f"a list of at most {_MOST_AXES} sizes"
     if kind.axes and len(shape) not in kind.axes:
@@ -159,7 +159,7 @@ def _names(key: str, other: str) -> Refuse:
 
 
 def _is_name(name: object) -> bool:
-    """Whether it is a text that a file can hold: lone surrogates cannot be written."""
+    """Whether it is text that a file can store: lone surrogates cannot be written."""
     return isinstance(name, str) and name != "" and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
@@ -180,18 +180,18 @@ def _columns(values: dict[str, Any]) -> str | None:
 def _lengths(values: dict[str, Any]) -> str | None:
     lengths = values["lengths"]
     good = _all(lengths, is_count) and len(lengths) == 2 and lengths[0] <= lengths[1]  # noqa: PLR2004 least and most
-    return None if good else "[least, most], whole numbers from 1 up"
+    return None if good else "[least, most], integers of at least 1"
 
 
 def _vocabulary(values: dict[str, Any]) -> str | None:
     most = 2**31 if values["dtype"] == "int32" else _MOST_DRAWN
     good = is_count(values["vocabulary"]) and values["vocabulary"] <= most
-    return None if good else f"a whole number from 1 to {most} for {values['dtype']}"
+    return None if good else f"an integer from 1 to {most} for {values['dtype']}"
 
 
 def _classes(values: dict[str, Any]) -> str | None:
     good = is_count(values["classes"]) and values["classes"] <= _MOST_DRAWN
-    return None if good else "a whole number from 1 up"
+    return None if good else "an integer of at least 1"
 
 
 def _folder(values: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Workloads put on disk."""
+"""Workloads on disk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_MOST_PACKED = 8  # times smaller than in memory: bools, of which a byte holds eight
+_MOST_PACKED = 8  # times smaller than in memory: bools, eight of which fit into a byte
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Where a workload lies on disk, in which format, and the bytes that it takes there."""
+    """The path, format and size of a workload on disk."""
 
     path: Path
     format: str
@@ -30,9 +30,9 @@ class Made:
 
 
 def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
-    """The name of the format that ``path`` is to be written in: ``format_name``, or that of its suffix.
+    """The name of the format to write ``path`` in: ``format_name``, or that of its suffix.
 
-    Raises DataError for an unknown or missing format, and for a path where something lies, unless ``force``.
+    Raises DataError for an unknown or missing format, and for a path that exists, unless ``force``.
     """
     from pytest_loaderperf.data.formats import format_to_write, missing, named
 
@@ -41,7 +41,7 @@ def checked_target(path: Path, format_name: str | None, *, force: bool) -> str:
     if path.exists():
         if not force:
             raise DataError(f"{path} exists. Give another path, or --force (force=True) to replace it.")
-        format_to_write(path)  # what holds no table, or one that nothing here writes, stays, whoever says so
+        format_to_write(path)  # folders that were not written here stay, even with force
     name = format_to_write(path, format_name).name
     if name in missing():
         raise DataError(f"the format {name} is not installed. Run: {missing()[name]}")
@@ -56,9 +56,9 @@ def make(
     force: bool = False,
     progress: Callable[[str], object] = str,
 ) -> Made:
-    """Write ``workload`` to ``path``, complete or absent, in bounded memory. ``progress`` is told how far it is.
+    """Write ``workload`` to ``path``, complete or absent, in bounded memory. ``progress`` is called with texts.
 
-    Raises DataError as ``checked_target`` does, where the format cannot hold the workload, and where the disk refuses.
+    Raises DataError as ``checked_target`` does, if the format cannot store the workload, and if writing fails.
     """
     import pyarrow as pa
 
@@ -97,7 +97,7 @@ def disk_nbytes(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A workload as a list shows it. ``shape`` and ``dtype`` are in words, because tables have several of them."""
+    """A workload in a list. ``shape`` and ``dtype`` are text, because tables have several of them."""
 
     name: str
     kind: str
@@ -108,7 +108,7 @@ class Listed:
 
 
 def listed(spec: WorkloadSpec) -> Listed:
-    """``spec`` as a list shows it; nothing is drawn but the lengths of tokens, and no image is read."""
+    """``spec`` in a list; only the lengths of tokens are generated, and no image is read."""
     shape, dtype = str(spec.shape), spec.dtype
     if spec.factory == "volumes":
         shape = f"{len(spec.inputs)} + {len(spec.targets)} of {spec.shape}"
@@ -120,13 +120,13 @@ def listed(spec: WorkloadSpec) -> Listed:
 
 
 def bundled() -> list[Listed]:
-    """All workloads that have a name."""
+    """All workloads with a name."""
     return [listed(load_spec(name)) for name in workload_names()]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A format: how its paths end, and the command that installs it, or none where it is installed."""
+    """A format: how its paths end, and the command that installs it, or none if it is installed."""
 
     name: str
     suffix: str

@@ -22,7 +22,7 @@ _BYTE_VALUES = 256  # a power of two, so that scaling by it does not round
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """Rows that lie in memory."""
+    """Rows in memory."""
 
     name: str
     array: np.ndarray
@@ -42,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """Tiles of ``shape``, cut from ``images`` (each at least as large) at places that ``draws`` choose."""
+    """Tiles of ``shape``, cut from ``images`` (each at least as large) at positions that ``draws`` determine."""
 
     images: Sequence[np.ndarray]
     shape: tuple[int, ...]
@@ -88,7 +88,7 @@ class TileLabels:
 def picture_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
     """The fields of a workload of real images: ``image`` and ``label``.
 
-    Raises DataError where a library or file is missing, and where the images do not fit the spec.
+    Raises DataError if a library or file is missing, or if the images do not fit the spec.
     """
     if spec.factory == "digits":
         return _digits(spec)
@@ -96,7 +96,7 @@ def picture_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
     small = next((image.shape for image in images if any(np.less(image.shape[:2], spec.shape[:2]))), None)
     if small is not None:
         raise DataError(
-            f"workload {spec.name!r}: shape must fit into the smallest image, {small}, got {list(spec.shape)}."
+            f"workload {spec.name!r}: expected a shape within the smallest image, {small}, got {list(spec.shape)}."
         )
     tiles = Tiles(images, spec.shape, Draws(spec.seed))
     return tiles, TileLabels(tiles)
@@ -120,7 +120,7 @@ def _digits(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
 
 def _photos(spec: WorkloadSpec) -> list[np.ndarray]:
     try:
-        import PIL  # noqa: F401 which scikit-learn decodes them with, but does not install
+        import PIL  # noqa: F401 scikit-learn needs it to decode them, but does not install it
         from sklearn.datasets import load_sample_images
     except ModuleNotFoundError as error:
         raise _missing(spec, "needs scikit-learn and Pillow, of which one is", "scikit-learn pillow") from error
@@ -129,7 +129,7 @@ def _photos(spec: WorkloadSpec) -> list[np.ndarray]:
 
 
 def _tiffs(spec: WorkloadSpec) -> list[np.ndarray]:
-    """The planes (height, width) of all TIFFs of the folder that have the spec's dtype, by the names of the files."""
+    """The planes (height, width) of all TIFFs of the folder with the spec's dtype, sorted by file name."""
     try:
         from tifffile import TiffFile
     except ModuleNotFoundError as error:
@@ -143,7 +143,7 @@ def _tiffs(spec: WorkloadSpec) -> list[np.ndarray]:
         try:
             with TiffFile(file) as tiff:
                 axes, image = tiff.series[0].axes, tiff.asarray()
-        except Exception as error:  # tifffile and its codecs raise whatever they met
+        except Exception as error:  # tifffile and its codecs raise any error
             raise DataError(f"workload {spec.name!r}: cannot read {file} ({error}). Take it out, or fix it.") from error
         dtype = image.dtype.newbyteorder("=")
         if dtype == spec.dtype and axes.endswith("YX"):

@@ -24,16 +24,16 @@ from pytest_loaderperf.errors import DataError, printable
 # An installed wheel carries the specs inside the package; a checkout keeps them under fixtures/.
 _PACKAGE = Path(__file__).parents[2]
 _FOLDERS = (_PACKAGE / "_workloads", _PACKAGE.parent / "fixtures" / "workloads")
-_BATCH_SIZE = 32  # as torch users mostly choose
-_MOST_SPEC_NBYTES = 1 << 20  # a spec with the name of each of ten thousand columns is smaller
+_BATCH_SIZE = 32  # a usual value in torch
+_MOST_SPEC_NBYTES = 1 << 20  # enough for a spec with ten thousand column names
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
-    """What a workload is: ``samples`` rows, made by ``factory``, whose kind says which other keys have a meaning.
+    """A workload: ``samples`` rows, made by ``factory``, whose kind determines which other keys are used.
 
-    ``shape`` and ``dtype`` are those of one sample's array; int64 labels lie below ``classes``, each class as often as
-    its share of ``class_weights`` (none: all alike). ``inputs`` and ``targets`` name the arrays of a volume,
+    ``shape`` and ``dtype`` are those of one sample's array; int64 labels are below ``classes``, each class as frequent
+    as its share of ``class_weights`` (none: all equal). ``inputs`` and ``targets`` name the arrays of a volume,
     ``columns`` the (name, dtype) pairs of a table, ``lengths`` the (least, most) tokens of a sample, ``vocabulary``
     what token ids are below, ``folder`` where TIFFs are. ``batch_size`` is in samples; ``batches`` is how many batches
     of an epoch a benchmark of fixed length takes.
@@ -81,14 +81,14 @@ def _spec_files() -> dict[str, Path]:
 
 
 def workload_names() -> list[str]:
-    """Names that ``load_spec`` and the ``workload`` fixture take."""
+    """Names for ``load_spec`` and the ``workload`` fixture."""
     return list(_spec_files())
 
 
 def load_spec(name: str, **overrides: Any) -> WorkloadSpec:
-    """Read the spec called ``name``, or the TOML file at the path ``name`` if it ends in ``.toml``.
+    """Read the spec ``name``, or the TOML file at the path ``name`` if it ends in ``.toml``.
 
-    ``overrides`` take the place of its keys. Raises DataError for an unknown name, unreadable TOML, keys that are
+    ``overrides`` replace its keys. Raises DataError for an unknown name, unreadable TOML, keys that are
     missing or unknown, and values that the kind cannot have.
     """
     if name.endswith(".toml"):
@@ -114,21 +114,21 @@ def _table(path: Path) -> dict[str, Any]:
         raise DataError(f"workload spec {path} cannot be read: {error}. Give a file that you may read.") from error
     except RecursionError:
         raise DataError(f"workload spec {path.name}: expected plain values and lists, got lists nested deep.") from None
-    except ValueError as error:  # also of text that is not UTF-8, and of numbers of thousands of digits
+    except ValueError as error:  # also for text that is not UTF-8, and for numbers of thousands of digits
         raise DataError(f"workload spec {path.name} is not TOML: {error}. Fix that line.") from error
 
 
 def spec_of(name: str, table: Mapping[str, Any], *, where: str | None = None) -> WorkloadSpec:
-    """A spec from the keys of ``table``, named ``name``; what it leaves out has defaults, where it may be left out.
+    """A spec from the keys of ``table``, named ``name``; optional keys have defaults.
 
-    Raises DataError, beginning with ``where``, for keys that are missing or unknown.
+    Raises DataError, whose text begins with ``where``, for keys that are missing or unknown.
     """
     where = where or f"workload {name!r}"
     factory = table.get("factory")
     kind = KINDS.get(factory) if isinstance(factory, str) else None
     if kind is None:
-        came = f"unknown factory {shown(factory)}" if "factory" in table else "missing keys: factory"
-        raise DataError(f"{where}: {came}. Known factories: {', '.join(sorted(KINDS))}.")
+        got = f"unknown factory {shown(factory)}" if "factory" in table else "missing keys: factory"
+        raise DataError(f"{where}: {got}. Known factories: {', '.join(sorted(KINDS))}.")
     needs, takes = {*NEEDED_BY_ALL, *kind.needs}, {*TAKEN_BY_ALL, *kind.takes}
     missing, unknown = sorted(needs - set(table)), sorted(set(table) - needs - takes)
     if missing or unknown:

@@ -1,4 +1,4 @@
-"""The fields of workloads: what a seed determines, any rows of it at a time."""
+"""The fields of workloads, which a seed determines; any rows can be generated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pytest_loaderperf.data.workloads.spec import WorkloadSpec
 
 _LABEL_KEY = 1 << 16  # of the labels' draws; other fields have their positions
 _LENGTH_KEY = _LABEL_KEY + 1
-LABEL_DTYPE = np.dtype(np.int64)  # what torch's losses take
+LABEL_DTYPE = np.dtype(np.int64)  # as torch's losses need it
 
 
 class WorkloadField(Protocol):
-    """One array of each sample. ``shape`` is that of one sample; None: each has a length of its own.
+    """One array of each sample. ``shape`` is that of one sample; None: lengths differ.
 
-    Rows are the same whichever others are asked for beside them.
+    A row is always the same, whatever other rows are requested with it.
     """
 
     @property
@@ -34,13 +34,13 @@ class WorkloadField(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
     def rows(self, start: int, stop: int) -> np.ndarray | Ragged:
-        """Rows ``start`` to below ``stop``: an array ``(stop - start, *shape)``, or Ragged where ``shape`` is None."""
+        """Rows ``start`` to below ``stop``: an array ``(stop - start, *shape)``, or Ragged if ``shape`` is None."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Numbers that are equally likely: floats from 0 to below 1, whole numbers of the dtype's whole range, bools."""
+    """Equally likely numbers: floats from 0 to below 1, integers of the dtype's full range, bools."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """int64 labels below ``classes``, equally likely or as ``weights`` say; ``skipped`` draws come before the first."""
+    """int64 labels below ``classes``, equally likely or by ``weights``; ``skipped`` draws precede the first one."""
 
     classes: int
     weights: tuple[float, ...]
@@ -79,7 +79,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids below ``vocabulary``, ``lengths`` (least, most) of them a sample, each length equally likely."""
+    """Token ids below ``vocabulary``, ``lengths`` (least, most) of them in each sample, each length equally likely."""
 
     lengths: tuple[int, ...]
     vocabulary: int
@@ -95,7 +95,7 @@ class Tokens:
         return self.length_draws.below(most - least + 1, start, stop) + least
 
     def rows(self, start: int, stop: int) -> Ragged:
-        """Each row has room for the most tokens in the draws, so that its place needs no sum of lengths before it."""
+        """Each row has space for the most tokens in the draws, so its position does not depend on earlier lengths."""
         counts, most = self.counts(start, stop), self.lengths[1]
         drawn = self.draws.below(self.vocabulary, start * most, stop * most).reshape(-1, most)
         kept = drawn[np.arange(most) < counts[:, None]]
@@ -104,7 +104,7 @@ class Tokens:
 
 
 def synthetic_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
-    """The fields of a workload that is drawn: arrays, images, volumes, tables or tokens."""
+    """The fields of a generated workload: arrays, images, volumes, tables or tokens."""
     if spec.factory == "tokens":
         draws = Draws(spec.seed), Draws(spec.seed, _LENGTH_KEY)
         return Tokens(spec.lengths, spec.vocabulary, np.dtype(spec.dtype), *draws), _labels(spec)
@@ -123,6 +123,6 @@ def synthetic_fields(spec: WorkloadSpec) -> tuple[WorkloadField, ...]:
 
 def _labels(spec: WorkloadSpec) -> Labels:
     if spec.factory == "uniform":
-        # These come from the same draws after the features: bytes that results and users already know.
+        # These come from the same draws after the features, because results and users rely on these bytes.
         return Labels(spec.classes, spec.class_weights, Draws(spec.seed), spec.samples * prod(spec.shape))
     return Labels(spec.classes, spec.class_weights, Draws(spec.seed, _LABEL_KEY))

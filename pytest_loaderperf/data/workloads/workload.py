@@ -1,4 +1,4 @@
-"""A workload: its spec, its arrays, and a torch dataset over them."""
+"""A workload: its spec, its arrays, and a torch dataset from them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from pytest_loaderperf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH_NBYTES = 8 << 20  # of a record batch: large enough for disks, small beside the memory of any machine
+_BATCH_NBYTES = 8 << 20  # of a record batch: large enough for disks, small compared with any machine's memory
 _MOST_BATCH_ROWS = 1 << 16  # of a record batch of small samples
 _MOST_LISTED = 2**31 - 1  # items of an Arrow list array, whose offsets have 32 bits
-_COUNTED_ROWS = 1 << 20  # whose lengths are held at once to add them up
+_COUNTED_ROWS = 1 << 20  # whose lengths are added up together
 
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """The samples that ``spec`` describes, drawn when they are first asked for: in memory, or as a stream of batches.
+    """The samples that ``spec`` describes, generated on the first request: in memory, or as a stream of batches.
 
-    Fewer samples of the same spec and seed are the first ones of more (but for the labels of the factory ``uniform``).
+    With the same seed, a smaller workload is the beginning of a larger one (except labels of the factory ``uniform``).
     """
 
     spec: WorkloadSpec
@@ -42,14 +42,14 @@ class Workload:
 
     @cached_property
     def fields(self) -> tuple[WorkloadField, ...]:
-        """What each sample consists of. Raises DataError where real images cannot be read."""
+        """The arrays that each sample consists of. Raises DataError if real images cannot be read."""
         return picture_fields(self.spec) if self.spec.is_real else synthetic_fields(self.spec)
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """All samples, in memory: an array ``(samples, *shape)`` a field, Ragged for tokens. Made once and kept.
+        """All samples, in memory: an array ``(samples, *shape)`` for each field, Ragged for tokens. Made once and kept.
 
-        Raises DataError where they take more than the memory that is available.
+        Raises DataError if they take more than the available memory.
         """
         nbytes, available = self.most_nbytes, psutil.virtual_memory().available
         if nbytes > available:
@@ -83,17 +83,17 @@ class Workload:
 
     @property
     def arrays(self) -> Any:
-        """What ReferenceLoader takes: ``(features, labels)``, or the dict of ``columns`` of volumes and tables."""
+        """The argument for ReferenceLoader: ``(features, labels)``, or the dict of ``columns`` (volumes, tables)."""
         return self.columns if self.spec.factory in ("volumes", "tables") else (self.features, self.labels)
 
     @property
     def most_nbytes(self) -> int:
-        """Bytes of all samples if each were as long as the longest: nothing is drawn to know them."""
+        """Bytes of all samples if each were as long as the longest; nothing is generated."""
         return len(self) * sum(map(_most_nbytes, self.fields))
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes of the arrays; those of Ragged rows are their values alone. Nothing but lengths is drawn for it."""
+        """Bytes of the arrays; for Ragged rows only the values count. Only lengths are generated for it."""
         if self.spec.is_real:  # known without reading them
             image_nbytes = prod(self.spec.shape) * np.dtype(self.spec.dtype).itemsize
             return len(self) * (image_nbytes + LABEL_DTYPE.itemsize)
@@ -110,29 +110,29 @@ class Workload:
     def dataset(self, *, batched: bool = False) -> ArrayDataset | RaggedDataset | RowDataset:
         """A map-style torch dataset: samples ``(features, label)``, or dicts of volumes and tables.
 
-        With ``batched`` it also has ``__getitems__``, for use with ``collate_fn=as_is``; tokens, of which no whole
-        batch can be made, raise DataError then.
+        With ``batched`` it also has ``__getitems__``, for use with ``collate_fn=as_is``. Tokens raise DataError then,
+        because they cannot be one array.
         """
         if self.spec.factory == "tokens":
             if batched:
-                raise DataError(f"workload {self.spec.name!r} has rows of different lengths. Take batched=False.")
+                raise DataError(f"workload {self.spec.name!r} has rows of different lengths. Use batched=False.")
             return RaggedDataset(self.features, self.labels)
         if self.spec.factory in ("volumes", "tables"):
             return (BatchDataset if batched else RowDataset)(self.columns)
         return (BatchedArrayDataset if batched else ArrayDataset)(self.features, self.labels)
 
     def batches(self, rows: int | None = None) -> pa.RecordBatchReader:
-        """All samples in order as Arrow record batches of at most ``rows``, drawn one at a time, so in bounded memory.
+        """All samples in order as Arrow record batches of at most ``rows``, generated one by one, in bounded memory.
 
         Fields with a shape are fixed-shape tensors, Ragged ones are lists, others plain columns. Any ``rows`` give the
-        same samples; None: as many as are about 8 MB.
+        same samples; None: about 8 MB.
         """
         import pyarrow as pa
 
         if rows is None:
             rows = max(1, min(_MOST_BATCH_ROWS, _BATCH_NBYTES // max(1, sum(map(_most_nbytes, self.fields)))))
         elif rows < 1:
-            raise DataError(f"rows must be a whole number from 1 up or None, got {rows!r}.")
+            raise DataError(f"rows: expected an integer of at least 1 or None, got {rows!r}.")
         rows = min(
             rows,
             *(_MOST_LISTED // field.lengths[1] or 1 for field in self.fields if isinstance(field, Tokens)),
@@ -163,7 +163,7 @@ def arrow_type(field: WorkloadField) -> pa.DataType:
 
 
 def arrow_array(rows: np.ndarray | Ragged) -> pa.Array:
-    """Rows as an Arrow array over the same memory, bools aside, of which Arrow keeps eight in a byte."""
+    """Rows as an Arrow array over the same memory, except bools, of which Arrow stores eight in a byte."""
     import pyarrow as pa
 
     if isinstance(rows, Ragged):
@@ -176,11 +176,11 @@ def arrow_array(rows: np.ndarray | Ragged) -> pa.Array:
 
 
 def workload(name: str | None = None, **keys: Any) -> Workload:
-    """The workload called ``name`` (or the spec at the path ``name``), with ``keys`` in place of the spec's own.
+    """The workload ``name`` (or the spec at the path ``name``), with ``keys`` replacing the spec's own.
 
     Without a name, ``keys`` are the whole spec: ``workload(factory="images", samples=100, shape=[64, 64])``.
-    Raises DataError as ``load_spec`` does, and where real images cannot be read.
+    Raises DataError as ``load_spec`` does, and if real images cannot be read.
     """
     made = Workload(spec_of(str(keys.get("factory")), keys) if name is None else load_spec(name, **keys))
-    made.fields  # noqa: B018 what is missing is said here, not in the midst of a measurement
+    made.fields  # noqa: B018 missing libraries raise here, not during a measurement
     return made

@@ -1,6 +1,6 @@
-"""Loaders as real projects have them: each over a dataset whose samples take a known time.
+"""Loaders as projects use them, each with a dataset whose samples take a known time.
 
-A factory imports its library itself: ModuleNotFoundError where it is not installed. An epoch is 3,000 batches.
+A factory imports its library itself: ModuleNotFoundError if it is not installed. An epoch has 3,000 batches.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ KINDS: dict[str, Make] = {
 
 
 def samples_of(name: str) -> Callable[[Any], int] | None:
-    """``count=`` for batches whose samples cannot be seen in their structure; None for all others."""
+    """``count=`` for batches whose structure does not show the number of samples; None for all others."""
     return {"Arrow scanner": len, "TorchIO queue": len}.get(name)
 
 

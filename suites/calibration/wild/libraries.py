@@ -48,7 +48,7 @@ def nodes_processes(setting: Setting) -> Any:
 
 
 class SpdlPipeline:
-    """A pipeline built anew for each epoch."""
+    """A new pipeline for each epoch."""
 
     def __init__(self, setting: Setting) -> None:
         from spdl.pipeline import PipelineBuilder

@@ -42,7 +42,7 @@ def reference_processes(setting: Setting) -> Any:
 
 
 class Wrapper:
-    """Says ``num_workers`` and no ``prefetch_factor``, as cellmap-data's CellMapDataLoader."""
+    """Has ``num_workers`` but no ``prefetch_factor``, as cellmap-data's CellMapDataLoader."""
 
     num_workers = CORES
 
@@ -109,7 +109,7 @@ class Threads:
 
 
 class ArrowScanner:
-    """Record batches of Arrow's scanner, which reads ahead on a pool; each takes as long as others' batches."""
+    """Record batches of Arrow's scanner, which reads ahead on a thread pool; each takes as long as other batches."""
 
     def __init__(self, setting: Setting) -> None:
         import pyarrow as pa

@@ -1,6 +1,6 @@
-"""One file a peer: the ways its documentation offers to do a regime, the fastest one measured first.
+"""One file for each peer: the ways in its documentation to do a regime, with the fastest one first.
 
-Which one that is was found with ``python -m suites.peers --variants``, which measures them all.
+``python -m suites.peers --variants`` measures all of them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ PEERS = {
 
 
 def is_peer(name: str) -> bool:
-    """Whether ``name`` is somebody else's loader."""
+    """Whether ``name`` is another library's loader."""
     return name not in (LIMIT, OURS)
 
 
 def variants(name: str, setting: Setting) -> list[Variant]:
-    """The ways ``name`` does the regime, the fastest first. Raises Unable with the reason where it cannot."""
+    """The ways ``name`` does the regime, the fastest first. Raises Unable with the reason if it cannot."""
     module, function = PEERS[name]
     try:
         peer = import_module(f"{__name__}.{module}")

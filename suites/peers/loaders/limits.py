@@ -1,4 +1,4 @@
-"""What no loader can beat: the copy of a batch's bytes, or the work of its samples with nothing around it."""
+"""Limits of every loader: the copy of a batch's bytes, or only the work of its samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _bare(setting: Setting) -> Variant:
 
     def chunk(indices: list[int]) -> None:
         for index in indices:
-            make(raw[index])  # dropped at once: holding a batch of them would cost fresh memory each time
+            make(raw[index])  # discarded immediately: keeping a batch of them would need new memory each time
 
     def run(batches: int) -> None:
         size = regime.batch_size

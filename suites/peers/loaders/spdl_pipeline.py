@@ -15,7 +15,7 @@ from suites.peers.variant import Setting, Variant
 
 
 class Shuffled:
-    """An epoch of lists of ``size`` random indices; of single ones where ``size`` is 0."""
+    """An epoch of lists of ``size`` random indices; of single ones if ``size`` is 0."""
 
     def __init__(self, samples: int, size: int) -> None:
         self._samples, self._size = samples, size

@@ -474,10 +474,10 @@ class TestArrow:
     def test_chunks_need_a_copy(self, caplog, make):
         whole = make(owner_of())
         source = pa.chunked_array([whole[:1], whole[1:]])
-        assert reason(source) == "the source lies in 2 chunks. Call .combine_chunks(), or pass copy=None."
+        assert reason(source) == "the source has 2 chunks. Call .combine_chunks(), or pass copy=None."
         with caplog.at_level(logging.DEBUG, "pytest_loaderperf"):
             tensor = as_tensor(source, copy=None)
-        assert caplog.messages == ["copied, because the source lies in 2 chunks"]
+        assert caplog.messages == ["copied, because the source has 2 chunks"]
         assert torch.equal(tensor, as_tensor(whole, writable=False))
 
     @pytest.mark.parametrize("nested", [False, True])
@@ -487,7 +487,7 @@ class TestArrow:
         if nested:
             source = pa.FixedSizeListArray.from_arrays(source, 2)
             expected = [expected[:2], expected[2:]]
-        assert reason(source) == "the source holds eight bools a byte. Call .cast(pa.uint8()), or pass copy=None."
+        assert reason(source) == "the source stores eight bools in a byte. Call .cast(pa.uint8()), or pass copy=None."
         tensor = as_tensor(source, copy=None)
         assert (tensor.tolist(), tensor.dtype) == (expected, torch.bool)
 
@@ -695,7 +695,7 @@ class TestRefusals:
     )
     def test_what_is_no_array(self, source):
         assert self.refusal(source) == (
-            f"field 'x' must be an array or a tensor, got {type(source).__name__}. Call np.asarray first."
+            f"field 'x': expected an array or a tensor, got {type(source).__name__}. Call np.asarray first."
         )
 
     def test_dlpack_that_gives_nothing(self):

@@ -239,5 +239,5 @@ class TestRefused:
         with pytest.raises(DataError) as caught:
             arrays_of(pa.table([pa.array([1])] * len(names), names=names))
         assert str(caught.value) == (
-            f"a table must have columns, each of another name, got {names}. Rename or add some."
+            f"expected a table with columns of different names, got {names}. Rename or add some."
         )

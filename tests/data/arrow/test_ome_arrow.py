@@ -90,7 +90,7 @@ class TestWriting:
         with pytest.raises(DataError) as caught:
             ome_arrow_array(source)
         assert str(caught.value) == (
-            f"images must be uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {source.dtype} of shape "
+            f"images: expected uint16 of shape (n, y, x) or (n, t, c, z, y, x), got {source.dtype} of shape "
             f"{source.shape}. Cast them, or add the missing axes: channels are images[:, None, :, None]."
         )
 
@@ -98,7 +98,7 @@ class TestWriting:
         with pytest.raises(DataError) as caught:
             ome_arrow_array(np.broadcast_to(np.uint16(0), (1 << 11, 1 << 10, 1 << 10)))
         assert str(caught.value) == (
-            "2,147,483,648 pixels came, but one OME-Arrow array holds 2,147,483,647 at most. "
+            "expected at most 2,147,483,647 pixels in one OME-Arrow array, got 2,147,483,648. "
             "Write the images in several arrays, as the chunks of one column."
         )
 
@@ -232,11 +232,11 @@ class TestDamage:
                 "field 'pixels' of a plane holds 30 pixels",
                 "t=2 c=3 z=4 y=5 x=7",
             ),
-            (lambda row: row["planes"][9].update(z=4), "a plane lies at t=0 c=2 z=4", "t=2 c=3 z=4 y=5 x=6"),
-            (lambda row: row["planes"][0].update(t=-1), "a plane lies at t=-1 c=0 z=0", "t=2 c=3 z=4 y=5 x=6"),
+            (lambda row: row["planes"][9].update(z=4), "a plane is at t=0 c=2 z=4", "t=2 c=3 z=4 y=5 x=6"),
+            (lambda row: row["planes"][0].update(t=-1), "a plane is at t=-1 c=0 z=0", "t=2 c=3 z=4 y=5 x=6"),
             (
                 lambda row: row["planes"][9].update(z=0),
-                "a plane came twice and another not at all",
+                "one plane is there twice, another is missing",
                 "t=2 c=3 z=4 y=5 x=6",
             ),
         ],
@@ -247,7 +247,7 @@ class TestDamage:
             with pytest.raises(DataError) as caught:
                 images_of(column, name="image")
             assert str(caught.value) == (
-                f"column 'image', row {row}: {what}, but pixels_meta says {sizes}. Write that image anew, or drop it."
+                f"column 'image', row {row}: {what}, but pixels_meta says {sizes}. Write that image again, or drop it."
             )
 
 

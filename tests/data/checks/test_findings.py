@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from pytest_loaderperf.data.checks.findings import Findings, Problem, in_order
+from pytest_loaderperf.data.checks.findings import Findings, Problem, inspected_in_order
 
 
 def problems(n):
@@ -19,12 +19,12 @@ def test_results_come_in_the_order_of_the_items(workers):
         time.sleep(0.01 if item == 0 else 0)
         return item * 2
 
-    assert list(in_order(range(20), slow_first, workers)) == list(range(0, 40, 2))
+    assert list(inspected_in_order(range(20), slow_first, workers)) == list(range(0, 40, 2))
 
 
 def test_closing_begins_no_further_item():
     begun = []
-    with closing(in_order(range(1000), begun.append, 2)) as results:
+    with closing(inspected_in_order(range(1000), begun.append, 2)) as results:
         for _ in range(5):
             next(results)
     assert len(begun) <= 5 + 2 * 2
@@ -36,7 +36,7 @@ def test_items_that_fail_give_the_results_before_and_then_the_error():
         yield from range(5)
         raise OSError("disk gone")
 
-    results = in_order(failing(), str, 4)
+    results = inspected_in_order(failing(), str, 4)
     assert [next(results) for _ in range(5)] == list("01234")
     with pytest.raises(OSError, match="disk gone"):
         next(results)

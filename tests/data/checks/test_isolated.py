@@ -58,7 +58,7 @@ def test_a_crash_is_an_error_of_that_call_alone(call, how, text):
         except CrashedError as error:
             return str(error)
 
-    crashed = f"crashes the library that reads it ({text}). Write it anew, or give a file that is whole."
+    crashed = f"crashes the library that reads it ({text}). Write it again, or give an undamaged file."
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(outcome, values))
     assert outcomes == [crashed if value == how else value * 2 for value in values]
@@ -110,7 +110,7 @@ def test_a_native_crash_is_a_problem_of_its_file_and_the_check_goes_on(workers, 
         file = tmp_path / "images" / f"{i:02}.tif"
         tifffile.imwrite(file, np.zeros((4, 4), "u1"), description="CRASH" if i in (3, 7) else None)
     result = check(tmp_path / "images", workers=workers)
-    what = "crashes the library that reads it (SIGABRT). Write it anew, or give a file that is whole."
+    what = "crashes the library that reads it (SIGABRT). Write it again, or give an undamaged file."
     assert [(problem.file, problem.what) for problem in result.problems] == [
         (str(tmp_path / "images" / name), what) for name in ("03.tif", "07.tif")
     ]

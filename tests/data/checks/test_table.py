@@ -83,7 +83,7 @@ def test_labels_are_let_be_where_no_classes_are_stated(write):
 
 
 def test_a_dtype_that_there_is_not_is_refused(tmp_path):
-    with pytest.raises(DataError, match="dtype must be a name that NumPy knows, such as uint16, got 'foo'"):
+    with pytest.raises(DataError, match="dtype: expected a name that NumPy knows, such as uint16, got 'foo'"):
         check(tmp_path, dtype="foo")
 
 
@@ -103,7 +103,7 @@ def test_a_stated_length_holds_for_every_list(write):
 
 
 def test_labels_that_are_no_whole_numbers_are_a_problem(write):
-    assert places(check(write(label=["a"]), classes=2)) == [(None, "label", "has type string; expected whole numbers")]
+    assert places(check(write(label=["a"]), classes=2)) == [(None, "label", "has type string; expected integers")]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -145,12 +145,12 @@ def test_a_table_without_rows_is_a_problem(write):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ({"classes": 3}, "{path} has no column 'label' to hold classes; columns: x."),
-        ({"shape": (2,)}, "{path} has no column of arrays for a shape or dtype to hold of; columns: x."),
-        ({"max_errors": -1}, "max_errors must be a whole number from 0 up, got -1."),
-        ({"classes": 0}, "classes must be a whole number from 1 up, got 0."),
-        ({"shape": (0,)}, "shape must be a tuple of whole numbers from 1 up, got (0,)."),
-        ({"workers": 0}, "max_workers must be a whole number from 1 up or None, got 0."),
+        ({"classes": 3}, "{path} has no column 'label' with classes to check; columns: x."),
+        ({"shape": (2,)}, "{path} has no column of arrays with a shape or dtype to check; columns: x."),
+        ({"max_errors": -1}, "max_errors: expected an integer of at least 0, got -1."),
+        ({"classes": 0}, "classes: expected an integer of at least 1, got 0."),
+        ({"shape": (0,)}, "shape: expected a tuple of integers of at least 1, got (0,)."),
+        ({"workers": 0}, "max_workers: expected an integer of at least 1 or None, got 0."),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(write, arguments, text):
@@ -164,7 +164,7 @@ def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         check(tmp_path / "gone.parquet")
     assert str(caught.value) == (
-        f"nothing lies at {tmp_path / 'gone.parquet'}. Give the path of a folder of images or of a table."
+        f"{tmp_path / 'gone.parquet'} does not exist. Give the path of a folder of images or of a table."
     )
 
 

@@ -164,7 +164,7 @@ def test_an_array_that_does_not_fit_is_an_error():
 def test_a_jpeg_that_was_cut_is_an_error(saved, progressive, size):
     data = encoded(image_of(saved, 120, 160), "JPEG", progressive=progressive)
     for cut in (data[: len(data) // 2], data[:-40], data[: len(data) // 2] + bytes(len(data) // 2)):
-        with pytest.raises(DataError, match=r"is damaged: .*(cut|header)"):
+        with pytest.raises(DataError, match=r"is damaged: .*(truncated|header)"):
             Decoder(size=size).decode(cut)
 
 
@@ -200,7 +200,7 @@ def test_a_png_is_checked_by_its_checksums():
         Decoder().decode(bytes(data))
     assert str(caught.value) == (
         f"is damaged: expected the checksum of the chunk 'IDAT' at byte {start}, got another. "
-        "Get it anew, or leave it out."
+        "Get it again, or leave it out."
     )
     data[start + 8 + length : start + 12 + length] = struct.pack(">I", zlib.crc32(data[start + 4 : start + 8 + length]))
     assert header_of(bytes(data)).size == (24, 40)
@@ -221,7 +221,7 @@ NONE = "expected a PNG, JPEG, WebP, BMP or GIF, got data that begin with %r. Con
         ),
         (
             b"\xff\xd8\xff\xe0",
-            "is damaged: expected a header, got the end of the data after 4 bytes. Get it anew, or leave it out.",
+            "is damaged: expected a header, got the end of the data after 4 bytes. Get it again, or leave it out.",
         ),
     ],
 )
@@ -276,7 +276,7 @@ def test_the_first_picture_of_several_counts():
                 "Give one such as 224 or (224, 320); None keeps each picture's own."
             ),
         ),
-        ({"most_nbytes": 0}, "most_nbytes: expected a whole number from 1 up, got 0."),
+        ({"most_nbytes": 0}, "most_nbytes: expected an integer of at least 1, got 0."),
     ],
 )
 def test_options_that_there_are_not_are_refused(wrong, text):

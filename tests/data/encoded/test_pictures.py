@@ -198,7 +198,7 @@ def test_a_folder_without_classes_has_no_labels(blobs, tmp_path):
     with pytest.raises(DataError) as caught:
         open_table(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: expected all pictures in class folders or none, got a.png beside cat/b.jpg. "
+        f"{tmp_path}: expected all pictures in class folders or none, got a.png next to cat/b.jpg. "
         "Move it to a folder of its class, or elsewhere."
     )
 
@@ -207,7 +207,7 @@ def test_a_folder_of_pictures_is_not_written_and_not_replaced(blobs, tmp_path):
     path = folder_of(tmp_path / "photos", blobs)
     with pytest.raises(DataError, match="which is only read"):
         write_table(pa.table({"a": [1]}), tmp_path / "new", "pictures")
-    with pytest.raises(DataError, match="expected a format that is written here, got pictures"):
+    with pytest.raises(DataError, match="expected a format that can be written, got pictures"):
         checked_target(path, "npy", force=True)
     with pytest.raises(DataError, match="got pictures, which is only read"):
         checked_target(tmp_path / "new", "pictures", force=False)
@@ -332,5 +332,5 @@ def test_a_check_of_a_folder_finds_what_pillow_lets_pass_and_sees_pictures_uprig
     Image.open(io.BytesIO(half)).load()
     problems = check(tmp_path).problems
     assert [problem.file.rpartition("/")[2] for problem in problems] == ["c.jpg", "d.png"]
-    assert "it was cut" in problems[0].what
+    assert "it is truncated" in problems[0].what
     assert "expected the checksum of the chunk 'IDAT'" in problems[1].what

@@ -145,7 +145,7 @@ def test_a_pickled_executor_comes_back_with_its_size_and_a_pool_of_its_own(close
 def test_a_size_that_is_not_a_positive_whole_number_is_refused(workers):
     with pytest.raises(LoaderPerfError) as caught:
         PersistentExecutor(workers)
-    assert str(caught.value) == f"max_workers must be a whole number from 1 up or None, got {workers!r}."
+    assert str(caught.value) == f"max_workers: expected an integer of at least 1 or None, got {workers!r}."
 
 
 def test_a_copy_is_pickled_while_work_is_running():

@@ -213,8 +213,8 @@ class TestNpy:
         with pytest.raises(DataError) as caught:
             write_table(KINDS["nested"], tmp_path / "rows", name)
         assert str(caught.value) == (
-            f"column 'image' is {OME}, but {name} holds numbers, bools, and fixed-size lists and fixed-shape tensors "
-            "of them. Use parquet, or drop the column."
+            "column 'image': expected numbers, bools, or fixed-size lists or fixed-shape tensors of them, for "
+            f"{name}, got {OME}. Use parquet, or drop the column."
         )
 
     def test_nulls_are_refused(self, tmp_path):

@@ -125,7 +125,7 @@ def test_a_stream_that_has_begun_outlives_its_mapped_table(name, path_of):
 @pytest.mark.parametrize("columns", [[], ["label", "label"], "label"])
 @pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "tensors"])
 def test_columns_are_a_list_of_different_names(name, columns, opened):
-    with pytest.raises(DataError, match="columns must be a list of different names, got"):
+    with pytest.raises(DataError, match="expected columns as a list of different names, got"):
         opened(name).read(columns)
 
 
@@ -199,14 +199,14 @@ def test_an_index_out_of_range_is_named(name, index, opened):
 @pytest.mark.parametrize("indices", [np.array([0.5]), np.array([[0]]), np.array([True])])
 def test_indices_are_one_row_of_whole_numbers(name, indices, opened):
     table = opened(name)
-    with pytest.raises(DataError, match=r"indices must be one row of whole numbers, got .* Pass an int64 array."):
+    with pytest.raises(DataError, match=r"expected indices as one row of integers, got .* Pass an int64 array."):
         table.take(indices)
 
 
 @every_format
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True])
 def test_a_stream_of_no_rows_is_refused_at_once(name, rows, opened):
-    with pytest.raises(DataError, match=f"rows must be a whole number from 1 up, got {rows!r}."):
+    with pytest.raises(DataError, match=f"expected rows as an integer of at least 1, got {rows!r}."):
         opened(name).stream(rows)
 
 
@@ -368,7 +368,10 @@ def test_a_folder_of_other_things_is_never_replaced(name, tmp_path):
     (path / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError) as caught:
         write_table(SMALL, path, name)
-    assert str(caught.value) == f"{path} is a folder that was not written here, and is not replaced. Give another path."
+    assert (
+        str(caught.value)
+        == f"{path} is a folder that loaderperf did not write, so it is not replaced. Give another path."
+    )
     assert (path / "thesis.tex").read_text() == "years of work"
 
 

@@ -161,7 +161,7 @@ def test_fewer_rows_than_a_file_promises_are_an_error(tmp_path, monkeypatch, way
     pq.write_table(numbers(), path)
     table = open_table(path)
     monkeypatch.setattr(table, "_rows", 3)
-    with pytest.raises(DataError, match=r"a\.parquet is damaged: expected 3 rows, got 2\. Write it anew"):
+    with pytest.raises(DataError, match=r"a\.parquet is damaged: expected 3 rows, got 2\. Write it again"):
         WAYS[way](table)
 
 

@@ -21,7 +21,7 @@ from pytest_loaderperf.data.formats.diagnosis import explained, plain_text
 from pytest_loaderperf.errors import DataError
 
 FILES = ("parquet", "arrow", "duckdb", "vortex", "safetensors")
-DAMAGED = "Write it anew, or give a file that is whole."
+DAMAGED = "Write it again, or give an undamaged file."
 
 
 def zipped():
@@ -109,7 +109,7 @@ def test_a_database_that_another_process_writes_is_locked_by_it(tmp_path):
         ("written by a newer version of DuckDB", "Update the library that reads it."),
         (
             "Unsupported cast from a to b",
-            "A column has a type that is not served. Choose the other columns, or cast it.",
+            "A column has a type that is not supported. Choose the other columns, or cast it.",
         ),
         ("malloc of size 12 failed", "There is too little memory. Read fewer columns or rows at a time."),
         ("bad range", DAMAGED),
@@ -191,7 +191,7 @@ def test_a_source_that_breaks_is_what_is_to_be_fixed(name, tmp_path):
         write_table(pa.RecordBatchReader.from_batches(pa.schema({"x": pa.int64()}), batches()), path)
     assert str(caught.value) == (
         f"{path} cannot be written: the source of its rows raised RuntimeError: the disk is fine. "
-        "What lay there before is unchanged; fix the source."
+        "What was there before is unchanged; fix the source."
     )
 
 

@@ -77,7 +77,7 @@ def test_a_single_tiff_is_a_table_of_one_row(tmp_path):
         ({"level": 3}, "expected a level below 2, as many as it has, got level=3"),
         ({"page": 3}, "expected a page below 3, as many as it has, got page=3"),
         ({"page": 1, "level": 0}, "expected series and level, or page alone"),
-        ({"series": -1}, "expected series and level, or page alone, whole numbers from 0 up, got series=-1"),
+        ({"series": -1}, "expected series and level, or page alone, integers of at least 0, got series=-1"),
         ({"series": "a"}, "got series='a'"),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_page_whose_strips_lie_beyond_the_end_is_an_error(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", image(0, 2, 32, 32), photometric="minisblack", metadata=None)
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
         tiff.pages[1].tags["StripOffsets"].overwrite(1 << 20)
-    refused("is not whole: expected strips in a file of", tmp_path, page=1)
+    refused("is damaged: expected strips in a file of", tmp_path, page=1)
     assert len(pixels(tmp_path, page=0)) == 1
 
 

@@ -29,7 +29,7 @@ def archive(file):
 
 OBJECTS = (
     "expected an array of numbers, got Python objects or another kind of file. "
-    "Save it anew with numpy.save, as numbers."
+    "Save it again with numpy.save, as numbers."
 )
 WRONG = {
     "objects": (lambda file: np.save(file, {"masks": 1}, allow_pickle=True), OBJECTS),
@@ -64,7 +64,7 @@ def test_rows_of_another_shape_than_the_schema_says_are_an_error(tmp_path):
         open_table(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}, column 'a': expected rows of fixed_size_list<item: double>[4], as its schema says, "
-        "got float64 of shape (2,). Write it anew."
+        "got float64 of shape (2,). Write it again."
     )
 
 

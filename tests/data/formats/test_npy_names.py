@@ -37,7 +37,7 @@ def test_a_name_that_leads_elsewhere_is_refused(folder, name):
     for names in ([name], ["good", name]):
         assert refusal(folder, *names) == (
             f"{folder / '_schema.arrow'}: expected columns of different names, each of a file in this folder, "
-            f"got {name!r:.80}. Write the folder anew."
+            f"got {name!r:.80}. Write the folder again."
         )
 
 

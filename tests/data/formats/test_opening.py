@@ -125,7 +125,7 @@ def test_what_pyarrow_partitions_is_read_back(tmp_path):
 def test_files_with_other_columns_are_named(tmp_path):
     write_table(ROWS, tmp_path / "a.parquet")
     write_table(ROWS.select(["x"]), tmp_path / "b.parquet")
-    advice = "Write the files alike, or keep it in a folder of its own."
+    advice = "Write all files with the same columns, or move it to another folder."
     refused(f"{tmp_path}/b.parquet: expected the columns of a.parquet, got no 'y'. {advice}", tmp_path)
     write_table(ROWS.set_column(1, "y", pa.array(["a"] * 10)), tmp_path / "b.parquet")
     refused(f"{tmp_path}/b.parquet, column 'y': expected double, as in a.parquet, got string. {advice}", tmp_path)
@@ -207,7 +207,7 @@ def test_a_saved_file_that_was_cut_between_batches_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "state, text",
     [
-        ({"_indices_files": [{"filename": "i.arrow"}]}, "got a list of indices beside them"),
+        ({"_indices_files": [{"filename": "i.arrow"}]}, "got an additional list of indices"),
         ({"_data_files": [{"filename": "../a.arrow"}]}, "expected the names of the files of this folder"),
         ({"_data_files": []}, "expected the names of the files of this folder"),
         ({"_data_files": [{"filename": "none.arrow"}]}, "none.arrow is missing"),
@@ -331,7 +331,7 @@ def test_csv_without_a_header_takes_names_and_types(tmp_path):
 def test_csv_that_changes_its_type_later_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("pytest_loaderperf.data.formats.csv._BLOCK_NBYTES", 1 << 10)
     (tmp_path / "a.csv").write_text("x\n" + "1\n" * 2000 + "0.5\n")
-    with pytest.raises(DataError, match=r"Its first rows are of another type: say which it is, as in types="):
+    with pytest.raises(DataError, match=r"Its first rows have another type. Give the column's type, as in types="):
         open_table(tmp_path / "a.csv")
     with closing(open_table(tmp_path / "a.csv", types={"x": "float64"})) as table:
         assert table.take(np.array([2000]))["x"].to_pylist() == [0.5]
@@ -440,7 +440,7 @@ def test_a_tar_that_is_cut_anywhere_or_has_a_damaged_header_is_an_error(tmp_path
 @pytest.mark.parametrize(
     "members, text",
     [
-        ([("a.cls", b"1"), ("b.cls", b"x")], "row 1, b.cls: expected a whole number, got b'x'"),
+        ([("a.cls", b"1"), ("b.cls", b"x")], "row 1, b.cls: expected an integer, got b'x'"),
         (
             [("a.npy", npy(np.zeros(2))), ("b.npy", npy(np.zeros(3)))],
             r"row 1, b.npy: expected float64 of shape \(2,\), as",

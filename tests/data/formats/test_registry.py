@@ -67,7 +67,7 @@ def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(is_folder, tmp_
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(use, tmp_path):
     with pytest.raises(DataError) as caught:
         use(tmp_path / "rows.parquet", "parket")
-    assert str(caught.value) == f"unknown format 'parket'. Known: {NAMES}; only to read: {READ}."
+    assert str(caught.value) == f"unknown format 'parket'. Known: {NAMES}; read only: {READ}."
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
@@ -119,10 +119,10 @@ def test_a_source_that_is_no_table_is_refused(tmp_path):
             "/a/b may not be read. Get permission to read it.",
         ),
         (FileNotFoundError(2, "No such file", "/a/b"), "/a/b is missing. Give a path that exists, or write it first."),
-        (KeyError("0"), "rows cannot be read: KeyError '0'. Write it anew, or give a file that is whole."),
+        (KeyError("0"), "rows cannot be read: KeyError '0'. Write it again, or give an undamaged file."),
         (
             ValueError("bad range, /src/io.rs:1:2.\nBacktrace:"),
-            "rows cannot be read: bad range. Write it anew, or give a file that is whole.",
+            "rows cannot be read: bad range. Write it again, or give an undamaged file.",
         ),
     ],
 )

@@ -161,8 +161,8 @@ def test_the_text_of_a_refusal_says_what_to_do(tmp_path):
     with pytest.raises(DataError) as caught:
         write_table(pa.table({"x": TYPES["interval"]}), tmp_path / "rows.lance")
     assert str(caught.value) == (
-        "column 'x': expected a type that lance can hold and give back as it was, got month_day_nano_interval. "
-        "Write it as arrow, which holds every type, or cast or drop that column."
+        "column 'x': expected a type that lance can store and give back unchanged, got month_day_nano_interval. "
+        "Write it as arrow, which stores every type, or cast or drop that column."
     )
 
 

@@ -79,11 +79,11 @@ def assert_named(folder, file, what):
     """Opening and the check name the file and what is wrong."""
     with pytest.raises(DataError) as caught:
         open_table(folder, "tiff")
-    assert str(caught.value).startswith(f"{file} is not whole: expected {what}"), str(caught.value)
-    assert str(caught.value).endswith("Write it anew, or give a file that is whole.")
+    assert str(caught.value).startswith(f"{file} is damaged: expected {what}"), str(caught.value)
+    assert str(caught.value).endswith("Write it again, or give an undamaged file.")
     problems = check(folder).problems
     assert [problem.file for problem in problems] == [str(file)]
-    assert problems[0].what.startswith(f"is not whole: expected {what}")
+    assert problems[0].what.startswith(f"is damaged: expected {what}")
 
 
 @every_encoding

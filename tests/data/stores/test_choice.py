@@ -75,8 +75,8 @@ def test_a_batch_decodes_each_block_once(monkeypatch):
     column = store.columns.columns[0]
     assert len(column.blocks) > 3
     decoded = []
-    real = compressed.Packed.values
-    monkeypatch.setattr(compressed.Packed, "values", lambda own: (decoded.append(own), real(own))[1])
+    real = compressed.CompressedBlock.values
+    monkeypatch.setattr(compressed.CompressedBlock, "values", lambda own: (decoded.append(own), real(own))[1])
     indices = [0, 99_999, 1, 50_000, 99_998, 0]
     assert store[indices]["x"].tolist() == indices
     assert len(decoded) == len(set(map(id, decoded))) == 3
@@ -144,8 +144,8 @@ class TestMemo:
         with pytest.raises(DataError) as caught:
             store[[3, 40]]
         assert str(caught.value) == (
-            "column 'image', row 40: an image of (t, c, z, y, x) = (1, 1, 3, 2, 2) came, but the first ones have "
-            'length one along more axes. Choose cache="mapped" or "chunked", which see all images first.'
+            "column 'image', row 40: expected an image of length one along the same axes as the first ones, "
+            'got (t, c, z, y, x) = (1, 1, 3, 2, 2). Choose cache="mapped" or "chunked", which read all images first.'
         )
         assert memo.MemoStore is type(store)
 
@@ -178,7 +178,7 @@ def test_an_array_of_indices_is_a_batch(cache):
 
 def test_columns_of_one_name_are_refused():
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"])
-    assert refusal(twice) == "a table must have columns, each of another name, got ['x', 'x']. Rename some."
+    assert refusal(twice) == "expected a table with columns of different names, got ['x', 'x']. Rename some."
 
 
 class TestBackground:
@@ -241,7 +241,7 @@ class TestBackground:
 class TestRefused:
     def test_an_unknown_cache(self):
         assert refusal(TABLE, cache="ram") == (
-            "cache must be one of auto, whole, chunked, mapped, compressed, lru, lazy, got 'ram'."
+            "cache: expected one of auto, whole, chunked, mapped, compressed, lru, lazy, got 'ram'."
         )
 
     @pytest.mark.parametrize("arguments", [{"columns": ["x"]}, {"cache": "lru"}, {"cache_dir": "x"}])
@@ -254,13 +254,13 @@ class TestRefused:
     @pytest.mark.parametrize("columns", [["y"], [], "x", ["x", "y"]])
     def test_columns_that_there_are_not(self, columns):
         assert refusal(TABLE, columns=columns) == (
-            f"columns must be a list of some of ['x'], got {columns!r}. Name those to load."
+            f"columns: expected a list of some of ['x'], got {columns!r}. Name those to load."
         )
 
     @pytest.mark.parametrize("budget", [0, 1.5, True])
     def test_a_budget_that_is_no_number_of_bytes(self, budget):
         assert refusal(TABLE, memory_budget=budget) == (
-            f"memory_budget must be a whole number of bytes from 1 up, got {budget!r}."
+            f"memory_budget: expected an integer of at least 1 (bytes), got {budget!r}."
         )
 
 

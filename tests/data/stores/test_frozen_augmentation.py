@@ -90,10 +90,10 @@ def test_the_warning_says_what_differed_and_what_to_write():
     with pytest.warns(FrozenAugmentationWarning) as warned:
         optimize(Made(lambda i: {"x": i, "y": torch.rand(1)}))
     assert str(warned[0].message) == (
-        "expected two reads of sample 0 to give the same, got another ['y']: optimize() keeps what it reads once, so "
-        "what the dataset draws at random would be the same in every epoch. Take the random augmentation out of the "
-        "dataset, and give it as optimize(dataset, transform=augment), which calls it each time. Where one draw for "
-        "all epochs is meant, ignore pytest_loaderperf.FrozenAugmentationWarning."
+        "expected two reads of sample 0 to be equal, got a different ['y']: optimize() reads each sample once and "
+        "keeps it, so random augmentation inside the dataset would be the same in every epoch. Move the random "
+        "augmentation to optimize(dataset, transform=augment), which calls it every time. If one draw for all epochs "
+        "is intended, ignore pytest_loaderperf.FrozenAugmentationWarning."
     )
 
 

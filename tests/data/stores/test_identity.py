@@ -148,7 +148,7 @@ class TestChange:
             optimize(early, cache="mapped", cache_dir=tmp_path / "c")
         assert str(caught.value) == (
             f"{path}: the source changed after it was opened, or while it was cached. "
-            "Open it again once it stays as it is."
+            "Open it again when it no longer changes."
         )
         assert list((tmp_path / "c").iterdir()) == []
 
@@ -233,9 +233,7 @@ class TestNoFiles:
         del source.table.path
         with pytest.raises(DataError) as caught:
             mapped(source, None, 1 << 20)
-        assert str(caught.value) == (
-            f"expected a table with a path, which a cache file is known by, got OnDisk. {INSTEAD}"
-        )
+        assert str(caught.value) == (f"expected a table with a path, to name its cache file by, got OnDisk. {INSTEAD}")
 
     @pytest.mark.parametrize("path", ["s3://bucket/table", os.devnull, "gone"])
     def test_a_path_that_is_no_file_of_this_machine_is_refused(self, on_disk, path):
@@ -243,7 +241,7 @@ class TestNoFiles:
         source.table.path = path
         with pytest.raises(DataError) as caught:
             mapped(source, None, 1 << 20)
-        assert str(caught.value).endswith(f"expected a file or a folder, which a cache can be known by. {INSTEAD}")
+        assert str(caught.value).endswith(f"expected a file or a folder, which can identify a cache. {INSTEAD}")
 
 
 class TestInside:
@@ -251,8 +249,8 @@ class TestInside:
         with pytest.raises(DataError) as caught:
             first(source, folder, format)
         assert str(caught.value) == (
-            f"expected a cache folder outside of the source, got {folder} inside {source}: each cache would change the "
-            "source that it is known by. Give another cache_dir."
+            f"expected a cache folder outside of the source, got {folder} inside {source}: the cache would change its "
+            "own source. Give another cache_dir."
         )
 
     @pytest.mark.parametrize("inside", [".", "c", "a/deep/c"])

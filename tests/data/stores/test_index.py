@@ -120,7 +120,7 @@ def test_what_lies_outside_is_an_index_error(kind, make):
 def test_what_is_no_index_is_refused(kind, make):
     store = make(kind)
     for index in WRONG:
-        with pytest.raises(DataError, match="expected a list of whole numbers"):
+        with pytest.raises(DataError, match="expected a list of integers"):
             store[index]
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_index_is_refused(kind, make):
 def test_a_sampler_gives_whole_numbers_and_no_mask(kind, make):
     store = make(kind)
     for indices in ([True, False], MASK.tolist(), []):
-        with pytest.raises(DataError, match="expected a list of whole numbers"):
+        with pytest.raises(DataError, match="expected a list of integers"):
             store.__getitems__(indices)
 
 

@@ -160,7 +160,7 @@ def test_a_damaged_file_is_written_anew_and_that_is_said_once(store, folder, cap
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"the cache {path} cannot be read (")
-    assert warnings[0].endswith("Expected what optimize wrote there; call it again. It is written anew.")
+    assert warnings[0].endswith("Expected what optimize wrote there; call it again. It is written again.")
 
 
 def test_pickled_it_is_a_path(store):
@@ -186,7 +186,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_as_it_was(store, folde
     assert str(caught.value).startswith(f"{folder}{os.sep}loaderperf-cache-2-")
     assert "cannot be written: " in str(caught.value)
     assert str(caught.value).endswith(
-        "File too large. What lay there before is unchanged; "
+        "File too large. What was there before is unchanged; "
         'free some space, or give another cache_dir, or cache="lru", which needs no disk.'
     )
     assert files(folder) == [old.path.name]

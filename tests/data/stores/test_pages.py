@@ -96,7 +96,7 @@ class TestWhole:
         assert made[[3, 99]]["x"].tolist() == [3, 99]
         assert [sample.tolist() for sample in made[[4, 5]]["z"]] == [[4], [5, 5]]
         assert caplog.messages[1:] == [
-            f"store: column {name!r}, {nbytes} bytes, lies in small pages of memory, from which batches take longer: "
+            f"store: column {name!r}, {nbytes} bytes, is in small memory pages, from which batches take longer: "
             "copied into huge ones"
             for name, nbytes in [("x", 800), ("z", 792)]
         ]

@@ -471,7 +471,7 @@ def test_by_default_half_of_the_available_memory_may_be_taken(monkeypatch):
 def test_what_no_array_holds_is_refused(make):
     assert refusal(Counted(make)) == (
         "the samples have parts that the rows of an array cannot hold, such as strings, tensors that require "
-        "gradients, or nothing at all. Make them numbers, or load from the dataset itself."
+        "gradients, or no values at all. Make them numbers, or load from the dataset itself."
     )
 
 
@@ -512,7 +512,7 @@ def test_a_sample_unlike_the_first_is_refused_with_its_index(make, where, expect
     with pytest.raises(DataError) as caught:
         preloaded.wait()
     assert str(caught.value) == (
-        f"sample {bad} does not fit what holds sample 0{where}: expected {expected}, got {came}. "
+        f"sample {bad} differs from sample 0{where}: expected {expected}, got {came}. "
         "Make all samples alike, so that one array holds each field, or load from the dataset itself."
     )
     assert refusal(Counted(lambda i: make(i == bad))) == str(caught.value)
@@ -536,7 +536,7 @@ def test_an_error_of_the_dataset_comes_out_with_its_sample():
 @pytest.mark.parametrize("number", [1 << 63, 1 << 70, -(1 << 63) - 1])
 def test_a_number_that_no_tensor_holds_is_refused(bad, number):
     assert refusal(Counted(lambda i: number if i == bad else i, 5)) == (
-        f"sample {bad} does not fit what holds sample 0: expected int64, got {number}. "
+        f"sample {bad} differs from sample 0: expected int64, got {number}. "
         "Make all samples alike, so that one array holds each field, or load from the dataset itself."
     )
 
@@ -546,14 +546,14 @@ def test_a_number_that_no_tensor_holds_is_refused(bad, number):
 )
 def test_what_is_no_map_style_dataset_is_refused(dataset):
     assert refusal(dataset).startswith(
-        f"what is pre-loaded must be a map-style dataset with __len__ and __getitem__, got {type(dataset).__name__}."
+        f"what is pre-loaded: expected a map-style dataset with __len__ and __getitem__, got {type(dataset).__name__}."
     )
 
 
 @pytest.mark.parametrize("budget", [0, -1, 1.5, "1G", True])
 def test_a_budget_that_is_no_number_of_bytes_is_refused(budget):
     assert refusal(Counted(row), memory_budget=budget) == (
-        f"memory_budget must be a whole number of bytes from 1 up, got {budget!r}."
+        f"memory_budget: expected an integer of at least 1 (bytes), got {budget!r}."
     )
 
 

@@ -46,10 +46,7 @@ def test_a_folder_that_holds_no_table_is_not_replaced_even_by_force(tmp_path):
         (
             "t.parquet",
             "zip",
-            (
-                "unknown format 'zip'. Known: parquet, absent; "
-                "only to read: saved_dataset, npz, csv, webdataset, pictures."
-            ),
+            ("unknown format 'zip'. Known: parquet, absent; read only: saved_dataset, npz, csv, webdataset, pictures."),
         ),
         ("t.absent", None, "the format absent is not installed. Run: pip install no-such-package"),
         ("file/t.parquet", None, "cannot make the folder of {path}: "),

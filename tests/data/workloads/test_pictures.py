@@ -55,7 +55,7 @@ def test_a_tile_that_no_photograph_can_hold_is_refused():
     with pytest.raises(DataError) as caught:
         photos(shape=[4000, 10, 3])
     assert str(caught.value) == (
-        "workload 'photos': shape must fit into the smallest image, (427, 640, 3), got [4000, 10, 3]."
+        "workload 'photos': expected a shape within the smallest image, (427, 640, 3), got [4000, 10, 3]."
     )
 
 

@@ -81,12 +81,12 @@ def test_missing_and_unknown_keys_are_named(tmp_path, drop, extra, missing, unkn
 @pytest.mark.parametrize("value, shown", [("0", "0"), ("2.5", "2.5"), ('"8"', "'8'")])
 def test_a_size_that_is_not_a_positive_whole_number_is_refused(tmp_path, key, value, shown):
     assert refusal(write_spec(tmp_path, **{key: value})) == (
-        f"workload 'mine': {key} must be a whole number from 1 up, got {shown}."
+        f"workload 'mine', {key}: expected an integer of at least 1, got {shown}."
     )
 
 
 def test_a_shape_that_is_not_a_list_is_refused(tmp_path):
-    assert refusal(write_spec(tmp_path, shape="784")) == ("workload 'mine': shape must be a list of sizes, got 784.")
+    assert refusal(write_spec(tmp_path, shape="784")) == ("workload 'mine', shape: expected a list of sizes, got 784.")
 
 
 @pytest.mark.parametrize(
@@ -121,44 +121,46 @@ NEEDED = {
     "photos": {"shape": [4, 4, 3]},
     "tiffs": {"shape": [4, 4], "folder": "here"},
 }
-NAMES = "must be names that differ from each other and from targets"
-NUMBERS = "class_weights must be a list of numbers above 0"
-VOCABULARY = "vocabulary must be a whole number from 1 to"
+NAMES = "expected names that differ from each other and from targets"
+NUMBERS = "class_weights: expected a list of numbers above 0"
+VOCABULARY = "vocabulary: expected an integer from 1 to"
 PIXELS = "one of uint8, uint16, float32"
 
 
 @pytest.mark.parametrize(
     "factory, key, value, expected",
     [
-        ("arrays", "shape", [2, 0], "shape must be a list of whole numbers from 1 up, got [2, 0]."),
-        ("arrays", "shape", [2, True], "shape must be a list of whole numbers from 1 up, got (2, True)."),
-        ("arrays", "samples", True, "samples must be a whole number from 1 up, got True."),
-        ("arrays", "samples", 0, "samples must be a whole number from 1 up, got 0."),
-        ("arrays", "seed", -1, "seed must be a whole number from 0 up, got -1."),
+        ("arrays", "shape", [2, 0], "shape: expected a list of integers of at least 1, got [2, 0]."),
+        ("arrays", "shape", [2, True], "shape: expected a list of integers of at least 1, got (2, True)."),
+        ("arrays", "samples", True, "samples: expected an integer of at least 1, got True."),
+        ("arrays", "samples", 0, "samples: expected an integer of at least 1, got 0."),
+        ("arrays", "seed", -1, "seed: expected an integer of at least 0, got -1."),
         ("arrays", "class_weights", [1, 2, 0], f"{NUMBERS}, got [1, 2, 0]."),
         ("arrays", "class_weights", [1, float("nan")], f"{NUMBERS}, got [1, nan]."),
-        ("images", "dtype", "int64", f"dtype must be {PIXELS} for images, got 'int64'."),
-        ("images", "shape", [4], "shape must be a list of 2 or 3 sizes for images, got [4]."),
-        ("volumes", "dtype", "float64", f"dtype must be {PIXELS} for volumes, got 'float64'."),
-        ("volumes", "shape", [4, 4], "shape must be a list of 3 sizes for volumes, got [4, 4]."),
-        ("volumes", "inputs", [], "inputs must be a list of names, got []."),
-        ("volumes", "inputs", ["a", "a"], f"inputs {NAMES}, got ('a', 'a')."),
-        ("volumes", "targets", ["a"], f"inputs {NAMES}, got ('a',)."),
-        ("tokens", "lengths", [4, 1], "lengths must be [least, most], whole numbers from 1 up, got [4, 1]."),
+        ("images", "dtype", "int64", f"dtype: expected {PIXELS} for images, got 'int64'."),
+        ("images", "shape", [4], "shape: expected a list of 2 or 3 sizes for images, got [4]."),
+        ("volumes", "dtype", "float64", f"dtype: expected {PIXELS} for volumes, got 'float64'."),
+        ("volumes", "shape", [4, 4], "shape: expected a list of 3 sizes for volumes, got [4, 4]."),
+        ("volumes", "inputs", [], "inputs: expected a list of names, got []."),
+        ("volumes", "inputs", ["a", "a"], f"inputs: {NAMES}, got ('a', 'a')."),
+        ("volumes", "targets", ["a"], f"inputs: {NAMES}, got ('a',)."),
+        ("tokens", "lengths", [4, 1], "lengths: expected [least, most], integers of at least 1, got [4, 1]."),
         ("tokens", "vocabulary", 2**40, f"{VOCABULARY} {2**32} for int64, got {2**40}."),
-        ("tokens", "dtype", "float32", "dtype must be one of int64, int32 for tokens, got 'float32'."),
-        ("photos", "shape", [4, 4, 1], "shape must be [height, width, 3] for photos, got [4, 4, 1]."),
-        ("tiffs", "folder", "", "folder must be the path of a folder, got ''."),
+        ("tokens", "dtype", "float32", "dtype: expected one of int64, int32 for tokens, got 'float32'."),
+        ("photos", "shape", [4, 4, 1], "shape: expected [height, width, 3] for photos, got [4, 4, 1]."),
+        ("tiffs", "folder", "", "folder: expected the path of a folder, got ''."),
     ],
 )  # fmt: skip
 def test_a_value_that_the_kind_cannot_have_is_refused(factory, key, value, expected):
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": factory, "samples": 3, **NEEDED[factory], key: value})
-    assert str(caught.value) == f"workload 'mine': {expected}"
+    assert str(caught.value) == f"workload 'mine', {expected}"
 
 
 def test_columns_of_an_unknown_dtype_are_refused():
-    with pytest.raises(DataError, match=r"columns must be a table of names and dtypes out of float32, .*, bool, got "):
+    with pytest.raises(
+        DataError, match=r"columns: expected a table of names and dtypes out of float32, .*, bool, got "
+    ):
         spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"a": "text"}})
 
 
@@ -166,14 +168,15 @@ def test_a_column_cannot_have_the_name_of_the_labels():
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": "tables", "samples": 3, "columns": {"label": "float32"}})
     assert str(caught.value) == (
-        "workload 'mine': columns must be names other than 'label', which the labels have, got (('label', 'float32'),)."
+        "workload 'mine', columns: expected names other than 'label', which the labels have, "
+        "got (('label', 'float32'),)."
     )
 
 
 def test_class_weights_must_fit_the_classes():
     with pytest.raises(DataError) as caught:
         spec_of("mine", {"factory": "arrays", "samples": 3, "shape": [2], "classes": 3, "class_weights": [1, 2]})
-    assert str(caught.value) == "workload 'mine': class_weights must be 3 numbers, one a class, got [1, 2]."
+    assert str(caught.value) == "workload 'mine', class_weights: expected 3 numbers, one a class, got [1, 2]."
 
 
 def test_an_installation_without_specs_says_where_it_looked(tmp_path, monkeypatch):

@@ -32,23 +32,23 @@ def refused(tmp_path, text):
     "text, words",
     [
         (f"{ARRAYS}shape = {'[' * 3000}{']' * 3000}", "expected plain values and lists, got lists nested deep."),
-        (f"{ARRAYS}shape = {'[' * 200}{']' * 200}", "shape must be a list of whole numbers from 1 up, got "),
+        (f"{ARRAYS}shape = {'[' * 200}{']' * 200}", "shape: expected a list of integers of at least 1, got "),
         (f"{ARRAYS}shape = [{'{a = ' * 3000}", "expected plain values and lists, got lists nested deep."),
         (f"{ARRAYS}shape = [4294967296, 4294967296]", f"expected at most {MOST:,} values in one sample, got 18446"),
         (f"{ARRAYS}shape = [65536, 32767]\ndtype = 'float64'", "expected at most 4,294,967,296 bytes for one sample"),
-        (f"{ARRAYS}shape = [{'1, ' * 32}]", "shape must be a list of at most 31 sizes, got [1, 1, 1, 1, 1, 1,"),
-        (f"{ARRAYS}shape = [8, -8]", "shape must be a list of whole numbers from 1 up, got [8, -8]."),
-        (f"{ARRAYS}shape = [true]", "shape must be a list of whole numbers from 1 up"),
-        (f"{ARRAYS}shape = [nan]", "shape must be a list of whole numbers from 1 up, got [nan]."),
-        (f"{ARRAYS}shape = 1979-05-27", "shape must be a list of sizes, got datetime.date(1979, 5, 27)."),
-        (f"{ARRAYS}shape = [8]\nseed = {'9' * 60}", "seed must be below 2**128, got "),
-        (f"{ARRAYS}shape = [8]\nbatch_size = {'9' * 60}", "batch_size must be at most 1,099,511,627,776, got "),
+        (f"{ARRAYS}shape = [{'1, ' * 32}]", "shape: expected a list of at most 31 sizes, got [1, 1, 1, 1, 1, 1,"),
+        (f"{ARRAYS}shape = [8, -8]", "shape: expected a list of integers of at least 1, got [8, -8]."),
+        (f"{ARRAYS}shape = [true]", "shape: expected a list of integers of at least 1"),
+        (f"{ARRAYS}shape = [nan]", "shape: expected a list of integers of at least 1, got [nan]."),
+        (f"{ARRAYS}shape = 1979-05-27", "shape: expected a list of sizes, got datetime.date(1979, 5, 27)."),
+        (f"{ARRAYS}shape = [8]\nseed = {'9' * 60}", "seed: expected an integer below 2**128, got "),
+        (f"{ARRAYS}shape = [8]\nbatch_size = {'9' * 60}", "batch_size: expected an integer of at most 1,099,511,627"),
         (f"{ARRAYS}shape = [8]\nclasses = {'9' * 5000}", "is not TOML: Exceeds the limit"),
         (f"{ARRAYS}shape = [8]\n{'k' * 100_000} = 1", "unknown keys: kkkk"),
         ('factory = "arrays"\nsamples = 1000000000000\nshape = [8000]', "expected at most 1,125,899,906,842,624"),
         ('factory = "tokens"\nsamples = 9\nlengths = [1, 1099511627776]\nvocabulary = 9', "at most 2,147,483,647"),
-        ('factory = "tables"\nsamples = 9\ncolumns = {"" = "int8"}', "columns must be a table of names, which are te"),
-        ('factory = "tiffs"\nsamples = 9\nshape = [8, 8]\nfolder = "a\\u0000b"', "folder must be the path of a folder"),
+        ('factory = "tables"\nsamples = 9\ncolumns = {"" = "int8"}', "columns: expected a table of names, which are t"),
+        ('factory = "tiffs"\nsamples = 9\nshape = [8, 8]\nfolder = "a\\u0000b"', "folder: expected the path of a f"),
         (b"\xff\xfe", "is not TOML: 'utf-8' codec can't decode byte 0xff"),
         (b"x" * (2 << 20), "expected at most 1,048,576 bytes of TOML, got 2,097,152."),
     ],
@@ -65,7 +65,7 @@ def test_a_folder_and_a_name_that_is_none_are_no_specs(tmp_path):
 
 
 def test_names_of_fields_can_be_written():
-    with pytest.raises(DataError, match="inputs must be a list of names, got"):
+    with pytest.raises(DataError, match="inputs: expected a list of names, got"):
         workload(factory="volumes", samples=2, shape=[2, 2, 2], inputs=["a\udc80"], targets=["b"])
 
 
@@ -73,7 +73,7 @@ def test_a_value_that_is_nested_deep_is_shown_shortened():
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(DataError, match="shape must be a list of whole numbers from 1 up, got "):
+    with pytest.raises(DataError, match="shape: expected a list of integers of at least 1, got "):
         workload(factory="arrays", samples=2, shape=[deep])
 
 

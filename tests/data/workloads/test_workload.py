@@ -127,7 +127,7 @@ def test_millions_of_samples_are_described_without_being_drawn():
 def test_batches_need_a_positive_number_of_rows():
     with pytest.raises(DataError) as caught:
         workload("images").batches(0)
-    assert str(caught.value) == "rows must be a whole number from 1 up or None, got 0."
+    assert str(caught.value) == "rows: expected an integer of at least 1 or None, got 0."
 
 
 @pytest.mark.parametrize("attribute", ["features", "labels"])
@@ -157,4 +157,4 @@ def test_tokens_make_a_dataset_of_rows_of_their_own_lengths():
     assert (tokens.tolist(), label.item()) == (made.features[4].tolist(), made.labels[4])
     with pytest.raises(DataError) as caught:
         made.dataset(batched=True)
-    assert str(caught.value) == "workload 'tokens' has rows of different lengths. Take batched=False."
+    assert str(caught.value) == "workload 'tokens' has rows of different lengths. Use batched=False."

@@ -1,4 +1,4 @@
-"""What can be observed of a side, one kind a class. A round observes each side once."""
+"""What can be observed of a side, one class for each kind. A round observes each side once."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from pytest_loaderperf.measurement.record import (
 from pytest_loaderperf.measurement.side import Side
 from pytest_loaderperf.measurement.trials import MIN_TRIAL_BATCHES
 
-_STEP_TRIAL_SECONDS = 0.1  # the timed steps of one trial together
-_SETTLING_STEPS = 8  # after which a loader that keeps up has batches ready again, and one that does not has none
-_RESOURCE_SECONDS = 2.0  # a peak is reached long before, once all buffers are full
+_STEP_TRIAL_SECONDS = 0.1  # all timed steps of one trial together
+_SETTLING_STEPS = 8  # after which a loader that keeps up has batches ready again, and others have none
+_RESOURCE_SECONDS = 2.0  # the peak is reached earlier, when all buffers are full
 _SAMPLE_EVERY_SECONDS = 0.02  # reading other processes' memory takes milliseconds
 
-_PATIENCE = 10.0  # times as long as batches took, for as many to be ready again
+_PATIENCE = 10.0  # times as long as the batches took, until as many are ready again
 
 
 class Kind(Protocol):
     """A way to observe a side; equal kinds are observed together."""
 
     def observe(self, side: Side, batches: int) -> Record:
-        """Observe ``side`` once; a kind that times batches times ``batches`` of them."""
+        """Observe ``side`` once; kinds that time batches use ``batches``."""
         ...
 
 
@@ -64,7 +64,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Refilled:
-    """Batches taken of a side that has all it may have ready, until it has that again: see ``refills``.
+    """Batches taken from a side whose prefetch is full, until it is full again: see ``refills``.
 
     ``wall_ns`` of the record is the time until then.
     """
@@ -78,7 +78,9 @@ class Refilled:
         patience_s = max(PATIENCE_SECONDS, _PATIENCE * record.wall_ns * 1e-9)
         ended_ns = active_until(pids, patience_s)
         if ended_ns is None:
-            raise MeasureError(f"{side.called} works on for {patience_s:.1f} s where nobody asks it")
+            raise MeasureError(
+                f"{side.called}: expected it to rest within {patience_s:.1f} s without requests, got more work"
+            )
         wall_ns = ended_ns - began_ns
         return replace(record, wall_ns=wall_ns, effort=Usage.of(pids).since(before, wall_ns))
 
@@ -101,9 +103,9 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A whole epoch, as one has it who goes through the loader again and again.
+    """A whole epoch, as in a loop over several epochs.
 
-    The garbage collector is on meanwhile, as it is in a plain loop: an epoch may be long, and leave much behind.
+    The garbage collector is on, as in a plain loop: an epoch may be long, and leave much garbage.
     """
 
     def observe(self, side: Side, batches: int) -> EpochRecord:
@@ -114,21 +116,21 @@ class Epoch:
 
 
 def _line_up(side: Side) -> None:
-    """Make the next epoch of ``side`` a whole one that owes nothing to the one that runs, if one does."""
+    """Make the next epoch of ``side`` a whole one, without prefetched batches of the running epoch."""
     if side.started and not _begins_anew(side.loader):
         if side.rebuildable:
             side.build()
         else:
             side.finish_epoch()
     if not side.started and getattr(side.loader, "persistent_workers", False):
-        side.start()  # only its first epoch pays for starting them
+        side.start()  # only its first epoch starts them
     side.drop_epoch()
     if not side.inline:
         wait_until_idle(side.children)
 
 
 def _begins_anew(loader: object) -> bool:
-    """Whether a new iterator begins a new epoch for certain, also where the last one was left before its end."""
+    """Whether a new iterator certainly starts a new epoch, even if the last one was left before its end."""
     return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
 
 
@@ -147,7 +149,7 @@ class Step:
         if not side.more_in_epoch(needed):
             side.start()
         for _ in range(2):
-            # First empty what was prefetched, then let the loader reach the state that this step leaves it in.
+            # First read what was prefetched, then let the loader reach its usual state with this step.
             drained = side.take(side.warmup_batches) and _steps(side, settling, self.seconds)
             measured = _steps(side, timed, self.seconds) if drained else None
             if measured is not None:
@@ -179,8 +181,8 @@ def _steps(side: Side, batches: int, step_seconds: float) -> tuple[int, int] | N
 class Resources:
     """Memory and CPU time from building the loader to loading an epoch of it, or two seconds' worth.
 
-    The CPU time is that of a whole epoch, start-up and exit included, of processes that end with it, too; of the two
-    seconds alone, where it is longer.
+    The CPU time is that of a whole epoch with start-up and exit, including processes that end with it; for a longer
+    epoch, of two seconds.
     """
 
     def observe(self, side: Side, batches: int) -> ResourceRecord:
