@@ -58,7 +58,8 @@ class Epochs(Restart[T_co]):
         own = innermost(self._fed_by)
         if isinstance(own, EpochSampler) and (asked := own.asked()) is not None and self._resumed is None:
             self.set_epoch(asked)
-        progress, self._resumed = self._resumed or Progress(self.epoch), None
+        progress = self._resumed or Progress(self.epoch, lasting=self._lasting(self._progress))
+        self._resumed = None
         self._progress = progress
         self._next_epoch = progress.epoch + 1
         if (generator := generator_of(self._fed_by)) is not None:
@@ -81,8 +82,9 @@ class Epochs(Restart[T_co]):
         if self._mover is None:
             return _Epoch(self._batches(progress), self._engines.indices)
         made = replace(progress)  # what is made ahead of what is delivered
-        batches = self._mover.delivered(self._batches(made), self._engine, progress, made)
-        return _Epoch(batches, self._engines.indices)
+        batches = self._batches(made)
+        progress.states = made.states
+        return _Epoch(self._mover.delivered(batches, self._engine, progress, made), self._engines.indices)
 
     def _batches(self, progress: Progress) -> Any:
         engine: Any = self._engine

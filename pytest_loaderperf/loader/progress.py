@@ -90,7 +90,8 @@ class Progress:
 
     ``began``: how the sampler's generator, if it has one, stood before the epoch; ``draw``: what came of it.
     ``draws_seed``: whether a base seed for workers is still to be drawn before the order, as torch does.
-    ``states``: by worker, that of the dataset after its latest batch; 0 is the consumer's thread, too.
+    ``states``: by worker, that of the dataset after its latest batch; 0 is the consumer's thread, too. ``lasting``:
+    those that workers which persist began with, which hold for each until its first batch; None: unknown.
     """
 
     epoch: int
@@ -102,11 +103,17 @@ class Progress:
     trail: Trail = field(default_factory=Trail)
     draws_seed: bool = True
     states: Mapping[int, State] = field(default_factory=dict)
+    lasting: Mapping[int, State] | None = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
         """Whether all batches of the epoch were delivered, as far as is known without asking for another one."""
         return self.done or (self.trail.total is not None and self.batches >= self.trail.total)
+
+    @property
+    def all_states(self) -> dict[int, State]:
+        """By worker, those that are known."""
+        return {**(self.lasting or {}), **self.states}
 
     def position(self, batch_size: int | None) -> int:
         """How many indices of the sampler went into what was delivered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
@@ -15,7 +15,7 @@ from pytest_loaderperf.loader.arguments import check_whole
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress, Trail
-from pytest_loaderperf.loader.states import State, is_stateful, taken
+from pytest_loaderperf.loader.states import State, is_stateful, lasting, standing
 
 T_co = TypeVar("T_co", covariant=True)
 _SAME = ("batch_size", "world_size", "shuffle", "seed")
@@ -91,7 +91,7 @@ class Restart(DataLoader[T_co]):
             "samples": trail.samples,
             "sampler_epoch": trail.sampler_epoch if trail.begun or counting is None else counting.epoch,
             "shards": self._shards,
-            "states": {worker: state._asdict() for worker, state in progress.states.items()},
+            "states": {worker: state._asdict() for worker, state in progress.all_states.items()},
             **{name: getattr(self, name) for name in _SAME},
         }
 
@@ -99,13 +99,20 @@ class Restart(DataLoader[T_co]):
         """The epoch that a state is of, with its order drawn where its iteration began."""
         progress = self._progress
         if progress is None or progress.is_over:
-            progress = Progress(self.epoch, draws_seed=self._draws_seed, states=self._states_between(progress))
+            lasts, stands = self._lasting(progress), self._standing(progress)
+            progress = Progress(self.epoch, draws_seed=self._draws_seed, states=stands, lasting=lasts)
             if (generator := generator_of(self._fed_by)) is not None:
                 (progress.began if progress.draws_seed else progress.draw).repeat(generator)
         elif progress.batches:
             self._check_place()
         elif not progress.trail.begun and not isinstance(self.dataset, IterableDataset):
             self._begin_feed(progress)
+        if not self._knows_all(progress):
+            raise DataError(
+                "expected a batch of each of the workers that persist before a state, for the epoch before was left in "
+                f"its middle, got one of {len(progress.states)} out of {self._shards}: how far the others had gone in "
+                f"their {type(self.dataset).__name__} is not known. Take the state some batches later."
+            )
         return progress
 
     def _begin_feed(self, progress: Progress) -> None:
@@ -133,15 +140,25 @@ class Restart(DataLoader[T_co]):
                 "another order. Give the loader a seed, or take the state between epochs."
             )
 
-    def _states_between(self, latest: Progress | None) -> dict[int, State]:
-        """The states of datasets that the next epoch begins with: where they last from epoch to epoch."""
-        if isinstance(self._engine, Processes):
-            states = latest.states if latest is not None and self._persists else {}
-            lasting = {worker: state.dataset for worker, state in states.items()}
-        else:
-            own = taken(self.dataset) if self._keeps_states else None
-            lasting = {} if own is None else {0: own.dataset}
-        return {worker: State(0, state, None) for worker, state in lasting.items() if state is not None}
+    def _knows_all(self, progress: Progress) -> bool:
+        return progress.lasting is not None or len(progress.states) >= (self._shards or 0)
+
+    def _lasting(self, latest: Progress | None) -> dict[int, State] | None:
+        """What the copies of the dataset in workers that persist have from ``latest``. None: not known."""
+        keeps = self._keeps_states and is_stateful(self.dataset)
+        if latest is None or not (self._persists and isinstance(self._engine, Processes) and keeps):
+            return {}
+        if not latest.is_over or not self._knows_all(latest):
+            return None
+        lasts = ((worker, lasting(self.dataset, state)) for worker, state in latest.all_states.items())
+        return {worker: state for worker, state in lasts if state is not None}
+
+    def _standing(self, latest: Progress | None) -> dict[int, State]:
+        """The state of a dataset from which the consumer's process fetches, between epochs."""
+        if isinstance(self._engine, (Gather, Processes)) or (latest is None and isinstance(self.dataset, Iterator)):
+            return {}  # a dataset that is its own iterator may have no state before it is iterated
+        state = standing(self.dataset)
+        return {} if state is None else {0: state}
 
     @property
     def _keeps_states(self) -> bool:

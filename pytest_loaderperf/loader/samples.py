@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import Subset
 
 from pytest_loaderperf.data.stores.augment import source_of
-from pytest_loaderperf.loader.states import State, is_stateful, resumed, taken
+from pytest_loaderperf.loader.states import State, is_stateful, items, resumed, taken
 
 _SHOWN = 4  # indices in a note
 
@@ -100,20 +100,22 @@ class StreamSamples:
     """The samples of one epoch of an iterable-style dataset: those after ``after``, or, without it, after ``skip``."""
 
     def __init__(self, dataset: Any, *, drop_last: bool, skip: int, after: State | None = None) -> None:
-        self._dataset, self._iterator = dataset, resumed(dataset, after)
+        self.dataset, self._iterator = dataset, resumed(dataset, after)
         start = skip if after is None else 0
-        self._samples = islice(self._iterator, start, None)  # which stays at its end, also at one by an exception
+        self._samples = islice(
+            items(self._iterator), start, None
+        )  # which stays at its end, also at one by an exception
         self._drop_last = drop_last
         self._ended = False
 
     @property
     def is_stateful(self) -> bool:
         """Whether the dataset or its iterator has a state of its own."""
-        return is_stateful(self._dataset) or is_stateful(self._iterator)
+        return is_stateful(self.dataset) or is_stateful(self._iterator)
 
     def state(self) -> State | None:
         """Of the dataset and its iterator, None where neither has one."""
-        return taken(self._dataset, self._iterator, ended=self._ended)
+        return taken(self.dataset, self._iterator, ended=self._ended)
 
     def fetch(self, size: int | None) -> Any:
         """The next ``size`` samples as a list, fewer at the end; None: the next sample alone. Raises StopIteration."""

@@ -16,13 +16,15 @@ from pytest_loaderperf.errors import DataError
 class State(NamedTuple):
     """``state_dict()`` of a dataset and of its iterator, None where it has none, after ``batches`` of a worker's.
 
-    ``ended``: a batch was short, so the iterator has ended, and the dataset may stand at its begin again.
+    A dataset that is its own iterator has the iterator's alone. ``ended``: a batch was short, so the iterator has
+    ended, and the dataset may stand at its begin again. ``over``: the next epoch goes on from the end of that one.
     """
 
     batches: int
     dataset: Any
     iterator: Any
     ended: bool = False
+    over: bool = False
 
 
 class Stated(NamedTuple):
@@ -44,7 +46,7 @@ def is_stateful(one: Any) -> bool:
 
 def taken(dataset: Any, iterator: Any = None, batches: int = 0, *, ended: bool = False) -> State | None:
     """The state of ``dataset`` and of its ``iterator`` now, None where neither has one."""
-    own, place = map(_taken, (dataset, iterator))
+    own, place = (_taken(one) for one in (None if dataset is iterator else dataset, iterator))
     return None if own is None and place is None else State(batches, own, place, ended)
 
 
@@ -53,6 +55,18 @@ def _taken(one: Any) -> Any:
         return copy.deepcopy(one.state_dict()) if is_stateful(one) else None
     except NotImplementedError:  # of a class that leaves it to others
         return None
+
+
+def standing(dataset: Any) -> State | None:
+    """The state of ``dataset`` now, between epochs."""
+    state = taken(dataset, dataset if isinstance(dataset, Iterator) else None, ended=True)
+    return state and lasting(dataset, state)
+
+
+def lasting(dataset: Any, state: State) -> State | None:
+    """What the next epoch goes on from after ``state``, the latest one; None where only its iterator has a state."""
+    lasts = state.dataset is not None or isinstance(dataset, Iterator)
+    return state._replace(batches=0, over=True) if lasts else None
 
 
 def load(one: Any, state: Any) -> None:
@@ -72,11 +86,20 @@ def resumed(dataset: Any, state: State | None) -> Iterator[Any]:
     if state is None:
         return iter(dataset)
     load(dataset, state.dataset)
-    if state.ended:
-        return iter(())
-    samples: Iterator[Any] = iter(dataset)
-    load(samples, state.iterator)
-    return samples
+    samples: Iterator[Any] = iter(())
+    if isinstance(dataset, Iterator) or not state.ended:
+        samples = iter(dataset)
+        load(samples, state.iterator)
+    if not state.over:
+        return iter(()) if state.ended else samples
+    while not state.ended and next(samples, Passed) is not Passed:  # to the end, where it may change the dataset
+        pass
+    return iter(dataset)
+
+
+def items(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Those of ``iterator``, for itertools, which would call ``iter()`` of it, at which it may begin anew."""
+    return map(next, repeat(iterator))
 
 
 class Copies:
@@ -101,7 +124,7 @@ class Copies:
         state = self._own()
         self._iterator = resumed(self.dataset, state)
         self._batches = 0 if state is None else state.batches
-        return chain(repeat(Passed, self._batches * (self._batch_size or 1)), self._iterator)
+        return chain(repeat(Passed, self._batches * (self._batch_size or 1)), items(self._iterator))
 
     def _own(self) -> State | None:
         info = get_worker_info()

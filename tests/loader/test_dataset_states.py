@@ -75,6 +75,46 @@ class OfPlaces(IterableDataset):
         return Place(share()[0])
 
 
+class Even(IterableDataset):
+    """Its shares fill their batches, and it counts the epochs that it has given to their end."""
+
+    def __init__(self) -> None:
+        self.position = self.epochs = 0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while self.position < 4 * BATCH_SIZE:
+            self.position += 1
+            yield torch.tensor([share()[0], self.position, self.epochs])
+        self.position = 0
+        self.epochs += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position, "epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position, self.epochs = state["position"], state["epochs"]
+
+
+class Own(IterableDataset):
+    """Its own iterator, which has a state only once it was asked for, and begins anew each time that it is."""
+
+    asked = 0
+
+    def __iter__(self) -> Own:
+        self.asked += 1
+        self.place = Place(share()[0])
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        return next(self.place)
+
+    def state_dict(self) -> dict[str, int]:
+        return self.place.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.place.load_state_dict(state)
+
+
 class Counting:
     """A map-style dataset whose samples depend on how many were asked for before them."""
 
@@ -100,7 +140,7 @@ def epoch(loader: ReferenceLoader) -> list[Any]:
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2, 5, 9, -1])
-@pytest.mark.parametrize("dataset", [Stream, OfPlaces, Counting])
+@pytest.mark.parametrize("dataset", [Stream, Even, Own, OfPlaces, Counting])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_rest_and_the_next_epoch_are_those_of_an_uninterrupted_run(kind: str, dataset: Any, batches: int) -> None:
     with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as whole:
@@ -119,6 +159,72 @@ def test_the_rest_and_the_next_epoch_are_those_of_an_uninterrupted_run(kind: str
             assert epoch(restarted) == second
 
 
+@pytest.mark.parametrize("batches", [None, 0, 1])
+@pytest.mark.parametrize("dataset", [Stream, Even, Own, Counting])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_later_epoch_goes_on_as_an_uninterrupted_run(kind: str, dataset: Any, batches: int | None) -> None:
+    with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as whole:
+        _, second, third = epoch(whole), epoch(whole), epoch(whole)
+    with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as broken:
+        epoch(broken)
+        if batches is not None:
+            iterator = iter(broken)
+            assert [next(iterator).tolist() for _ in range(batches)] == second[:batches]
+        state = broken.state_dict()
+    with ReferenceLoader(dataset(), BATCH_SIZE, **KINDS[kind]) as restarted:
+        restarted.load_state_dict(state)
+        assert epoch(restarted) == second[batches or 0 :]
+        assert epoch(restarted) == third
+
+
+def test_the_dataset_itself_is_put_back_to_where_an_epoch_began() -> None:
+    dataset = Counting()
+    loader = ReferenceLoader(dataset, BATCH_SIZE)
+    iterator = iter(loader)
+    state = loader.state_dict()
+    first = [batch.tolist() for batch in iterator]
+    again = ReferenceLoader(dataset, BATCH_SIZE)
+    again.load_state_dict(state)
+    assert epoch(again) == first
+
+
+def test_threads_keep_the_state_between_epochs() -> None:
+    def threads(dataset: Any) -> ReferenceLoader:
+        return ReferenceLoader(dataset, BATCH_SIZE, num_workers=2, worker_kind="threads")
+
+    with threads(Counting()) as loader:
+        epoch(loader)
+        state = loader.state_dict()
+    dataset = Counting()
+    with threads(dataset) as restarted:
+        restarted.load_state_dict(state)
+        iter(restarted)
+        assert dataset.asked == 40
+
+
+def test_workers_that_persist_and_were_left_early_have_no_state_before_their_first_batch() -> None:
+    with ReferenceLoader(Counting(), BATCH_SIZE, **KINDS["workers that persist"]) as loader:
+        next(iter(loader))
+        iterator = iter(loader)
+        next(iterator)
+        with pytest.raises(
+            DataError, match=r"expected a batch of each of the workers .* got one of 1 out of 2: how far"
+        ):
+            loader.state_dict()
+        next(iterator)
+        assert set(loader.state_dict()["states"]) == {0, 1}
+
+
+@pytest.mark.parametrize("kind", ["here", "one worker"])
+def test_a_dataset_is_asked_for_its_iterator_once_an_epoch(kind: str) -> None:
+    class Asked(Own):
+        def __next__(self) -> torch.Tensor:
+            return torch.cat([super().__next__(), torch.tensor([self.asked])])
+
+    with ReferenceLoader(Asked(), BATCH_SIZE, **KINDS[kind]) as loader:
+        assert {sample[-1] for batch in epoch(loader) for sample in batch} == {1}
+
+
 def test_a_stream_goes_on_without_making_again_what_was_delivered() -> None:
     broken = ReferenceLoader(Stream(), BATCH_SIZE)
     assert len(list(islice(broken, 4))) == 4
@@ -135,7 +241,7 @@ def test_the_state_of_a_delivered_batch_is_not_that_of_those_made_ahead() -> Non
         iterator = iter(loader)
         next(iterator), next(iterator)
         assert loader.state_dict()["states"] == {
-            0: {"batches": 2, "dataset": {"position": 2 * BATCH_SIZE}, "iterator": None, "ended": False}
+            0: {"batches": 2, "dataset": {"position": 2 * BATCH_SIZE}, "iterator": None, "ended": False, "over": False}
         }
         iterator.close()
 
