@@ -24,6 +24,7 @@ from pytest_loaderperf.loader.progress import Feed, Progress
 from pytest_loaderperf.loader.restart import Restart, T_co
 from pytest_loaderperf.loader.samples import StreamSamples
 from pytest_loaderperf.loader.skip import Skipped, SkipPolicy, kept_full
+from pytest_loaderperf.loader.states import settle
 
 
 class Epochs(Restart[T_co]):
@@ -67,13 +68,15 @@ class Epochs(Restart[T_co]):
         if isinstance(own, EpochSampler):
             own.epoch = progress.epoch
         if progress.draws_seed:
+            epoch = self._epoch(progress)
             progress.draws_seed = False
-            return self._epoch(progress)
+            return epoch
         if generator is None and not isinstance(self.dataset, IterableDataset):
             self._begin_feed(progress)
         stands = torch.get_rng_state()
         epoch = self._epoch(progress)
-        torch.set_rng_state(stands)  # the base seed was drawn before the restart, or would not have been drawn
+        if isinstance(self._engine, Processes):  # the base seed was drawn before the restart, or would not have been
+            torch.set_rng_state(stands)
         if progress.batches and not self._keeps_epoch:
             epoch = _Epoch(_Rest(epoch, self), self._engines.indices)
         return epoch
@@ -99,7 +102,10 @@ class Epochs(Restart[T_co]):
             if self.on_error == "raise":
                 return engine.epoch(make_feed, progress)
             return self._skipping(make_feed, progress)
-        self._as_torch_begins()
+        if (state := progress.states.get(0)) is not None and state.over:
+            settle(self.dataset, state)
+            progress.states = {}
+        self._as_torch_begins(draws_seed=progress.draws_seed)
         batches = self._made_here(engine, make_feed, progress)
         if self.pin_memory and self._mover is None and torch.accelerator.is_available():
             return map(partial(pin_memory, device=torch.accelerator.current_accelerator()), batches)
@@ -126,7 +132,7 @@ class Epochs(Restart[T_co]):
         self._policy = SkipPolicy(self.error_limit, len(sampler) if isinstance(sampler, Sized) else 0)
         return kept_full(pairs, fetch, self._policy, self.batch_size, progress, drop_last=self.drop_last)
 
-    def _as_torch_begins(self) -> None:
+    def _as_torch_begins(self, *, draws_seed: bool) -> None:
         if self.timeout and self._workers == 0:
             raise AssertionError("_SingleProcessDataLoaderIter requires timeout == 0")  # torch's words
         if self.pin_memory and self.pin_memory_device:
@@ -142,7 +148,7 @@ class Epochs(Restart[T_co]):
                 stacklevel=4,
             )
         persisting = self._persists and self.num_workers and self.epoch > 1
-        if self.seed is None and not persisting:  # torch draws the workers' base seed, also where there are none
+        if self.seed is None and draws_seed and not persisting:  # workers' base seed: drawn also where there are none
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
 
     def _warning_of_length(self, batches: Iterator[Any], progress: Progress, told: int) -> Iterator[Any]:

@@ -26,7 +26,6 @@ T = TypeVar("T")
 BUFFERED_NBYTES = 1 << 20  # a smaller batch has memory from the allocator's free list sooner than a buffer of ours
 LARGE_NBYTES = 32 << 10  # of a sample: what checking it by itself costs is little beside copying it
 Made = tuple[Any, Slab | None]
-TakeState = Callable[[], State | None]
 
 
 class Fetch:
@@ -57,20 +56,16 @@ class Fetch:
         dataset = self._samples.dataset
         if (state := progress.states.get(0)) is not None:
             load(dataset, state.dataset)
-        take = self._taking(partial(taken, dataset), dataset, progress) if is_stateful(dataset) else None
+        take = partial(taken, dataset) if self.keeps_states and is_stateful(dataset) else None
         return Delivery(self, lambda: self._begin(iter(make_feed())), progress, take)
 
     def stream(self, samples: StreamSamples, batch_size: int | None, progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of an iterable-style dataset, which only one thread at a time may advance."""
         tasks = repeat(partial(self._make_next, samples, batch_size))
-        take = self._taking(samples.state, samples.dataset, progress) if samples.is_stateful else None
+        take = samples.state if self.keeps_states and samples.is_stateful else None
+        if not progress.states and (take is not None or is_stateful(samples.dataset)):
+            progress.note(samples.state())
         return Delivery(self, lambda: (iter(()), self.made(tasks)), progress, take)
-
-    def _taking(self, take: TakeState, dataset: Any, progress: Progress) -> TakeState | None:
-        """``take``, where it can tell the state after each batch. What it is before the first one is noted now."""
-        if not progress.states and (self.keeps_states or is_stateful(dataset)):
-            note(progress, take())
-        return take if self.keeps_states else None
 
     @property
     def keeps_states(self) -> bool:
@@ -183,12 +178,6 @@ class Fetch:
         self.buffers.close()
 
 
-def note(progress: Progress, state: State | None) -> None:
-    """Let ``progress`` have the ``state`` of a dataset in the consumer's process, if it has one."""
-    if state is not None:
-        progress.states = {0: state}
-
-
 class Buffered(Protocol):
     """What makes batches in slabs of its ``buffers``."""
 
@@ -234,7 +223,7 @@ class Delivery(Counted):
         fetch: Buffered,
         begin: Callable[[], Any],
         progress: Progress,
-        take_state: TakeState | None = None,
+        take_state: Callable[[], State | None] | None = None,
     ) -> None:
         super().__init__(None, progress)
         self._fetch, self._begin, self._take_state = fetch, begin, take_state
@@ -256,7 +245,7 @@ class Delivery(Counted):
             raise StopIteration
         batch, self._slab = made
         if self._take_state is not None:
-            note(self.progress, self._take_state())
+            self.progress.note(self._take_state())
         return batch
 
     def __del__(self) -> None:

@@ -115,6 +115,11 @@ class Progress:
         """By worker, those that are known."""
         return {**(self.lasting or {}), **self.states}
 
+    def note(self, state: State | None) -> None:
+        """Keep the ``state`` of a dataset in the consumer's process, if it has one."""
+        if state is not None:
+            self.states = {0: state}
+
     def position(self, batch_size: int | None) -> int:
         """How many indices of the sampler went into what was delivered."""
         return self.batches * batch_size + self.skipped if batch_size else self.batches

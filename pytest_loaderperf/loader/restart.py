@@ -99,19 +99,21 @@ class Restart(DataLoader[T_co]):
         """The epoch that a state is of, with its order drawn where its iteration began."""
         progress = self._progress
         if progress is None or progress.is_over:
-            lasts, stands = self._lasting(progress), self._standing(progress)
-            progress = Progress(self.epoch, draws_seed=self._draws_seed, states=stands, lasting=lasts)
+            progress = Progress(self.epoch, draws_seed=self._draws_seed, lasting=self._lasting(progress))
             if (generator := generator_of(self._fed_by)) is not None:
                 (progress.began if progress.draws_seed else progress.draw).repeat(generator)
         elif progress.batches:
             self._check_place()
         elif not progress.trail.begun and not isinstance(self.dataset, IterableDataset):
             self._begin_feed(progress)
+        begins = self._progress is None and isinstance(self.dataset, Iterator)  # it may have no state yet
+        if not (progress.batches or progress.states or begins or isinstance(self._engine, (Gather, Processes))):
+            progress.note(standing(self.dataset))
         if not self._knows_all(progress):
             raise DataError(
-                "expected a batch of each of the workers that persist before a state, for the epoch before was left in "
-                f"its middle, got one of {len(progress.states)} out of {self._shards}: how far the others had gone in "
-                f"their {type(self.dataset).__name__} is not known. Take the state some batches later."
+                f"expected a batch of each of {self._shards} persistent workers before a state, for the epoch before "
+                f"was left early, got batches of {len(progress.states)}: the state of the {type(self.dataset).__name__}"
+                " in the others is not known. Take it some batches later."
             )
         return progress
 
@@ -152,13 +154,6 @@ class Restart(DataLoader[T_co]):
             return None
         lasts = ((worker, lasting(self.dataset, state)) for worker, state in latest.all_states.items())
         return {worker: state for worker, state in lasts if state is not None}
-
-    def _standing(self, latest: Progress | None) -> dict[int, State]:
-        """The state of a dataset from which the consumer's process fetches, between epochs."""
-        if isinstance(self._engine, (Gather, Processes)) or (latest is None and isinstance(self.dataset, Iterator)):
-            return {}  # a dataset that is its own iterator may have no state before it is iterated
-        state = standing(self.dataset)
-        return {} if state is None else {0: state}
 
     @property
     def _keeps_states(self) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 from torch.utils.data import Subset
 
 from pytest_loaderperf.data.stores.augment import source_of
-from pytest_loaderperf.loader.states import State, is_stateful, items, resumed, taken
+from pytest_loaderperf.loader.states import State, is_stateful, resumed, taken
 
 _SHOWN = 4  # indices in a note
 
@@ -102,9 +102,8 @@ class StreamSamples:
     def __init__(self, dataset: Any, *, drop_last: bool, skip: int, after: State | None = None) -> None:
         self.dataset, self._iterator = dataset, resumed(dataset, after)
         start = skip if after is None else 0
-        self._samples = islice(
-            items(self._iterator), start, None
-        )  # which stays at its end, also at one by an exception
+        once = map(next, repeat(self._iterator))  # islice would ask for an iterator once more, which may begin anew
+        self._samples = islice(once, start, None)  # which stays at its end, also at one by an exception
         self._drop_last = drop_last
         self._ended = False
 

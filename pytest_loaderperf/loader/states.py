@@ -65,8 +65,9 @@ def standing(dataset: Any) -> State | None:
 
 def lasting(dataset: Any, state: State) -> State | None:
     """What the next epoch goes on from after ``state``, the latest one; None where only its iterator has a state."""
-    lasts = state.dataset is not None or isinstance(dataset, Iterator)
-    return state._replace(batches=0, over=True) if lasts else None
+    if state.dataset is None and not isinstance(dataset, Iterator):
+        return None
+    return state._replace(batches=0, ended=state.ended or not isinstance(dataset, IterableDataset), over=True)
 
 
 def load(one: Any, state: Any) -> None:
@@ -83,23 +84,28 @@ def load(one: Any, state: Any) -> None:
 
 def resumed(dataset: Any, state: State | None) -> Iterator[Any]:
     """The samples of an iterable ``dataset`` after ``state``; None: all of them."""
-    if state is None:
+    if state is None or state.over:
+        settle(dataset, state)
         return iter(dataset)
+    samples = _loaded(dataset, state)
+    return iter(()) if state.ended else samples
+
+
+def settle(dataset: Any, state: State | None) -> None:
+    """Let ``dataset`` stand where the epoch after that of ``state`` begins."""
+    if state is not None:
+        samples = _loaded(dataset, state)
+        while not state.ended and next(samples, Passed) is not Passed:  # at its end it may change the dataset
+            pass
+
+
+def _loaded(dataset: Any, state: State) -> Iterator[Any]:
     load(dataset, state.dataset)
-    samples: Iterator[Any] = iter(())
-    if isinstance(dataset, Iterator) or not state.ended:
-        samples = iter(dataset)
-        load(samples, state.iterator)
-    if not state.over:
-        return iter(()) if state.ended else samples
-    while not state.ended and next(samples, Passed) is not Passed:  # to the end, where it may change the dataset
-        pass
-    return iter(dataset)
-
-
-def items(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Those of ``iterator``, for itertools, which would call ``iter()`` of it, at which it may begin anew."""
-    return map(next, repeat(iterator))
+    if state.ended and not isinstance(dataset, Iterator):
+        return iter(())
+    samples: Iterator[Any] = iter(dataset)
+    load(samples, state.iterator)
+    return samples
 
 
 class Copies:
@@ -124,7 +130,8 @@ class Copies:
         state = self._own()
         self._iterator = resumed(self.dataset, state)
         self._batches = 0 if state is None else state.batches
-        return chain(repeat(Passed, self._batches * (self._batch_size or 1)), items(self._iterator))
+        samples = map(next, repeat(self._iterator))  # chain would ask for an iterator once more, which may begin anew
+        return chain(repeat(Passed, self._batches * (self._batch_size or 1)), samples)
 
     def _own(self) -> State | None:
         info = get_worker_info()

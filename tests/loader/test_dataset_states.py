@@ -135,6 +135,25 @@ class Counting:
         self.asked = state["asked"]
 
 
+class Drawing(Counting):
+    """Draws at random, and has the state of that in its own."""
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.cat([super().__getitem__(index), torch.randint(1000, (1,))])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"asked": self.asked, "random": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        torch.set_rng_state(state["random"])
+
+
+class DrawingStream(Drawing, IterableDataset):
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (self[index] for index in range(self.asked % 40, 40))
+
+
 def epoch(loader: ReferenceLoader) -> list[Any]:
     return [batch.tolist() for batch in loader]
 
@@ -188,6 +207,32 @@ def test_the_dataset_itself_is_put_back_to_where_an_epoch_began() -> None:
     assert epoch(again) == first
 
 
+@pytest.mark.parametrize("batches", [None, 0, 1, 5])
+@pytest.mark.parametrize(
+    ("dataset", "settings"),
+    [(Drawing, {}), (Drawing, {"shuffle": True}), (DrawingStream, {})],
+    ids=["map", "shuffled", "stream"],
+)
+def test_draws_are_the_same_where_the_dataset_keeps_the_state_of_the_generator(
+    dataset: Any, settings: dict[str, Any], batches: int | None
+) -> None:
+    torch.manual_seed(1)
+    whole = ReferenceLoader(dataset(), BATCH_SIZE, **settings)
+    _, second, third = epoch(whole), epoch(whole), epoch(whole)
+    torch.manual_seed(1)
+    broken = ReferenceLoader(dataset(), BATCH_SIZE, **settings)
+    epoch(broken)
+    if batches is not None:
+        iterator = iter(broken)
+        assert [next(iterator).tolist() for _ in range(batches)] == second[:batches]
+    state = broken.state_dict()
+    torch.manual_seed(2)
+    restarted = ReferenceLoader(dataset(), BATCH_SIZE, **settings)
+    restarted.load_state_dict(state)
+    assert epoch(restarted) == second[batches or 0 :]
+    assert epoch(restarted) == third
+
+
 def test_threads_keep_the_state_between_epochs() -> None:
     def threads(dataset: Any) -> ReferenceLoader:
         return ReferenceLoader(dataset, BATCH_SIZE, num_workers=2, worker_kind="threads")
@@ -207,9 +252,7 @@ def test_workers_that_persist_and_were_left_early_have_no_state_before_their_fir
         next(iter(loader))
         iterator = iter(loader)
         next(iterator)
-        with pytest.raises(
-            DataError, match=r"expected a batch of each of the workers .* got one of 1 out of 2: how far"
-        ):
+        with pytest.raises(DataError, match=r"of 2 persistent workers before a state, .* left early, got batches of 1"):
             loader.state_dict()
         next(iterator)
         assert set(loader.state_dict()["states"]) == {0, 1}
