@@ -147,8 +147,8 @@ class Restart(DataLoader[T_co]):
 
     def _lasting(self, latest: Progress | None) -> dict[int, State] | None:
         """What the copies of the dataset in workers that persist have from ``latest``. None: not known."""
-        keeps = self._keeps_states and is_stateful(self.dataset)
-        if latest is None or not (self._persists and isinstance(self._engine, Processes) and keeps):
+        keeps = self._persists and isinstance(self._engine, Processes) and self._keeps_states
+        if latest is None or not (keeps and is_stateful(self.dataset)) or (latest.batches and not latest.all_states):
             return {}
         if not latest.is_over or not self._knows_all(latest):
             return None

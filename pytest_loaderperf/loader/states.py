@@ -84,28 +84,20 @@ def load(one: Any, state: Any) -> None:
 
 def resumed(dataset: Any, state: State | None) -> Iterator[Any]:
     """The samples of an iterable ``dataset`` after ``state``; None: all of them."""
-    if state is None or state.over:
-        settle(dataset, state)
-        return iter(dataset)
-    samples = _loaded(dataset, state)
-    return iter(()) if state.ended else samples
+    rest = iter(()) if state is None else settle(dataset, state)
+    return iter(dataset) if state is None or state.over else rest
 
 
-def settle(dataset: Any, state: State | None) -> None:
-    """Let ``dataset`` stand where the epoch after that of ``state`` begins."""
-    if state is not None:
-        samples = _loaded(dataset, state)
-        while not state.ended and next(samples, Passed) is not Passed:  # at its end it may change the dataset
-            pass
-
-
-def _loaded(dataset: Any, state: State) -> Iterator[Any]:
+def settle(dataset: Any, state: State) -> Iterator[Any]:
+    """Let ``dataset`` stand where ``state`` says. The rest of its samples, if it is iterable."""
     load(dataset, state.dataset)
     if state.ended and not isinstance(dataset, Iterator):
         return iter(())
     samples: Iterator[Any] = iter(dataset)
     load(samples, state.iterator)
-    return samples
+    while state.over and not state.ended and next(samples, Passed) is not Passed:
+        pass  # to the end, where it may change the dataset
+    return iter(()) if state.ended else samples
 
 
 class Copies:
