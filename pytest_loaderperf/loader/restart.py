@@ -201,6 +201,8 @@ class Restart(DataLoader[T_co]):
             )
         if (state["batches"] or state["states"]) and state["shards"] != self._shards:
             raise DataError(_other_shards(state["shards"], self._shards))
+        if self._shards is not None and isinstance(self._engine, Processes):
+            self._engine.close()  # what workers that persist have of the dataset has gone on since
         trail = Trail(state["indices"], state["samples"], state["sampler_epoch"])
         draw, began = Draw(state["order_seed"], default_state=state["default_state"]), Draw()
         (began if state["draws_seed"] else draw).generator_state = state["generator_state"]

@@ -233,6 +233,16 @@ def test_draws_are_the_same_where_the_dataset_keeps_the_state_of_the_generator(
     assert epoch(restarted) == third
 
 
+@pytest.mark.parametrize("iterated", [False, True])
+def test_the_copies_of_workers_that_persist_are_put_back_to_the_begin(iterated: bool) -> None:
+    with ReferenceLoader(Counting(), BATCH_SIZE, **KINDS["workers that persist"]) as loader:
+        iterator = iter(loader) if iterated else loader
+        state = loader.state_dict()
+        first = [batch.tolist() for batch in iterator]
+        loader.load_state_dict(state)
+        assert epoch(loader) == first
+
+
 def test_threads_keep_the_state_between_epochs() -> None:
     def threads(dataset: Any) -> ReferenceLoader:
         return ReferenceLoader(dataset, BATCH_SIZE, num_workers=2, worker_kind="threads")
