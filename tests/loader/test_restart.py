@@ -138,6 +138,7 @@ class TestTheState:
             "samples": 25,
             "sampler_epoch": None,
             "shards": None,
+            "states": {},
             "batch_size": BATCH_SIZE,
             "world_size": 2,
             "shuffle": True,
@@ -397,7 +398,7 @@ class TestAWrongState:
     def test_that_is_none_of_ours_is_refused(self, make, state):
         assert self.refusal(make(), state) == (
             "expected what state_dict() gives, with epoch, batches, skipped, order_seed, draws_seed, generator_state, "
-            "default_state, indices, samples, sampler_epoch, shards, batch_size, world_size, shuffle, seed, "
+            "default_state, indices, samples, sampler_epoch, shards, states, batch_size, world_size, shuffle, seed, "
             f"got {state!r}."
         )
 

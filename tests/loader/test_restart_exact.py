@@ -263,8 +263,8 @@ def test_a_sharded_stream_goes_on_with_as_many_workers_alone(before, after):
             other.load_state_dict(first.state_dict())
         assert str(caught.value) == (
             f"expected {words[before]} as when the state was taken, got {words[after]}: an iterable dataset may share "
-            "its samples out by worker, so some would be lost and others repeated. "
-            f"Restart with {words[before]}, or begin a new epoch."
+            "its samples out by worker, so some would be lost and others repeated, and a dataset with a state_dict() "
+            f"of its own has another state in each worker. Restart with {words[before]}, or begin a new epoch."
         )
 
 
