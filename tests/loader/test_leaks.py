@@ -121,9 +121,8 @@ def growth(loader: Any, epoch: Callable[[Any], None]) -> dict[str, int]:
 
 def assert_nothing_grows(loader: Any, epoch: Callable[[Any], None]) -> None:
     grown = growth(loader, epoch)
-    if (
-        grown["threads"] > 0 or grown["bytes"] >= GROWTH_NBYTES
-    ):  # "auto" may choose threads late; what leaks grows again
+    # Threads may be chosen late, and what is kept once may be made late; what leaks grows again.
+    if grown["threads"] > 0 or grown["bytes"] >= GROWTH_NBYTES:
         grown = growth(loader, epoch)
     assert grown["threads"] <= 0
     assert grown["files"] <= 0

@@ -147,9 +147,9 @@ def of(dataset, **named):
 SIDES = ["loader", "against"]
 # In the explanation; sums are not named.
 BY = {"work": " of the workers' work, in turns", "refills": " of CPU time, in turns", "cpu": " of CPU time in "}
-# Of claims whose truth is far off: they are settled long before their budget is spent, by a third of the rounds that
-# the usual false-alarm share asks for.
-FAR = Options(budget_seconds=20, next_alpha=lambda: 0.05)
+# Of claims whose truth is far off: they are settled long before their budget is spent, by half the rounds that the
+# usual false-alarm share asks for.
+FAR = Options(budget_seconds=60, next_alpha=lambda: 0.05)
 
 
 def judged(loader, against, needed, *, replayed=None, released=True, seconds=1.5):
