@@ -65,6 +65,7 @@ def run_code(tmp_path, _source):
                 process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
                 raise
             shown = [file.seek(0) or file.read() for file in (out, err)]
         return subprocess.CompletedProcess("-c", process.returncode, *shown)

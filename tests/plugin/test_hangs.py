@@ -94,7 +94,7 @@ HANGS = {  # the factory, the stage, and what the main thread's stack says
 
 @pytest.fixture
 def session(pytester, monkeypatch, kept):
-    """Of all of them, each between two loaders that do not hang."""
+    """Of all of them, each before a loader that does not hang."""
     if "session" not in kept:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         hanging = "".join(
