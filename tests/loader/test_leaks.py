@@ -20,8 +20,8 @@ from torch.utils.data import IterableDataset
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.loader import ReferenceLoader, fetch, plan
 
-EPOCHS, WARM_UP = 200, 50
-GROWTH_NBYTES = 5_000  # over all epochs: 25 bytes an epoch are less than any object takes
+EPOCHS, WARM_UP = 300, 50
+GROWTH_NBYTES = 9_000  # over all epochs: 30 bytes an epoch are less than a number and its place in a list take
 PATIENCE_S = 60
 SAMPLES, BATCH_SIZE, BAD = 6, 2, 3
 
