@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 
 import pytest
 
-from tests.quick_sessions import Source
+from tests.quick_sessions import TORCH_WAITS_S, Source
 
 pytest_plugins = ["pytester"]
 
@@ -16,6 +17,18 @@ def pytest_configure():
     """Let Ctrl-C reach the tests about it, also where a shell started them in the background, deaf to it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torch_waits_half_a_second():
+    if utils := sys.modules.get("torch.utils.data._utils"):
+        utils.MP_STATUS_CHECK_INTERVAL = TORCH_WAITS_S
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What a session gave that several tests of a module read: the first of them runs it."""
+    return {}
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +46,28 @@ def pytester(pytester, request, monkeypatch, _source):
 
     def popen(command, **how):
         if tuple(command[:2]) == (sys.executable, "-mpytest") and how.get("stdin") is pytester.CLOSE_STDIN:
-            return _source.start(command[2:], how["stdout"], how["stderr"])
+            return _source.start(tuple(command[1:]), how["stdout"], how["stderr"])
         return start(command, **how)
 
     if request.node.get_closest_marker("own_interpreter") is None:
         pytester.popen = popen
     return pytester
+
+
+@pytest.fixture
+def run_code(tmp_path, _source):
+    """Run a script in a process of its own, where torch is imported already."""
+
+    def run(code, timeout_s=60):
+        with (tmp_path / "stdout").open("w+") as out, (tmp_path / "stderr").open("w+") as err:
+            process = _source.start(("-c", code), out, err)
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+            shown = [file.seek(0) or file.read() for file in (out, err)]
+        return subprocess.CompletedProcess("-c", process.returncode, *shown)
+
+    return run

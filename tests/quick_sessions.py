@@ -1,4 +1,7 @@
-"""Sub-sessions of pytest that are forked from a process which has imported torch: quicker by two seconds each."""
+"""Sub-sessions of pytest, and scripts, that are forked from a process which has imported torch: quicker by two seconds.
+
+Each ends as an interpreter does.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ from typing import IO
 
 _ROOT = Path(__file__).parents[1]
 _MOST_BYTES = 1 << 20  # of a request: its environment
+# So many seconds DataLoader waits, instead of 5, for a worker that does not hear that it shall end, one in thirty.
+TORCH_WAITS_S = 0.5
 
 
 class Forked:
-    """A sub-session, as far as ``pytester.run`` needs of a ``subprocess.Popen``."""
+    """A process, as far as ``pytester.run`` needs of a ``subprocess.Popen``."""
 
     stdin = None
 
@@ -32,7 +37,7 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
             if not select.select([self._channel], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("pytest", timeout or 0)
+                raise subprocess.TimeoutExpired("python", timeout or 0)
             self.returncode = pickle.loads(self._channel.recv(_MOST_BYTES))  # noqa: S301 our own process
         return self.returncode
 
@@ -41,7 +46,7 @@ class Forked:
 
 
 class Source:
-    """The process that sub-sessions are forked from; it ends with this one."""
+    """The process that others are forked from; it ends with this one."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -58,7 +63,7 @@ class Source:
             )
 
     def start(self, command: tuple[str, ...], stdout: IO[str], stderr: IO[str]) -> Forked:
-        """Start ``python -m pytest`` with the arguments of ``command``, here and with this environment."""
+        """Start what would be ``python *command``, here and with this environment: -c CODE, or -mMODULE ARGUMENTS."""
         paths = filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])  # as pytester.popen
         env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with Path(os.devnull).open("rb") as nothing:
@@ -74,7 +79,9 @@ def serve(channel: int) -> None:
     """Fork a child for each request and tell its status; returns in the child, once it has run, and at the end."""
     import pytest  # noqa: F401 what a sub-session need not import any more
     import scipy.special  # noqa: F401
-    import torch.utils.data  # noqa: F401
+    import torch.utils.data
+
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = TORCH_WAITS_S
 
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the tests, and the sub-session that runs
@@ -100,5 +107,9 @@ def serve(channel: int) -> None:
     os.environ.clear()
     os.environ.update(env)
     sys.path[:] = [folder, folder, *path]
-    sys.argv, sys.orig_argv = ["pytest", *command], [sys.executable, "-m", "pytest", *command]
-    runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+    what, *arguments = command
+    sys.argv, sys.orig_argv = [what, *arguments], [sys.executable, *command]
+    if what == "-c":
+        exec(arguments[0], sys.modules["__main__"].__dict__)  # noqa: S102 a test's script
+    else:
+        runpy.run_module(what.removeprefix("-m"), run_name="__main__", alter_sys=True)

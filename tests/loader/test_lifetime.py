@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import pickle
-import subprocess
-import sys
 import threading
 import time
 
@@ -194,15 +192,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_nothing_hangs_when(script):
-    # Python 3.12 and later warn of a fork beside threads, which two of the scripts test.
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PREAMBLE + script],
-        timeout=60,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+def test_nothing_hangs_when(run_code, script):
+    done = run_code(PREAMBLE + script)
     assert done.returncode == 0, done.stderr
 
 

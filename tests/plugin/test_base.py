@@ -73,21 +73,7 @@ def files(pause_s, test=TEST):
     return {"mydata.py": LOADER.format(pause_s=pause_s), "test_mydata.py": test}
 
 
-@pytest.mark.parametrize("head_s, base_s, word", [(SLOW, FAST, "FAIL"), (FAST, SLOW, "PASS")])
-def test_uncommitted_changes_are_held_against_the_commit(project, head_s, base_s, word):
-    pytester = project(files(base_s), files(head_s))
-    result = run(pytester, "--loaderperf-json=result.json")
-    result.stdout.fnmatch_lines([f"*{word}  throughput >= 0.9 * base.throughput*"])
-    assert result.ret == (word == "FAIL")
-    document = json.loads((pytester.path / "result.json").read_text())
-    assert document["base_commit"] == git(pytester.path, "rev-parse", "HEAD")
-    (measured,) = document["runs"]
-    assert (measured["metrics"]["base_ratio"]["value"] < 1) == (word == "FAIL")
-    assert nothing_is_left(pytester)
-
-
-def test_whole_epochs_are_held_against_the_commit_and_touch_reads_batches_there_too(project):
-    loader = """
+EPOCH = """
 import time
 
 class Batch:
@@ -99,50 +85,28 @@ class Batch:
 
 class Loader:
     def __iter__(self):
-        yield from [Batch() for _ in range(40)]
+        yield from [Batch() for _ in range(20)]
 """
-    test = """
-from mydata import Loader
+WORK = """
+class Loader:
+    def __iter__(self):
+        for _ in range(200):
+            yield [self.make() for _ in range(8)]
 
-def test_epoch(loaderperf):
-    run = loaderperf(Loader, touch=lambda batch: batch.rows)
-    assert run.base.epoch.value >= 40 * 0.004
-    assert run.epoch_throughput >= 1.5 * run.base.epoch_throughput
+    def make(self):
+        total = 0
+        for number in range(100):
+            total += number
+        return total
 """
-    base = {"mydata.py": loader.format(pause_s=SLOW), "test_mydata.py": test}
-    result = run(project(base, {"mydata.py": loader.format(pause_s=FAST)}))
-    result.stdout.fnmatch_lines(["*PASS  epoch_throughput >= 1.5 * base.epoch_throughput*"])
-    result.assert_outcomes(passed=1)
-
-
-def test_without_a_commit_to_pair_with_the_test_is_skipped(project):
-    result = run(project(files(FAST), {}), base=None)
-    result.stdout.fnmatch_lines(["*run.base needs a commit to compare with: --loaderperf-base=REF"])
-    result.assert_outcomes(skipped=1)
-
-
-def test_a_test_or_a_file_that_the_commit_lacks_is_new_and_no_failure(project):
-    head = {"test_mydata.py": TEST + TEST.replace("test_speed", "test_other"), "test_new.py": TEST}
-    result = run(project(files(FAST), head))
-    result.stdout.fnmatch_lines(["*new: no base: HEAD (*) has no test test_mydata.py::test_other"])
-    result.stdout.fnmatch_lines(["*new: no base: HEAD (*) has no test test_new.py::test_speed"])
-    result.assert_outcomes(passed=1, skipped=2)
-
-
-def test_fixtures_parameters_and_a_source_folder_are_those_of_the_commit(project):
-    test = """
-import pytest
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_speed(loaderperf, make_loader, times):
-    run = loaderperf(lambda: make_loader(times))
-    assert run.throughput <= 0.5 * run.base.throughput
-"""
-    conftest = """
-import sys, pytest
+CONFTEST = """
+import sys, threading
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "src"))
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "src"))
 
 @pytest.fixture
 def make_loader():
@@ -150,24 +114,48 @@ def make_loader():
     import mypkg.mydata
     mypkg.mydata.PAUSE_S = {pause_s}
     return lambda times: Loader()
+
+def trace(frame, event, arg):
+    for _ in range(2_000 * ("mywork" in frame.f_code.co_filename)):
+        pass
+    return trace
+
+def pytest_runtest_call(item):
+    if "traced" in item.nodeid and ".loaderperf" not in __file__:
+        sys.settrace(trace)
+        threading.settrace(trace)
+
+def pytest_runtest_teardown(item):
+    if "traced" in item.nodeid:
+        assert sys.gettrace() is (None if ".loaderperf" in __file__ else trace)
+        sys.settrace(None)
+        threading.settrace(None)
 """
-    base = {
-        "src/mypkg/__init__.py": "",
-        "src/mypkg/mydata.py": LOADER.format(pause_s=0),
-        "tests/test_it.py": test,
-        "conftest.py": conftest.format(pause_s=FAST),
-    }
-    result = run(project(base, {"conftest.py": conftest.format(pause_s=SLOW)}))
-    result.assert_outcomes(passed=2)
+TESTS = {
+    "test_slower.py": TEST.replace("mydata", "slower"),
+    "test_faster.py": TEST.replace("mydata", "faster"),
+    "test_epoch.py": """
+from epoch import Loader
 
+def test_epoch(loaderperf):
+    run = loaderperf(Loader, touch=lambda batch: batch.rows)
+    assert run.base.epoch.value >= 20 * 0.004
+    assert run.epoch_throughput >= 1.5 * run.base.epoch_throughput
+""",
+    "tests/test_parameters.py": """
+import pytest
 
-def test_the_second_call_of_a_test_is_paired_with_the_second(project):
-    test = """
-from mydata import Loader
+@pytest.mark.parametrize("times", [1, 2])
+def test_speed(loaderperf, make_loader, times):
+    run = loaderperf(lambda: make_loader(times))
+    assert run.throughput <= 0.5 * run.base.throughput
+""",
+    "test_second.py": """
+from second import Loader
 
 def slow():
-    import mydata
-    mydata.PAUSE_S = {pause_s}
+    import second
+    second.PAUSE_S = {pause_s}
     return Loader()
 
 def test_speed(loaderperf):
@@ -175,19 +163,146 @@ def test_speed(loaderperf):
     assert first.throughput >= 1
     second = loaderperf(slow)
     assert second.throughput >= 2 * second.base.throughput
-"""
-    base = files(FAST, test.format(pause_s=5 * SLOW))
-    result = run(project(base, {"test_mydata.py": test.format(pause_s=FAST)}))
-    result.assert_outcomes(passed=1)
+""",
+    "test_calls.py": """
+import pytest
+from pytest_loaderperf import s
+from same import Loader
+
+def test_speed(loaderperf):
+    run = loaderperf(Loader)
+    assert run.throughput >= 0.5 * run.base.throughput
+    other = loaderperf(Loader)
+    assert other.throughput >= 0.5 * other.base.throughput
+    with pytest.raises(Exception, match="was released when another run needed its own"):
+        run.base.epoch_exit <= 5 * s
+""",
+    "test_numbers.py": """
+import json, math
+from slower import Loader
+
+def test_speed(loaderperf):
+    first = loaderperf(Loader)
+    limit = 0.5 * float(first.throughput)
+    print(f"{first.throughput.value:.3f} {first.throughput} {round(first.throughput.value, 2)}")
+    assert int(float(first.throughput)) > 0 and math.isfinite(limit) and first.throughput.value + 1 > limit
+    assert not first.verdicts
+    json.dumps({"n": first.throughput.value})
+    second = loaderperf(Loader)
+    assert second.throughput <= 0.9 * second.base.throughput
+""",
+    "test_traced.py": TEST.replace("mydata", "mywork").replace("0.9", "0.5"),
+    "test_untracked.py": """
+from pathlib import Path
+from slower import Loader
+
+def test_speed(loaderperf):
+    assert Path("data/numbers.txt").read_text() == "1"
+    run = loaderperf(Loader)
+    assert run.throughput >= 0.9 * run.base.throughput
+""",
+}
 
 
-def test_data_that_git_does_not_track_are_found(project):
-    test = TEST.replace("def test", "from pathlib import Path\n\ndef test").replace(
-        "    run =", '    assert Path("data/numbers.txt").read_text() == "1"\n    run ='
+@pytest.fixture
+def session(project, kept):
+    """Of all these tests: what it printed, its result, the commit, and whether it left nothing behind."""
+    if "session" not in kept:
+        changed = {
+            "slower.py": (LOADER, FAST, SLOW),
+            "faster.py": (LOADER, SLOW, FAST),
+            "epoch.py": (EPOCH, SLOW, FAST),
+            "test_second.py": (TESTS["test_second.py"], 5 * SLOW, FAST),
+        }
+        base = {name: text.format(pause_s=before) for name, (text, before, _) in changed.items()}
+        head = {name: text.format(pause_s=after) for name, (text, _, after) in changed.items()}
+        same = {
+            "same.py": LOADER.format(pause_s=FAST),
+            "second.py": LOADER.format(pause_s=FAST),
+            "mywork.py": WORK,
+            "src/mypkg/__init__.py": "",
+            "src/mypkg/mydata.py": LOADER.format(pause_s=0),
+            ".gitignore": "data/\n",
+            "conftest.py": CONFTEST.replace("{pause_s}", str(FAST)),
+        }
+        head |= {
+            "conftest.py": CONFTEST.replace("{pause_s}", str(SLOW)),
+            "data/numbers.txt": "1",
+            "test_slower.py": TESTS["test_slower.py"] + TESTS["test_slower.py"].replace("test_speed", "test_other"),
+            "test_new.py": TESTS["test_slower.py"],
+        }
+        pytester = project(TESTS | same | base, head)
+        result = run(pytester, "-v", "--loaderperf-json=result.json", "--loaderperf-alpha=0.1")
+        document = json.loads((pytester.path / "result.json").read_text())
+        kept["session"] = result, document, git(pytester.path, "rev-parse", "HEAD"), nothing_is_left(pytester)
+    return kept["session"]
+
+
+def outcome(session, nodeid):
+    """Of a test, and the verdicts of its claims that name the base."""
+    lines = [line.split() for line in session[0].outlines if line.startswith(f"{nodeid} ")]
+    (word,) = [line[1] for line in lines if line[1].isupper()]
+    claims = [claim for run in session[1]["runs"] if run["nodeid"].startswith(nodeid) for claim in run["claims"]]
+    return word, [claim["verdict"] for claim in claims if "base." in claim["claim"]]
+
+
+@pytest.mark.parametrize(
+    "name, word, outcome_word", [("slower", "FAIL", "FAILED"), ("faster", "PASS", "PASSED")], ids=["slower", "faster"]
+)
+def test_uncommitted_changes_are_held_against_the_commit(session, name, word, outcome_word):
+    result, document, commit, left_nothing = session
+    assert outcome(session, f"test_{name}.py::test_speed") == (outcome_word, [word])
+    result.stdout.fnmatch_lines([f"*{word}  throughput >= 0.9 * base.throughput*"])
+    assert result.ret == 1
+    assert document["base_commit"] == commit
+    (measured,) = [run for run in document["runs"] if run["nodeid"] == f"test_{name}.py::test_speed"]
+    assert (measured["metrics"]["base_ratio"]["value"] < 1) == (word == "FAIL")
+    assert left_nothing
+
+
+def test_whole_epochs_are_held_against_the_commit_and_touch_reads_batches_there_too(session):
+    assert outcome(session, "test_epoch.py::test_epoch") == ("PASSED", ["PASS"])
+
+
+def test_a_test_or_a_file_that_the_commit_lacks_is_new_and_no_failure(session):
+    for nodeid in ("test_slower.py::test_other", "test_new.py::test_speed"):
+        assert outcome(session, nodeid) == ("SKIPPED", [])
+        session[0].stdout.fnmatch_lines([f"*new: no base: HEAD (*) has no test {nodeid}"])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_fixtures_parameters_and_a_source_folder_are_those_of_the_commit(session, times):
+    assert outcome(session, f"tests/test_parameters.py::test_speed[{times}]") == ("PASSED", ["PASS"])
+
+
+def test_the_second_call_of_a_test_is_paired_with_the_second(session):
+    assert outcome(session, "test_second.py::test_speed") == ("PASSED", ["PASS"])
+
+
+def test_each_call_of_a_test_has_its_base(session):
+    assert outcome(session, "test_calls.py::test_speed") == ("PASSED", ["PASS", "PASS"])
+
+
+def test_values_of_earlier_calls_can_be_used_as_numbers(session):
+    assert outcome(session, "test_numbers.py::test_speed") == ("PASSED", ["PASS"])
+
+
+def test_a_tracer_of_this_process_alone_strikes_neither_side(session):
+    assert outcome(session, "test_traced.py::test_speed") == ("PASSED", ["PASS"])
+
+
+def test_data_that_git_does_not_track_are_found(session):
+    assert outcome(session, "test_untracked.py::test_speed") == ("FAILED", ["FAIL"])
+
+
+def test_without_a_commit_to_pair_with_or_with_one_that_is_not_there_nothing_is_compared(project):
+    marked = TEST.replace("def test_speed", "import pytest\n\n@pytest.mark.loaderperf(base='no-such')\ndef test_marked")
+    result = run(project(files(FAST, TEST + marked), {}), base=None)
+    result.stdout.fnmatch_lines(["*run.base needs a commit to compare with: --loaderperf-base=REF"])
+    result.stdout.fnmatch_lines(
+        ["*--loaderperf-base: expected a commit, branch or tag, got 'no-such', which is none here.*"]
     )
-    base = files(FAST, test) | {".gitignore": "data/\n"}
-    result = run(project(base, {"data/numbers.txt": "1", "mydata.py": LOADER.format(pause_s=SLOW)}))
-    result.stdout.fnmatch_lines(["*FAIL  throughput >= 0.9 * base.throughput*"])
+    result.assert_outcomes(skipped=1, failed=1)
 
 
 BROKEN = {  # the loader and the test at the commit (None: whole ones), and what is said of it
@@ -205,7 +320,7 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
     "hangs": (
         "import time\ndef Loader():\n    time.sleep(600)\n",
         None,
-        "*the loader hangs: got nothing for 5 s in stage 'base: building the loader'*",
+        "*the loader hangs: got nothing for 2 s in stage 'base: building the loader'*",
     ),
     "gives_one_batch": (
         "class Loader:\n    def __iter__(self):\n        yield [0, 1]\n",
@@ -213,6 +328,11 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
         "*the base loader at HEAD (*) gives 1 batch an epoch*",
     ),
     "dies_while_it_is_imported": ("import os\nos._exit(7)\n", None, "*its process ended (status 7) before*"),
+    "has_modules_of_the_checkout": (
+        None,
+        "import sys\nsys.path.insert(0, {top!r})\nsys.modules.pop('mydata', None)" + TEST,
+        "*1 modules do not come from the other commit's files*has_modules_of_the_checkout from*",
+    ),
     "skips_itself": (
         None,
         TEST.replace("    run =", "    __import__('pytest').skip('no such data')\n    run ="),
@@ -224,16 +344,19 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
         "*its process ended (status 8) before*",
     ),
 }
-DEADLY = ["dies_while_it_is_imported"]  # which ends the child that has collected all of them
+DEADLY = ["dies_while_it_is_imported", "has_modules_of_the_checkout"]  # for others that the same child has collected
 
 
 @pytest.mark.parametrize("broken", [DEADLY, [name for name in BROKEN if name not in DEADLY]], ids=["dies", "others"])
-def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(project, broken):
+def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(
+    project, pytester, broken
+):
     whole = LOADER.format(pause_s=FAST)
-    base, head = {"pytest.ini": "[pytest]\nloaderperf_timeout = 5\n"}, {}
+    base, head = {"pytest.ini": "[pytest]\nloaderperf_timeout = 2\n"}, {}
     broken = {name: BROKEN[name] for name in broken}
     for name, (loader, test, _) in {**broken, "other": (LOADER.format(pause_s=SLOW), None, "")}.items():
         base[f"{name}.py"], base[f"test_{name}.py"] = loader or whole, (test or TEST).replace("mydata", name)
+        base[f"test_{name}.py"] = base[f"test_{name}.py"].replace("{top!r}", repr(str(pytester.path)))
         head[f"{name}.py"], head[f"test_{name}.py"] = whole, TEST.replace("mydata", name)
     pytester = project(base, head)
     result = run(pytester)
@@ -242,16 +365,6 @@ def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_th
     assert result.stdout.str().count("HEAD (") >= len(broken)
     result.assert_outcomes(failed=len(broken), passed=1)
     assert nothing_is_left(pytester)
-
-
-def test_modules_that_are_not_those_of_the_commit_are_an_error(project):
-    test = "import sys\nsys.path.insert(0, {top!r})\nsys.modules.pop('mydata', None)" + TEST
-    made = project(files(FAST), {})
-    (made.path / "test_mydata.py").write_text(test.format(top=str(made.path)))
-    git(made.path, "commit", "-am", "by an absolute path")
-    result = run(made)
-    result.stdout.fnmatch_lines(["*1 modules do not come from the other commit's files*mydata from*"])
-    result.assert_outcomes(failed=1)
 
 
 @pytest.mark.parametrize(
@@ -270,14 +383,6 @@ def test_a_commit_that_is_not_there_is_an_error_that_says_what_to_do(project, re
     with pytest.raises(BaseError) as caught:
         Worktree(ref, project(files(FAST), {}).path)
     assert fnmatch(str(caught.value), f"*{words}*")
-
-
-def test_a_commit_that_is_not_there_fails_the_test(project):
-    result = run(project(files(FAST), {}), base="no-such")
-    result.stdout.fnmatch_lines(
-        ["*--loaderperf-base: expected a commit, branch or tag, got 'no-such', which is none here.*"]
-    )
-    result.assert_outcomes(failed=1)
 
 
 class TestWorktree:
@@ -365,17 +470,3 @@ class TestWorktree:
         made.close()
         assert not made.path.exists()
         assert len(git(path / "part", "worktree", "list").splitlines()) == 1
-
-
-def test_each_call_of_a_test_has_its_base(project):
-    test = (
-        TEST
-        + """
-    other = loaderperf(Loader)
-    assert other.throughput >= 0.5 * other.base.throughput
-    with pytest.raises(Exception, match="was released when another run needed its own"):
-        run.base.epoch_exit <= 5 * s
-"""
-    )
-    result = run(project(files(FAST, "import pytest\nfrom pytest_loaderperf import s\n" + test), {}))
-    result.assert_outcomes(passed=1)

@@ -15,14 +15,20 @@ import psutil
 import pytest
 
 from pytest_loaderperf.remote.worktree import Worktree
-from tests.plugin.test_base import FAST, LOADER, SLOW, git
+from tests.plugin.test_base import git
 
+LOADER = """
+class Loader:
+    def __iter__(self):
+        return iter([[0] * {size}] * 40)
+"""
 TEST = """
-from mypkg.data import Loader
+from {package}.data import Loader
 
-def test_speed(loaderperf):
+def test_size(loaderperf):
     run = loaderperf(Loader)
-    assert run.throughput <= 0.6 * run.base.throughput
+    assert run.base.throughput.value > 0
+    assert [run.rounds.sides[name].batch_samples for name in ("loader", "base")] == [2, 1]
 """
 # As setuptools writes it for a package that lies in no folder of its own name.
 FINDER = """
@@ -30,7 +36,7 @@ import sys
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
-MAPPING = {{"mypkg": {place!r}}}
+MAPPING = {{{package!r}: {place!r}}}
 
 class _EditableFinder:
     @classmethod
@@ -46,19 +52,21 @@ MEASURE = ("-m", "pytest", "--loaderperf", "--loaderperf-base=HEAD", "-p", "no:c
 
 @pytest.fixture
 def checkout(pytester):
-    """A repository whose package lies in ``folder``: fast as committed, then slow; with the folder of its packages."""
+    """A repository with packages, each in its folder: one sample a batch as committed, then two; and their folders."""
 
-    def make(folder):
-        package = pytester.path / folder / "mypkg"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text("")
-        (package / "data.py").write_text(LOADER.format(pause_s=FAST))
-        (pytester.path / "test_speed.py").write_text(TEST)
+    def make(**folders):
+        packages = [pytester.path / folder / package for package, folder in folders.items()]
+        for package in packages:
+            package.mkdir(parents=True)
+            (package / "__init__.py").write_text("")
+            (package / "data.py").write_text(LOADER.format(size=1))
+            (pytester.path / f"test_{package.name}.py").write_text(TEST.format(package=package.name))
         git(pytester.path, "init")
         git(pytester.path, "add", ".")
         git(pytester.path, "commit", "-m", "base")
-        (package / "data.py").write_text(LOADER.format(pause_s=SLOW))
-        return package
+        for package in packages:
+            (package / "data.py").write_text(LOADER.format(size=2))
+        return packages
 
     return make
 
@@ -76,47 +84,46 @@ def environment(pytester, tmp_path):
 
 def install_plainly(package: Path, packages: Path) -> None:
     """As pip does from a folder."""
-    (packages / "mypkg").mkdir()
+    name = package.name
+    (packages / name).mkdir()
     for file in package.glob("*.py"):
-        (packages / "mypkg" / file.name).write_text(file.read_text())
-    info = packages / "mypkg-1.dist-info"
+        (packages / name / file.name).write_text(file.read_text())
+    info = packages / f"{name}-1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypkg\nVersion: 1\n")
-    (info / "RECORD").write_text("mypkg/__init__.py,,\nmypkg/data.py,,\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "RECORD").write_text(f"{name}/__init__.py,,\n{name}/data.py,,\n")
     (info / "direct_url.json").write_text(json.dumps({"url": Path.cwd().as_uri(), "dir_info": {}}))
 
 
 def install_editable(package: Path, packages: Path) -> None:
     """As setuptools does, by a hook on the import."""
-    (packages / "__editable___mypkg_finder.py").write_text(FINDER.format(place=str(package)))
-    (packages / "__editable__.mypkg.pth").write_text(
-        "import __editable___mypkg_finder; __editable___mypkg_finder.install()"
+    name = package.name
+    (packages / f"__editable___{name}_finder.py").write_text(FINDER.format(package=name, place=str(package)))
+    (packages / f"__editable__.{name}.pth").write_text(
+        f"import __editable___{name}_finder; __editable___{name}_finder.install()"
     )
 
 
-@pytest.mark.parametrize(
-    "folder, install, word",
-    [
-        ("src", install_plainly, "*PASS  throughput <= 0.6 [*] base.throughput*"),
-        ("lib", install_editable, "*PASS  throughput <= 0.6 [*] base.throughput*"),
-        (
-            "lib",
-            install_plainly,
-            "*2 modules do not come from the other commit's files*mypkg.data from *site-packages*",
-        ),
-    ],
-)
-def test_the_base_of_an_installed_package_is_the_worktrees_or_an_error(checkout, environment, folder, install, word):
+def test_the_base_of_an_installed_package_is_the_worktrees(checkout, environment):
     packages, measure = environment
-    install(checkout(folder), packages)
-    measure().stdout.fnmatch_lines([word])
+    plain, editable = checkout(plain="src", editable="lib")
+    install_plainly(plain, packages)
+    install_editable(editable, packages)
+    measure().assert_outcomes(passed=2)
+
+
+def test_the_base_of_an_installed_package_that_cannot_be_the_worktrees_is_an_error(checkout, environment):
+    packages, measure = environment
+    install_plainly(*checkout(mypkg="lib"), packages)
+    words = "*2 modules do not come from the other commit's files*mypkg.data from *site-packages*"
+    measure().stdout.fnmatch_lines([words])
 
 
 def test_the_child_of_a_killed_run_ends_and_removes_its_worktree(checkout, pytester):
-    package = checkout("src")
+    (package,) = checkout(mypkg="src")
     (package / "data.py").write_text("import time\ntime.sleep(600)\n")
     git(pytester.path, "commit", "-am", "never imported to its end")
-    (package / "data.py").write_text(LOADER.format(pause_s=SLOW))
+    (package / "data.py").write_text(LOADER.format(size=2))
     own = pytester.path / "temporary"
     own.mkdir()
     path = {"PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path]), "TMPDIR": str(own)}

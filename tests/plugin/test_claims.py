@@ -10,6 +10,7 @@ import pytest
 
 import pytest_loaderperf.plugin.hooks
 import pytest_loaderperf.runs.results  # noqa: F401 torch bears to be imported only once in a process
+from pytest_loaderperf.runs import settling
 
 FAKES = dedent(
     """
@@ -43,6 +44,11 @@ FAKES = dedent(
         return Loader(0.004)
     """
 )
+
+
+@pytest.fixture(autouse=True)
+def _a_fail_is_confirmed_at_once(monkeypatch):
+    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture

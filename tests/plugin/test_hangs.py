@@ -73,54 +73,70 @@ HANGING = """
         helper_may_end.set()
         thread.join()
 
-    def test_before(loaderperf):
-        assert loaderperf(lambda: [BATCH] * 12).throughput >= 1
-
-    {marker}
-    def test_hangs(loaderperf):
-        run = loaderperf({factory})
+    def hangs(loaderperf, factory):
+        run = loaderperf(factory)
         assert run.epoch_exit.value >= 0
         run.rounds.sides["loader"].start()
-
-    def test_after(loaderperf):
-        assert loaderperf(lambda: [BATCH] * 12).throughput >= 1
 """
 MARKER = "@pytest.mark.loaderperf(timeout=0.5)"
 
 
-@pytest.mark.parametrize(
-    "factory, stage, stands",
-    [
-        ("lambda: build('build', sleeps)", "loader: building the loader", "time.sleep(600)"),
-        ("lambda: build('iter', waits_for_a_lock)", "loader: waiting for the first batch", "lock.acquire()"),
-        ("lambda: build('first', spins)", "loader: waiting for the first batch", "while True:"),
-        ("lambda: build('next', waits_for_a_lock)", "loader: waiting for a batch", "lock.acquire()"),
-        ("lambda: build('end', sleeps)", "loader: waiting for a batch", "time.sleep(600)"),
-        ("lambda: build('release', sleeps)", "loader: releasing the iterator", "time.sleep(600)"),
-        ("lambda: DataLoader(HangsInWorker(), 4, num_workers=1)", "loader: waiting for a batch", "_try_get_data"),
-    ],
-    ids=["build", "iter", "first", "next", "end", "release", "worker"],
-)
-def test_a_hanging_loader_fails_its_test_alone(pytester, monkeypatch, factory, stage, stands):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    pytester.makepyfile(test_it=HANGING.replace("{factory}", factory).replace("{marker}", MARKER))
-    result = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=120)
-    result.assert_outcomes(passed=2, failed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    shown = result.stdout.str()
+HANGS = {  # the factory, the stage, and what the main thread's stack says
+    "build": ("lambda: build('build', sleeps)", "loader: building the loader", "time.sleep(600)"),
+    "iter": ("lambda: build('iter', waits_for_a_lock)", "loader: waiting for the first batch", "lock.acquire()"),
+    "first": ("lambda: build('first', spins)", "loader: waiting for the first batch", "while True:"),
+    "next": ("lambda: build('next', waits_for_a_lock)", "loader: waiting for a batch", "lock.acquire()"),
+    "end": ("lambda: build('end', sleeps)", "loader: waiting for a batch", "time.sleep(600)"),
+    "release": ("lambda: build('release', sleeps)", "loader: releasing the iterator", "time.sleep(600)"),
+    "worker": ("lambda: DataLoader(HangsInWorker(), 4, num_workers=1)", "loader: waiting for a batch", "_try_get_data"),
+}
+
+
+@pytest.fixture
+def session(pytester, monkeypatch, kept):
+    """Of all of them, each before a loader that does not hang."""
+    if "session" not in kept:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        hanging = "".join(
+            f"""
+    {MARKER}
+    def test_{name}(loaderperf):
+        hangs(loaderperf, {factory})
+
+    def test_after_{name}(loaderperf):
+        assert loaderperf(lambda: [BATCH] * 12).throughput >= 1
+"""
+            for name, (factory, _, _) in HANGS.items()
+        )
+        pytester.makepyfile(test_it=HANGING + hanging)
+        kept["session"] = pytester.runpytest_subprocess("--loaderperf", "-vv", timeout=120)
+    return kept["session"]
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_a_hanging_loader_fails_its_test_alone(session, name):
+    _, stage, stands = HANGS[name]
+    session.stdout.fnmatch_lines([f"*::test_{name} FAILED*", f"*::test_after_{name} PASSED*"])
+    shown = session.stdout.str().partition(f"_ test_{name} _")[2].partition("\n____")[0]
     assert f"the loader hangs: got nothing for 0.5 s in stage '{stage}'" in shown
     assert "Expected a batch, an end or an error. Fix the loader, or set loaderperf_timeout (seconds) higher." in shown
     for thread in ("MainThread", "my-helper"):
         assert f"thread '{thread}' stands at (innermost last):" in shown
     assert stands in shown
-    assert "Exception ignored" not in shown + result.stderr.str()
+
+
+def test_loaders_that_hang_fail_the_run_and_no_exception_is_ignored(session):
+    assert session.ret == pytest.ExitCode.TESTS_FAILED
+    session.assert_outcomes(passed=len(HANGS), failed=len(HANGS))
+    assert "Exception ignored" not in session.stdout.str() + session.stderr.str()
 
 
 def test_the_ini_key_sets_the_timeout_of_every_test(pytester):
     pytester.makeini("[pytest]\nloaderperf_timeout = 1")
-    pytester.makepyfile(test_it=HANGING.replace("{factory}", "lambda: build('next', sleeps)").replace("{marker}", ""))
+    hanging = "\n    def test_hangs(loaderperf):\n        hangs(loaderperf, lambda: build('next', sleeps))\n"
+    pytester.makepyfile(test_it=HANGING + hanging)
     result = pytester.runpytest_subprocess("--loaderperf", timeout=120)
-    result.assert_outcomes(passed=2, failed=1)
+    result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines("*got nothing for 1 s in stage 'loader: waiting for a batch'*")
 
 

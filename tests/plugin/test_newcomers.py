@@ -29,7 +29,7 @@ class Sleepy:
 
 
 def test_a_slow_loader_far_from_its_threshold_is_settled_within_the_budget():
-    with measure(lambda: Sleepy(0.04), against=lambda: Sleepy(0.02), budget=4) as run:
+    with measure(lambda: Sleepy(0.02), against=lambda: Sleepy(0.01), budget=2) as run:
         verdict = run.throughput >= 0.9 * run.against.throughput
     assert verdict.ruling.outcome is Outcome.FAIL
 

@@ -100,7 +100,8 @@ def test_the_result_holds_every_key_of_the_schema(pytester):
 
 def test_the_claims_of_a_run_share_its_false_alarm_budget(pytester):
     pytester.makepyfile(test_it=MEASURING)
-    pytester.runpytest_inprocess("--loaderperf", "--loaderperf-json=result.json", "--loaderperf-alpha=0.01")
+    arguments = ["--loaderperf", "--loaderperf-json=result.json", "--loaderperf-alpha=0.01", "--loaderperf-budget=0.1"]
+    pytester.runpytest_inprocess(*arguments, "--loaderperf-max-budget=0.1")
     document = json.loads((pytester.path / "result.json").read_text())
     given = [claim["alpha"] for run in document["runs"] for claim in run["claims"]]
     assert given == pytest.approx([0.01 / (i * (i + 1)) for i in range(1, 7)])

@@ -29,11 +29,12 @@ MEASURING = """
 """
 SAVED = "\x1b7"
 SLOW, QUICK = "0.04", "0.0001"
+LONG = ("--loaderperf", "--loaderperf-budget=20", "--loaderperf-alpha=0.01")  # some rounds of a third of a second each
 
 
 def on_a_terminal(pytester, *arguments, ci=""):
     env = {**os.environ, "TERM": "xterm", "CI": ci, "PY_COLORS": ""}
-    command = ["-m", "pytest", "--loaderperf", "--loaderperf-budget=20", *arguments]
+    command = ["-m", "pytest", *LONG, *arguments]
     child = pexpect.spawn(
         sys.executable, command, env=env, cwd=str(pytester.path), timeout=60, dimensions=(24, 100), encoding="utf-8"
     )
@@ -59,7 +60,7 @@ def test_ci_shows_no_progress(pytester):
 
 def test_a_log_gets_neither_progress_nor_colour(pytester):
     pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
-    result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-budget=20", timeout=60)
+    result = pytester.runpytest_subprocess(*LONG, timeout=60)
     assert result.ret == 0
     assert "\x1b" not in result.stdout.str() + result.stderr.str()
 

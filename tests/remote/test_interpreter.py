@@ -63,33 +63,44 @@ def read_nothing(batch):
     raise KeyError("nothing")
 
 
-@pytest.fixture
-def loaders(tmp_path, monkeypatch):
-    (tmp_path / "head_loaders.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield resolve("head_loaders:make_loader").__globals__
-    sys.modules.pop("head_loaders", None)
+@pytest.fixture(scope="module")
+def loaders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    (folder / "head_loaders.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.syspath_prepend(str(folder))
+        yield resolve("head_loaders:make_loader").__globals__
+        sys.modules.pop("head_loaders", None)
 
 
-def test_the_other_head_has_a_process_of_its_own_and_is_measured_in_turns(loaders):
-    with measure(loaders["make_loader"], loaders["make_slow"], python=sys.executable) as run:
-        other = run.rounds.sides["against"]
-        assert repr(other.loader) == f"Loader in {other._child.pid}" != f"Loader in {os.getpid()}"
-        assert run.rounds.sliced(["loader", "against"])
-        assert run.throughput >= 1.5 * run.against.throughput
-        assert not run.against.throughput >= 1.5 * run.throughput
-        assert run.against.first_batch <= 60 * s
-        child = other._child._process
-    assert child.returncode == 0
+@pytest.fixture(scope="module")
+def run(loaders):
+    against = {"slow": "head_loaders:make_slow", "an object": "head_loaders:LOADER"}
+    with measure(loaders["make_loader"], against, python=sys.executable, budget=30) as run:
+        yield run
 
 
-def test_a_name_and_a_mapping_of_names_do_as_well(loaders):
-    against = {"one": "head_loaders:make_slow", "an object": "head_loaders:LOADER"}
-    with measure(loaders["make_loader"], against, python=sys.executable) as run:
-        pids = {run.rounds.sides[name]._child.pid for name in against}
-        assert len(pids) == 2
-        assert run.throughput >= 1.5 * run.against["one"].throughput
+def test_the_other_head_has_a_process_of_its_own_and_is_measured_in_turns(run):
+    other, slow = run.rounds.sides["slow"], run.against["slow"]
+    assert repr(other.loader) == f"Loader in {other._child.pid}" != f"Loader in {os.getpid()}"
+    assert run.rounds.sliced(["loader", "slow"])
+    assert run.throughput >= 1.5 * slow.throughput
+    assert not slow.throughput >= 1.5 * run.throughput
+    assert slow.first_batch <= 60 * s
+
+
+def test_names_of_several_loaders_do_as_well(run):
+    assert len({run.rounds.sides[name]._child.pid for name in run.against}) == 2
+
+
+def test_whole_epochs_are_measured_there_as_here(run):
+    slow = run.against["slow"]
+    assert slow.epoch.value >= 40 * 0.004
+    assert slow.epoch_throughput.value <= 160 / (40 * 0.004)
+    assert not slow.epoch_throughput >= 0.9 * run.epoch_throughput
+    epochs = run.rounds.sides["slow"].epochs
+    assert {(epoch.batches, epoch.samples) for epoch in epochs} == {(40, 160)}
 
 
 def test_batches_are_counted_and_read_there_as_here(loaders):
@@ -98,15 +109,8 @@ def test_batches_are_counted_and_read_there_as_here(loaders):
         assert run.rounds.sides["against"].batch_samples == 2
         assert run.against.batch_latency.p50.value >= 0.005
         assert set(loaders["READ_IN"]) == {os.getpid()}
-
-
-def test_whole_epochs_are_measured_there_as_here(loaders):
-    with measure(loaders["make_loader"], loaders["make_slow"], python=sys.executable, budget=30) as run:
-        assert run.against.epoch.value >= 40 * 0.004
-        assert run.against.epoch_throughput.value <= 160 / (40 * 0.004)
-        assert not run.against.epoch_throughput >= 0.9 * run.epoch_throughput
-        epochs = run.rounds.sides["against"].epochs
-        assert {(epoch.batches, epoch.samples) for epoch in epochs} == {(40, 160)}
+        child = run.rounds.sides["against"]._child._process
+    assert child.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,11 @@ def test_single_places_count_for_what_the_system_maps_around_them(file):
     bounded = FileMapping(file, 4 << 20)
     array = np.frombuffer(bounded.buffer, np.uint8)
     places = np.random.default_rng(0).permutation(NBYTES)[:200]
-    for place in places.tolist():
+    for number, place in enumerate(places.tolist()):
         assert array[place] == place % 256
         bounded.note_read(1, 1)
-        assert resident_nbytes(file) <= 4 << 20
+        if number % 10 == 9:  # what the system tells costs 20 ms
+            assert resident_nbytes(file) <= 4 << 20
 
 
 def test_where_the_system_tells_nothing_pages_leave_all_the_sooner(file, monkeypatch):

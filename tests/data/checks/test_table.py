@@ -33,6 +33,7 @@ def write(tmp_path):
 def write_arrow(tmp_path, monkeypatch):
     """Writes one column x as the Arrow IPC file that the real format reads."""
     monkeypatch.undo()
+    stand_in.stay_in_process(monkeypatch)
 
     def write(array):
         path = tmp_path / "t.arrow"

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 import threading
 import time
 
@@ -189,7 +187,7 @@ EXITS = {
 
 
 @pytest.mark.parametrize("state", EXITS.values(), ids=EXITS)
-def test_the_interpreter_exits_while_the_executor_is(state):
+def test_the_interpreter_exits_while_the_executor_is(run_code, state):
     script = f"""
 import faulthandler, threading, time
 from pytest_loaderperf.data import PersistentExecutor
@@ -201,7 +199,7 @@ def work():
 executor = PersistentExecutor(2)
 {state}
 """
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True)
+    done = run_code(script)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -220,7 +218,7 @@ AFTER_FORK = {
 
 
 @pytest.mark.parametrize("child", AFTER_FORK.values(), ids=AFTER_FORK)
-def test_in_a_forked_child_the_executor(child):
+def test_in_a_forked_child_the_executor(run_code, child):
     script = f"""
 import os, signal
 from pytest_loaderperf.errors import LoaderPerfError
@@ -235,6 +233,4 @@ if child == 0:
 assert executor.submit(int, "7").result() == 7
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    # Python 3.12 and later warn of a fork beside threads, which is what is tested here.
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60, check=False)
-    assert done.returncode == 0
+    assert run_code(script).returncode == 0

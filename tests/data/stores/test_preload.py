@@ -3,8 +3,6 @@ from __future__ import annotations
 import gc
 import io
 import pickle
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -358,7 +356,7 @@ class TestInTheBackground:
     @pytest.mark.parametrize(
         "fetch", ["torch.tensor([index])", "time.sleep(0.001) or index", "index and threading.Event().wait()"]
     )
-    def test_the_interpreter_exits_while_it_fills(self, fetch):
+    def test_the_interpreter_exits_while_it_fills(self, run_code, fetch):
         script = f"""
 import faulthandler, threading, time, torch
 from pytest_loaderperf.data import optimize
@@ -373,7 +371,7 @@ class Endless:
 preloaded = optimize(Endless(), background=True)
 time.sleep(0.1)
 """
-        done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True)
+        done = run_code(script)
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_it_is_logged(self, caplog):

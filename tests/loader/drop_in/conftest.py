@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from torch.utils.data import DataLoader
 
 import pytest_loaderperf
@@ -33,12 +32,6 @@ def loader_class(request):
 def _forks_are_meant():
     # Python 3.12 and later warn of a fork beside threads, which torch's own are enough for.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-
-
-@pytest.fixture(autouse=True)
-def _torch_waits_half_a_second(monkeypatch):
-    # So many seconds DataLoader waits for a worker that does not hear that it shall end, one in thirty, and kills it.
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
 
 
 def runs(process):

@@ -178,6 +178,9 @@ def test_workers_end_when_the_consumers_process_is_killed(run_script, children):
     done = run_script("""
 import os, signal
 from torch.utils.data import Dataset
+from torch.utils.data._utils import worker
+
+worker.MP_STATUS_CHECK_INTERVAL = 0.5  # so often a worker looks for its parent, instead of each 5 s
 
 class Pids(Dataset):
     def __len__(self):

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from pytest_loaderperf import ReferenceLoader
 
@@ -238,8 +239,9 @@ def test_a_worker_that_exits_raises_and_is_named(loader_class, raised, children,
     assert children.end(children.started())
 
 
-def test_a_worker_that_exits_without_a_word_is_noticed(loader_class, raised):
-    """With status 0 there is no signal to see: torch looks every five seconds."""
+def test_a_worker_that_exits_without_a_word_is_noticed(loader_class, raised, monkeypatch):
+    """With status 0 there is no signal to see: torch looks every five seconds, here twice a second."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.5,))
     pid = FORK.Value("i", 0)
 
     def act():
