@@ -27,7 +27,7 @@ OTHERS = {
 }
 
 
-def tests_of(path: str, tests: Path) -> tuple[list[Path], list[Path]]:
+def mirrored_tests(path: str, tests: Path) -> tuple[list[Path], list[Path]]:
     """Test files for ``path``, relative to the repository: those by its name or itself, and all of its folder.
 
     Both are empty for what has no tests of its own. ``tests`` mirrors the package.
@@ -90,7 +90,7 @@ def main(base: str) -> int:
     at_s = time.monotonic() + SECONDS
     base = base or _default_base()
     changed = changed_since(base)
-    found = {path: tests_of(path, ROOT / "tests") for path in changed}
+    found = {path: mirrored_tests(path, ROOT / "tests") for path in changed}
     near, around = ([at for pair in found.values() for at in pair[place]] for place in (0, 1))
     files = [at.relative_to(ROOT).as_posix() for at in dict.fromkeys([*near, *around])]
     alone = [path for path, pair in found.items() if not any(pair)]

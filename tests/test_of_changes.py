@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.of_changes import OTHERS, ROOT, tests_of
+from tests.of_changes import OTHERS, ROOT, mirrored_tests
 
 FILES = (
     "conftest.py",
@@ -56,7 +56,7 @@ def tests(tmp_path_factory):
     ],
 )
 def test_a_changed_file_has_the_tests_of_its_name_and_of_its_folder(tests, path, near, around):
-    found = tests_of(path, tests)
+    found = mirrored_tests(path, tests)
     assert [[at.relative_to(tests).as_posix() for at in files] for files in found] == [near, around]
 
 

@@ -173,7 +173,7 @@ def test_what_is_affordable_is_counted_in_rounds_at_the_pace_of_the_work():
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, float("nan")), (float("inf"), None)])
 def test_a_ratio_that_is_none_is_refused(values):
-    with pytest.raises(MeasureError, match="expected a positive, finite one"):
+    with pytest.raises(MeasureError, match="expected a positive, finite measured value"):
         RatioTest(1.0, at_least=True).add(*values)
 
 

@@ -481,7 +481,9 @@ def test_a_loader_whose_workers_share_a_channel_is_not_replayed(where):
     watchdog = Watchdog(60, pytest.fail)
     side = Side("loader", lambda: [torch.zeros(4, 8)] * 9, watchdog, count=None, deliver=None)
     side.loader = loader
-    with pytest.raises(ReplayError, match=r"loader: .* multiprocessing\.queues\.SimpleQueue, of which"):
+    with pytest.raises(
+        ReplayError, match=r"loader: .* multiprocessing\.queues\.SimpleQueue, and its own workers would"
+    ):
         player_of(side, 1, watchdog)
     side.close()
     watchdog.close()

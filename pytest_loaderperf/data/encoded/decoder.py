@@ -252,7 +252,7 @@ def pillow_image(data: bytes, header: Header, scale: int) -> Any:
     if image.size != (header.width, header.height):
         raise DataError(f"is damaged: expected {header.width} x {header.height} pixels, got {image.size}.")
     if scale > 1:
-        image.draft(None, (header.width // scale, header.height // scale))
+        image.draft(None, (max(1, header.width // scale), max(1, header.height // scale)))
     image.load()
     return image
 

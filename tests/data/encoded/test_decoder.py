@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -117,6 +117,7 @@ def test_an_orientation_after_the_pixels_of_a_png_counts():
     st.sampled_from(["crop", "stretch", "pad"]),
     st.sampled_from(MODES),
 )
+@example("JPEG", (1, 4), 1, "pad", "RGB")  # a row of pixels, of which less than one is left at half the size
 def test_any_size_becomes_the_size_that_is_asked_for(kind, shape, size, fit, mode):
     height, width = shape
     image = Image.fromarray(np.full((height, width, 3), 200, np.uint8))
