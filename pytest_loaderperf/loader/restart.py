@@ -192,7 +192,10 @@ class Restart(DataLoader[T_co]):
                 )
         for name in _PLACE:
             check_whole(f"the state's {name}", state[name], 0)
-        states = {int(worker): State(**values) for worker, values in state["states"].items()}
+        try:
+            states = {int(worker): State(**values) for worker, values in state["states"].items()}
+        except (AttributeError, TypeError, ValueError):
+            raise DataError(f"expected the state's states by worker, got {state['states']!r}.") from None
         drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
         if drawn != draws:
             raise DataError(

@@ -141,15 +141,10 @@ class Copies:
 
 
 class Stream(IterableDataset[Any]):
-    """An iterable dataset as workers see it whose states are kept."""
+    """An iterable dataset as workers see it whose states are kept; ``dataset`` is the caller's own."""
 
     def __init__(self, copies: Copies) -> None:
-        self.copies = copies
-
-    @property
-    def dataset(self) -> Any:
-        """The caller's own."""
-        return self.copies.dataset
+        self.copies, self.dataset = copies, copies.dataset
 
     def __iter__(self) -> Iterator[Any]:
         return self.copies.samples()

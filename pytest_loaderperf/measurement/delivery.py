@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ def delivery(device: str) -> Callable[[Any], Any] | None:
     target = torch.device(device)
 
     def deliver(batch: Any) -> Any:
-        moved = mapped(batch, partial(torch.Tensor.to, device=target, non_blocking=True), _is_tensor)
+        moved = mapped(batch, methodcaller("to", target, non_blocking=True), _is_tensor)
         if target.type == "cuda":
             torch.cuda.current_stream(target).synchronize()
         return moved

@@ -425,3 +425,10 @@ def test_a_batch_beyond_the_length_that_was_promised_is_neither_lost_nor_given_t
     with ReferenceLoader(Understated(), BATCH_SIZE, **arguments) as restarted:
         restarted.load_state_dict(state)
         assert [batch.tolist() for batch in restarted] == expected[4:]
+
+
+@pytest.mark.parametrize("states", [None, 3, {"first": {}}, {0: 1}, {0: {"batches": 1}}, {0: {"other": 1}}])
+def test_states_that_are_none_of_ours_are_refused(states: Any) -> None:
+    loader = ReferenceLoader(Stream(), BATCH_SIZE)
+    with pytest.raises(DataError, match="expected the state's states by worker"):
+        loader.load_state_dict({**loader.state_dict(), "states": states})

@@ -71,3 +71,15 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, name, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MeasureError, match=words):
         resolve_device(name)
+
+
+def test_a_tensor_of_a_class_of_its_own_is_moved_as_that_class_does_it():
+    class Own(torch.Tensor):
+        def to(self, *given, **named):
+            moved.append(given)
+            return super().to(*given, **named)
+
+    moved = []
+    delivered = delivery("meta")([torch.zeros(2).as_subclass(Own)])
+    assert moved == [(torch.device("meta"),)]
+    assert delivered[0].device.type == "meta"
