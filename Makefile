@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick asv calibrate peers tracks mutants clean
+.PHONY: perf test lint pytest quick asv calibrate peers tracks mutants faults clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
@@ -60,6 +60,12 @@ tracks: $(STAMP)
 MUTANTS ?= 20000
 mutants: $(STAMP)
 	$(BIN)/python -m suites.mutants --count $(MUTANTS)
+
+# Ten minutes: loaders with one mistake each, and their fixed twins. Status 1 if the doctor misses more than 5 % of the mistakes,
+# or finds one in a fixed twin. For counts in repeats: make faults REPEATS=20
+REPEATS ?= 1
+faults: $(STAMP)
+	$(BIN)/python -m suites.faults --repeats $(REPEATS)
 
 # torch is installed first, with its own version, so that no other package chooses a build of several gigabytes. Another torch, in
 # an environment of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0

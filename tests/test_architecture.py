@@ -15,7 +15,14 @@ import pytest_loaderperf
 
 PACKAGE = "pytest_loaderperf"
 ROOT = Path(pytest_loaderperf.__file__).parent
-LAYERS = ["data", "loader", "measurement", "judge", "report"]  # each may import itself and what is to its left
+LAYERS = [
+    "data",
+    "loader",
+    "measurement",
+    "judge",
+    "diagnosis",
+    "report",
+]  # each may import itself and what is to its left
 LEAVES = ["errors", "units", "defaults", "arguments"]
 UPPER = {"remote": ["data", "loader", "measurement"], "runs": [*LAYERS, "remote"]}  # and what is above the layers
 SHELL = ["plugin", "cli"]  # see all; nobody sees them

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
-    """``loaderperf(make_loader, against=None, count=None, touch=None, dataset_nbytes=None)`` measures a loader."""
+    """``loaderperf(make_loader, against=None, count=None, touch=None, dataset_nbytes=None)`` measures a loader.
+
+    ``loaderperf.growth(call, sizes=[100, 1_000, 10_000]).exponent`` says how the cost of ``call(n)`` grows.
+    """
     if not request.config.stash[SETTINGS].measuring:
         pytest.skip(SKIP_REASON)  # requested by getfixturevalue
     from pytest_loaderperf.measurement import Reading
@@ -51,6 +54,9 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         session.open_runs.append(run)
         return run
 
+    from pytest_loaderperf.diagnosis import growth
+
+    start.growth = growth  # type: ignore[attr-defined]
     yield start
     for run in runs:
         run.close()

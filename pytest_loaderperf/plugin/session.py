@@ -73,10 +73,11 @@ class LoaderPerfSession:
         timeout: object = None,
         max_budget: object = None,
         inconclusive: object = None,
+        silent: object = (),
         make_base: Callable[[], Any] | None = None,
     ) -> Options:
         """Options of one test; ``None`` means the session's own. Raises ClaimError for bad values."""
-        from pytest_loaderperf.runs.options import Options, alpha_shares, max_budget_for
+        from pytest_loaderperf.runs.options import Options, alpha_shares, known_rules, max_budget_for
         from pytest_loaderperf.units import as_seconds
 
         if self._next_alpha is None:
@@ -99,6 +100,7 @@ class LoaderPerfSession:
             progress=self.progress.show,
             abandon=self.abandon,
             on_close=self.keep,
+            silent=known_rules(silent),
             **base,
         )
 

@@ -23,7 +23,7 @@ from pytest_loaderperf.defaults import (
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 
 SKIP_REASON = "measures a loader: run with --loaderperf"
-MARKER_KEYWORDS = ("base", "budget", "device", "inconclusive", "max_budget", "timeout")
+MARKER_KEYWORDS = ("base", "budget", "device", "inconclusive", "max_budget", "silent", "timeout")
 _DEFAULTS = {
     "budget": DEFAULT_BUDGET_SECONDS,
     "max_budget": DEFAULT_MAX_BUDGET_SECONDS,

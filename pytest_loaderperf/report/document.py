@@ -63,6 +63,7 @@ def run_document(
     disturbed: Disturbance,
     notes: Sequence[str],
     inconclusive: str,
+    findings: Sequence[Document] = (),
 ) -> Document:
     """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
     return {
@@ -75,7 +76,7 @@ def run_document(
         "stages": dict(stages),
         "inconclusive": inconclusive,
         "claims": [claim_entry(verdict) for verdict in verdicts],
-        "findings": [],
+        "findings": [dict(finding) for finding in findings],
         "seconds": round(seconds, 3),
         "disturbed": disturbed.share,
         "disturbed_by": dict(disturbed.causes),

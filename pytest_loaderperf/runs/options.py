@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -34,7 +34,8 @@ class Options:
     ``max_budget_seconds`` is the budget if the 95 % interval does not contain the threshold when ``budget`` ends.
     ``inconclusive`` is what an undecided claim counts as: "pass", "fail" or "leaning".
     ``progress`` is called with a text on what is measured, ``abandon`` with a report before the process must end, and
-    ``on_close`` with the run before it releases its loaders. ``make_base`` makes the side to compare with.
+    ``on_close`` with the run before it releases its loaders. ``make_base`` makes the side to compare with. ``silent``:
+    rules of the doctor that must not fire.
     """
 
     budget_seconds: float = DEFAULT_BUDGET_SECONDS
@@ -47,6 +48,7 @@ class Options:
     make_base: Callable[[], Any] = no_base
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
+    silent: tuple[str, ...] = ()
 
     @property
     def there(self) -> dict[str, Any]:
@@ -74,3 +76,16 @@ def alpha_shares(alpha: float) -> Callable[[], float]:
     """A function that gives each claim of a run, in turn, its share of ``alpha``."""
     spent = iter(range(1 << 62))
     return lambda: claim_alpha(alpha, next(spent))
+
+
+def known_rules(names: object) -> tuple[str, ...]:
+    """Ids of the doctor's rules, from a list of them. Raises ClaimError for others."""
+    if not names:
+        return ()
+    from pytest_loaderperf.diagnosis import RULES
+
+    known = [rule.id for rule in RULES]
+    found = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]
+    if unknown := [name for name in found if name not in known]:
+        raise ClaimError(f"the marker's silent: expected rules among {', '.join(known)}, got {unknown!r}.")
+    return tuple(map(str, found))

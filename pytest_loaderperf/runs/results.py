@@ -53,6 +53,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         disturbed=rounds.disturbance(),
         notes=notes_of(run) if asks_loaders else [],
         inconclusive=run.options.inconclusive,
+        findings=[finding.to_json() for finding in run.known_findings()],
     )
 
 

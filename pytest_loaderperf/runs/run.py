@@ -37,6 +37,7 @@ from pytest_loaderperf.remote.shared_channels import held_channel
 from pytest_loaderperf.report import explain
 from pytest_loaderperf.runs.affordable import check_affordable
 from pytest_loaderperf.runs.claims import verdict_of
+from pytest_loaderperf.runs.diagnosed import Diagnosed
 from pytest_loaderperf.runs.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.runs.notes import lazy_note
 from pytest_loaderperf.runs.options import Options
@@ -57,7 +58,7 @@ _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any clai
 _FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # at most, of the budget and in total
 
 
-class Run(Measured):
+class Run(Measured, Diagnosed):
     """What ``loaderperf(make_loader)`` returns: metrics of the loader, and of ``against`` and ``roofline``, to compare.
 
     ``against`` is one side, or a mapping from names to sides.
@@ -84,6 +85,7 @@ class Run(Measured):
         self._last: dict[tuple[str, str, str], Verdict] = {}
         self._step_metrics: dict[str, Metric] = {}
         self._dataset_nbytes = dataset_nbytes
+        self._source = make_loader
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()

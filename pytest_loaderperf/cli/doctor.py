@@ -1,0 +1,101 @@
+# ruff: noqa: T201 a command prints
+"""``loaderperf doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_loaderperf.arguments import count, not_a_file, seconds
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
+
+GOOD, FOUND, USAGE = 0, 1, 2  # exit status
+_COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
+_DEFAULT_SECONDS = 30.0
+_PASSES = 2
+
+
+def add_doctor_command(commands: Commands) -> None:
+    """Add the command ``doctor``."""
+    doctor = commands.add_parser(
+        "doctor", help="say why a loader is slow: the stage, the mistake, its file and line", description=__doc__
+    )
+    doctor.add_argument(
+        "loader", metavar="MODULE:FACTORY", help="the function that makes the loader, such as mypkg.data:make_loader"
+    )
+    doctor.add_argument(
+        "--epochs", metavar="N", type=count, default=3, help="at most, in each pass, default %(default)s"
+    )
+    doctor.add_argument(
+        "--budget",
+        metavar="SECONDS",
+        type=seconds,
+        default=_DEFAULT_SECONDS,
+        help="time to observe, in two passes, default %(default)s",
+    )
+    doctor.add_argument("--rules", metavar="LIST", help="only these rules, separated by commas")
+    doctor.add_argument("--json", metavar="FILE", type=Path, help="write the diagnosis to FILE")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Its exit status. What cannot be observed is status 2 as well: 1 says that mistakes were found."""
+    try:
+        return _diagnosed(options)
+    except LoaderPerfError as error:
+        shown = str(error).replace("\n", "\n  ")
+        print(f"loaderperf: {shown}", file=sys.stderr)
+        return USAGE
+
+
+def _diagnosed(options: argparse.Namespace) -> int:
+    from pytest_loaderperf.diagnosis import RULES, diagnose
+    from pytest_loaderperf.remote.naming import resolve
+    from pytest_loaderperf.report import write_json
+    from pytest_loaderperf.report.doctor import doctor_lines
+    from pytest_loaderperf.report.progress import ProgressLine
+
+    known = [rule.id for rule in RULES]
+    chosen = known if options.rules is None else [name.strip() for name in options.rules.split(",")]
+    if unknown := [name for name in chosen if name not in known]:
+        print(
+            f"loaderperf: expected rules among {', '.join(known)}, got {printable(', '.join(unknown))}.",
+            file=sys.stderr,
+        )
+        return USAGE
+    if options.json is not None and (problem := not_a_file(options.json)):
+        raise LoaderPerfError(f"--json: {problem}")
+    width = shutil.get_terminal_size().columns
+    progress = ProgressLine(sys.stderr, width)
+    try:
+        source = resolve(options.loader)
+    except SystemExit as error:  # of the module, at its import
+        raise LoaderPerfError(
+            f"{options.loader} ended Python when it was imported, with status {error.code}."
+        ) from error
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a module may have changed it
+    with progress:
+        diagnosis = diagnose(
+            source,
+            name=options.loader,
+            seconds=options.budget / _PASSES,
+            epochs=options.epochs,
+            silent=[name for name in known if name not in chosen],
+            progress=progress.show,
+        )
+    colored = sys.stdout.isatty()
+    for line in doctor_lines(diagnosis, width):
+        color = _COLORS.get(line.color, "") if colored else ""
+        print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)
+    if options.json is not None:
+        write_json(json.loads(json.dumps(diagnosis.to_json())), options.json)
+        print(f"diagnosis written to {printable(options.json, MOST_OF_PATH)}")
+    return FOUND if diagnosis else GOOD

@@ -1,0 +1,169 @@
+"""A diagnosis: the ledger of a loader, what its rules found, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_loaderperf.diagnosis.findings import Finding, sample_ns
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.passes.running import observe
+from pytest_loaderperf.diagnosis.rules import findings_of
+from pytest_loaderperf.diagnosis.rules.reading import last_name
+
+SCHEMA = "loaderperf-diagnosis/1"
+DEFAULT_SECONDS = 8.0  # of each of the two passes, at most
+_LEAST_SHARE = 0.01  # of a batch's time: less is not worth a line
+_POOLS = ("Executor", "Pool")
+_COPIES = frozenset(
+    "clone copy deepcopy contiguous tensor array ascontiguousarray astype cat stack concatenate".split()
+)
+_SYNCS = frozenset("item cpu tolist numpy synchronize nonzero".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the user's code: its share of the time, and the call in it that takes most."""
+
+    file: str
+    line: int
+    function: str
+    callee: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor says of a loader. True if there are findings."""
+
+    name: str
+    ledger: Ledger
+    findings: list[Finding]
+
+    @property
+    def samples_per_second(self) -> float:
+        """Throughput of the timing pass; 0 if nothing was timed."""
+        per_sample_ns = sample_ns(self.ledger)
+        return 1e9 / per_sample_ns if per_sample_ns else 0.0
+
+    @property
+    def workers_busy(self) -> float:
+        """Share of the workers' time in which they worked; 0 without workers."""
+        ns, workers = self.ledger.stages.ns, self.ledger.loader.num_workers
+        wall_ns = sum(epoch.first_ns + epoch.waits_ns for epoch in self.ledger.timed) * workers
+        return min(1.0, sum(ns.get(stage, 0) for stage in ("fetch", "collate", "send")) / wall_ns) if wall_ns else 0.0
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Shares of a batch's time, which add up to 1: ``index``, ``fetch``, ``collate``, ``hand-over``, ``pin``.
+
+        With workers these are shares of the time that they and the main process work. Empty for a loader that is not
+        built on torch's DataLoader: there ``lines`` tell.
+        """
+        ns = self.ledger.stages.ns
+        if not self.ledger.loader.torch_like or not ns.get("fetch"):
+            return {}
+        spent = {stage: ns.get(stage, 0) for stage in ("index", "fetch", "collate", "pin")}
+        if self.ledger.loader.num_workers:
+            spent["hand-over"] = ns.get("send", 0) + ns.get("receive", 0)
+        total = sum(spent.values())
+        return {stage: part / total for stage, part in spent.items() if part}
+
+    def lines(self, most: int = 5) -> list[Line]:
+        """The user's lines that take most time in the calls they make, largest first."""
+        by_line: dict[tuple[str, int, str], list[Site]] = {}
+        for site in self.ledger.sites:
+            if site.own_ns > 0:
+                by_line.setdefault((site.file, site.line, site.function), []).append(site)
+        total = sum(site.own_ns for sites in by_line.values() for site in sites)
+        found = [
+            Line(*at, max(sites, key=lambda site: site.own_ns).callee, sum(site.own_ns for site in sites) / total)
+            for at, sites in by_line.items()
+        ]
+        return [line for line in sorted(found, key=lambda line: -line.share)[:most] if line.share >= _LEAST_SHARE]
+
+    @property
+    def copies_per_batch(self) -> float:
+        """Calls in the user's code that copy an array, for each batch."""
+        copies = [
+            site.count
+            for site in self.ledger.sites
+            if last_name(site.callee) in _COPIES and site.result.nbytes and not site.aliases and not site.user
+        ]
+        return sum(copies) / max(1, self.ledger.batches)
+
+    @property
+    def executors_made(self) -> int:
+        """Executors and pools that the user's code makes in an epoch; those made before it do not count."""
+        made = sum(
+            site.count for site in self.ledger.sites if last_name(site.callee).endswith(_POOLS) and not site.user
+        )
+        return round(made / max(1, self.ledger.epochs))
+
+    @property
+    def files_opened(self) -> int:
+        """Files that the user's code opens in an epoch, in all processes."""
+        opened = sum(event.count for event in self.ledger.events if event.kind == "open")
+        return round(opened / max(1, self.ledger.epochs))
+
+    @property
+    def syncs_per_batch(self) -> float:
+        """Calls in the user's code that wait for the GPU to read its memory, for each batch."""
+        waits = [
+            site for site in self.ledger.sites if last_name(site.callee) in _SYNCS and site.argument.device == "cuda"
+        ]
+        return sum(site.count for site in waits) / max(1, self.ledger.batches)
+
+    @property
+    def leaks(self) -> int:
+        """Threads, processes, descriptors and objects that each epoch leaves, as far as rules found a line for them."""
+        rules = ("thread-leak", "process-leak", "descriptor-leak", "memory-kept")
+        return round(sum(finding.count for finding in self.findings if finding.rule in rules))
+
+    def __bool__(self) -> bool:
+        return bool(self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: findings, stages, lines and throughput."""
+        return {
+            "schema": SCHEMA,
+            "loader": self.name,
+            "samples_per_second": self.samples_per_second,
+            "copy_limit_fraction": self.copy_limit_fraction,
+            "workers_busy": self.workers_busy,
+            "stages": self.stages,
+            "lines": [
+                {"file": line.file, "line": line.line, "callee": line.callee, "share": line.share}
+                for line in self.lines()
+            ],
+            "findings": [finding.to_json() for finding in self.findings],
+            "unseen": list(self.ledger.unseen),
+        }
+
+    @property
+    def copy_limit_fraction(self) -> float:
+        """Throughput as a fraction of what copying the same bytes would give; 0 if that was not measured."""
+        batches = sum(epoch.batches for epoch in self.ledger.timed)
+        spent_ns = sum(epoch.first_ns + epoch.waits_ns for epoch in self.ledger.timed)
+        return self.ledger.copy_ns * batches / spent_ns if spent_ns else 0.0
+
+
+def diagnose(
+    source: object,
+    *,
+    name: str = "",
+    seconds: float = DEFAULT_SECONDS,
+    epochs: int = 3,
+    silent: Collection[str] = (),
+    threads: int | None = None,
+    count: Callable[[Any], int] | None = None,
+    progress: Callable[[str], object] = lambda _text: None,
+) -> Diagnosis:
+    """Observe a loader, or the factory of one, in child processes, and say why it is slow.
+
+    Each of two passes iterates for at most ``seconds`` or ``epochs`` epochs. Rules in ``silent`` do not fire.
+    ``threads``: of torch's operations, None for its own choice. Raises LoaderError if the loader fails.
+    """
+    ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress)
+    return Diagnosis(name or ledger.loader.kind, ledger, findings_of(ledger, silent=silent))

@@ -1,0 +1,138 @@
+"""Findings: what a rule found in a ledger, and what the fix would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+
+_LEAST_LEFT = 0.002  # of a batch's time: no fix takes all of it
+_SPREAD = 0.1  # of the time that a fix would save: what single measurements of a line scatter by
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How many times faster the loader would be, between ``low`` and ``high``; ``how``: "predicted" or "measured"."""
+
+    value: float
+    low: float
+    high: float
+    how: str = "predicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake: the ``rule`` that found it, at which line, how often (``count`` per ``unit``), and how to fix it.
+
+    ``file`` is "" and ``line`` 0 if no line of the user's code causes it.
+    """
+
+    rule: str
+    message: str
+    file: str
+    line: int
+    function: str
+    count: float
+    unit: str
+    fix: str
+    gain: Gain | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+class Findings(list[Finding]):
+    """Findings whose repr, which a failed ``assert not run.findings`` shows, says what to change."""
+
+    def __repr__(self) -> str:
+        said = (
+            f"{finding.rule} at {finding.file or 'no line'}:{finding.line}: {finding.message}; fix: {finding.fix}"
+            for finding in self
+        )
+        return f"[{' | '.join(said)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A kind of mistake.
+
+    ``reason``: why it costs time. ``example`` and ``fix``: code before and after. ``limits``: what it does not see.
+    ``find`` yields findings from a ledger. ``yields_to``: rules that are nearer the cause, in one function.
+    """
+
+    id: str
+    reason: str
+    example: str
+    fix: str
+    limits: str
+    find: Callable[[Ledger], Iterable[Finding]]
+    yields_to: tuple[str, ...] = ()
+
+
+def predicted(ledger: Ledger, saved_ns: float, site: Site | None = None) -> Gain | None:
+    """The gain if ``saved_ns`` of the counting pass were not spent; None if nothing was timed.
+
+    Both times are of one pass, so that a large share is exact. With workers it is their work that counts, but for a
+    ``site`` of the main process.
+    """
+    all_ns = counted_work_ns(ledger, site)
+    return gain_of(saved_ns / all_ns) if all_ns > 0 and saved_ns > 0 else None
+
+
+def gain_of(share: float) -> Gain:
+    """The gain if that share of the time were not spent."""
+    low, value, high = (1 / max(_LEAST_LEFT, 1 - min(1.0, share) * part) for part in (1 - _SPREAD, 1, 1 + _SPREAD))
+    return Gain(value, low, high)
+
+
+def counted_work_ns(ledger: Ledger, site: Site | None = None) -> float:
+    """Time of the counting pass, without what counting takes: of the workers' work, if ``site`` is theirs."""
+    of_workers = ledger.loader.num_workers and ledger.loader.torch_like and (site is None or site.in_workers)
+    if of_workers:
+        return sum(ledger.counted_ns.get(stage, 0) for stage in ("fetch", "collate", "send"))
+    return ledger.counted_ns.get("all", 0)
+
+
+def sample_ns(ledger: Ledger) -> float:
+    """Time of a sample in the timing pass; 0 if nothing was timed."""
+    samples = sum(epoch.samples for epoch in ledger.timed)
+    return sum(epoch.first_ns + epoch.waits_ns for epoch in ledger.timed) / samples if samples else 0.0
+
+
+def share_of_time(ledger: Ledger, site: Site) -> float:
+    """Share of the counting pass's time, without what counting takes, that a site took."""
+    all_ns = counted_work_ns(ledger, site)
+    return site.total_ns / all_ns if all_ns else 0.0
+
+
+def nearest_causes(findings: Iterable[Finding], rules: Iterable[Rule]) -> list[Finding]:
+    """One finding for each cause: of two rules in one function, the one nearer the cause; the largest gain first."""
+    yields_to = {rule.id: set(rule.yields_to) for rule in rules}
+    found = list(findings)
+    kept = [
+        one
+        for one in found
+        if not any(
+            other.rule in yields_to[one.rule] and (other.file, other.function) == (one.file, one.function)
+            for other in found
+        )
+    ]
+    return sorted(_one_a_function(kept), key=lambda finding: -(finding.gain.value if finding.gain else 1.0))
+
+
+def _one_a_function(findings: list[Finding]) -> Iterator[Finding]:
+    """Of findings of one rule in one function, the one that costs most: the others follow from it."""
+    best: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        at = finding.rule, finding.file, finding.function
+        before = best.get(at)
+        if before is None or _cost(finding) > _cost(before):
+            best[at] = finding
+    return iter(best.values())
+
+
+def _cost(finding: Finding) -> tuple[float, float]:
+    return (finding.gain.value if finding.gain else 1.0), finding.count

@@ -1,0 +1,1 @@
+"""Passes: what watches a loader, in a process of its own."""

@@ -1,0 +1,166 @@
+"""What a loader says about itself: its settings, its dataset, where both were written, what its batches are."""
+
+from __future__ import annotations
+
+import dis
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
+
+from pytest_loaderperf.diagnosis.ledger import LoaderFacts
+from pytest_loaderperf.diagnosis.passes.rewriting import is_users
+from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, pickled_nbytes
+from pytest_loaderperf.diagnosis.passes.values import base_of
+from pytest_loaderperf.measurement.factory import describe
+from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes
+
+_COMPARED_SAMPLES = 4  # that must lie in the same memory
+_MOST_DEPTH = 4  # of datasets in datasets
+_LISTED = (list, tuple)
+
+
+def loader_facts(loader: Any, parts: TorchParts, batch: Any) -> LoaderFacts:
+    """Facts of a loader, or of the DataLoader inside it that does the work. ``batch``: its first one, or None."""
+    inner = _inner(loader, parts)
+    dataset = getattr(inner, "dataset", None)
+    file, line = parts.made_at.get(id(inner), ("", 0))
+    dataset_file, dataset_line = _written_at(dataset)
+    collate_file, collate_line = _returns_at(getattr(inner, "collate_fn", None))
+    workers = _int(getattr(inner, "num_workers", 0)) or 0
+    method = parts.start_methods.get(id(inner), "") if workers else ""
+    iterable = isinstance(dataset, IterableDataset)
+    samples = [] if iterable or dataset is None or workers else _some_samples(dataset)
+    return LoaderFacts(
+        kind=type(loader).__name__,
+        text=describe(loader),
+        torch_like=isinstance(inner, DataLoader),
+        batch_size=_int(getattr(inner, "batch_size", None)),
+        num_workers=workers,
+        persistent_workers=bool(getattr(inner, "persistent_workers", False)),
+        prefetch_factor=_int(getattr(inner, "prefetch_factor", None)),
+        pin_memory=bool(getattr(inner, "pin_memory", False)),
+        start_method=method,
+        pickled_nbytes=pickled_nbytes(dataset) if method not in ("", "fork") else 0,
+        iterable=iterable,
+        in_order=bool(getattr(inner, "in_order", True)),
+        file=file,
+        line=line,
+        dataset="" if dataset is None else type(dataset).__name__,
+        dataset_file=dataset_file,
+        dataset_line=dataset_line,
+        dataset_items=_items(dataset),
+        has_getitems=callable(getattr(dataset, "__getitems__", None)),
+        hidden_getitems=_hidden_getitems(dataset),
+        shared_samples=_share_memory(samples),
+        sample_nbytes=max(map(_nbytes, samples), default=0),
+        batch_nbytes=_nbytes(batch),
+        collate_file=collate_file,
+        collate_line=collate_line,
+    )
+
+
+def _inner(loader: Any, parts: TorchParts) -> Any:
+    """The DataLoader that does the work: the loader itself, or the one with most workers that it iterates."""
+    if hasattr(loader, "dataset") or not parts.loaders:
+        return loader
+    return max(parts.loaders, key=lambda found: found.num_workers)
+
+
+def _nbytes(batch: Any) -> int:
+    with suppress(Exception):  # a batch of the user's own type, whose methods may raise
+        return 0 if batch is None else batch_nbytes(batch)
+    return 0
+
+
+def _int(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _items(dataset: Any) -> int | None:
+    with suppress(Exception):
+        return len(dataset)
+    return None
+
+
+def _written_at(dataset: Any) -> tuple[str, int]:
+    """File and line of how the dataset gives a sample: of the user's class, or of one that it wraps."""
+    for found in _chain(dataset):
+        for name in ("__getitem__", "__getitems__", "__iter__"):
+            code = getattr(getattr(type(found), name, None), "__code__", None)
+            if code is not None and is_users(code.co_filename):
+                return code.co_filename, code.co_firstlineno
+    return "", 0
+
+
+def _returns_at(collate: Any) -> tuple[str, int]:
+    """File and line of the last return of the user's collate function; its first line if it has none."""
+    call = getattr(type(collate), "__call__", None)  # noqa: B004 its code, not whether there is one
+    code = getattr(collate, "__code__", None) or getattr(call, "__code__", None)
+    if code is None or not is_users(code.co_filename):
+        return "", 0
+    returns = [
+        at.positions.lineno for at in dis.get_instructions(code) if at.opname.startswith("RETURN") and at.positions
+    ]
+    lines = [line for line in returns if line is not None]
+    return code.co_filename, max(lines, default=code.co_firstlineno)
+
+
+def _chain(dataset: Any) -> list[Any]:
+    """The dataset and those that it wraps, outermost first."""
+    found: list[Any] = []
+    todo = [(dataset, 0)]
+    while todo:
+        one, depth = todo.pop(0)
+        if one is None or any(one is other for other in found):
+            continue
+        found.append(one)
+        if depth < _MOST_DEPTH:
+            todo += [(inner, depth + 1) for inner in _wrapped(one)]
+    return found
+
+
+def _wrapped(dataset: Any) -> list[Any]:
+    if isinstance(dataset, ConcatDataset):
+        return list(dataset.datasets)[:_COMPARED_SAMPLES]
+    if isinstance(dataset, Subset):
+        return [dataset.dataset]
+    held = list(vars(dataset).values()) if hasattr(dataset, "__dict__") else []
+    held += [part for value in held if isinstance(value, _LISTED) for part in value[:_COMPARED_SAMPLES]]
+    plain = (str, bytes, torch.Tensor, np.ndarray, *_LISTED, dict, type(None), int, float, Path)
+    return [value for value in held if not isinstance(value, (*plain, type)) and hasattr(type(value), "__getitem__")]
+
+
+def _hidden_getitems(dataset: Any) -> str:
+    """The type of an inner dataset that gives whole batches, which the outer one does not ask it for; else ""."""
+    chain = _chain(dataset)
+    if not chain or _gives_batches(chain[0]):
+        return ""
+    return next((type(found).__name__ for found in chain[1:] if _gives_batches(found)), "")
+
+
+def _gives_batches(dataset: Any) -> bool:
+    found = getattr(type(dataset), "__getitems__", None)
+    if isinstance(dataset, Subset):  # it passes the indices on, to a dataset that takes them
+        return callable(getattr(dataset.dataset, "__getitems__", None))
+    return callable(found)
+
+
+def _some_samples(dataset: Any) -> list[Any]:
+    samples = []
+    with suppress(Exception):
+        samples = [dataset[i] for i in range(min(_COMPARED_SAMPLES, len(dataset)))]
+    return samples
+
+
+def _share_memory(samples: list[Any]) -> bool:
+    """Whether the arrays of samples lie one after the other in the same memory, as rows of one array do."""
+    if len(samples) < _COMPARED_SAMPLES:
+        return False
+    fields = list(zip(*(array_leaves(sample) for sample in samples), strict=False))
+    with suppress(Exception):
+        return bool(fields) and all(len({base_of(leaf) for leaf in field}) == 1 for field in fields)
+    return False

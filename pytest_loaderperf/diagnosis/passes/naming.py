@@ -1,0 +1,78 @@
+"""Names of what a line calls, as a user would write them."""
+
+from __future__ import annotations
+
+import os
+from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+
+from pytest_loaderperf.diagnosis.passes.rewriting import is_users
+
+BUILTIN = (BuiltinFunctionType, BuiltinMethodType)
+
+
+class Subscript:
+    """The callee of a subscript: the type of what it reads from."""
+
+    def __init__(self, kind: type, verb: str = "__getitem__") -> None:
+        self.kind, self.verb = kind, verb
+
+
+def name_key(function: Any, owner: object) -> object:
+    """What tells callees of one site apart, at little cost."""
+    if isinstance(function, (str, Subscript)):
+        return function if isinstance(function, str) else (function.kind, function.verb)
+    if isinstance(function, FunctionType):
+        return function.__code__
+    if owner is not None and not isinstance(owner, type):
+        return type(owner), getattr(function, "__name__", "")
+    return function if isinstance(function, type) else (type(function), getattr(function, "__name__", id(function)))
+
+
+def callee_name(function: Any, owner: object) -> str:
+    """The dotted name of a callee: ``torch.tensor``, ``list.index``, ``numpy.ndarray.astype``."""
+    if isinstance(function, str):
+        return function
+    if isinstance(function, Subscript):
+        return f"{_type_name(function.kind)}.{function.verb}"
+    name = str(getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__))
+    short = name.rpartition(".")[2]
+    if owner is not None and not isinstance(owner, (type, type(os))):
+        return f"{_type_name(type(owner))}.{short}"
+    if isinstance(owner, type):
+        return f"{_type_name(owner)}.{short}"
+    if isinstance(function, type):
+        return _type_name(function)
+    module = str(getattr(function, "__module__", None) or getattr(owner, "__name__", None) or "builtins")
+    if module == "torch._VariableFunctionsClass" or name.startswith("_VariableFunctionsClass"):
+        module, name = "torch", short
+    return f"{_public(module)}.{name}"
+
+
+def _type_name(kind: type) -> str:
+    if issubclass(kind, torch.Tensor):
+        return "torch.Tensor"
+    if issubclass(kind, np.ndarray):
+        return "numpy.ndarray"
+    module = _public(kind.__module__)
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _public(module: str) -> str:
+    if module.startswith(("numpy.", "numpy")) and ".random" not in module:
+        return "numpy"
+    return "torch" if module in ("torch._C", "torch._tensor", "torch.functional") else module
+
+
+def user_code(function: Any) -> str:
+    """``file:line`` of the user's own function that is called; "" for others."""
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    if isinstance(function, type):
+        inner = getattr(function, "__init__", None)
+    elif not isinstance(inner, FunctionType) and not isinstance(inner, (*BUILTIN, str, Subscript)):
+        inner = getattr(type(function), "__call__", None)  # noqa: B004 as above: its code
+    code = getattr(inner, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None and is_users(code.co_filename) else ""

@@ -1,0 +1,274 @@
+"""One pass over a loader: epochs, with everything that watches them, in a process that does nothing else.
+
+A pass counts (``counts``) or times. Worker processes write what they saw to a folder; this process adds it up.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import util
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+
+from pytest_loaderperf.data.execution.cores import usable_cores
+from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
+from pytest_loaderperf.diagnosis.passes.events import Events
+from pytest_loaderperf.diagnosis.passes.facts import loader_facts
+from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
+from pytest_loaderperf.diagnosis.passes.recorder import Recorder
+from pytest_loaderperf.diagnosis.passes.rewriting import instrument
+from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
+from pytest_loaderperf.diagnosis.passes.values import digest
+from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.measurement.counting import Declared, counter
+from pytest_loaderperf.measurement.factory import call_factory, is_factory
+from pytest_loaderperf.measurement.roofline import Roofline
+
+_WRITES_EVERY_NS = 200_000_000  # at most; a worker that is killed loses what it saw since
+EPOCHS = 3  # growth from one epoch to the next shows in three
+_COMPARED = 4  # batches
+_MARGIN = 1.3  # times the longest epoch so far: what the next one may take
+_SHARED = Path("/dev/shm")  # noqa: S108 the system's place of shared memory
+_COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
+_SETTLES_SECONDS = 1.0  # for threads that end shortly after an epoch
+
+
+class Pass:
+    """One pass, in this process: ``run`` returns its part of the ledger."""
+
+    def __init__(
+        self,
+        source: object,
+        folder: Path,
+        *,
+        counts: bool,
+        count: Callable[[Any], int] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
+        self._recorder, self._events = Recorder(), Events()
+        self._parts = TorchParts(self._worker_batch, self._forked, self._recorder.paused_ns)
+        self._wrote_ns = 0
+        self._digests: list[str | None] = []
+
+    def run(self, seconds: float, epochs: int) -> Ledger:
+        """Iterate for at most ``seconds`` or ``epochs`` epochs, at least one batch. Raises what the loader raises."""
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        self._parts.install()
+        self._events.watch_collections()
+        if self._counts:
+            instrument(self._recorder.register, self._recorder)
+            gc.freeze()  # what was there before is not the loader's
+            self._events.install()
+        loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
+        if self._counts:
+            instrument(self._recorder.register, self._recorder)
+        seen, batch = self._iterate(loader, seconds, epochs)
+        if not seen:
+            raise LoaderError(
+                "expected at least one batch to observe, got an empty epoch. Give a dataset with samples."
+            )
+        ledger = self._ledger(loader, seen, batch)
+        if not self._counts:
+            ledger = replace(ledger, copy_ns=_copy_ns(batch))
+        del loader
+        return ledger
+
+    def _iterate(self, loader: Any, seconds: float, epochs: int) -> tuple[list[EpochSeen], Any]:
+        """Whole epochs, so that counts are exact, but for a first one that takes longer than ``seconds``."""
+        deadline = time.perf_counter() + seconds
+        seen: list[EpochSeen] = []
+        self._recorder.starting = self._events.starting = False
+        first: Any = None
+        longest = 0.0
+        while len(seen) < epochs and time.perf_counter() + _MARGIN * longest < deadline:
+            began = time.perf_counter()
+            epoch, batch = self._epoch(loader, math.inf if seen else deadline, keeps=first is None)
+            longest = max(longest, time.perf_counter() - began)
+            first = batch if first is None else first
+            if epoch.batches == 0:
+                break
+            seen.append(epoch)
+            if not epoch.whole:
+                break
+        self._recorder.starting = self._events.starting = True
+        return seen, first
+
+    def _epoch(self, loader: Any, deadline: float, *, keeps: bool) -> tuple[EpochSeen, Any]:
+        paused_ns = self._recorder.paused_ns
+
+        def clock() -> int:
+            return time.perf_counter_ns() - paused_ns()
+
+        samples = batches = waits = first_ns = 0
+        kept: Any = None
+        began = clock()
+        iterator: Iterator[Any] = iter(loader)
+        whole = False
+        while True:
+            asked = clock()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                whole = True
+                break
+            came = clock()
+            if batches == 0:
+                first_ns, kept = came - began, batch if keeps else None
+            else:
+                waits += came - asked
+            samples += self._samples(loader, batch)
+            if self._counts and len(self._digests) < _COMPARED:
+                self._digests.append(digest(batch))
+            batches += 1
+            if time.perf_counter() > deadline:
+                break
+        last = clock() if not whole else asked
+        del iterator
+        batch = None
+        exit_ns = clock() - last
+        if self._counts:
+            gc.collect()
+            instrument(self._recorder.register, self._recorder)
+        self._settle()
+        self._events.epoch_ended()
+        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, *_kept_things()), kept
+
+    def _settle(self) -> None:
+        """Give threads that are about to end the time to do so."""
+        before, until = threading.active_count(), time.perf_counter() + _SETTLES_SECONDS
+        while self._counts and threading.active_count() > 1 and time.perf_counter() < until:
+            time.sleep(0.02)
+            now = threading.active_count()
+            if now == before and time.perf_counter() > until - _SETTLES_SECONDS / 2:
+                break
+            before = now
+
+    def _samples(self, loader: Any, batch: Any) -> int:
+        try:
+            if self._count is None:
+                self._count = counter(batch, Declared.by(loader))
+            return int(self._count(batch))
+        except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
+            return 1
+
+    # In workers
+
+    def _forked(self) -> None:
+        self._recorder.forget()
+        self._events.forget()
+        self._recorder.is_worker = self._events.is_worker = True
+        util.Finalize(None, self._write, exitpriority=100)
+
+    def _worker_batch(self) -> None:
+        now = time.perf_counter_ns()
+        if now - self._wrote_ns > _WRITES_EVERY_NS:
+            self._write()
+            self._wrote_ns = time.perf_counter_ns()
+
+    def _write(self) -> None:
+        info = torch.utils.data.get_worker_info()
+        piece = {**self._piece(), "worker": info.id if info is not None else -1}
+        file = self._folder / f"{os.getpid()}.json"
+        with suppress(OSError):
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(piece))
+            part.rename(file)
+
+    def _piece(self) -> dict[str, Any]:
+        parts = self._parts
+        return {
+            "sites": self._recorder.sites() if self._counts else [],
+            "events": self._events.found(),
+            "gc_ns": self._events.gc_ns,
+            "gc_count": self._events.gc_count,
+            "ns": parts.ns,
+            "batches": parts.batches,
+            "samples": parts.samples,
+            "durations_ns": parts.durations_ns,
+            "sent_tensors": parts.sent_tensors,
+            "sent_nbytes": parts.sent_nbytes,
+            "first_sample": parts.first_sample,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _ledger(self, loader: Any, seen: list[EpochSeen], batch: Any) -> Ledger:
+        _end_workers(self._parts.loaders)
+        pieces = [json.loads(file.read_text()) for file in sorted(self._folder.glob("*.json"))]
+        main = self._piece()
+        everything = [main, *pieces]
+        facts = loader_facts(loader, self._parts, batch)
+        seen = in_made_samples(seen, everything)
+        made = [sum(piece[name] for piece in everything) for name in ("samples", "batches")]
+        return Ledger(
+            loader=facts,
+            samples=max(sum(epoch.samples for epoch in seen), made[0]),
+            batches=max(sum(epoch.batches for epoch in seen), made[1]),
+            epochs=len(seen),
+            whole_epochs=sum(epoch.whole for epoch in seen),
+            cores=usable_cores(),
+            constant=len(self._digests) > 1 and len(set(self._digests)) == 1,
+            gc_ns=sum(piece["gc_ns"] for piece in everything),
+            gc_count=sum(piece["gc_count"] for piece in everything),
+            sites=sites_of(everything),
+            events=events_of(everything),
+            stages=stages_of(main, pieces),
+            counted_ns={
+                **stages_of(main, pieces).ns,
+                "all": sum(epoch.first_ns + epoch.waits_ns for epoch in seen),
+            },
+            timed=tuple(seen),
+            counted=tuple(seen),
+            unseen=()
+            if seen[-1].whole
+            else (f"the end of an epoch: it takes longer; {seen[-1].batches} batches were",),
+        )
+
+
+def _copy_ns(batch: Any) -> float:
+    """Nanoseconds that copying a batch's bytes takes on this machine; 0 if it has no arrays."""
+    try:
+        limit = iter(Roofline(batch, None))
+    except LoaderError:
+        return 0.0
+    times: list[int] = []
+    until = time.perf_counter() + _COPY_SECONDS
+    while len(times) < _FEWEST_COPIES or time.perf_counter() < until:
+        began = time.perf_counter_ns()
+        next(limit)
+        times.append(time.perf_counter_ns() - began)
+    return float(median(times))
+
+
+def _end_workers(loaders: list[Any]) -> None:
+    """End persistent workers, so that they write what they saw."""
+    for loader in loaders:
+        iterator: Any = getattr(loader, "_iterator", None)
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()  # noqa: SLF001 torch and the interpreter have no public name for it
+    gc.collect()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            child.wait(2)
+
+
+def _kept_things() -> tuple[int, int, int, int, int]:
+    """Threads, descriptors, child processes, shared-memory files and bytes of memory of this process now."""
+    own = psutil.Process()
+    with suppress(psutil.Error, OSError):
+        shared = len(list(_SHARED.glob("torch_*")))
+        return own.num_threads(), own.num_fds(), len(own.children()), shared, own.memory_info().rss
+    return 0, 0, 0, 0, 0

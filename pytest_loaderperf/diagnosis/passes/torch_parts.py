@@ -1,0 +1,181 @@
+"""The parts of torch's DataLoader, timed: index, fetch, collate, the hand-over between processes, pinning.
+
+Torch has no public hooks for these, so its own functions are wrapped, in a process that only observes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import time
+from collections.abc import Callable
+from multiprocessing import util
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, _utils, get_worker_info
+from torch.utils.data import dataloader as torch_dataloader
+
+from pytest_loaderperf.diagnosis.passes.rewriting import users_frame
+from pytest_loaderperf.diagnosis.passes.values import digest
+from pytest_loaderperf.measurement.structure import batch_leaves, batch_nbytes
+
+_MOST_BATCHES = 255  # of a process, whose times are kept
+
+
+class TorchParts:
+    """Nanoseconds by stage, of this process. ``on_batch`` is called in a worker after each batch that it made.
+
+    ``paused_ns`` gives the time that counting took in the current thread.
+    """
+
+    def __init__(self, on_batch: Callable[[], None], on_fork: Callable[[], None], paused_ns: Callable[[], int]) -> None:
+        self.ns: dict[str, int] = {}
+        self.batches = 0
+        self.samples = 0
+        self.sent_tensors = self.sent_nbytes = 0
+        self.durations_ns: list[int] = []
+        self.first_sample = ""
+        self.loaders: list[Any] = []
+        self.made_at: dict[int, tuple[str, int]] = {}
+        self.start_methods: dict[int, str] = {}
+        self._on_batch, self._on_fork, self._paused_ns = on_batch, on_fork, paused_ns
+
+    def forget(self) -> None:
+        """In a forked worker: what the parent has seen is not this process's."""
+        self.ns, self.batches, self.samples, self.durations_ns = {}, 0, 0, []
+
+    def _add(self, stage: str, ns: int) -> None:
+        self.ns[stage] = self.ns.get(stage, 0) + ns
+
+    def _now_ns(self) -> int:
+        """The time without what counting takes in this thread."""
+        return time.perf_counter_ns() - self._paused_ns()
+
+    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = self._now_ns()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._add(stage, self._now_ns() - began)
+
+        return timed
+
+    def install(self) -> None:
+        """Wrap torch's functions in this process, and so in the workers that it forks."""
+        base: Any = torch_dataloader._BaseDataLoaderIter  # noqa: SLF001 torch and the interpreter have no public name for it
+        base._next_index = self._timed("index", base._next_index)  # noqa: SLF001 torch and the interpreter have no public name for it
+        for fetcher in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):  # noqa: SLF001 torch and the interpreter have no public name for it
+            self._wrap_fetcher(fetcher, counts_indices=fetcher is _utils.fetch._MapDatasetFetcher)  # noqa: SLF001 likewise
+        dumps, loads = ForkingPickler.dumps, ForkingPickler.loads
+        ForkingPickler.dumps = self._dumps(dumps)  # type: ignore[method-assign]
+        ForkingPickler.loads = staticmethod(self._timed("receive", loads))
+        _utils.pin_memory.pin_memory = self._timed("pin", _utils.pin_memory.pin_memory)
+        self._wrap_loader()
+
+    def _wrap_fetcher(self, fetcher: Any, *, counts_indices: bool) -> None:
+        parts, fetch, start = self, fetcher.fetch, fetcher.__init__
+
+        def started(self: Any, dataset: Any, auto: bool, collate_fn: Any, drop_last: bool) -> None:  # noqa: FBT001 torch's own signature
+            collated = parts._counted(parts._timed("collate", collate_fn), auto=auto, counts=not counts_indices)
+            start(self, dataset, auto, collated, drop_last)
+
+        def fetched(self: Any, index: Any) -> Any:
+            before, began, waited = parts.ns.get("collate", 0), parts._now_ns(), _waited_ns()
+            try:
+                batch = fetch(self, index)
+                if not parts.sent_tensors and get_worker_info() is not None:
+                    parts.sent_tensors, parts.sent_nbytes = tensors_in(batch), batch_nbytes(batch)
+                return batch
+            finally:
+                ns = parts._now_ns() - began
+                if counts_indices:
+                    parts.samples += len(index) if isinstance(index, (list, tuple)) else 1
+                parts._add("fetch", ns - (parts.ns.get("collate", 0) - before))
+                parts.batches += 1
+                parts.durations_ns = [*parts.durations_ns[-_MOST_BATCHES:], ns - _waited_ns() + waited]
+                if get_worker_info() is not None:
+                    parts._on_batch()
+
+        fetcher.__init__, fetcher.fetch = started, fetched
+
+    def _counted(self, collate: Callable[[Any], Any], *, auto: bool, counts: bool) -> Callable[[Any], Any]:
+        """``collate``, which also tells how many samples a stream gave: a map-style dataset is asked for so many."""
+
+        def collated(samples: Any) -> Any:
+            if counts:
+                self.samples += len(samples) if auto and hasattr(samples, "__len__") else 1
+            if not self.first_sample:
+                first = samples[0] if auto and isinstance(samples, list) and samples else samples
+                self.first_sample = digest(first) or "?"
+            return collate(samples)
+
+        return collated
+
+    def _dumps(self, dumps: Any) -> Any:
+        def dumped(_kind: Any, value: Any, protocol: Any = None) -> Any:
+            began = time.perf_counter_ns()
+            try:
+                return dumps(value, protocol)
+            finally:
+                self._add("send", time.perf_counter_ns() - began)
+
+        return classmethod(dumped)
+
+    def _wrap_loader(self) -> None:
+        parts, start, iterate = self, DataLoader.__init__, DataLoader.__iter__
+
+        def started(self: Any, *args: Any, **kwargs: Any) -> None:
+            frame = users_frame(2)
+            start(self, *args, **kwargs)
+            if frame is not None:
+                parts.made_at.setdefault(id(self), (frame.f_code.co_filename, frame.f_lineno))
+            parts.loaders.append(self)
+
+        def iterated(self: Any) -> Any:
+            if self not in parts.loaders:
+                parts.loaders.append(self)
+            parts._fork_only(self)
+            return iterate(self)
+
+        DataLoader.__init__ = started  # type: ignore[method-assign]
+        DataLoader.__iter__ = iterated  # type: ignore[method-assign]
+        util.register_after_fork(self, TorchParts._forked)
+
+    def _fork_only(self, loader: Any) -> None:
+        """Let its workers be forked, so that they can be seen; keep what the user had chosen."""
+        if not loader.num_workers:
+            return
+        context = loader.multiprocessing_context
+        chosen = context.get_start_method() if context is not None else multiprocessing.get_start_method()
+        self.start_methods.setdefault(id(loader), chosen)
+        if chosen != "fork":
+            loader.multiprocessing_context = multiprocessing.get_context("fork")
+
+    def _forked(self) -> None:
+        self.forget()
+        self._on_fork()
+
+
+def _waited_ns() -> int:
+    """Nanoseconds that this thread has waited for a CPU because of other programs; 0 if the system does not say."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:  # noqa: PTH123 read for every batch
+            return int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def pickled_nbytes(dataset: object) -> int:
+    """Bytes that a worker which does not fork receives of the dataset; 0 if it cannot be pickled."""
+    try:
+        return len(pickle.dumps(dataset, pickle.HIGHEST_PROTOCOL))
+    except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
+        return 0
+
+
+def tensors_in(batch: object) -> int:
+    """How many tensors a batch hands over, each on its own."""
+    return sum(isinstance(leaf, torch.Tensor) for _, leaf in batch_leaves(batch))

@@ -1,0 +1,52 @@
+"""Arrays that become float64 and then float32 again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.rules.reading import per, plain, regular
+
+_WIDE = "float64"
+_NARROW = ("float32", "float16", "bfloat16", "uint8", "int32", "int16")
+_ITEMS = 256  # of an array, from which it is worth a line
+
+
+def _dtype(site: Site) -> str:
+    """The type of what goes in: of the larger of its arguments."""
+    return site.largest.dtype or site.argument.dtype
+
+
+def _find(ledger: Ledger) -> Iterator[Finding]:
+    sites = [entry for entry in regular(ledger) if entry[0].result.items >= _ITEMS and entry[0].kind != "loop"]
+    narrows = [site for site, _, _ in sites if _dtype(site) == _WIDE and site.result.dtype in _NARROW]
+    for site, times, unit in sites:
+        back = [other for other in narrows if (other.in_workers > 0) == (site.in_workers > 0)]
+        if not back:
+            continue  # or the array crosses processes in between: large-hand-over
+        narrow = bool(site.dtypes) and not {_WIDE, "int64"} & set(site.dtypes)
+        if site.result.dtype == _WIDE and narrow and not site.user:
+            yield Finding(
+                RULE.id,
+                f"{plain(site.callee) if site.kind == 'call' else f'an operator ({site.callee})'} makes float64 of "
+                f"{_dtype(site)}, and line {back[0].line} makes {back[0].result.dtype} of it: {per(times)} "
+                f"times a {unit}",
+                site.file,
+                site.line,
+                site.function,
+                times,
+                f"arrays a {unit}",
+                RULE.fix,
+                predicted(ledger, site.total_ns / 2 + sum(other.total_ns for other in back)),
+            )
+
+
+RULE = Rule(
+    id="float64-round-trip",
+    reason="float64 doubles the memory that every step reads and writes, and the result is rounded in the end.",
+    example="image = self.images[i] / 255.0           # uint8 / float gives float64\nreturn image.astype(np.float32)",
+    fix="compute in float32 from the start: self.images[i].astype(np.float32) / np.float32(255)",
+    limits="Only conversions and operators in the user's own lines are seen.",
+    find=_find,
+)

@@ -1,0 +1,65 @@
+"""How rules read a ledger: how often something happened, and which sites are calls of a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
+
+HALF = 0.5
+_FEWEST = 4  # times: less may be a start
+
+
+def often(ledger: Ledger, count: int) -> tuple[float, str]:
+    """``count`` of the counting pass as times a sample, a batch or an epoch: the first of them that has one at least.
+
+    (0, "") if it happened less than every second batch.
+    """
+    if count < _FEWEST:
+        return 0.0, ""
+    if count >= HALF * max(1, ledger.samples):
+        return count / max(1, ledger.samples), "sample"
+    if count >= HALF * max(1, ledger.batches):
+        return count / max(1, ledger.batches), "batch"
+    return 0.0, ""
+
+
+def regular(ledger: Ledger) -> Iterator[tuple[Site, float, str]]:
+    """Sites that are reached once for every sample or batch, with how often."""
+    for site in ledger.sites:
+        times, unit = often(ledger, site.count)
+        if unit:
+            yield site, times, unit
+
+
+def last_name(callee: str) -> str:
+    """``tensor`` of ``torch.tensor``."""
+    return callee.rpartition(".")[2]
+
+
+def per(count: float) -> str:
+    """A number of times as text: whole numbers without decimals."""
+    return f"{count:,.0f}" if abs(count - round(count)) < 0.05 else f"{count:,.1f}"  # noqa: PLR2004 said beside it
+
+
+def callers(ledger: Ledger, inner: Site | Event) -> list[Site]:
+    """Other sites in the same function as ``inner``."""
+    return [site for site in ledger.sites if (site.file, site.function) == (inner.file, inner.function)]
+
+
+def plain(callee: str) -> str:
+    """A callee as a user writes it."""
+    name = callee.removeprefix("builtins.")
+    return f"{name.removesuffix('.__getitem__')}[...]" if name.endswith(".__getitem__") else f"{name}()"
+
+
+def rewritten_ns(ledger: Ledger, site: Site) -> float:
+    """Time that an array operation in place of ``site`` and what it feeds would save: most of its function's."""
+    name = last_name(site.function.removesuffix(".<locals>"))
+    calls = sum(one.total_ns for one in ledger.sites if one.user and last_name(one.callee) == name)
+    if name in ("__getitem__", "__getitems__"):
+        calls = max(calls, ledger.counted_ns.get("fetch", 0))
+    elif site.file == ledger.loader.collate_file and not calls:
+        calls = ledger.counted_ns.get("collate", 0)
+    arrays = sum(one.own_ns for one in callers(ledger, site) if one.result.dtype and not one.argument.numbers)
+    return max(float(site.total_ns), calls - arrays)

@@ -1,0 +1,73 @@
+"""Work whose result is the same for every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.rules.reading import last_name, per, plain, regular
+
+_SHARE = 0.05  # of a sample's time, from which it is worth a line
+_NS = 10_000  # of a call
+_KNOWN = 0.9  # of the calls that were seen
+_FEWEST = 4  # results that were compared
+_SIZE = 64  # bytes or elements of a result that is the same whatever the arguments are
+_OWN = 0.5  # of a function's time that its own statements take, not calls inside it
+_MAKES = frozenset(  # they must give a new object each time
+    (
+        "zeros ones empty full zeros_like ones_like empty_like full_like iter lock len range zip enumerate "
+        "reversed isinstance hasattr getattr get sleep wait join start put acquire release collect list.append "
+        "randperm permutation arange linspace partial Generator default_rng manual_seed seed Tensor "
+        "deepcopy clone copy contiguous state_dict"
+    ).split()
+)
+
+
+def _is_repeated(ledger: Ledger, site: Site) -> bool:
+    if last_name(site.callee) in _MAKES or site.kind in ("loop", "with", "store") or site.path_calls:
+        return False
+    if site.kind == "item" and site.aliases:
+        return False  # a view of what is kept
+    if site.user and site.own_ns < _OWN * site.total_ns:
+        return False  # a call inside it is nearer
+    known = site.known >= _KNOWN * site.keyed - 1 and site.equal == site.compared >= _FEWEST
+    size = max(site.result.nbytes, site.result.items)
+    alike = site.alike == site.looked_at > _FEWEST and size >= _SIZE and not ledger.constant
+    return known or alike
+
+
+def _same(site: Site) -> str:
+    return (
+        f"one of {site.distinct} results" if site.distinct > 1 and site.kind != "comprehension" else "the same result"
+    )
+
+
+def _find(ledger: Ledger) -> Iterator[Finding]:
+    for site, times, unit in regular(ledger):
+        share = share_of_time(ledger, site)
+        if share >= _SHARE and site.total_ns >= _NS * site.count and _is_repeated(ledger, site):
+            name = "this expression" if site.kind == "comprehension" else plain(site.callee)
+            yield Finding(
+                RULE.id,
+                f"{name} gives {_same(site)} {per(times)} times a {unit}, in {share:.0%} of the time",
+                site.file,
+                site.line,
+                site.function,
+                times,
+                f"times a {unit}",
+                RULE.fix,
+                predicted(ledger, site.total_ns, site),
+            )
+
+
+RULE = Rule(
+    id="repeated-work",
+    reason="Parsing, decoding, decompressing or building the same thing for every sample costs its time every time.",
+    example='def __getitem__(self, i):\n    vocabulary = json.loads(self.text)["words"]',
+    fix="do it once, in __init__ or on first use, and keep the result",
+    limits="Results of unknown types cannot be compared. Only the first 64 calls of a line are compared in each "
+    "process.",
+    find=_find,
+    yields_to=("read-amplification", "scan-per-item"),
+)

@@ -1,0 +1,53 @@
+"""Rows of one array in memory that are fetched one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.rules.reading import HALF
+
+_BATCH = 8  # samples, from which a batch is worth one index operation
+_MOST_NBYTES = 1 << 16  # of a sample: larger ones spend their time copying
+_CALLS = 0.9  # of the time of fetch and collate: what single samples cost
+_MOST_NS = 100_000  # of a sample's fetch
+
+
+def _find(ledger: Ledger) -> Iterator[Finding]:
+    loader, stages = ledger.loader, ledger.stages
+    batched = loader.torch_like and not loader.iterable and (loader.batch_size or 0) >= _BATCH
+    if not batched or loader.has_getitems or loader.hidden_getitems or not loader.shared_samples:
+        return
+    samples = max(1, sum(epoch.samples for epoch in ledger.timed))
+    fetch_ns = stages.ns.get("fetch", 0) / samples
+    if fetch_ns > _MOST_NS or loader.sample_nbytes > _MOST_NBYTES:
+        return
+    rows = [site for site in ledger.sites if site.aliases and site.count >= HALF * ledger.samples and not site.user]
+    at: Site | None = max(rows, key=lambda site: site.own_ns, default=None)
+    saved = (ledger.counted_ns.get("fetch", 0) + ledger.counted_ns.get("collate", 0)) * _CALLS
+    yield Finding(
+        RULE.id,
+        f"{loader.dataset} gives rows of one array one at a time: {loader.batch_size} fetches a batch, and a "
+        "collate of as many",
+        at.file if at else loader.file,
+        at.line if at else loader.line,
+        at.function if at else "",
+        loader.batch_size or 0,
+        "fetches a batch",
+        RULE.fix,
+        predicted(ledger, saved),
+    )
+
+
+RULE = Rule(
+    id="sample-by-sample",
+    reason="A Python call and a small tensor for each sample, then a copy that joins them; one index operation "
+    "does it in C.",
+    example="class Rows(Dataset):\n    def __getitem__(self, i):\n        return self.x[i], self.y[i]",
+    fix="fetch whole batches: def __getitems__(self, indices): return self.x[indices], self.y[indices], with "
+    "collate_fn=lambda batch: batch; or ReferenceLoader((x, y), batch_size=...)",
+    limits="Datasets that compute something for each sample are not reported.",
+    find=_find,
+    yields_to=("hidden-getitems",),
+)

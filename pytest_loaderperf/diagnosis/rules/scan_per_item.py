@@ -1,0 +1,88 @@
+"""Work that grows with the size of the dataset, done for every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.rules.reading import HALF, callers, last_name, per, plain, regular
+
+_LISTS = ("list", "tuple")
+_COMPARES = frozenset("Eq NotEq Lt LtE Gt GtE".split())
+_SEARCHES = frozenset(
+    (
+        "index count remove where nonzero argwhere flatnonzero sorted sort argsort unique isin in1d min max sum "
+        "any all list tuple set dict Counter filter map query shuffle"
+    ).split()
+)
+_MAKES = frozenset(["list", "tuple", "set", "dict", "Counter"])
+_ORDERS = frozenset(["randperm", "permutation", "sample", "shuffle"])
+_SORTS = frozenset(["sorted", "sort", "argsort"])  # of all that is left, for every batch
+_LINEAR = frozenset(["tarfile.TarFile.getmember", "tarfile.TarFile.getnames"])
+_BATCH_SHARE = 0.1  # of the time
+_FEWEST = 4  # results that were compared
+_LEAST = 256  # elements
+_SHARE = 0.02  # of a sample's time
+
+
+def _reads_all(site: Site, items: int, *, whole: bool) -> int:
+    """How many elements a site reads each time, if it reads all of something that stays the same; else 0."""
+    name, persistent = last_name(site.callee), site.same_operand >= HALF * max(1, site.looked_at - 1)
+    if site.callee in _LINEAR:
+        return max(items, site.largest.items)
+    persistent = persistent or (whole and name in _SEARCHES - _MAKES and site.equal == site.compared >= _FEWEST)
+    if name in _ORDERS and site.result.items >= items:
+        return site.result.items
+    if not persistent or site.largest.items < items:
+        return 0
+    if site.kind == "loop":
+        return site.largest.items if site.largest.type in (*_LISTS, "ndarray", "dict", "set") else 0
+    if site.callee in ("In", "NotIn"):
+        return site.largest.items if site.largest.type in (*_LISTS, "ndarray", "Tensor") else 0
+    alone = site.scans >= HALF * site.looked_at
+    return site.largest.items if alone and (site.callee in _COMPARES or name in _SEARCHES) else 0
+
+
+def _is_of_all_keys(ledger: Ledger, site: Site) -> bool:
+    """Whether it reads one thing for each sample, made again each time, and is what its function mostly repeats."""
+    rows = ledger.loader.dataset_items or 0
+    others = [one.total_ns for one in callers(ledger, site) if one.equal == one.compared >= _FEWEST and not one.user]
+    return HALF * rows <= site.largest.items <= 2 * rows and site.total_ns >= HALF * max(others, default=0)
+
+
+def _find(ledger: Ledger) -> Iterator[Finding]:
+    least = max(_LEAST, int(HALF * (ledger.loader.dataset_items or 0)))
+    for site, times, unit in regular(ledger):
+        elements = _reads_all(site, least, whole=_is_of_all_keys(ledger, site))
+        if unit == "batch" and share_of_time(ledger, site) >= _BATCH_SHARE and last_name(site.callee) in _SORTS:
+            elements = site.largest.items if site.largest.items >= least else 0
+        share = share_of_time(ledger, site)
+        if (
+            elements
+            and (unit == "sample" or last_name(site.callee) in _SORTS)
+            and (share >= _SHARE or site.kind == "loop")
+        ):
+            what = {"loop": "a loop", "operator": "a comparison"}.get(site.kind, plain(site.callee))
+            yield Finding(
+                RULE.id,
+                f"{what} goes through {elements:,} elements, {per(times)} times a {unit}: time grows with the dataset",
+                site.file,
+                site.line,
+                site.function,
+                times,
+                f"scans a {unit}",
+                RULE.fix,
+                predicted(ledger, site.total_ns, site),
+            )
+
+
+RULE = Rule(
+    id="scan-per-item",
+    reason="A search through all of the data for each sample makes an epoch's time grow with the square of its size.",
+    example="def __getitem__(self, i):\n    return self.rows[self.names.index(self.order[i])]",
+    fix="build a dict or a sorted index once: self.position = {name: n for n, name in enumerate(names)}",
+    limits="Searches inside a library are seen by the size of what they are called with.",
+    find=_find,
+    yields_to=("read-amplification",),
+)

@@ -1,0 +1,59 @@
+"""Epochs that end late, because something still waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from pytest_loaderperf.diagnosis.findings import Finding, Gain, Rule
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.rules.reading import last_name, plain
+
+_NS = 100_000_000
+_SHARE = 0.1  # of an epoch
+_LONG = 0.4  # of the exit: a wait that explains it
+_WAITS = frozenset("get wait sleep join acquire result shutdown put select poll recv __enter__".split())
+
+
+def _waits(ledger: Ledger, exit_ns: float) -> list[Site]:
+    """Waits of the user's own lines that explain the exit, the main thread's first, longest first."""
+    waits = [site for site in ledger.sites if last_name(site.callee) in _WAITS and not site.user]
+    long = [site for site in waits if site.longest_ns >= _LONG * exit_ns]
+    return sorted(long, key=lambda site: (site.in_helper_thread > 0, -site.longest_ns))
+
+
+def _find(ledger: Ledger) -> Iterator[Finding]:
+    epochs = [epoch for epoch in ledger.timed if epoch.whole]
+    if not epochs:
+        return
+    exit_ns = median(epoch.exit_ns for epoch in epochs)
+    epoch_ns = median(epoch.first_ns + epoch.waits_ns + epoch.exit_ns for epoch in epochs)
+    share = exit_ns / max(1, epoch_ns)
+    if exit_ns < _NS or share < _SHARE:
+        return
+    waits = _waits(ledger, exit_ns)
+    at, others = (waits[0], waits[1:]) if waits else (None, [])
+    helper = next((site for site in others if site.in_helper_thread), None)
+    why = f"; its thread waits at line {helper.line}, {plain(helper.callee)}" if helper else ""
+    yield Finding(
+        RULE.id,
+        f"an epoch ends {exit_ns / 1e9:.2f} s after its last batch, {share:.0%} of its time{why}",
+        at.file if at else ledger.loader.file,
+        at.line if at else ledger.loader.line,
+        at.function if at else "",
+        exit_ns / 1e9,
+        "seconds an epoch",
+        RULE.fix,
+        Gain(1 / max(0.02, 1 - share), 1 / max(0.02, 1 - share * 0.9), 1 / max(0.02, 1 - share)),
+    )
+
+
+RULE = Rule(
+    id="slow-exit",
+    reason="A helper thread that looks only now and then whether it should end holds up the end of every epoch.",
+    example="def _run(self):\n    while not self.stopped:\n        item = self.queue.get(timeout=5)",
+    fix="wake the thread: put a sentinel into its queue, or set the Event that it waits for",
+    limits="Exits below 0.1 s or a tenth of an epoch are not reported.",
+    find=_find,
+    yields_to=("sleeping", "workers-restarted"),
+)

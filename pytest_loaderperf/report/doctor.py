@@ -1,0 +1,108 @@
+"""What the doctor prints."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_loaderperf.diagnosis import Diagnosis, Finding, Gain
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
+from pytest_loaderperf.report.figures import short_count
+from pytest_loaderperf.report.terminal import TableLine
+
+_BAR = 20  # columns of a bar for all of the time
+_INDENT = 5
+_LEAST_SHARE = 0.005
+_MOST_WIDTH = 120
+_LITTLE, _LARGE = 1.05, 50  # times: gains beyond these are not known better
+
+
+def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
+    """The whole report: what the loader is, where its time goes, what to change."""
+    width = min(width, _MOST_WIDTH)
+    lines = [TableLine(text, "bold") for text in _wrapped(_headline(diagnosis), width, 0)]
+    lines += [TableLine(""), TableLine("where a batch's time goes", "bold"), *_time_lines(diagnosis, width)]
+    lines += [TableLine(""), *_finding_lines(diagnosis.findings, width)]
+    for unseen in diagnosis.ledger.unseen:
+        lines += [TableLine(text, "yellow") for text in _wrapped(f"not seen: {unseen}", width, 0)]
+    return lines
+
+
+def _headline(diagnosis: Diagnosis) -> str:
+    loader = diagnosis.ledger.loader
+    parts = [loader.kind]
+    if loader.torch_like or loader.num_workers:
+        parts.append(f"{loader.num_workers} worker{'s' * (loader.num_workers != 1)}")
+    if loader.batch_size is not None:
+        parts.append(f"batch {loader.batch_size}")
+    figures = [f"{short_count(diagnosis.samples_per_second)} samples/s"]
+    if diagnosis.copy_limit_fraction:
+        figures.append(f"{diagnosis.copy_limit_fraction:.1%} of the copy limit")
+    if loader.num_workers:
+        figures.append(f"workers busy {diagnosis.workers_busy:.0%}")
+    return printable(f"{diagnosis.name}   {', '.join(parts)}: {', '.join(figures)}")
+
+
+def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
+    loader, ledger = diagnosis.ledger.loader, diagnosis.ledger
+    where = {
+        "fetch": (f"{loader.dataset}.__getitem__", loader.dataset_file, loader.dataset_line),
+        "collate": ("collate_fn", loader.collate_file, loader.collate_line),
+        "hand-over": (f"worker to main process, {ledger.stages.sent_nbytes / 1e6:.1f} MB a batch", "", 0),
+    }
+    for stage, share in sorted(diagnosis.stages.items(), key=lambda item: -item[1]):
+        if share >= _LEAST_SHARE:
+            what, file, line = where.get(stage, ("", "", 0))
+            yield TableLine(_row(stage, share, what, _place(file, line), width))
+    for busy in diagnosis.lines():
+        text = f"  line {busy.line}" if diagnosis.stages else _place(busy.file, busy.line)
+        yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of lines"))
+
+
+def _row(name: str, share: float, what: str, place: str, width: int, unit: str = "") -> str:  # noqa: PLR0917 private, and called in one place
+    bar = "█" * max(1, round(share * _BAR)) if not unit else ""
+    text = f"  {printable(name):<12} {share:>4.0%} {unit or bar:<{_BAR}}  {printable(what)}"
+    text = f"{text}  {place}" if place and len(text) + len(place) + 2 <= width else text
+    return text[:width].rstrip()
+
+
+def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
+    if not findings:
+        yield TableLine("no mistakes found", "green")
+        return
+    yield TableLine("what to change", "bold")
+    for number, finding in enumerate(findings, 1):
+        gain = finding.gain
+        head = f"  {number}  {finding.rule}"
+        place = _place(finding.file, finding.line)
+        head = f"{head}   {place}" if place else head
+        if gain is not None:
+            text = _gain(gain)
+            head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
+        yield TableLine(head[:width] if gain is None else head, "yellow")
+        for text in (finding.message, f"fix: {finding.fix}"):
+            yield from (TableLine(line) for line in _wrapped(printable(text), width, _INDENT))
+
+
+def _gain(gain: Gain) -> str:
+    low, value, high = (f"{times:.2g}x" for times in (gain.low, gain.value, gain.high))
+    if gain.value < _LITTLE:
+        return f"under {_LITTLE}x, {gain.how}"
+    if gain.value > _LARGE:
+        return f"over {_LARGE}x, {gain.how}"
+    return f"{value} ({low.removesuffix('x')} to {high.removesuffix('x')}), {gain.how}"
+
+
+def _wrapped(text: str, width: int, indent: int) -> list[str]:
+    space = " " * indent
+    return textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
+
+
+def _place(file: str, line: int) -> str:
+    """``file:line``, from the current folder if the file is inside it."""
+    if not file:
+        return ""
+    relative = os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
+    return f"{printable(relative, MOST_OF_PATH)}:{line}"

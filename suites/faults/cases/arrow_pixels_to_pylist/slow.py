@@ -1,0 +1,37 @@
+"""The pixel list of each Arrow row goes through a Python list.
+
+Source: CAPABILITIES row C1
+"""
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+HEIGHT, WIDTH = 64, 72
+
+
+def build_table(rows=576):
+    rng = np.random.default_rng(101)
+    pixels = pa.array(rng.integers(0, 65536, rows * HEIGHT * WIDTH, dtype=np.uint16))
+    offsets = np.arange(rows + 1, dtype=np.int32) * HEIGHT * WIDTH
+    wells = [f"A{row:03d}" for row in range(rows)]
+    return pa.table({"well": wells, "pixels": pa.ListArray.from_arrays(offsets, pixels)})
+
+
+class ArrowImages(Dataset):
+    def __init__(self, table):
+        self.table = table
+
+    def __len__(self):
+        return self.table.num_rows
+
+    def __getitem__(self, i):
+        row = self.table.slice(i, 1)
+        flat = np.array(row["pixels"].to_pylist(), dtype=np.uint16)  # fault: arrow-to-python
+        image = flat.reshape(1, HEIGHT, WIDTH).astype(np.float32)
+        return torch.from_numpy(image).div_(65535.0)
+
+
+def make_loader():
+    return DataLoader(ArrowImages(build_table()), batch_size=16, shuffle=True)

@@ -1,0 +1,37 @@
+"""A collate grows the batch with torch.cat, one clip at a time.
+
+Source: CAPABILITIES row B1
+"""
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+FRAMES, HEIGHT, WIDTH = 16, 32, 32
+
+
+class MovingDots(Dataset):
+    """Clips of dots that move at a speed of their own, drawn when asked for."""
+
+    def __init__(self, clips=576):
+        self.speeds = torch.linspace(0.5, 3.0, clips).unsqueeze(1)
+        self.times = torch.arange(FRAMES).float()
+
+    def __len__(self):
+        return self.speeds.shape[0]
+
+    def __getitem__(self, i):
+        clip = torch.zeros(FRAMES, HEIGHT, WIDTH)
+        columns = (self.speeds[i] * self.times).long() % WIDTH
+        clip[torch.arange(FRAMES), HEIGHT // 2, columns] = 1.0
+        return clip
+
+
+def collate(clips):
+    batch = clips[0].unsqueeze(0)
+    for clip in clips[1:]:
+        batch = torch.cat([batch, clip.unsqueeze(0)])  # fault: growing-concatenation
+    return batch
+
+
+def make_loader():
+    return DataLoader(MovingDots(), batch_size=48, shuffle=True, collate_fn=collate)

@@ -1,0 +1,37 @@
+"""The length of a padded sequence is counted with one .item() per token.
+
+Source: CAPABILITIES row E6
+"""
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+PAD = 0
+
+
+class PaddedSequences(Dataset):
+    def __init__(self, count=1280, width=160):
+        generator = torch.Generator().manual_seed(55)
+        self.tokens = torch.randint(1, 9000, (count, width), generator=generator, dtype=torch.int32)
+        lengths = torch.randint(width // 4, width, (count, 1), generator=generator)
+        self.tokens[torch.arange(width) >= lengths] = PAD
+
+    def __len__(self):
+        return self.tokens.shape[0]
+
+    def real_length(self, sequence):
+        length = 0
+        for position in range(sequence.shape[0]):
+            if sequence[position].item() == PAD:  # fault: element-by-element
+                break
+            length += 1
+        return length
+
+    def __getitem__(self, i):
+        sequence = self.tokens[i]
+        positions = torch.arange(sequence.shape[0])
+        return {"input_ids": sequence, "attention_mask": positions < self.real_length(sequence)}
+
+
+def make_loader():
+    return DataLoader(PaddedSequences(), batch_size=32, shuffle=True)

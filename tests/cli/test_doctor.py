@@ -1,0 +1,86 @@
+"""``loaderperf doctor``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pytest
+
+from pytest_loaderperf.cli import main
+
+CODE = """
+import zlib
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Frames(Dataset):
+    def __init__(self):
+        self.table = zlib.compress(np.random.default_rng(0).bytes(200_000))
+        self.rows = np.random.default_rng(1).random((64, 64), dtype=np.float32)
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        table = np.frombuffer(zlib.decompress(self.table), np.uint8)  # here
+        return torch.from_numpy(self.rows[index] + table[index])
+
+class Good(Frames):
+    def __getitem__(self, index):
+        return torch.from_numpy(self.rows[index] * 2)
+
+def make_slow():
+    print("this is the user's own output")
+    return DataLoader(Frames(), batch_size=8)
+
+def make_good():
+    return DataLoader(Good(), batch_size=8)
+
+def broken():
+    raise RuntimeError("no data")
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the module above; findings name its lines."""
+    (tmp_path / "doctor_frames.py").write_text(textwrap.dedent(CODE))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_mistake_is_named_and_written(project, capsys):
+    status = main(["doctor", "doctor_frames:make_slow", "--budget", "4", "--json", "found.json"])
+    shown = capsys.readouterr().out
+    line = next(n for n, text in enumerate(CODE.splitlines(), 1) if text.endswith("# here"))
+    assert status == 1
+    assert f"repeated-work   doctor_frames.py:{line}" in shown
+    assert "user's own output" not in shown
+    (finding,) = json.loads((project / "found.json").read_text())["findings"]
+    assert (finding["rule"], finding["line"], finding["count"], finding["unit"]) == (
+        "repeated-work",
+        line,
+        1.0,
+        "times a sample",
+    )
+    assert finding["gain"]["how"] == "predicted"
+
+
+def test_a_good_loader_gives_status_0(project, capsys):
+    assert main(["doctor", "doctor_frames:make_good", "--budget", "2"]) == 0
+    assert "no mistakes found" in capsys.readouterr().out
+
+
+def test_only_chosen_rules_fire(project, capsys):
+    assert main(["doctor", "doctor_frames:make_slow", "--budget", "2", "--rules", "slow-exit"]) == 0
+
+
+def test_an_unknown_rule_is_a_usage_error(project, capsys):
+    assert main(["doctor", "doctor_frames:make_slow", "--rules", "slow"]) == 2
+    assert "expected rules among executor-per-item" in capsys.readouterr().err
+
+
+def test_a_factory_that_raises_gives_status_2_and_its_error(project, capsys):
+    assert main(["doctor", "doctor_frames:broken"]) == 2
+    assert "no data" in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""Loaders observed in child processes: what is found, what is counted, and what cannot be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from pytest_loaderperf import ReferenceLoader
+from pytest_loaderperf.diagnosis import Ledger, diagnose
+from pytest_loaderperf.diagnosis.passes.running import observe
+from pytest_loaderperf.errors import LoaderError
+
+SAMPLES, BATCH = 64, 8
+
+
+def found(make_loader, **how):
+    """Rule and offset of the line from this file's marks, for each finding."""
+    return [(finding.rule, finding.line) for finding in diagnose(make_loader, **{"seconds": 5.0, **how}).findings]
+
+
+def line_of(mark):
+    lines = Path(__file__).read_text("utf-8").splitlines()
+    return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))
+
+
+class Rows(Dataset):
+    def __init__(self):
+        self.rows = np.random.default_rng(0).random((SAMPLES, 4096), dtype=np.float32)
+        self.names = [f"row {n}" for n in range(SAMPLES)]
+
+    def __len__(self):
+        return SAMPLES
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.rows[index] * 2)
+
+
+class Pools(Rows):
+    def __getitem__(self, index):
+        with ThreadPoolExecutor(2) as pool:  # a pool
+            parts = list(pool.map(np.sort, np.split(self.rows[index], 2)))
+        return torch.from_numpy(np.concatenate(parts))
+
+
+class Drawn(Rows):
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(1)  # a generator
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.rows[index]) + self.rng.random()
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        for n in range(SAMPLES):  # all of it
+            yield torch.full((4096,), float(n))
+
+
+class Opened(Rows):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        np.save(path, self.rows)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(np.load(self.path)[index])  # a file
+
+
+def test_an_executor_for_each_sample_is_named_with_its_line():
+    diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=5.0)
+    (finding,) = diagnosis.findings
+    assert (finding.rule, finding.line, finding.file) == ("executor-per-item", line_of("a pool"), __file__)
+    assert (finding.count, finding.unit) == (1.0, "ThreadPoolExecutors a sample")
+    assert diagnosis.executors_made == SAMPLES
+
+
+def test_workers_are_seen_from_inside():
+    make_loader = lambda: DataLoader(Pools(), batch_size=BATCH, num_workers=2, persistent_workers=True)  # noqa: E731
+    diagnosis = diagnose(make_loader, seconds=5.0)
+    assert [(one.rule, one.line) for one in diagnosis.findings] == [("executor-per-item", line_of("a pool"))]
+    assert diagnosis.executors_made == SAMPLES
+    assert sum(diagnosis.stages.values()) == pytest.approx(1)
+    assert diagnosis.stages["fetch"] > diagnosis.stages["collate"]
+
+
+def test_files_opened_are_counted_and_named(tmp_path):
+    diagnosis = diagnose(lambda: DataLoader(Opened(tmp_path / "rows.npy"), batch_size=BATCH), seconds=5.0)
+    assert [(one.rule, one.line) for one in diagnosis.findings] == [("file-reopened", line_of("a file"))]
+    assert diagnosis.files_opened == SAMPLES
+
+
+def test_workers_that_draw_the_same_numbers_are_named_where_the_generator_is_made():
+    make_loader = lambda: DataLoader(Drawn(), batch_size=BATCH, num_workers=2, persistent_workers=True)  # noqa: E731
+    assert found(make_loader) == [("same-random-numbers", line_of("a generator"))]
+
+
+def test_a_stream_that_every_worker_reads_is_named():
+    make_loader = lambda: DataLoader(Stream(), batch_size=BATCH, num_workers=2, persistent_workers=True)  # noqa: E731
+    assert found(make_loader) == [("duplicated-data", line_of("all of it"))]
+
+
+@pytest.mark.parametrize(
+    "make_loader",
+    [
+        lambda: DataLoader(Rows(), batch_size=BATCH, shuffle=True),
+        lambda: DataLoader(Rows(), batch_size=BATCH, num_workers=2, persistent_workers=True),
+        lambda: ReferenceLoader((torch.rand(512, 8), torch.arange(512)), batch_size=32, shuffle=True),
+        lambda: [torch.rand(4, 4) for _ in range(8)],
+    ],
+    ids=["inline", "workers", "reference loader", "list"],
+)
+def test_good_loaders_have_no_findings(make_loader):
+    assert found(make_loader) == []
+
+
+def test_a_silent_rule_does_not_fire():
+    assert found(lambda: DataLoader(Pools(), batch_size=BATCH), silent=["executor-per-item"]) == []
+
+
+def test_counts_are_equal_in_repeats():
+    ledgers = [observe(lambda: DataLoader(Pools(), batch_size=BATCH), 3.0, epochs=1) for _ in range(2)]
+    counts = [{(site.line, site.callee): site.count for site in ledger.sites} for ledger in ledgers]
+    assert counts[0] == counts[1]
+
+
+def test_a_loader_object_is_observed_as_well():
+    assert found(DataLoader(Pools(), batch_size=BATCH)) == [("executor-per-item", line_of("a pool"))]
+
+
+def test_nothing_of_a_pass_stays_in_this_process():
+    before = Rows.__getitem__.__code__, threading.Thread.start, threading.active_count()
+    diagnose(lambda: DataLoader(Rows(), batch_size=BATCH), seconds=1.0)
+    assert (Rows.__getitem__.__code__, threading.Thread.start, threading.active_count()) == before
+    assert psutil.Process().children() == []
+
+
+def test_an_epoch_that_takes_longer_than_the_time_says_so():
+    def endless():
+        while True:
+            yield torch.rand(4)
+
+    class Endless:
+        def __iter__(self):
+            return endless()
+
+    diagnosis = diagnose(Endless, seconds=0.3)
+    assert diagnosis.ledger.unseen[0].startswith("the end of an epoch")
+    assert diagnosis.samples_per_second > 0
+
+
+class Dies(Rows):
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Raises(Rows):
+    def __getitem__(self, index):
+        raise ValueError("no such row")
+
+
+def test_a_worker_that_dies_is_an_error_with_its_signal():
+    with pytest.raises(LoaderError, match="worker 0 ended with signal SIGKILL"):
+        diagnose(lambda: DataLoader(Dies(), num_workers=1), seconds=1.0)
+
+
+def test_a_process_that_dies_is_an_error_with_its_signal():
+    with pytest.raises(LoaderError, match="ended with signal SIGKILL"):
+        diagnose(lambda: DataLoader(Dies()), seconds=1.0)
+
+
+def test_an_error_of_the_loader_is_shown():
+    with pytest.raises(LoaderError, match="ValueError: no such row"):
+        diagnose(lambda: DataLoader(Raises()), seconds=1.0)
+
+
+def test_a_loader_without_batches_is_an_error():
+    with pytest.raises(LoaderError, match="expected at least one batch to observe, got an empty epoch"):
+        diagnose(list, seconds=1.0)
+
+
+def test_a_loader_that_never_gives_a_batch_is_ended():
+    class Stuck:
+        def __iter__(self):
+            time.sleep(60)
+            yield None
+
+    with pytest.raises(LoaderError, match="gave no batch, or did not end, within 1 s"):
+        observe(Stuck, 0.5, patience_seconds=0.5)
+    assert psutil.Process().children() == []
+
+
+def test_a_ledger_is_read_as_it_was_written():
+    ledger = observe(lambda: DataLoader(Pools(), batch_size=BATCH), 2.0, epochs=1)
+    assert Ledger.from_json(ledger.to_json()) == ledger

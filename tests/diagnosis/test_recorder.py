@@ -1,0 +1,206 @@
+"""What the recorder keeps of calls: repeats, copies, scans, files and random states."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_loaderperf.diagnosis.passes.recorder import Recorder
+from pytest_loaderperf.diagnosis.passes.values import describe, digest
+
+
+@pytest.fixture
+def recorder():
+    made = Recorder()
+    made.starting = False
+    return made
+
+
+def one(recorder, kind="call"):
+    """A number of a site, and how to read it."""
+    number = recorder.register("file.py", kind, 7, "function")
+    return number, lambda: next(site for site in recorder.sites() if site["line"] == 7)
+
+
+def test_calls_with_equal_arguments_and_results_are_known(recorder):
+    number, seen = one(recorder)
+    text = "[1, 2, 3]"
+    for _ in range(6):
+        recorder.call(number, eval, text)
+    assert (seen()["count"], seen()["known"], seen()["equal"], seen()["compared"]) == (6, 5, 5, 5)
+
+
+def test_calls_with_other_arguments_are_not_known(recorder):
+    number, seen = one(recorder)
+    for i in range(6):
+        recorder.call(number, str, i)
+    assert (seen()["known"], seen()["alike"]) == (0, 1)
+
+
+def test_random_results_are_not_equal(recorder):
+    number, seen = one(recorder)
+    for _ in range(6):
+        recorder.call(number, np.random.default_rng().random, 4)
+    assert seen()["equal"] == 0
+
+
+def test_counts_go_on_where_looking_ends(recorder):
+    number, seen = one(recorder)
+    for _ in range(500):
+        recorder.call(number, len, "abc")
+    assert (seen()["count"], seen()["looked_at"]) == (500, 64)
+
+
+def test_a_copy_that_is_modified_later_is_not_kept(recorder):
+    number, seen = one(recorder)
+    source = torch.arange(8.0)
+    copies = [recorder.call(number, source.clone) for _ in range(3)]
+    copies[0].add_(1)
+    assert (seen()["kept"], seen()["checked"]) == (2, 3)
+
+
+def test_copies_of_a_buffer_that_is_filled_again_are_not_kept(recorder):
+    number, seen = one(recorder)
+    buffer = np.zeros(8)
+    for i in range(3):
+        buffer[:] = i
+        recorder.call(number, buffer.copy)
+    assert seen()["kept"] == 1  # the last, which is still equal to the buffer
+
+
+def test_a_copy_of_a_part_of_a_temporary_array_is_not_kept(recorder):
+    number, seen = one(recorder)
+    for _ in range(3):
+        recorder.call(number, torch.rand(64)[:8].clone)
+    assert (seen()["kept"], seen()["checked"]) == (0, 3)
+
+
+def test_a_deep_copy_is_known_by_its_arrays(recorder):
+    number, seen = one(recorder)
+    sample = {"image": torch.rand(4)}
+    recorder.call(number, copy.deepcopy, sample)["image"] = "replaced"
+    assert seen()["kept"] == 1
+
+
+def test_joining_what_was_joined_before_grows(recorder):
+    number, seen = one(recorder)
+    joined = torch.zeros(1)
+    for _ in range(5):
+        joined = recorder.call(number, torch.cat, [joined, torch.ones(1)])
+    assert seen()["grows"] == 4
+
+
+def test_a_persistent_operand_and_a_single_value_are_a_scan(recorder):
+    number, seen = one(recorder, "operator")
+    ids = np.arange(1000)
+    for i in range(4):
+        recorder.operate(number, "Eq", ids, i)
+    assert (seen()["callee"], seen()["same_operand"], seen()["scans"], seen()["largest"]["items"]) == ("Eq", 3, 4, 1000)
+
+
+def test_files_among_the_arguments_are_counted(recorder, tmp_path):
+    number, seen = one(recorder)
+    files = [tmp_path / name for name in ("a.npy", "b.npy")]
+    for file in files:
+        np.save(file, np.zeros(2))
+    for i in range(6):
+        recorder.call(number, np.load, files[i % 2])
+    assert (seen()["path_calls"], seen()["paths"]) == (6, 2)
+
+
+def test_the_state_of_a_generator_that_is_used_again_is_kept(recorder):
+    number, seen = one(recorder)
+    rng = np.random.default_rng(3)
+    recorder.call(number, rng.random)
+    assert seen()["random_states"] == ()
+    recorder.call(number, rng.random)
+    assert len(seen()["random_states"]) == 1
+
+
+def test_time_of_calls_inside_is_not_a_calls_own(recorder):
+    outer, _ = one(recorder)
+    inner = recorder.register("file.py", "call", 8, "function")
+    recorder.call(outer, lambda: recorder.call(inner, sum, range(100_000)))
+    sites = {site["line"]: site for site in recorder.sites()}
+    assert sites[7]["own_ns"] < sites[8]["total_ns"] <= sites[7]["total_ns"]
+
+
+def test_a_call_that_raises_is_counted_and_raises(recorder):
+    number, seen = one(recorder)
+    with pytest.raises(ValueError, match="invalid"):
+        recorder.call(number, int, "x")
+    assert seen()["count"] == 1
+
+
+def test_calls_of_other_threads_are_counted_as_theirs(recorder):
+    number, seen = one(recorder)
+    thread = threading.Thread(target=recorder.call, args=(number, len, "a"))
+    thread.start()
+    thread.join()
+    assert (seen()["count"], seen()["in_helper_thread"]) == (1, 1)
+
+
+def test_values_are_not_read_by_the_users_own_methods(recorder):
+    class Rows(list):
+        read = 0
+
+        def __iter__(self):
+            Rows.read += 1
+            return super().__iter__()
+
+    number, seen = one(recorder)
+    for _ in range(3):
+        recorder.call(number, id, Rows([1, 2]))
+    assert (Rows.read, seen()["count"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("callee", "call"),
+    [
+        ("torch.tensor", lambda r, n: r.call(n, torch.tensor, [1])),
+        ("torch.Tensor.clone", lambda r, n: r.call(n, torch.ones(1).clone)),
+        ("numpy.ndarray.astype", lambda r, n: r.call(n, np.ones(1).astype, np.float64)),
+        ("list.index", lambda r, n: r.call(n, [1].index, 1)),
+        ("numpy.concatenate", lambda r, n: r.call(n, np.concatenate, [np.ones(1)])),
+        ("builtins.len", lambda r, n: r.call(n, len, "")),
+        ("dict.__getitem__", lambda r, n: r.item(n, {1: 2}, 1)),
+        ("dict.__setitem__", lambda r, n: r.store(n, 2, {}, 1)),
+    ],
+)
+def test_callees_have_the_names_that_users_write(recorder, callee, call):
+    number, seen = one(recorder)
+    call(recorder, number)
+    assert seen()["callee"] == callee
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (np.arange(3), np.arange(3, dtype=np.int32)),
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        ({"a": [1, 2]}, {"a": [1, 3]}),
+        ("a", b"a"),
+        ((1, 2), (1, 2, 3)),
+        (np.zeros(1 << 20), np.ones(1 << 20)),
+    ],
+)
+def test_digests_are_equal_for_equal_values_only(value, other):
+    assert digest(value) == digest(copy.deepcopy(value))
+    assert digest(value) != digest(other)
+
+
+def test_a_view_larger_than_its_memory_is_not_copied():
+    view = np.lib.stride_tricks.sliding_window_view(np.zeros(1 << 20), 1 << 19)
+    assert digest(view) is not None
+
+
+def test_values_are_described():
+    assert (describe(np.ones((2, 3), np.float32)).dtype, describe(torch.ones(2, 3)).items) == ("float32", 6)
+    assert describe([[1.0, 2.0], [3.0, 4.0]]).numbers
+    assert describe([[1.0, 2.0], [3.0, 4.0]]).items == 4
+    assert not describe(["a"]).numbers
+    assert not describe(np.ones(4)[::-1]).shareable

@@ -1,0 +1,423 @@
+"""The rules of the loader doctor, on ledgers at their thresholds and on those just beside, where they are silent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pytest_loaderperf.diagnosis.findings import _LEAST_LEFT, _SPREAD, Finding, Gain, nearest_causes, predicted
+from pytest_loaderperf.diagnosis.ledger import EpochSeen, Event, Ledger, LoaderFacts, Site, Stages, Value
+from pytest_loaderperf.diagnosis.rules import RULES, findings_of
+from pytest_loaderperf.diagnosis.rules.reading import often
+
+MS = 1_000_000
+KIB, MIB = 1 << 10, 1 << 20
+RULE_OF = {rule.id: rule for rule in RULES}
+EPOCH = EpochSeen(batches=3, samples=96, first_ns=10 * MS, waits_ns=90 * MS, exit_ns=0, whole=True)
+COUNTED = {"all": 300 * MS, "fetch": 200 * MS, "collate": 60 * MS, "send": 40 * MS}
+LOADER = LoaderFacts(torch_like=True, batch_size=32, dataset="Rows", batch_nbytes=KIB, file="train.py", line=7)
+LOADER = replace(LOADER, dataset_file="data.py", dataset_line=3)
+PLAIN = Ledger(LOADER, samples=288, batches=9, epochs=3, whole_epochs=3, counted_ns=COUNTED, timed=(EPOCH,) * 3)
+
+
+def ledger(*sites, loader=None, stages=None, **changes):
+    """Of a plain loader: 3 epochs of 100 ms, 96 samples in batches of 32. A site of 15 ms takes 5 % of the time."""
+    parts = {"loader": replace(LOADER, **(loader or {})), "stages": Stages(batches=9, **(stages or {}))}
+    return replace(PLAIN, sites=sites, **parts, **changes)
+
+
+def site(callee, per_sample=1, **changes):
+    made = Site("data.py", 12, "Rows.__getitem__", "call", callee, count=int(288 * per_sample), total_ns=15 * MS)
+    return replace(made, **changes)
+
+
+def event(kind, count=288, **changes):
+    return replace(Event(kind, "data.py", 14, "Rows.__getitem__", count=count), **changes)
+
+
+A_BATCH = 1 / 32  # of a batch, for each sample
+IMAGE, FLOATS, NARROW = Value(dtype="uint8"), Value("", "float64", 256), Value("", "float32", 256)
+SHORT, WHOLE = replace(NARROW, items=255), Value("ndarray", nbytes=256 * KIB)
+ONE, SIXTEEN, NUMBERS = Value(items=1), Value("Tensor", items=16, dims=1), Value("list", items=16, numbers=True)
+LIST, HALF = Value("list", items=256), Value("ndarray", nbytes=128 * KIB)
+LOOP = site("iter", kind="loop", function="Rows.__iter__")
+INFO = site("torch.utils.data.get_worker_info", function="Rows.__iter__", line=11)
+NOT_ITER = replace(LOOP, file="f.py"), replace(LOOP, function="f"), replace(LOOP, line=2)
+EQUAL, ALIKE = {"compared": 4, "equal": 4}, {"alike": 5, "looked_at": 5, "result": Value(nbytes=64)}
+READ = {"same_operand": 4, "scans": 5, "looked_at": 9, "total_ns": 6 * MS}
+KEPT = {"checked": 1, "kept": 1, "aliases": 4, "looked_at": 8, "total_ns": 3 * MS}
+COPIED = KEPT | {"argument": Value("ndarray", "float32"), "result": Value("Tensor", "float32", nbytes=KIB)}
+TURNED, COPY = {"argument": Value("Tensor", "float32", contiguous=False)}, {"argument": WHOLE, "result": WHOLE}
+ZARR = site("zarr.Array.__getitem__", kind="item", known=4, result=Value(nbytes=4 * KIB))
+SORTED, PARSED = site("sorted", largest=LIST, **EQUAL), site("json.loads", 1, total_ns=30 * MS, **EQUAL)
+POOL, OPENED = site("futures.ThreadPoolExecutor", line=13), (event("open", 9, distinct=1),)
+NOT_POOLS = replace(POOL, function="f"), replace(POOL, count=0), replace(POOL, callee="f")
+DIVIDED = site("Div", kind="operator", argument=IMAGE, result=FLOATS, dtypes=("uint8",))
+NARROWED = site("numpy.ndarray.astype", line=13, largest=FLOATS, result=NARROW)
+WIDENED = site("numpy.float64", in_workers=144, largest=NARROW, result=Value("", "float64", 0, 64 * KIB))
+JOINED = replace(WIDENED, count=9, in_workers=9, result=Value("", "float64", 0, 2 * MIB), largest=ONE, argument=NARROW)
+GET = site("queue.Queue.get", longest_ns=40 * MS)
+NOT_WAITS = replace(GET, longest_ns=39 * MS), replace(GET, user="data.py:20"), replace(GET, callee="f")
+DRAWN = site("numpy.random.Generator.normal", random_states=("a", "b", "a"), in_workers=3, made_at="augment.py:5")
+STATE = replace(DRAWN, callee="numpy.random.mtrand.RandomState.rand", made_at="")
+SEEDED = site("numpy.random.seed", line=9, in_workers=2, processes=2)
+TWO, STREAM = {"num_workers": 2}, {"num_workers": 2, "iterable": True}
+SHARED = {"batch_size": 8, "shared_samples": True, "sample_nbytes": 64 * KIB}
+ROWS = site("torch.Tensor.__getitem__", 0.5, aliases=1)
+NOT_ROWS = replace(ROWS, count=143), replace(ROWS, aliases=0), replace(ROWS, user="data.py:20")
+HIDDEN = {"hidden_getitems": "Rows", "dataset": "Subset"}
+NOT_ASKED = site("data.Rows.__getitem__", count=143), ROWS, site("data.Subset"), site("data.Other", in_start=1)
+LOCKED, COLLATE = {"total_ns": 75 * MS, "in_helper_thread": 1}, {"collate_file": "data.py", "collate_line": 30}
+FETCHED = {"ns": {"fetch": 28_800_000}}
+EVEN = {"by_worker": {"0": 144, "1": 144}, "first_samples": {"0": "a", "1": "a"}}
+SLOW = {"ns": {"fetch": 200 * MS}, "slow_batches": 3, "slow_share": 0.3}
+LONG = (replace(EPOCH, first_ns=40 * MS, waits_ns=40 * MS),) * 3
+LONGER = (replace(EPOCH, first_ns=80 * MS, waits_ns=110 * MS, exit_ns=5 * MS),) * 3
+LATE = (replace(EPOCH, waits_ns=800 * MS, exit_ns=100 * MS),) * 3
+MORE = [tuple(replace(EPOCH, descriptors=n * step) for n in range(3)) for step in (1, 2)]
+
+SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
+    "executor-per-item": ledger(POOL, events=(event("thread", 1152),)),
+    "executor-per-item: elsewhere": ledger(*NOT_POOLS, events=(event("thread", 9),)),
+    "process-per-item": ledger(events=(event("process"),)),
+    "file-reopened": ledger(events=OPENED),
+    "file-reopened: call": ledger(site("numpy.load", line=14, path_calls=9, paths=1), events=OPENED),
+    "file-reopened: unheard": ledger(site("pandas.read_csv", path_calls=288, paths=63)),
+    "read-amplification": ledger(ZARR, loader={"sample_nbytes": KIB}),
+    "read-amplification: files": ledger(site("zarr.Array.get", line=14), events=OPENED),
+    "read-amplification: once": ledger(replace(ZARR, line=14), events=OPENED, loader={"sample_nbytes": KIB}),
+    "repeated-work": ledger(site("json.loads", count=1500, known=35, keyed=40, **EQUAL)),
+    "repeated-work: alike": ledger(site("made", kind="comprehension", keyed=9, **ALIKE)),
+    "repeated-work: own": ledger(site("data.parse", user="data.py:20", aliases=1, own_ns=7.5 * MS, **EQUAL)),
+    "scan-per-item": ledger(site("list.index", largest=LIST, **READ), loader={"dataset_items": 512}),
+    "scan-per-item: loop": ledger(site("iter", kind="loop", total_ns=0, same_operand=1, largest=LIST)),
+    "scan-per-item: in": ledger(site("In", kind="operator", same_operand=1, largest=LIST)),
+    "scan-per-item: equal": ledger(site("Eq", kind="operator", largest=Value("Tensor", items=256), **READ)),
+    "scan-per-item: order": ledger(site("torch.randperm", result=Value(items=256))),
+    "scan-per-item: made": ledger(SORTED, PARSED, loader={"dataset_items": 128}),
+    "arrow-to-python": ledger(site("pyarrow.lib.Array.to_pylist", A_BATCH, result=Value("list", items=16))),
+    "arrow-to-python: scalars": ledger(site("pyarrow.lib.Int64Scalar.as_py", 4)),
+    "arrow-to-python: short": ledger(site("pyarrow.lib.ListScalar.as_py", 4, result=Value("list", items=1))),
+    "element-by-element": ledger(site("torch.Tensor.item", 4, argument=ONE)),
+    "element-by-element: float": ledger(site("builtins.float", 4, argument=replace(ONE, type="Tensor"))),
+    "element-by-element: loop": ledger(site("iter", kind="loop", argument=SIXTEEN)),
+    "element-by-element: tolist": ledger(site("torch.Tensor.tolist", argument=SIXTEEN, result=NUMBERS)),
+    "element-by-element: subscript": ledger(site("numpy.ndarray.__getitem__", 16, kind="item", result=ONE)),
+    "list-to-array": ledger(site("torch.tensor", argument=NUMBERS, result=Value(items=2))),
+    "list-to-array: arrays": ledger(site("torch.tensor", argument=Value("list", "", 3, 1), result=Value(items=2))),
+    "needless-copy": ledger(site("torch.tensor", **COPIED)),
+    "needless-copy: batch": ledger(site("torch.tensor", A_BATCH, **COPIED | {"total_ns": 15 * MS})),
+    "needless-copy: layout": ledger(site("torch.Tensor.contiguous", **COPIED | TURNED)),
+    "needless-copy: deepcopy": ledger(site("copy.deepcopy", growing=3, **KEPT)),
+    "float64-round-trip": ledger(DIVIDED, NARROWED),
+    "growing-concatenation": ledger(site("torch.cat", grows=5, looked_at=9)),
+    "growing-concatenation: lists": ledger(site("Add", kind="operator", grows=5, looked_at=9, result=LIST)),
+    "dataset-copied-per-epoch": ledger(site("numpy.take", count=6, argument=HALF, result=WHOLE)),
+    "dataset-copied-per-epoch: two": ledger(site("list.__getitem__", count=12, kind="item", **COPY), loader=TWO),
+    "snapshot-per-batch": ledger(site("pickle.dumps", A_BATCH, result=Value(nbytes=64 * KIB))),
+    "snapshot-per-batch: grows": ledger(site("copy.deepcopy", growing=4, looked_at=8)),
+    "sample-by-sample": ledger(ROWS, loader=SHARED, stages=FETCHED),
+    "sample-by-sample: nowhere": ledger(*NOT_ROWS, loader=SHARED, stages=FETCHED),
+    "hidden-getitems": ledger(site("data.Rows.__getitem__", 0.5), loader=HIDDEN),
+    "hidden-getitems: wrapper": ledger(site("torch.utils.data.Subset", 0, in_start=1), loader=HIDDEN),
+    "hidden-getitems: nowhere": ledger(*NOT_ASKED, loader=HIDDEN),
+    "workers-restarted": ledger(loader=TWO, timed=LONG[:2], stages=EVEN),
+    "workers-restarted: long": ledger(loader=TWO, timed=LONGER, stages=EVEN),
+    "pickled-dataset": ledger(loader=TWO | {"start_method": "spawn", "pickled_nbytes": 8 * MIB}),
+    "shallow-prefetch": ledger(loader=TWO | {"prefetch_factor": 2}, stages=SLOW),
+    "too-many-threads": ledger(
+        site("f"), site("cv2.setNumThreads", 0), loader=TWO, cores=3, stages={"threads": {"0": 1, "1": 2}}
+    ),
+    "too-many-threads: set": ledger(site("cv2.setNumThreads", 0, in_start=1), stages={"threads": {"0": 2}}),
+    "lock-contention": ledger(site("lock", **LOCKED), counted=PLAIN.timed),
+    "lock-contention: acquire": ledger(site("_thread.lock.acquire", **LOCKED), counted=PLAIN.timed),
+    "many-small-tensors": ledger(stages={"sent_tensors": 64, "sent_nbytes": 64 * KIB}),
+    "many-small-tensors: collate": ledger(loader=COLLATE, stages={"sent_tensors": 64, "sent_nbytes": 2 * MIB}),
+    "large-hand-over": ledger(WIDENED, loader=TWO, stages={"sent_nbytes": 4 * MIB}),
+    "large-hand-over: batch": ledger(JOINED, stages={"sent_nbytes": 4 * MIB}),
+    "sleeping": ledger(site("time.sleep", A_BATCH)),
+    "slow-exit": ledger(GET, replace(GET, line=13, in_helper_thread=1, longest_ns=50 * MS), timed=LATE),
+    "slow-exit: nowhere": ledger(*NOT_WAITS, timed=LATE),
+    "thread-leak": ledger(events=(event("thread", 0, alive=(1, 2, 3)),)),
+    "process-leak": ledger(events=(event("process", 0, alive=(2, 4)),)),
+    "descriptor-leak": ledger(events=(event("open", 2),), timed=MORE[0]),
+    "descriptor-leak: call": ledger(site("builtins.open", path_calls=3), timed=MORE[1]),
+    "memory-kept": ledger(site("list.append", count=5, holds=5, processes=2), whole_epochs=2),
+    "memory-kept: store": ledger(site("dict.__setitem__", kind="store", count=20, holds=9, processes=2)),
+    "same-random-numbers": ledger(DRAWN),
+    "same-random-numbers: seed": ledger(STATE, SEEDED),
+    "same-random-numbers: no seed": ledger(STATE, replace(SEEDED, processes=1)),
+    "idle-workers": ledger(replace(INFO, callee="open"), LOOP, loader=STREAM, stages={"by_worker": {"0": 196, "1": 4}}),
+    "idle-workers: nowhere": ledger(loader=STREAM, stages={"by_worker": {"0": 200}}),
+    "duplicated-data": ledger(INFO, replace(INFO, callee="open", line=13), *NOT_ITER, loader=STREAM, stages=EVEN),
+    "gc-pauses": ledger(site("gc.collect", A_BATCH), gc_ns=9 * MS),
+}
+
+SAYS = [  # where, how often, and words of the message
+    ("executor-per-item", "data.py:13: 1 ThreadPoolExecutors a sample", "a ThreadPoolExecutor is made for every sa"),
+    ("executor-per-item: elsewhere", "data.py:14: 1 threads a batch", "1 threads are started and ended for every"),
+    ("process-per-item", "data.py:14: 1 processes a sample", "1 processes are started and ended for every sample"),
+    ("file-reopened", "data.py:14: 1 opens a batch", "open() opens the same file again: 1 times a batch"),
+    ("file-reopened: call", "data.py:14: 1 opens a batch", "numpy.load() opens the same file again"),
+    ("file-reopened: unheard", "data.py:12: 1 opens a sample", "pandas.read_csv() opens the same 63 files again"),
+    ("read-amplification", "data.py:12: 1 reads a sample", "zarr.Array[...] reads a piece of 4,096 bytes, 1 times a"),
+    ("read-amplification: files", "data.py:14: 1 reads a batch", "zarr.Array.get() reads the same"),
+    ("read-amplification: once", "data.py:14: 1 reads a batch", "again and again: 1 a batch, 9 in all"),
+    ("repeated-work", "data.py:12: 5.21 times a sample", "json.loads() gives the same result 5.2 times a sample"),
+    ("repeated-work: alike", "data.py:12: 1 times a sample", "this expression gives the same result"),
+    ("scan-per-item", "data.py:12: 1 scans a sample", "list.index() goes through 256 elements, 1 times a sample"),
+    ("scan-per-item: loop", "data.py:12: 1 scans a sample", "a loop goes through 256 elements"),
+    ("scan-per-item: in", "data.py:12: 1 scans a sample", "a comparison goes through 256 elements"),
+    ("arrow-to-python", "data.py:12: 1 calls a batch", "Array.to_pylist() makes Python objects of Arrow data, 1 times"),
+    ("element-by-element", "data.py:12: 4 elements a sample", "torch.Tensor.item() takes single elements of an array"),
+    ("element-by-element: loop", "data.py:12: 1 arrays a sample", "a loop takes elements of an array one by one: 16 a"),
+    ("element-by-element: tolist", "data.py:12: 1 arrays a sample", "torch.Tensor.tolist() takes elements of an array"),
+    ("element-by-element: subscript", "data.py:12: 16 elements a sample", "numpy.ndarray[...] takes single elements"),
+    ("list-to-array", "data.py:12: 1 lists a sample", "torch.tensor() reads a Python list of 16 numbers, 1 times"),
+    ("list-to-array: arrays", "data.py:12: 1 lists a sample", "a Python list of 3 arrays, element by element"),
+    ("needless-copy", "data.py:12: 1 copies a sample", "torch.tensor() copies what nothing modifies afterwards: 1"),
+    ("needless-copy: batch", "data.py:12: 1 copies a batch", "1 times a batch, 1,024 bytes each"),
+    ("float64-round-trip", "data.py:12: 1 arrays a sample", "makes float64 of uint8, and line 13 makes float32 of it"),
+    ("growing-concatenation", "data.py:12: 1 joins a sample", "torch.cat() in a loop copies all that it joined before"),
+    ("dataset-copied-per-epoch", "data.py:12: 2 copies an epoch", "numpy.take() copies the whole dataset, 262,144 byt"),
+    ("snapshot-per-batch", "data.py:12: 1 snapshots a batch", "pickle.dumps() copies 65,536 bytes of state, 1 times"),
+    ("snapshot-per-batch: grows", "data.py:12: 1 snapshots a sample", "copy.deepcopy() copies a state that grows"),
+    ("sample-by-sample", "data.py:12: 8 fetches a batch", "Rows gives rows of one array one at a time: 8 fetches"),
+    ("sample-by-sample: nowhere", "train.py:7: 8 fetches a batch", "Rows gives rows of one array"),
+    ("hidden-getitems", "data.py:12: 32 calls a batch", "Subset asks Rows for one sample at a time, and hides its"),
+    ("hidden-getitems: wrapper", "data.py:12: 32 calls a batch", "32 calls a batch instead of one"),
+    ("hidden-getitems: nowhere", "data.py:3: 32 calls a batch", "Subset asks Rows"),
+    ("workers-restarted", "train.py:7: 2 processes an epoch", "2 workers start and end in every epoch: 25% of its"),
+    ("pickled-dataset", "train.py:7: 16,777,216 bytes a start", "spawn pickles 8,388,608 bytes of Rows for each of 2"),
+    ("shallow-prefetch", "train.py:7: 2 batches ahead a worker", "prefetch_factor=2: workers are idle 63% of the time"),
+    ("too-many-threads", "train.py:7: 4 threads", "each of 2 workers uses 2 threads for an operation: 4 on 3 cores"),
+    ("too-many-threads: set", "data.py:12: 2 threads", "2 on 1 cores"),
+    ("lock-contention", "data.py:12: 0.25 seconds a second", "threads wait for this lock for 0.2 s of every second"),
+    ("many-small-tensors", "train.py:7: 64 tensors a batch", "crosses processes as 64 tensors of 1,024 bytes"),
+    ("many-small-tensors: collate", "data.py:30: 64 tensors a batch", "64 tensors of 32,768 bytes"),
+    ("large-hand-over", "data.py:12: 4,194,304 bytes a batch", "numpy.float64() makes samples 2 times as large before"),
+    ("sleeping", "data.py:12: 1 sleeps a batch", "waits for 5% of the time: 9 sleeps of 1.7 ms in 9 batches"),
+    ("slow-exit", "data.py:12: 0.1 seconds an epoch", "0.10 s after its last batch, 11% of its time; its thread waits"),
+    ("slow-exit: nowhere", "train.py:7: 0.1 seconds an epoch", "11% of its time"),
+    ("thread-leak", "data.py:14: 1 threads an epoch", "1 thread of this line still runs after each epoch, 3 after"),
+    ("process-leak", "data.py:14: 2 processes an epoch", "2 processes of this line still run after each epoch, 4"),
+    ("descriptor-leak", "data.py:14: 1 descriptors an epoch", "1 file more is open after each epoch"),
+    ("descriptor-leak: call", "data.py:12: 2 descriptors an epoch", "2 files more are open after each epoch"),
+    ("memory-kept", "data.py:12: 1.67 objects an epoch", "list.append() keeps 2 objects more in every epoch, 5 so far"),
+    ("memory-kept: store", "data.py:12: 6.67 objects an epoch", "this assignment keeps 7 objects more in every epoch"),
+    (
+        "same-random-numbers",
+        "augment.py:5: 2 worker processes",
+        "Generator.normal() starts from the same state in 2 worker processes",
+    ),
+    ("same-random-numbers: seed", "data.py:9: 2 worker processes", "RandomState.rand() starts from the same state"),
+    ("same-random-numbers: no seed", "data.py:12: 2 worker processes", "RandomState.rand() starts from the same state"),
+    ("idle-workers", "data.py:12: 1 workers", "1 of 2 workers get no data: 1 makes all 200 samples"),
+    ("idle-workers: nowhere", "data.py:3: 1 workers", "1 of 2 workers get no data"),
+    ("duplicated-data", "data.py:13: 2 times a sample", "each of 2 workers gives the same 48 samples: every sample"),
+    ("gc-pauses", "data.py:12: 1 collections a batch", "gc.collect() runs 1 times a batch, in 3% of the time"),
+]
+
+
+def beside(name, *together, **changes):
+    """Changes of a case's ledger that silence it, each alone: a list has several. Those of a dict go together."""
+    each = [(key, v) for key, values in changes.items() for v in (values if isinstance(values, list) else [values])]
+    return [(name, change) for change in (*together, *({key: value} for key, value in each))]
+
+
+SILENT = [
+    *beside("executor-per-item: elsewhere", event_count=4, event_kind="process"),
+    *beside("process-per-item", event_count=4, event_kind="thread"),
+    *beside("file-reopened", event_count=4, event_distinct=[0, 2], event_kind="thread", loader_num_workers=2),
+    *beside("file-reopened", ledger_epochs=6, ledger_batches=19),
+    *beside("file-reopened: call", path_calls=0, kind="item"),
+    *beside("file-reopened: unheard", paths=64, kind="item", user="x"),
+    *beside("read-amplification", count=4, known=3, keyed=81, callee="numpy.ndarray", user="x", result_nbytes=4095),
+    *beside("read-amplification: files", line=13, path_calls=9, user="x", event_distinct=2, ledger_batches=19),
+    *beside("repeated-work", {"equal": 3, "compared": 3}, {"kind": "item", "aliases": 1}, equal=3, compared=5),
+    *beside("repeated-work", total_ns=14.99 * MS, count=1501, known=34, path_calls=1, user="x", callee="range"),
+    *beside("repeated-work: alike", {"alike": 4, "looked_at": 4}, alike=4, looked_at=6, kind="loop", result_nbytes=63),
+    *beside("repeated-work: alike", kind="with", total_ns=14.99 * MS, ledger_constant=True),
+    *beside("repeated-work: own", own_ns=7.49 * MS, kind="store"),
+    *beside("scan-per-item", same_operand=3, scans=4, total_ns=5.99 * MS, callee="list.append", count=143),
+    *beside("scan-per-item", largest_items=255, loader_dataset_items=514),
+    *beside("scan-per-item: loop", same_operand=0, kind="call", largest_items=255, largest_type="Tensor"),
+    *beside("scan-per-item: in", largest_type="set"),
+    *beside("scan-per-item: equal", scans=4, callee="Add"),
+    *beside("scan-per-item: order", result_items=255, callee="torch.arange"),
+    *beside("scan-per-item: made", {"equal": 3, "compared": 3}, equal=3, callee="set", largest_items=257),
+    *beside("scan-per-item: made", loader_dataset_items=[0, 127], other_total_ns=30.1 * MS),
+    *beside("arrow-to-python", count=4, callee=["pyarrow.Array.to_numpy", "polars.Series.to_pylist"], result_items=15),
+    *beside("arrow-to-python", result_type="ndarray"),
+    *beside("arrow-to-python: scalars", count=[36, 1151]),
+    *beside("arrow-to-python: short", count=[36, 1151]),
+    *beside("element-by-element", count=1151, callee="torch.Tensor.sum", argument_items=2),
+    *beside("element-by-element: float", argument_type="str"),
+    *beside("element-by-element: loop", count=4, kind="call", argument_items=15, argument_dims=2, argument_type="list"),
+    *beside("element-by-element: tolist", callee="mine.tolist", result_items=15),
+    *beside("element-by-element: subscript", count=4607, kind="call", callee="list.__getitem__", result_items=2),
+    *beside("list-to-array", count=287, callee=["torch.stack", "mine.tensor"], argument_items=15, result_items=1),
+    *beside("list-to-array", argument_numbers=False),
+    *beside("list-to-array: arrays", count=4, callee="numpy.array", argument_type="ndarray", argument_nbytes=0),
+    *beside("needless-copy", {"kept": 0, "checked": 0}, count=4, kept=0, checked=2, aliases=5, callee="torch.stack"),
+    *beside("needless-copy", argument_type="list", argument_shareable=False, argument_dtype="", total_ns=2.99 * MS),
+    *beside("needless-copy: batch", total_ns=14.99 * MS, result_nbytes=KIB - 1),
+    *beside("needless-copy: layout", argument_contiguous=True),
+    *beside("needless-copy: deepcopy", growing=4),
+    *beside("float64-round-trip", dtypes=[(), ("float64", "uint8"), ("int64",)], result_items=255),
+    *beside("float64-round-trip", count=4, kind="loop", in_workers=1, user="x", result_dtype="float32"),
+    *beside("float64-round-trip", other_count=4, other_kind="loop", other_largest=IMAGE, other_result=[FLOATS, SHORT]),
+    *beside("growing-concatenation", count=4, grows=4, callee=["torch.stack", "list.append"]),
+    *beside("growing-concatenation: lists", result_type="Tensor"),
+    *beside("dataset-copied-per-epoch", count=[1, 7], aliases=1, paths=1, user="x", kind="loop", callee="numpy.sum"),
+    *beside("dataset-copied-per-epoch", argument_nbytes=128 * KIB - 1, result_nbytes=256 * KIB - 1, result_type=""),
+    *beside("dataset-copied-per-epoch", ledger_batches=0, ledger_epochs=0, loader_batch_nbytes=174_763),
+    *beside("dataset-copied-per-epoch: two", count=13),
+    *beside("snapshot-per-batch", count=[4, 144], total_ns=14.99 * MS, user="x", callee="mine.snapshot"),
+    *beside("snapshot-per-batch", result_nbytes=64 * KIB - 1, loader_batch_nbytes=64 * KIB + 1),
+    *beside("snapshot-per-batch: grows", growing=3, looked_at=9),
+    *beside("sample-by-sample", loader_batch_size=7, loader_iterable=True, loader_torch_like=False),
+    *beside("sample-by-sample", loader_has_getitems=True, loader_hidden_getitems="Rows", loader_shared_samples=False),
+    *beside("sample-by-sample", loader_sample_nbytes=64 * KIB + 1, stages_ns={"fetch": 28_800_001}),
+    *beside("hidden-getitems", loader_hidden_getitems="", loader_iterable=True, loader_torch_like=False),
+    *beside("workers-restarted", stages_by_worker={}, loader_persistent_workers=True, loader_torch_like=False),
+    *beside("workers-restarted", ledger_timed=LONG[:1], epoch_whole=False, epoch_first_ns=39.9 * MS),
+    *beside("workers-restarted: long", epoch_first_ns=78 * MS, epoch_exit_ns=3 * MS),
+    *beside("pickled-dataset", loader_num_workers=0, loader_pickled_nbytes=8 * MIB - 1),
+    *beside("pickled-dataset", loader_start_method=["", "fork"]),
+    *beside("shallow-prefetch", loader_num_workers=1, loader_torch_like=False, loader_prefetch_factor=3),
+    *beside("shallow-prefetch", stages_batches=0, stages_slow_batches=2, stages_slow_share=0.29),
+    *beside("shallow-prefetch", stages_ns={"fetch": 400 * MS, "collate": 30 * MS, "send": 30 * MS}),
+    *beside("too-many-threads", ledger_cores=4, stages_threads={"0": 1}),
+    *beside("lock-contention", total_ns=74.9 * MS, in_helper_thread=0, callee="unlock", ledger_counted=()),
+    *beside("lock-contention: acquire", callee="threading.Semaphore.acquire"),
+    *beside("many-small-tensors", stages_sent_tensors=63),
+    *beside("many-small-tensors: collate", stages_sent_nbytes=2 * MIB + 1),
+    *beside("large-hand-over", count=4, in_workers=143, user="x", largest_dtype=["", "int64"], result_dtype="float32"),
+    *beside("large-hand-over", result_nbytes=64 * KIB - 1, stages_sent_nbytes=4 * MIB - 1),
+    *beside("large-hand-over: batch", result_nbytes=2 * MIB - 1),
+    *beside("sleeping", total_ns=14.99 * MS, callee="asyncio.sleep"),
+    *beside("slow-exit", epoch_exit_ns=99.9 * MS, epoch_waits_ns=900 * MS, epoch_whole=False),
+    *beside("thread-leak", event_alive=(1, 2, 2), event_kind="process"),
+    *beside("process-leak", event_alive=(4,), event_kind="thread"),
+    *beside("descriptor-leak", event_count=1, event_kind="thread", ledger_timed=MORE[0][:2] + MORE[0][:1]),
+    *beside("descriptor-leak: call", path_calls=2, user="x"),
+    *beside("memory-kept", count=4, holds=4, callee="set.add", ledger_whole_epochs=1),
+    *beside("memory-kept: store", holds=8, kind="call"),
+    *beside("same-random-numbers", random_states=("a", "b"), in_workers=0),
+    *beside("idle-workers", loader_iterable=False, loader_num_workers=1, stages_by_worker={"0": 195, "1": 5}),
+    *beside("duplicated-data", loader_iterable=False, loader_num_workers=1, stages_by_worker={"0": 144, "1": 143}),
+    *beside("duplicated-data", stages_first_samples=[{"0": "a"}, {"0": "a", "1": "b"}, {"0": "?", "1": "?"}]),
+    *beside("gc-pauses", count=4, callee="gc.freeze", ledger_gc_ns=8.99 * MS),
+]
+PARTS = {name: f"sites.0.{name}" for name in ("argument", "largest", "result")} | {"other": "sites.1"}
+PARTS |= {"event": "events.0", "epoch": "timed.*", "ledger": "", "loader": "loader", "stages": "stages"}
+
+
+def changed(of, change):
+    """A ledger with other values; ``result_items``: of the result of its first site, ``known``: of that site itself."""
+    for key, value in change.items():
+        part, _, name = key.partition("_")
+        of = put(of, PARTS[part], name, value) if part in PARTS else put(of, "sites.0", key, value)
+    return of
+
+
+def put(record, part, name, value):
+    first, _, rest = part.partition(".")
+    if isinstance(record, tuple):
+        return tuple(put(one, rest, name, value) if first in ("*", str(n)) else one for n, one in enumerate(record))
+    return replace(record, **({first: put(getattr(record, first), rest, name, value)} if first else {name: value}))
+
+
+def found(name, of):
+    return list(RULE_OF[name.partition(":")[0]].find(of))
+
+
+def finding(rule, line, function="f", gain=None, count=1.0):
+    return Finding(rule, "", "data.py", line, function, count, "", "", gain and Gain(gain, gain, gain))
+
+
+@pytest.mark.parametrize("name", SPEAKS)
+def test_a_rule_speaks_once_of_each_of_its_cases(name):
+    (only,) = found(name, SPEAKS[name])
+    assert only.rule == name.partition(":")[0]
+    assert only.fix
+
+
+@pytest.mark.parametrize("name, where, words", SAYS, ids=[name for name, *_ in SAYS])
+def test_a_rule_says_where_and_how_often(name, where, words):
+    (only,) = found(name, SPEAKS[name])
+    assert f"{only.file}:{only.line}: {round(only.count, 2):,} {only.unit}".replace(".0 ", " ") == where
+    assert words in only.message
+
+
+@pytest.mark.parametrize("name, change", SILENT, ids=[f"{name}: {change}".replace(" ", "") for name, change in SILENT])
+def test_a_rule_is_silent_of_what_is_next_to_its_mistake(name, change):
+    assert found(name, changed(SPEAKS[name], change)) == []
+
+
+def test_every_rule_is_in_the_tables_has_an_id_of_its_own_and_explains_itself():
+    for table in (SPEAKS, [name for name, *_ in SAYS], [name for name, _ in SILENT]):
+        assert {name.partition(":")[0] for name in table} == set(RULE_OF)
+    assert len(RULE_OF) == len(RULES)
+    assert all(all((one.id, one.reason, one.example, one.fix, one.limits)) for one in RULES)
+    assert {name for one in RULES for name in one.yields_to} <= set(RULE_OF)
+
+
+def test_a_plain_loader_an_empty_ledger_and_a_silenced_rule_give_no_findings():
+    assert findings_of(ledger()) == findings_of(Ledger()) == []
+    assert [one.rule for one in findings_of(SPEAKS["sleeping"])] == ["sleeping"]
+    assert findings_of(SPEAKS["sleeping"], silent=["sleeping"]) == []
+
+
+@pytest.mark.parametrize(
+    "count, samples, times, unit",
+    [(4, 288, 0, ""), (5, 288, 5 / 9, "batch"), (143, 288, 143 / 9, "batch"), (4, 8, 0.5, "sample"), (3, 3, 0, "")],
+)
+def test_what_happens_for_every_second_sample_or_batch_is_regular(count, samples, times, unit):
+    assert often(ledger(samples=samples), count) == (times, unit)
+
+
+@pytest.mark.parametrize("changes, left", [({}, ["cause"]), ({"function": "g"}, ["symptom", "cause"])])
+def test_a_rule_yields_to_one_nearer_the_cause_in_the_same_function(changes, left):
+    both = [finding("symptom", 1, gain=3.0), finding("cause", 2, gain=2.0, **changes)]
+    rules = [replace(RULES[0], id="cause"), replace(RULES[0], id="symptom", yields_to=("cause",))]
+    assert [one.rule for one in nearest_causes(both, rules)] == left
+
+
+def test_of_one_rule_the_costliest_line_of_each_function_is_left_and_the_largest_gain_comes_first():
+    lines = [(1, "f", 1.5), (2, "f", 2.0), (3, "f", None), (4, "g", 4.0), (5, "h", None)]
+    seen = [*(finding("sleeping", *one) for one in lines), finding("sleeping", 6, "h", count=2.0)]
+    assert [one.line for one in nearest_causes(seen, RULES)] == [4, 2, 6]
+
+
+@pytest.mark.parametrize("saved_ns, share", [(150 * MS, 0.5), (300 * MS, 1.0), (400 * MS, 1.0)])
+@pytest.mark.parametrize(
+    "loader, others_ns",
+    [({}, {"fetch": 0}), (TWO | {"torch_like": False}, {"fetch": 0}), (TWO, {"all": 900 * MS, "index": MS})],
+)
+def test_a_gain_is_exact_and_has_a_limit(loader, others_ns, saved_ns, share):
+    gain = predicted(ledger(loader=loader, counted_ns=COUNTED | others_ns), saved_ns)
+    shares = [share * part for part in (1 - _SPREAD, 1, 1 + _SPREAD)]
+    assert (gain.low, gain.value, gain.high) == pytest.approx([1 / max(_LEAST_LEFT, 1 - part) for part in shares])
+    assert gain.how == "predicted"
+
+
+@pytest.mark.parametrize("changes, saved_ns", [({"counted_ns": {}}, MS), ({}, 0)])
+def test_without_times_or_savings_there_is_no_gain(changes, saved_ns):
+    assert predicted(ledger(**changes), saved_ns) is None
+
+
+def test_a_ledger_is_the_same_after_it_was_json():
+    for one in (ledger(events=(event("open", alive=(1, 2)),), unseen=("x",)), *SPEAKS.values(), Ledger()):
+        assert Ledger.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+@pytest.mark.parametrize("part", [None, "loader", "stages"])
+def test_an_unknown_key_of_a_ledger_is_an_error(part):
+    content = Ledger().to_json()
+    (content if part is None else content[part])["colour"] = "red"
+    with pytest.raises(TypeError, match="colour"):
+        Ledger.from_json(content)
