@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GOOD, FOUND, USAGE = 0, 1, 2  # exit status
 _COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _DEFAULT_SECONDS = 30.0
-_PASSES = 2
+_PASSES = 3  # for timing, for counting, and for what each of the first changes brings
 
 
 def add_doctor_command(commands: Commands) -> None:
@@ -88,6 +88,7 @@ def _diagnosed(options: argparse.Namespace) -> int:
             name=options.loader,
             seconds=options.budget / _PASSES,
             epochs=options.epochs,
+            tries=True,
             silent=[name for name in known if name not in chosen],
             progress=progress.show,
         )

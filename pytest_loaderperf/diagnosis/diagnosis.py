@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_loaderperf.diagnosis.findings import Finding, sample_ns
+from pytest_loaderperf.diagnosis.findings import Finding, Gain, sample_ns
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.passes.running import observe
+from pytest_loaderperf.diagnosis.passes.changes import Change
+from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
 from pytest_loaderperf.diagnosis.rules import findings_of
 from pytest_loaderperf.diagnosis.rules.reading import last_name
 
 SCHEMA = "loaderperf-diagnosis/1"
 DEFAULT_SECONDS = 8.0  # of each of the two passes, at most
+_MOST_TRIED = 3  # changes that are measured
 _LEAST_SHARE = 0.01  # of a batch's time: less is not worth a line
 _POOLS = ("Executor", "Pool")
 _COPIES = frozenset(
@@ -157,13 +159,24 @@ def diagnose(
     epochs: int = 3,
     silent: Collection[str] = (),
     threads: int | None = None,
+    tries: bool = False,
     count: Callable[[Any], int] | None = None,
     progress: Callable[[str], object] = lambda _text: None,
 ) -> Diagnosis:
     """Observe a loader, or the factory of one, in child processes, and say why it is slow.
 
     Each of two passes iterates for at most ``seconds`` or ``epochs`` epochs. Rules in ``silent`` do not fire.
-    ``threads``: of torch's operations, None for its own choice. Raises LoaderError if the loader fails.
+    ``threads``: of torch's operations, None for its own choice. ``tries``: where the doctor can make the change itself,
+    it measures the gain, each for ``seconds``, in place of predicting it. Raises LoaderError if the loader fails.
     """
     ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress)
-    return Diagnosis(name or ledger.loader.kind, ledger, findings_of(ledger, silent=silent))
+    findings = findings_of(ledger, silent=silent)
+    for number, finding in enumerate(findings[:_MOST_TRIED] if tries else []):
+        change = Change(finding.rule, finding.file, finding.line, finding.callee)
+        if change.possible:
+            progress(f"measuring what the fix of {finding.rule} brings")
+            gain = gain_of_change(source, change, seconds, count=count, threads=threads)
+            if gain is not None:
+                low, value, high = gain
+                findings[number] = replace(finding, gain=Gain(value, low, high, "measured"))
+    return Diagnosis(name or ledger.loader.kind, ledger, findings)

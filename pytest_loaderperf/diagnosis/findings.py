@@ -26,7 +26,7 @@ class Gain:
 class Finding:
     """One mistake: the ``rule`` that found it, at which line, how often (``count`` per ``unit``), and how to fix it.
 
-    ``file`` is "" and ``line`` 0 if no line of the user's code causes it.
+    ``file`` is "" and ``line`` 0 if no line of the user's code causes it. ``callee``: what that line calls, or "".
     """
 
     rule: str
@@ -38,6 +38,7 @@ class Finding:
     unit: str
     fix: str
     gain: Gain | None = None
+    callee: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

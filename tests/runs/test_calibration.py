@@ -95,8 +95,8 @@ def test_the_table_has_a_line_for_each_kind():
     assert heading.endswith("FAIL in 1 / 5 / 10 s")
     assert third.split()[:9] == ["hand-over", "twice", "as", "slow", "4", "25.0%", "25.0%", "50.0%", "6.00"]
     assert wrong == "wrong verdicts: 2 of 12 (FAIL of the same work, PASS of a slower loader)"
-    assert first.split() == "none (A/A) 4 25.0% 50.0% 25.0% 1.75 0.0% / 25.0% / 25.0%".split()  # noqa: SIM905 as shown
-    assert second.split() == "2.0% 4 75.0% 0.0% 25.0% 6.00 25.0% / 50.0% / 75.0%".split()  # noqa: SIM905 as shown
+    assert first.split() == "none (A/A) 4 25.0% 50.0% 25.0% 1.75 0.0% / 25.0% / 25.0%".split()
+    assert second.split() == "2.0% 4 75.0% 0.0% 25.0% 6.00 25.0% / 50.0% / 75.0%".split()
 
 
 def test_the_seconds_within_which_a_fail_counts_are_asked_for():

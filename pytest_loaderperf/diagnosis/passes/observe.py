@@ -24,6 +24,7 @@ import torch
 
 from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
+from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
 from pytest_loaderperf.diagnosis.passes.events import Events
 from pytest_loaderperf.diagnosis.passes.facts import loader_facts
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
@@ -56,8 +57,10 @@ class Pass:
         counts: bool,
         count: Callable[[Any], int] | None = None,
         threads: int | None = None,
+        change: Change | None = None,
     ) -> None:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
+        self._change = change
         self._recorder, self._events = Recorder(), Events()
         self._parts = TorchParts(self._worker_batch, self._forked, self._recorder.paused_ns)
         self._wrote_ns = 0
@@ -73,6 +76,9 @@ class Pass:
             instrument(self._recorder.register, self._recorder)
             gc.freeze()  # what was there before is not the loader's
             self._events.install()
+        if self._change is not None:
+            instrument(self._change.register, Changed(self._change))
+            self._parts.settings = self._change.settings
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
         if self._counts:
             instrument(self._recorder.register, self._recorder)

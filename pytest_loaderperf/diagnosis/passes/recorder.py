@@ -58,7 +58,7 @@ class Recorder:
     slice = slice
 
     def __init__(self) -> None:
-        self._places: list[tuple[str, int, str, str]] = []
+        self._places: list[tuple[str, int, str, str]] = [("", 0, "", "")]  # 0 is no site
         self._records: dict[tuple[int, object], Record] = {}
         self._generators: dict[int, tuple[str, object]] = {}
         self._digests: dict[int, tuple[object, str | None]] = {}

@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 PROBE = "__loaderperf_probe__"
-Register = Callable[[str, str, int, str], int]  # file, kind, line, function -> number of the site
+Register = Callable[[str, str, int, str], int]  # file, kind, line, function -> number of the site; 0: leave it
 
 # They read the frame that calls them, so a call through another function would change their meaning.
 _READS_ITS_CALLER = frozenset(
@@ -159,8 +159,10 @@ class _Rewriter(ast.NodeTransformer):
             node.value = self.visit(node.value)
         return node
 
-    def _wrapped(self, verb: str, kind: str, node: ast.expr, *arguments: ast.expr) -> ast.expr:
+    def _wrapped(self, verb: str, kind: str, node: ast.expr, *arguments: ast.expr) -> ast.expr | None:
         number = self._register(self._file, kind, node.lineno, self._functions[-1])
+        if not number:
+            return None
         probe = ast.Attribute(ast.Name(PROBE, ast.Load()), verb, ast.Load())
         return ast.copy_location(ast.Call(probe, [ast.Constant(number), *arguments], []), node)
 
@@ -171,16 +173,16 @@ class _Rewriter(ast.NodeTransformer):
         if not self._functions or name in _READS_ITS_CALLER:
             return node
         wrapped = self._wrapped("call", "call", node, called, *node.args)
-        assert isinstance(wrapped, ast.Call)
-        wrapped.keywords = node.keywords
-        return wrapped
+        if isinstance(wrapped, ast.Call):
+            wrapped.keywords = node.keywords
+        return wrapped or node
 
     def visit_Subscript(self, node: ast.Subscript) -> Any:
         self.generic_visit(node)
         if not self._functions or not isinstance(node.ctx, ast.Load):
             return node
         key = _key_expression(node.slice)
-        return node if key is None else self._wrapped("item", "item", node, node.value, key)
+        return node if key is None else self._wrapped("item", "item", node, node.value, key) or node
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         self.generic_visit(node)
@@ -191,33 +193,34 @@ class _Rewriter(ast.NodeTransformer):
         if key is None:
             return node
         store = self._wrapped("store", "store", target, node.value, target.value, key)
-        return ast.copy_location(ast.Expr(store), node)
+        return node if store is None else ast.copy_location(ast.Expr(store), node)
 
     def visit_Compare(self, node: ast.Compare) -> Any:
         self.generic_visit(node)
         if not self._functions or len(node.ops) != 1 or not isinstance(node.ops[0], _COMPARED):
             return node
         name = ast.Constant(type(node.ops[0]).__name__)
-        return self._wrapped("operate", "operator", node, name, node.left, node.comparators[0])
+        return self._wrapped("operate", "operator", node, name, node.left, node.comparators[0]) or node
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
         self.generic_visit(node)
         if not self._functions or not isinstance(node.op, _OPERATORS):
             return node
         name = ast.Constant(type(node.op).__name__)
-        return self._wrapped("operate", "operator", node, name, node.left, node.right)
+        return self._wrapped("operate", "operator", node, name, node.left, node.right) or node
 
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
         if self._functions:
-            node.iter = self._wrapped("loop", "loop", node.iter, node.iter)
+            node.iter = self._wrapped("loop", "loop", node.iter, node.iter) or node.iter
         return node
 
     def visit_With(self, node: ast.With) -> Any:
         self.generic_visit(node)
         if self._functions:
             for part in node.items:
-                part.context_expr = self._wrapped("enter", "with", part.context_expr, part.context_expr)
+                manager = part.context_expr
+                part.context_expr = self._wrapped("enter", "with", manager, manager) or manager
         return node
 
     def _comprehension(self, node: Any) -> Any:
@@ -225,13 +228,13 @@ class _Rewriter(ast.NodeTransformer):
         if not self._functions:
             return node
         first = node.generators[0]
-        first.iter = self._wrapped("loop", "loop", first.iter, first.iter)
+        first.iter = self._wrapped("loop", "loop", first.iter, first.iter) or first.iter
         if isinstance(node, ast.GeneratorExp) or any(part.is_async for part in node.generators):
             return node
         start = ast.copy_location(
             ast.Call(ast.Attribute(ast.Name(PROBE, ast.Load()), "begin", ast.Load()), [], []), node
         )
-        return self._wrapped("made", "comprehension", node, start, node)
+        return self._wrapped("made", "comprehension", node, start, node) or node
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815 ast calls these
 

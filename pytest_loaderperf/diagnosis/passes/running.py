@@ -24,12 +24,15 @@ from typing import Any
 from torch.utils.data import dataloader as torch_dataloader
 
 from pytest_loaderperf.diagnosis.ledger import Ledger
+from pytest_loaderperf.diagnosis.passes.changes import Change, ratios
 from pytest_loaderperf.diagnosis.passes.observe import EPOCHS, Pass
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 from pytest_loaderperf.errors import LoaderError, printable
 
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 20.0  # beyond its own limit: a factory or a batch may be slow
+_PAIRS = 3  # of passes, with and without a change
+_EPOCHS_TIMED = 4
 _STACKS_SECONDS = 1.0  # before a pass is ended, its threads tell where they stand
 _PR_SET_PDEATHSIG = 1  # see prctl(2)
 _FRAME = re.compile(r'\s*File "(.+)", line \d+')
@@ -66,6 +69,40 @@ def observe(
         gc_count=timed.gc_count,
         copy_ns=timed.copy_ns,
     )
+
+
+def gain_of_change(
+    source: object,
+    change: Change,
+    seconds: float,
+    *,
+    count: Callable[[Any], int] | None = None,
+    threads: int | None = None,
+) -> tuple[float, float, float] | None:
+    """How many times faster the loader is with ``change``: low, median and high of pairs of passes, in turns.
+
+    None if it cannot be made, or the loader fails with it.
+    """
+    each = seconds / _PAIRS
+    ledgers: dict[bool, list[Ledger]] = {False: [], True: []}
+    try:
+        for pair in range(_PAIRS):
+            for changed in (False, True) if pair % 2 else (True, False):
+                how: dict[str, Any] = {"change": change} if changed else {}
+                done = _forked(
+                    source,
+                    each,
+                    _EPOCHS_TIMED,
+                    each + _GRACE_SECONDS,
+                    counts=False,
+                    count=count,
+                    threads=threads,
+                    **how,
+                )
+                ledgers[changed].append(done)
+    except LoaderError:
+        return None
+    return ratios(ledgers[False], ledgers[True])
 
 
 def _forked(source: object, seconds: float, epochs: int, patience_seconds: float, **how: Any) -> Ledger:

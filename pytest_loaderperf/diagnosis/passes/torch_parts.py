@@ -38,6 +38,7 @@ class TorchParts:
         self.durations_ns: list[int] = []
         self.first_sample = ""
         self.loaders: list[Any] = []
+        self.settings: dict[str, Any] = {}  # that a loader with workers gets
         self.made_at: dict[int, tuple[str, int]] = {}
         self.start_methods: dict[int, str] = {}
         self._on_batch, self._on_fork, self._paused_ns = on_batch, on_fork, paused_ns
@@ -129,7 +130,7 @@ class TorchParts:
 
         def started(self: Any, *args: Any, **kwargs: Any) -> None:
             frame = users_frame(2)
-            start(self, *args, **kwargs)
+            start(self, *args, **(kwargs | parts.settings if kwargs.get("num_workers") else kwargs))
             if frame is not None:
                 parts.made_at.setdefault(id(self), (frame.f_code.co_filename, frame.f_lineno))
             parts.loaders.append(self)

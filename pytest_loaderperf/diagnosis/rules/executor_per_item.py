@@ -53,6 +53,7 @@ def found(ledger: Ledger, kind: str, rule: str, fix: str) -> Iterator[Finding]:
             f"{many} a {unit}",
             fix,
             predicted(ledger, spent - work / ledger.cores),  # the work itself stays
+            callee=pool.callee if pool is not None else "",
         )
 
 

@@ -26,6 +26,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"collections a {unit}",
                 RULE.fix,
                 gain_of(share),
+                callee=site.callee,
             )
 
 

@@ -53,6 +53,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"copies a {unit}",
                 _DOES[last_name(site.callee)],
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 

@@ -58,6 +58,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"times a {unit}",
                 RULE.fix,
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 

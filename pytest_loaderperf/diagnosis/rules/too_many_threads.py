@@ -29,6 +29,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         threads * workers,
         "threads",
         RULE.fix,
+        callee=at.callee if at else "",
     )
 
 

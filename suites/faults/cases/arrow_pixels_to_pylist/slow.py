@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 HEIGHT, WIDTH = 64, 72
 
 
-def build_table(rows=576):
+def build_table(rows=768):
     rng = np.random.default_rng(101)
     pixels = pa.array(rng.integers(0, 65536, rows * HEIGHT * WIDTH, dtype=np.uint16))
     offsets = np.arange(rows + 1, dtype=np.int32) * HEIGHT * WIDTH

@@ -9,17 +9,17 @@ FRAMES, HEIGHT, WIDTH = 16, 32, 32
 class MovingDots(Dataset):
     """Clips of dots that move at a speed of their own, drawn when asked for."""
 
-    def __init__(self, clips=576):
+    def __init__(self, clips=768):
         self.speeds = torch.linspace(0.5, 3.0, clips).unsqueeze(1)
-        self.times = torch.arange(FRAMES).float()
+        self.frames = torch.arange(FRAMES)
 
     def __len__(self):
         return self.speeds.shape[0]
 
     def __getitem__(self, i):
         clip = torch.zeros(FRAMES, HEIGHT, WIDTH)
-        columns = (self.speeds[i] * self.times).long() % WIDTH
-        clip[torch.arange(FRAMES), HEIGHT // 2, columns] = 1.0
+        columns = (self.speeds[i] * self.frames).long() % WIDTH
+        clip[self.frames, HEIGHT // 2, columns] = 1.0
         return clip
 
 

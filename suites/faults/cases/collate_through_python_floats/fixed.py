@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 class Beat(NamedTuple):
     wave: np.ndarray
-    rhythm: int
+    lead: str
 
 
 class EcgBeats(Dataset):
@@ -24,12 +24,12 @@ class EcgBeats(Dataset):
 
     def __getitem__(self, i):
         wave = self.record[self.starts[i] : self.starts[i] + self.length]
-        return Beat(wave - np.median(wave), i % 5)
+        return Beat(wave - np.median(wave), f"V{i % 6 + 1}")
 
 
 def collate_beats(beats):
     waves = torch.from_numpy(np.stack([beat.wave for beat in beats]))
-    return {"wave": waves, "rhythm": torch.tensor([beat.rhythm for beat in beats])}
+    return {"wave": waves, "lead": [beat.lead for beat in beats]}
 
 
 def make_loader():

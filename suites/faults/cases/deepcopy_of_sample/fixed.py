@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, Dataset
 
 class ScaleImage:
     def __call__(self, results):
-        results["image"] = results["image"].float() / 255
+        results["image"] = results["image"] / 255
         return results
 
 

@@ -36,6 +36,6 @@ class Slides(Dataset):
 
 def make_loader():
     config = {"flat_field": (1 + np.random.default_rng(19).random((40, 40))).tolist()}
-    images = np.random.default_rng(20).integers(0, 4096, (512, 40, 40), dtype=np.int16)
+    images = np.random.default_rng(20).integers(0, 4096, (768, 40, 40), dtype=np.int16)
     slides = Slides(images, torch.from_numpy, FlatField(config["flat_field"]), torch.Tensor.log1p_)
     return DataLoader(slides, batch_size=32, shuffle=True)

@@ -14,7 +14,8 @@ class PaddedSequences(Dataset):
         generator = torch.Generator().manual_seed(55)
         self.tokens = torch.randint(1, 9000, (count, width), generator=generator, dtype=torch.int32)
         lengths = torch.randint(width // 4, width, (count, 1), generator=generator)
-        self.tokens[torch.arange(width) >= lengths] = PAD
+        self.positions = torch.arange(width)
+        self.tokens[self.positions >= lengths] = PAD
 
     def __len__(self):
         return self.tokens.shape[0]
@@ -29,8 +30,7 @@ class PaddedSequences(Dataset):
 
     def __getitem__(self, i):
         sequence = self.tokens[i]
-        positions = torch.arange(sequence.shape[0])
-        return {"input_ids": sequence, "attention_mask": positions < self.real_length(sequence)}
+        return {"input_ids": sequence, "attention_mask": self.positions < self.real_length(sequence)}
 
 
 def make_loader():

@@ -11,7 +11,7 @@ def fake_corpus(documents, seed=50):
 
 
 class PackedTokens(IterableDataset):
-    """Packs a shard of documents after another and cuts it into blocks."""
+    """Packs one shard of documents after another and cuts it into blocks."""
 
     def __init__(self, corpus, block=256, shard=1200):
         self.shards = [corpus[start : start + shard] for start in range(0, len(corpus), shard)]

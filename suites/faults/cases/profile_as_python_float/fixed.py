@@ -22,5 +22,5 @@ class ExpressionProfiles(Dataset):
 
 
 def make_loader():
-    profiles = ExpressionProfiles(cells=1536, genes=12_000)
+    profiles = ExpressionProfiles(cells=2560, genes=12_000)
     return DataLoader(profiles, batch_size=16, shuffle=True)

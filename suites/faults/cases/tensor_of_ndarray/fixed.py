@@ -22,5 +22,5 @@ class MicroscopyClips(Dataset):
 
 
 def make_loader():
-    recording = np.random.default_rng(4).random((800, 1, 96, 96), dtype=np.float32)
+    recording = np.random.default_rng(4).random((1100, 1, 96, 96), dtype=np.float32)
     return DataLoader(MicroscopyClips(recording), batch_size=None, shuffle=True)

@@ -22,20 +22,19 @@ class DecodeAndStack:
         self.num_threads = num_threads
 
     @staticmethod
-    def decode(record):
-        return np.asarray(Image.open(io.BytesIO(record[0])))
+    def decode(png):
+        return np.asarray(Image.open(io.BytesIO(png)))
 
-    def __call__(self, records):
+    def __call__(self, pngs):
         with ThreadPool(self.num_threads) as pool:  # fault: executor-per-item
-            images = pool.map(self.decode, records)
-        labels = torch.tensor([label for _, label in records])
-        return torch.from_numpy(np.stack(images)), labels
+            images = pool.map(self.decode, pngs)
+        return torch.from_numpy(np.stack(images))
 
 
 class PngDataModule:
     def __init__(self):
         images = np.random.default_rng(17).integers(0, 256, (640, 24, 24, 3), dtype=np.uint8)
-        self.train = [(encode(image), number % 10) for number, image in enumerate(images)]
+        self.train = [encode(image) for image in images]
 
     def train_dataloader(self):
         return DataLoader(self.train, batch_size=8, shuffle=True, collate_fn=DecodeAndStack(num_threads=4))
