@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
@@ -49,9 +50,10 @@ class Findings(list[Finding]):
     """Findings whose repr, which a failed ``assert not run.findings`` shows, says what to change."""
 
     def __repr__(self) -> str:
+        places = [f"{Path(finding.file).name or 'no line'}:{finding.line}" for finding in self]
         said = (
-            f"{finding.rule} at {finding.file or 'no line'}:{finding.line}: {finding.message}; fix: {finding.fix}"
-            for finding in self
+            f"{finding.rule} at {place}: {finding.message}; fix: {finding.fix}"
+            for place, finding in zip(places, self, strict=True)
         )
         return f"[{' | '.join(said)}]"
 

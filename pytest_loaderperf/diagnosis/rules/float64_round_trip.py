@@ -45,7 +45,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
 RULE = Rule(
     id="float64-round-trip",
     reason="float64 doubles the memory that every step reads and writes, and the result is rounded in the end.",
-    example="image = self.images[i] / 255.0           # uint8 / float gives float64\nreturn image.astype(np.float32)",
+    example="image = self.images[i] / 255.0  # uint8 / float gives float64\nreturn image.astype(np.float32)",
     fix="compute in float32 from the start: self.images[i].astype(np.float32) / np.float32(255)",
     limits="Only conversions and operators in the user's own lines are seen.",
     find=_find,

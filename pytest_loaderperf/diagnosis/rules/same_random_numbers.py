@@ -36,7 +36,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
 RULE = Rule(
     id="same-random-numbers",
     reason="A generator that exists before the workers do is copied into each: augmentations repeat, and so do epochs.",
-    example="def __init__(self):\n    self.rng = np.random.default_rng(0)\n\ndef __getitem__(self, i):\n    "
+    example="def __init__(self):\n    self.rng = np.random.default_rng(0)\n\n\ndef __getitem__(self, i):\n    "
     "return self.rows[i] + self.rng.normal()",
     fix="make it in the worker: np.random.default_rng([seed, torch.initial_seed()]) on first use",
     limits="A generator that is used once in a worker is not reported.",

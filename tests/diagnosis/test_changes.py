@@ -1,0 +1,91 @@
+"""Changes that the doctor makes itself: the changed line gives what the fixed one would."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
+from pytest_loaderperf.diagnosis.passes.changes import Change, Changed, ratios
+from pytest_loaderperf.diagnosis.passes.naming import callee_name
+
+
+def changed(rule, function):
+    return Changed(Change(rule, "data.py", 7, callee_name(function, getattr(function, "__self__", None))))
+
+
+def test_repeated_work_is_done_once():
+    calls = []
+
+    def parse(text):
+        calls.append(text)
+        return [text]
+
+    probe = changed("repeated-work", parse)
+    assert [probe.call(1, parse, text) for text in ("a", "a", "b", "a")] == [["a"], ["a"], ["b"], ["a"]]
+    assert calls == ["a", "b"]
+
+
+def test_other_calls_of_the_line_are_left_alone():
+    probe = changed("repeated-work", len)
+    drawn = [probe.call(1, np.random.default_rng().random) for _ in range(2)]
+    assert drawn[0] != drawn[1]
+
+
+def test_a_pool_is_kept_open():
+    probe = changed("executor-per-item", ThreadPoolExecutor)
+    for _ in range(3):
+        with probe.call(1, ThreadPoolExecutor, 1) as pool:
+            assert list(pool.map(abs, [-1])) == [1]
+        pool.shutdown()
+    assert probe.call(1, ThreadPoolExecutor, 1) is pool
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [
+        (torch.tensor, [np.arange(4)]),
+        (np.array, [np.arange(4)]),
+        (np.copy, [np.arange(4)]),
+        (torch.arange(4).clone, []),
+        (np.arange(4).astype, [np.int64]),
+        (copy.deepcopy, [{"a": 1}]),
+    ],
+)
+def test_a_copy_becomes_what_it_copies(function, args):
+    made = changed("needless-copy", function).call(1, function, *args)
+    expected = function(*args)
+    assert np.array_equal(made, expected) if hasattr(expected, "shape") else made == expected
+
+
+def test_a_setting_is_an_argument_of_the_loader():
+    assert Change("workers-restarted", "data.py", 7, "").settings == {"persistent_workers": True}
+    assert not Change("sleeping", "data.py", 7, "time.sleep").possible
+    assert not Change("repeated-work", "data.py", 7, "").possible
+
+
+def test_only_calls_of_the_line_are_rewritten():
+    change = Change("repeated-work", "data.py", 7, "json.loads")
+    assert [
+        change.register(*at, "f") for at in (("data.py", "call", 7), ("data.py", "call", 8), ("data.py", "loop", 7))
+    ] == [
+        1,
+        0,
+        0,
+    ]
+
+
+def timed(*epochs_ms):
+    return Ledger(timed=tuple(EpochSeen(1, 10, 0, int(ms * 1e6), 0, whole=True) for ms in epochs_ms))
+
+
+def test_ratios_are_of_epochs_after_the_first():
+    assert ratios([timed(99, 20), timed(99, 30)], [timed(99, 10), timed(99, 10)]) == (2.0, 2.5, 3.0)
+
+
+def test_one_epoch_is_too_few():
+    assert ratios([timed(20)], [timed(10)]) is None
