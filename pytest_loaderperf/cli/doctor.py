@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GOOD, FOUND, USAGE = 0, 1, 2  # exit status
 _COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _DEFAULT_SECONDS = 30.0
-_PASSES = 3  # for timing, for counting, and for what each of the first changes brings
+_PARTS = 4  # of the time: timing, counting, what fixes bring, and settings to try
 
 
 def add_doctor_command(commands: Commands) -> None:
@@ -39,7 +39,7 @@ def add_doctor_command(commands: Commands) -> None:
         metavar="SECONDS",
         type=seconds,
         default=_DEFAULT_SECONDS,
-        help="time to observe, in two passes, default %(default)s",
+        help="time to observe and to try changes, default %(default)s",
     )
     doctor.add_argument("--rules", metavar="LIST", help="only these rules, separated by commas")
     doctor.add_argument("--json", metavar="FILE", type=Path, help="write the diagnosis to FILE")
@@ -86,7 +86,7 @@ def _diagnosed(options: argparse.Namespace) -> int:
         diagnosis = diagnose(
             source,
             name=options.loader,
-            seconds=options.budget / _PASSES,
+            seconds=options.budget / _PARTS,
             epochs=options.epochs,
             tries=True,
             silent=[name for name in known if name not in chosen],

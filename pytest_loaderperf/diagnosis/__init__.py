@@ -1,5 +1,6 @@
 """Why a loader is slow: passes observe it, a ledger keeps what they saw, rules name the mistakes in it."""
 
+from pytest_loaderperf.diagnosis.advice import Advice
 from pytest_loaderperf.diagnosis.diagnosis import Diagnosis, diagnose
 from pytest_loaderperf.diagnosis.findings import Finding, Findings, Gain, Rule
 from pytest_loaderperf.diagnosis.growth import Growth, growth
@@ -8,6 +9,7 @@ from pytest_loaderperf.diagnosis.rules import RULES, findings_of
 
 __all__ = [
     "RULES",
+    "Advice",
     "Diagnosis",
     "Finding",
     "Findings",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pytest_loaderperf.diagnosis.advice import Advice, advise, not_tried
 from pytest_loaderperf.diagnosis.findings import Finding, Gain, sample_ns
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 from pytest_loaderperf.diagnosis.passes.changes import Change
 from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
 from pytest_loaderperf.diagnosis.rules import findings_of
 from pytest_loaderperf.diagnosis.rules.reading import last_name
+from pytest_loaderperf.measurement.factory import is_factory
 
 SCHEMA = "loaderperf-diagnosis/1"
 DEFAULT_SECONDS = 8.0  # of each of the two passes, at most
@@ -42,6 +44,7 @@ class Diagnosis:
     name: str
     ledger: Ledger
     findings: list[Finding]
+    advice: tuple[Advice, ...] = ()
 
     @property
     def samples_per_second(self) -> float:
@@ -139,6 +142,7 @@ class Diagnosis:
                 {"file": line.file, "line": line.line, "callee": line.callee, "share": line.share}
                 for line in self.lines()
             ],
+            "advice": [asdict(one) for one in self.advice],
             "findings": [finding.to_json() for finding in self.findings],
             "unseen": list(self.ledger.unseen),
         }
@@ -167,16 +171,27 @@ def diagnose(
 
     Each of two passes iterates for at most ``seconds`` or ``epochs`` epochs. Rules in ``silent`` do not fire.
     ``threads``: of torch's operations, None for its own choice. ``tries``: where the doctor can make the change itself,
-    it measures the gain, each for ``seconds``, in place of predicting it. Raises LoaderError if the loader fails.
+    it measures the gain in place of predicting it, and it tries settings, for ``seconds`` each. Raises LoaderError if
+    the loader fails.
     """
     ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress)
     findings = findings_of(ledger, silent=silent)
-    for number, finding in enumerate(findings[:_MOST_TRIED] if tries else []):
-        change = Change(finding.rule, finding.file, finding.line, finding.callee)
+    if not tries:
+        return Diagnosis(name or ledger.loader.kind, ledger, findings)
+    how: dict[str, Any] = {"count": count, "threads": threads}
+    changes = [Change(one.rule, one.file, one.line, one.callee) for one in findings[:_MOST_TRIED]]
+    possible = sum(change.possible for change in changes)
+    for number, change in enumerate(changes):
         if change.possible:
-            progress(f"measuring what the fix of {finding.rule} brings")
-            gain = gain_of_change(source, change, seconds, count=count, threads=threads)
+            progress(f"measuring what the fix of {change.rule} brings")
+            gain = gain_of_change(source, change, seconds / possible, **how)
             if gain is not None:
                 low, value, high = gain
-                findings[number] = replace(finding, gain=Gain(value, low, high, "measured"))
-    return Diagnosis(name or ledger.loader.kind, ledger, findings)
+                findings[number] = replace(findings[number], gain=Gain(value, low, high, "measured"))
+    reason = (
+        not_tried(ledger) if is_factory(source) else "settings: the loader was given as an object, not as a factory"
+    )
+    advice = () if reason else advise(source, ledger, seconds, progress, **how)
+    if reason:
+        ledger = replace(ledger, unseen=(*ledger.unseen, reason))
+    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice)

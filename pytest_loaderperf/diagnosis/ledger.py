@@ -167,6 +167,7 @@ class LoaderFacts:
     shared_samples: bool = False
     sample_nbytes: int = 0
     batch_nbytes: int = 0
+    open_files: int = 0
     collate_file: str = ""
     collate_line: int = 0
 

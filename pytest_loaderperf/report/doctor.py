@@ -25,6 +25,7 @@ def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
     lines = [TableLine(text, "bold") for text in _wrapped(_headline(diagnosis), width, 0)]
     lines += [TableLine(""), TableLine("where a batch's time goes", "bold"), *_time_lines(diagnosis, width)]
     lines += [TableLine(""), *_finding_lines(diagnosis.findings, width)]
+    lines += _advice_lines(diagnosis, width)
     for unseen in diagnosis.ledger.unseen:
         lines += [TableLine(text, "yellow") for text in _wrapped(f"not seen: {unseen}", width, 0)]
     return lines
@@ -84,6 +85,22 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
         yield TableLine(head[:width] if gain is None else head, "yellow")
         for text in (finding.message, f"fix: {finding.fix}"):
             yield from (TableLine(line) for line in _wrapped(printable(text), width, _INDENT))
+
+
+def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
+    if not diagnosis.advice:
+        return
+    yield TableLine("")
+    yield TableLine("tried on this machine, in pairs", "bold")
+    for one in sorted(diagnosis.advice, key=lambda one: -(one.gain.value if one.gain else 0)):
+        gain = "not measured" if one.gain is None else _gain(one.gain).removesuffix(", measured")
+        color = "green" if one.helps else ""
+        text = printable(one.text)
+        fits = len(text) + len(gain) + 5 <= width
+        yield from (
+            TableLine(line, color)
+            for line in ([f"  {text}{gain:>{width - len(text) - 2}}"] if fits else [f"  {text}", f"      {gain}"])
+        )
 
 
 def _gain(gain: Gain) -> str:

@@ -64,7 +64,7 @@ def test_a_mistake_is_named_and_written(project, capsys):
         1.0,
         "times a sample",
     )
-    assert finding["gain"]["how"] == "predicted"
+    assert finding["gain"]["how"] in ("measured", "predicted")  # the latter if an epoch takes too long
 
 
 def test_a_good_loader_gives_status_0(project, capsys):

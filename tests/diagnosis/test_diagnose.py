@@ -203,3 +203,28 @@ def test_a_loader_that_never_gives_a_batch_is_ended():
 def test_a_ledger_is_read_as_it_was_written():
     ledger = observe(lambda: DataLoader(Pools(), batch_size=BATCH), 2.0, epochs=1)
     assert Ledger.from_json(ledger.to_json()) == ledger
+
+
+def test_settings_are_tried_and_a_gain_is_measured():
+    diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=1.0, tries=True)
+    (finding,) = diagnosis.findings
+    assert finding.gain.how == "measured"
+    texts = [one.text for one in diagnosis.advice]
+    assert texts[-1] == f"ReferenceLoader(dataset, batch_size={BATCH}, ...)"
+    assert all(one.gain is None or one.gain.low <= one.gain.value <= one.gain.high for one in diagnosis.advice)
+
+
+@pytest.mark.parametrize(
+    ("make_loader", "reason"),
+    [
+        (lambda: DataLoader(Stream(), batch_size=BATCH), "what a stream gives depends on its workers"),
+        (lambda: DataLoader(Drawn(), batch_size=BATCH), "the dataset draws from a generator of its own"),
+        (lambda: [torch.rand(4)], "the loader is not a DataLoader of torch"),
+        (DataLoader(Rows(), batch_size=BATCH), "the loader was given as an object"),
+    ],
+    ids=["stream", "generator", "list", "object"],
+)
+def test_settings_that_may_not_be_safe_are_not_tried(make_loader, reason):
+    diagnosis = diagnose(make_loader, seconds=0.5, tries=True)
+    assert diagnosis.advice == ()
+    assert reason in diagnosis.ledger.unseen[-1]

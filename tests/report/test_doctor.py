@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_loaderperf.diagnosis import Diagnosis, Finding, Gain, Ledger
+from pytest_loaderperf.diagnosis import Advice, Diagnosis, Finding, Gain, Ledger
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, LoaderFacts, Site, Stages
 from pytest_loaderperf.report.doctor import doctor_lines
 
@@ -74,3 +74,18 @@ def test_lines_fit_the_terminal(width):
 def test_what_was_not_seen_is_said():
     ledger = Ledger(loader=LOADER, unseen=("the end of an epoch",))
     assert text_of(findings=(), ledger=ledger)[-1] == "not seen: the end of an epoch"
+
+
+def test_what_was_tried_is_shown_with_the_fastest_first():
+    advice = (
+        Advice("DataLoader(dataset, num_workers=2, ...)", None),
+        Advice("DataLoader(dataset, num_workers=0, ...)", Gain(1.2, 0.9, 1.5, "measured")),
+        Advice("ReferenceLoader(dataset, ...)", Gain(2.0, 1.8, 2.2, "measured")),
+    )
+    lines = doctor_lines(Diagnosis("mypkg:make_loader", LEDGER, [], advice), 70)[-4:]
+    assert [(" ".join(line.text.split()), line.color) for line in lines] == [
+        ("tried on this machine, in pairs", "bold"),
+        ("ReferenceLoader(dataset, ...) 2x (1.8 to 2.2)", "green"),
+        ("DataLoader(dataset, num_workers=0, ...) 1.2x (0.9 to 1.5)", ""),
+        ("DataLoader(dataset, num_workers=2, ...) not measured", ""),
+    ]

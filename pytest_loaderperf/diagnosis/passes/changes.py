@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,12 @@ class Change:
     file: str
     line: int
     callee: str
+    chosen: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of_settings(cls, settings: dict[str, Any]) -> Self:
+        """The same loader with other settings; ``ReferenceLoader``: made anew by that class."""
+        return cls("", "", 0, "", tuple(settings.items()))
 
     @property
     def possible(self) -> bool:
@@ -42,7 +48,7 @@ class Change:
     @property
     def settings(self) -> dict[str, Any]:
         """Arguments of the DataLoader that it sets."""
-        return _SETTINGS.get(self.rule, {})
+        return _SETTINGS.get(self.rule, {}) | dict(self.chosen)
 
     def register(self, file: str, kind: str, line: int, _function: str) -> int:
         """1 for expressions of its line, which are rewritten; 0 for all others."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
@@ -58,6 +59,7 @@ def loader_facts(loader: Any, parts: TorchParts, batch: Any) -> LoaderFacts:
         shared_samples=_share_memory(samples),
         sample_nbytes=max(map(_nbytes, samples), default=0),
         batch_nbytes=_nbytes(batch),
+        open_files=_open_files(),
         collate_file=collate_file,
         collate_line=collate_line,
     )
@@ -68,6 +70,13 @@ def _inner(loader: Any, parts: TorchParts) -> Any:
     if hasattr(loader, "dataset") or not parts.loaders:
         return loader
     return max(parts.loaders, key=lambda found: found.num_workers)
+
+
+def _open_files() -> int:
+    """Files that this process keeps open for reading, as a dataset does that opens them once."""
+    with suppress(psutil.Error, OSError):
+        return sum(1 for file in psutil.Process().open_files() if getattr(file, "mode", "r") == "r")
+    return 0
 
 
 def _nbytes(batch: Any) -> int:

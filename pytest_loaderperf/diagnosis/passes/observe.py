@@ -33,6 +33,7 @@ from pytest_loaderperf.diagnosis.passes.rewriting import instrument
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement.counting import Declared, counter
 from pytest_loaderperf.measurement.factory import call_factory, is_factory
 from pytest_loaderperf.measurement.roofline import Roofline
@@ -40,6 +41,8 @@ from pytest_loaderperf.measurement.roofline import Roofline
 _WRITES_EVERY_NS = 200_000_000  # at most; a worker that is killed loses what it saw since
 EPOCHS = 3  # growth from one epoch to the next shows in three
 _COMPARED = 4  # batches
+_FEWEST_EPOCHS = 2  # of a pass that is compared with another one
+_LONGER = 3  # times its seconds, that such a pass may take beyond them for its epochs
 _MARGIN = 1.3  # times the longest epoch so far: what the next one may take
 _SHARED = Path("/dev/shm")  # noqa: S108 the system's place of shared memory
 _COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
@@ -58,9 +61,10 @@ class Pass:
         count: Callable[[Any], int] | None = None,
         threads: int | None = None,
         change: Change | None = None,
+        compared: bool = False,
     ) -> None:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
-        self._change = change
+        self._change, self._compared = change, compared
         self._recorder, self._events = Recorder(), Events()
         self._parts = TorchParts(self._worker_batch, self._forked, self._recorder.paused_ns)
         self._wrote_ns = 0
@@ -80,6 +84,9 @@ class Pass:
             instrument(self._change.register, Changed(self._change))
             self._parts.settings = self._change.settings
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
+        if self._change is not None and self._change.settings.get("ReferenceLoader"):
+            made: Any = loader
+            loader = ReferenceLoader(made.dataset, batch_sampler=made.batch_sampler, collate_fn=made.collate_fn)
         if self._counts:
             instrument(self._recorder.register, self._recorder)
         seen, batch = self._iterate(loader, seconds, epochs)
@@ -95,14 +102,18 @@ class Pass:
 
     def _iterate(self, loader: Any, seconds: float, epochs: int) -> tuple[list[EpochSeen], Any]:
         """Whole epochs, so that counts are exact, but for a first one that takes longer than ``seconds``."""
+        least = _FEWEST_EPOCHS if self._change is not None or self._compared else 1
         deadline = time.perf_counter() + seconds
+        latest = deadline if least == 1 else deadline + _LONGER * seconds
         seen: list[EpochSeen] = []
         self._recorder.starting = self._events.starting = False
         first: Any = None
         longest = 0.0
-        while len(seen) < epochs and time.perf_counter() + _MARGIN * longest < deadline:
+        while len(seen) < epochs and time.perf_counter() + _MARGIN * longest < (
+            deadline if len(seen) >= least else latest
+        ):
             began = time.perf_counter()
-            epoch, batch = self._epoch(loader, math.inf if seen else deadline, keeps=first is None)
+            epoch, batch = self._epoch(loader, math.inf if seen else latest, keeps=first is None)
             longest = max(longest, time.perf_counter() - began)
             first = batch if first is None else first
             if epoch.batches == 0:

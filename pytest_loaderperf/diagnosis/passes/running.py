@@ -88,7 +88,7 @@ def gain_of_change(
     try:
         for pair in range(_PAIRS):
             for changed in (False, True) if pair % 2 else (True, False):
-                how: dict[str, Any] = {"change": change} if changed else {}
+                how: dict[str, Any] = {"change": change if changed else None, "compared": True}
                 done = _forked(
                     source,
                     each,

@@ -130,7 +130,7 @@ class TorchParts:
 
         def started(self: Any, *args: Any, **kwargs: Any) -> None:
             frame = users_frame(2)
-            start(self, *args, **(kwargs | parts.settings if kwargs.get("num_workers") else kwargs))
+            start(self, *args, **parts._changed(kwargs))
             if frame is not None:
                 parts.made_at.setdefault(id(self), (frame.f_code.co_filename, frame.f_lineno))
             parts.loaders.append(self)
@@ -144,6 +144,15 @@ class TorchParts:
         DataLoader.__init__ = started  # type: ignore[method-assign]
         DataLoader.__iter__ = iterated  # type: ignore[method-assign]
         util.register_after_fork(self, TorchParts._forked)
+
+    def _changed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a loader with the settings that are tried: those of workers only where there are some."""
+        settings = {name: value for name, value in self.settings.items() if name != "ReferenceLoader"}
+        workers = settings.get("num_workers", given.get("num_workers"))
+        if workers:
+            return given | settings
+        of_workers = ("persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout")
+        return {name: value for name, value in (given | settings).items() if not settings or name not in of_workers}
 
     def _fork_only(self, loader: Any) -> None:
         """Let its workers be forked, so that they can be seen; keep what the user had chosen."""
