@@ -59,7 +59,7 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
             yield TableLine(_row(stage, share, what, _place(file, line), width))
     for busy in diagnosis.lines():
         text = f"  line {busy.line}" if diagnosis.stages else _place(busy.file, busy.line)
-        yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of lines"))
+        yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of your lines"))
 
 
 def _row(name: str, share: float, what: str, place: str, width: int, unit: str = "") -> str:  # noqa: PLR0917 private, and called in one place

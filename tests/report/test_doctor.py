@@ -53,7 +53,7 @@ def test_the_whole_report():
         "where a batch's time goes",
         "  fetch         80% ████████████████      Cells.__getitem__  data.py:38",
         "  collate       20% ████                  collate_fn",
-        "    line 41    100% of lines              zlib.decompress",
+        "    line 41    100% of your lines         zlib.decompress",
         "",
         "what to change",
         "  1  repeated-work   data.py:41                                         2.6x (2.4 to 2.8), predicted",

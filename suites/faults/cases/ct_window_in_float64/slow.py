@@ -33,4 +33,4 @@ class CtCrops(Dataset):
 
 def make_loader():
     slices = np.random.default_rng(14).integers(-1000, 1000, (64, 256, 256), dtype=np.int16)
-    return DataLoader(CtCrops(slices, crop=160, per_slice=32), batch_size=8, shuffle=True)
+    return DataLoader(CtCrops(slices, crop=120, per_slice=56), batch_size=8, shuffle=True)

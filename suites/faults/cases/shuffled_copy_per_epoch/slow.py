@@ -27,5 +27,5 @@ class ShuffledTable(IterableDataset):
 
 
 def make_loader():
-    rows = np.random.default_rng(33).random((800_000, 48), dtype=np.float32)
+    rows = np.random.default_rng(33).random((1_000_000, 48), dtype=np.float32)
     return DataLoader(ShuffledTable(rows, batch_size=512, steps=200), batch_size=None)
