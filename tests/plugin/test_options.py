@@ -18,7 +18,7 @@ SECONDS = "expected a positive number of seconds such as 10, got {!r}"
 CHANCE = "expected a probability between 0 and 1, such as 0.001, got {!r}"
 DEVICE = "expected one of cpu, cuda, auto, got {!r}"
 POLICY = "expected one of pass, fail, leaning, got {!r}"
-KEYWORDS = "base, budget, device, inconclusive, max_budget, timeout"
+KEYWORDS = "base, budget, device, inconclusive, max_budget, silent, timeout"
 BAD = [
     *(("max-budget", value, SECONDS) for value in ("abc", "0", "inf")),
     *(("inconclusive", value, POLICY) for value in ("maybe", "FAIL", "skip")),
