@@ -57,6 +57,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _diagnosed(options: argparse.Namespace) -> int:
+    import psutil
+
     from pytest_loaderperf.diagnosis import RULES, diagnose
     from pytest_loaderperf.remote.naming import resolve
     from pytest_loaderperf.report import write_json
@@ -75,12 +77,15 @@ def _diagnosed(options: argparse.Namespace) -> int:
         raise LoaderPerfError(f"--json: {problem}")
     width = shutil.get_terminal_size().columns
     progress = ProgressLine(sys.stderr, width)
+    native_threads = psutil.Process().num_threads()
     try:
         source = resolve(options.loader)
     except SystemExit as error:  # of the module, at its import
         raise LoaderPerfError(
             f"{options.loader} ended Python when it was imported, with status {error.code}."
         ) from error
+    # Threads that torch has started do not exist in a forked process, where an operation would wait for them for ever.
+    threads = 1 if psutil.Process().num_threads() > native_threads else None
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a module may have changed it
     with progress:
         diagnosis = diagnose(
@@ -88,7 +93,9 @@ def _diagnosed(options: argparse.Namespace) -> int:
             name=options.loader,
             seconds=options.budget / _PARTS,
             epochs=options.epochs,
+            threads=threads,
             tries=True,
+            advises=True,
             silent=[name for name in known if name not in chosen],
             progress=progress.show,
         )

@@ -162,23 +162,40 @@ def diagnose(
     seconds: float = DEFAULT_SECONDS,
     epochs: int = 3,
     silent: Collection[str] = (),
-    threads: int | None = None,
+    threads: int | None = 1,
     tries: bool = False,
+    advises: bool = False,
     count: Callable[[Any], int] | None = None,
     progress: Callable[[str], object] = lambda _text: None,
 ) -> Diagnosis:
     """Observe a loader, or the factory of one, in child processes, and say why it is slow.
 
     Each of two passes iterates for at most ``seconds`` or ``epochs`` epochs. Rules in ``silent`` do not fire.
-    ``threads``: of torch's operations, None for its own choice. ``tries``: where the doctor can make the change itself,
-    it measures the gain in place of predicting it, and it tries settings, for ``seconds`` each. Raises LoaderError if
-    the loader fails.
+    ``threads``: of torch's operations; None, its own choice, hangs if this process has used torch's threads.
+    ``tries``: where the doctor can make the change itself, it measures the gain in place of predicting it. ``advises``: it
+    tries settings. Each of both takes ``seconds``. Raises LoaderError if the loader fails.
     """
     ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress)
     findings = findings_of(ledger, silent=silent)
-    if not tries:
-        return Diagnosis(name or ledger.loader.kind, ledger, findings)
     how: dict[str, Any] = {"count": count, "threads": threads}
+    if tries:
+        _measure_fixes(source, findings, seconds, progress, **how)
+    advice: tuple[Advice, ...] = ()
+    if advises:
+        reason = (
+            not_tried(ledger) if is_factory(source) else "settings: the loader was given as an object, not as a factory"
+        )
+        if reason:
+            ledger = replace(ledger, unseen=(*ledger.unseen, reason))
+        else:
+            advice = advise(source, ledger, seconds, progress, **how)
+    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice)
+
+
+def _measure_fixes(
+    source: object, findings: list[Finding], seconds: float, progress: Callable[[str], object], **how: Any
+) -> None:
+    """Replace predicted gains of the first findings by measured ones, where the change can be made."""
     changes = [Change(one.rule, one.file, one.line, one.callee) for one in findings[:_MOST_TRIED]]
     possible = sum(change.possible for change in changes)
     for number, change in enumerate(changes):
@@ -188,10 +205,3 @@ def diagnose(
             if gain is not None:
                 low, value, high = gain
                 findings[number] = replace(findings[number], gain=Gain(value, low, high, "measured"))
-    reason = (
-        not_tried(ledger) if is_factory(source) else "settings: the loader was given as an object, not as a factory"
-    )
-    advice = () if reason else advise(source, ledger, seconds, progress, **how)
-    if reason:
-        ledger = replace(ledger, unseen=(*ledger.unseen, reason))
-    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice)

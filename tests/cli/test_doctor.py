@@ -72,6 +72,18 @@ def test_a_good_loader_gives_status_0(project, capsys):
     assert "no mistakes found" in capsys.readouterr().out
 
 
+def test_a_module_that_used_torchs_threads_does_not_hang(project):
+    (project / "doctor_threads.py").write_text(
+        "import torch\n"
+        "ROWS = torch.rand(4_000_000).exp().sort().values\n"
+        "class Rows(torch.utils.data.Dataset):\n"
+        "    def __len__(self):\n        return 32\n"
+        "    def __getitem__(self, index):\n        return (ROWS[:1_000_000] * index).exp().sum()\n"
+        "def make_loader():\n    return torch.utils.data.DataLoader(Rows(), batch_size=8)\n"
+    )
+    assert main(["doctor", "doctor_threads:make_loader", "--budget", "2"]) in (0, 1)
+
+
 def test_only_chosen_rules_fire(project, capsys):
     assert main(["doctor", "doctor_frames:make_slow", "--budget", "2", "--rules", "slow-exit"]) == 0
 

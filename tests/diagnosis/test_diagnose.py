@@ -209,7 +209,7 @@ def test_a_ledger_is_read_as_it_was_written():
 
 
 def test_settings_are_tried_and_a_gain_is_measured():
-    diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=1.0, tries=True)
+    diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=1.0, tries=True, advises=True)
     (finding,) = diagnosis.findings
     assert finding.gain.how == "measured"
     texts = [one.text for one in diagnosis.advice]
@@ -228,6 +228,6 @@ def test_settings_are_tried_and_a_gain_is_measured():
     ids=["stream", "generator", "list", "object"],
 )
 def test_settings_that_may_not_be_safe_are_not_tried(make_loader, reason):
-    diagnosis = diagnose(make_loader, seconds=0.5, tries=True)
+    diagnosis = diagnose(make_loader, seconds=0.5, advises=True)
     assert diagnosis.advice == ()
     assert reason in diagnosis.ledger.unseen[-1]
