@@ -172,8 +172,8 @@ def diagnose(
 
     Each of two passes iterates for at most ``seconds`` or ``epochs`` epochs. Rules in ``silent`` do not fire.
     ``threads``: of torch's operations; None, its own choice, hangs if this process has used torch's threads.
-    ``tries``: where the doctor can make the change itself, it measures the gain in place of predicting it. ``advises``: it
-    tries settings. Each of both takes ``seconds``. Raises LoaderError if the loader fails.
+    ``tries``: where the doctor can make the change itself, it measures the gain in place of predicting it. ``advises``:
+    it tries settings. Each of both takes ``seconds``. Raises LoaderError if the loader fails.
     """
     ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress)
     findings = findings_of(ledger, silent=silent)
