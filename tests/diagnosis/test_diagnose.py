@@ -67,6 +67,12 @@ class Stream(IterableDataset):
             yield torch.full((4096,), float(n))
 
 
+class Holds(Rows):
+    def __init__(self):
+        super().__init__()
+        self.file = Path(__file__).open()  # noqa: SIM115 a dataset that keeps its file
+
+
 class Opened(Rows):
     def __init__(self, path):
         super().__init__()
@@ -209,7 +215,8 @@ def test_a_ledger_is_read_as_it_was_written():
 
 
 def test_settings_are_tried_and_a_gain_is_measured():
-    diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=1.0, tries=True, advises=True)
+    with Path(__file__).open():  # of this process, not of the dataset
+        diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=1.0, tries=True, advises=True)
     (finding,) = diagnosis.findings
     assert finding.gain.how == "measured"
     texts = [one.text for one in diagnosis.advice]
@@ -222,10 +229,11 @@ def test_settings_are_tried_and_a_gain_is_measured():
     [
         (lambda: DataLoader(Stream(), batch_size=BATCH), "what a stream gives depends on its workers"),
         (lambda: DataLoader(Drawn(), batch_size=BATCH), "the dataset draws from a generator of its own"),
+        (lambda: DataLoader(Holds(), batch_size=BATCH), "the dataset keeps 1 files open"),
         (lambda: [torch.rand(4)], "the loader is not a DataLoader of torch"),
         (DataLoader(Rows(), batch_size=BATCH), "the loader was given as an object"),
     ],
-    ids=["stream", "generator", "list", "object"],
+    ids=["stream", "generator", "open file", "list", "object"],
 )
 def test_settings_that_may_not_be_safe_are_not_tried(make_loader, reason):
     diagnosis = diagnose(make_loader, seconds=0.5, advises=True)

@@ -24,8 +24,13 @@ _MOST_DEPTH = 4  # of datasets in datasets
 _LISTED = (list, tuple)
 
 
-def loader_facts(loader: Any, parts: TorchParts, batch: Any) -> LoaderFacts:
-    """Facts of a loader, or of the DataLoader inside it that does the work. ``batch``: its first one, or None."""
+def loader_facts(
+    loader: Any, parts: TorchParts, batch: Any, opened_before: frozenset[tuple[str, int]] = frozenset()
+) -> LoaderFacts:
+    """Facts of a loader, or of the DataLoader inside it that does the work. ``batch``: its first one, or None.
+
+    ``opened_before``: files that were open before it was made, which are not its own.
+    """
     inner = _inner(loader, parts)
     dataset = getattr(inner, "dataset", None)
     file, line = parts.made_at.get(id(inner), ("", 0))
@@ -59,7 +64,7 @@ def loader_facts(loader: Any, parts: TorchParts, batch: Any) -> LoaderFacts:
         shared_samples=_share_memory(samples),
         sample_nbytes=max(map(_nbytes, samples), default=0),
         batch_nbytes=_nbytes(batch),
-        open_files=_open_files(),
+        open_files=len(open_files() - opened_before),
         collate_file=collate_file,
         collate_line=collate_line,
     )
@@ -72,11 +77,12 @@ def _inner(loader: Any, parts: TorchParts) -> Any:
     return max(parts.loaders, key=lambda found: found.num_workers)
 
 
-def _open_files() -> int:
-    """Files that this process keeps open for reading, as a dataset does that opens them once."""
+def open_files() -> frozenset[tuple[str, int]]:
+    """Path and descriptor of the files that this process has open for reading."""
     with suppress(psutil.Error, OSError):
-        return sum(1 for file in psutil.Process().open_files() if getattr(file, "mode", "r") == "r")
-    return 0
+        found = psutil.Process().open_files()
+        return frozenset((file.path, file.fd) for file in found if getattr(file, "mode", "r") == "r")
+    return frozenset()
 
 
 def _nbytes(batch: Any) -> int:

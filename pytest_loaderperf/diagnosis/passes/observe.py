@@ -26,7 +26,7 @@ from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
 from pytest_loaderperf.diagnosis.passes.events import Events
-from pytest_loaderperf.diagnosis.passes.facts import loader_facts
+from pytest_loaderperf.diagnosis.passes.facts import loader_facts, open_files
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
@@ -68,12 +68,14 @@ class Pass:
         self._recorder, self._events = Recorder(), Events()
         self._parts = TorchParts(self._worker_batch, self._forked, self._recorder.paused_ns)
         self._wrote_ns = 0
+        self._opened_before: frozenset[tuple[str, int]] = frozenset()
         self._digests: list[str | None] = []
 
     def run(self, seconds: float, epochs: int) -> Ledger:
         """Iterate for at most ``seconds`` or ``epochs`` epochs, at least one batch. Raises what the loader raises."""
         if self._threads is not None:
             torch.set_num_threads(self._threads)
+        self._opened_before = open_files()
         self._parts.install()
         self._events.watch_collections()
         if self._counts:
@@ -227,7 +229,7 @@ class Pass:
         pieces = [json.loads(file.read_text()) for file in sorted(self._folder.glob("*.json"))]
         main = self._piece()
         everything = [main, *pieces]
-        facts = loader_facts(loader, self._parts, batch)
+        facts = loader_facts(loader, self._parts, batch, self._opened_before)
         seen = in_made_samples(seen, everything)
         made = [sum(piece[name] for piece in everything) for name in ("samples", "batches")]
         return Ledger(
