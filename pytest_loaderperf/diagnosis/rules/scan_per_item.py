@@ -18,7 +18,7 @@ _SEARCHES = frozenset(
 )
 _MAKES = frozenset(["list", "tuple", "set", "dict", "Counter"])
 _ORDERS = frozenset(["randperm", "permutation", "sample", "shuffle"])
-_SORTS = frozenset(["sorted", "sort", "argsort"])  # of all that is left, for every batch
+_SORTS = frozenset(["builtins.sorted", "list.sort"])  # of all that is left, for every batch
 _LINEAR = frozenset(["tarfile.TarFile.getmember", "tarfile.TarFile.getnames"])
 _BATCH_SHARE = 0.1  # of the time
 _FEWEST = 4  # results that were compared
@@ -55,14 +55,10 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
     least = max(_LEAST, int(HALF * (ledger.loader.dataset_items or 0)))
     for site, times, unit in regular(ledger):
         elements = _reads_all(site, least, whole=_is_of_all_keys(ledger, site))
-        if unit == "batch" and share_of_time(ledger, site) >= _BATCH_SHARE and last_name(site.callee) in _SORTS:
-            elements = site.largest.items if site.largest.items >= least else 0
+        if unit == "batch" and share_of_time(ledger, site) >= _BATCH_SHARE and site.callee in _SORTS:
+            elements = site.largest.items if ledger.loader.dataset_items and site.largest.items >= least else 0
         share = share_of_time(ledger, site)
-        if (
-            elements
-            and (unit == "sample" or last_name(site.callee) in _SORTS)
-            and (share >= _SHARE or site.kind == "loop")
-        ):
+        if elements and (unit == "sample" or site.callee in _SORTS) and (share >= _SHARE or site.kind == "loop"):
             what = {"loop": "a loop", "operator": "a comparison"}.get(site.kind, plain(site.callee))
             yield Finding(
                 RULE.id,
