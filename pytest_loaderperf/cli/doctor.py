@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import signal
 import sys
@@ -104,6 +103,6 @@ def _diagnosed(options: argparse.Namespace) -> int:
         color = _COLORS.get(line.color, "") if colored else ""
         print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)
     if options.json is not None:
-        write_json(json.loads(json.dumps(diagnosis.to_json())), options.json)
+        write_json(diagnosis.to_json(), options.json)
         print(f"diagnosis written to {printable(options.json, MOST_OF_PATH)}")
     return FOUND if diagnosis else GOOD

@@ -12,14 +12,13 @@ from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 from pytest_loaderperf.diagnosis.passes.changes import Change
 from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
 from pytest_loaderperf.diagnosis.rules import findings_of
-from pytest_loaderperf.diagnosis.rules.reading import last_name
+from pytest_loaderperf.diagnosis.rules.reading import POOLS, last_name
 from pytest_loaderperf.measurement.factory import is_factory
 
 SCHEMA = "loaderperf-diagnosis/1"
 DEFAULT_SECONDS = 8.0  # of each of the two passes, at most
 _MOST_TRIED = 3  # changes that are measured
 _LEAST_SHARE = 0.01  # of a batch's time: less is not worth a line
-_POOLS = ("Executor", "Pool")
 _COPIES = frozenset(
     "clone copy deepcopy contiguous tensor array ascontiguousarray astype cat stack concatenate".split()
 )
@@ -101,9 +100,7 @@ class Diagnosis:
     @property
     def executors_made(self) -> int:
         """Executors and pools that the user's code makes in an epoch; those made before it do not count."""
-        made = sum(
-            site.count for site in self.ledger.sites if last_name(site.callee).endswith(_POOLS) and not site.user
-        )
+        made = sum(site.count for site in self.ledger.sites if last_name(site.callee).endswith(POOLS) and not site.user)
         return round(made / max(1, self.ledger.epochs))
 
     @property

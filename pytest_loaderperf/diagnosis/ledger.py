@@ -133,11 +133,7 @@ class EpochSeen:
     waits_ns: int
     exit_ns: int
     whole: bool
-    threads: int = 0
     descriptors: int = 0
-    processes: int = 0
-    shared: int = 0
-    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +147,9 @@ class LoaderFacts:
     num_workers: int = 0
     persistent_workers: bool = False
     prefetch_factor: int | None = None
-    pin_memory: bool = False
     start_method: str = ""
     pickled_nbytes: int = 0
     iterable: bool = False
-    in_order: bool = True
     file: str = ""
     line: int = 0
     dataset: str = ""
@@ -193,7 +187,6 @@ class Ledger:
     copy_ns: float = 0.0
     counted_ns: Mapping[str, int] = field(default_factory=dict)
     gc_ns: int = 0
-    gc_count: int = 0
     sites: tuple[Site, ...] = ()
     events: tuple[Event, ...] = ()
     stages: Stages = field(default_factory=Stages)

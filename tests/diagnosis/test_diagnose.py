@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Ledger, diagnose
-from pytest_loaderperf.diagnosis.passes.running import observe
+from pytest_loaderperf.diagnosis.passes.changes import Change
+from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
 from pytest_loaderperf.errors import LoaderError
 
 SAMPLES, BATCH = 64, 8
@@ -222,6 +223,11 @@ def test_settings_are_tried_and_a_gain_is_measured():
     texts = [one.text for one in diagnosis.advice]
     assert texts[-1] == f"ReferenceLoader(dataset, batch_size={BATCH}, ...)"
     assert all(one.gain is None or one.gain.low <= one.gain.value <= one.gain.high for one in diagnosis.advice)
+
+
+def test_a_setting_that_cannot_be_applied_measures_nothing():
+    change = Change("workers-restarted", "", 0, "")
+    assert gain_of_change(DataLoader(Rows(), batch_size=BATCH), change, 0.5, threads=1) is None
 
 
 @pytest.mark.parametrize(

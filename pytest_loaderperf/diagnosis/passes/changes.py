@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.passes.naming import callee_name
+from pytest_loaderperf.diagnosis.passes.naming import Subscript, callee_name
 from pytest_loaderperf.diagnosis.passes.values import key
 
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -85,9 +85,7 @@ class Changed:
 
     def item(self, _site: int, holder: Any, wanted: Any, /) -> Any:
         """What the fixed line would give for ``holder[wanted]``."""
-        kind = type(holder)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        if self._callee != f"{name}.__getitem__":
+        if self._callee != callee_name(Subscript(type(holder)), None):
             return holder[wanted]
         return self._once((holder, wanted), lambda: holder[wanted])
 

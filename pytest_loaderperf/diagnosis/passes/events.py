@@ -40,7 +40,7 @@ class Events:
         self._processes: list[tuple[Place, Any]] = []
         self._alive: dict[Place, list[int]] = {}
         self._busy = threading.local()
-        self.gc_ns = self.gc_count = 0
+        self.gc_ns = 0
         self._gc_began = 0
 
     def install(self) -> None:
@@ -86,7 +86,7 @@ class Events:
         kept: Any
         for kept in (self._counts, self._starts, self._paths, self._threads, self._processes, self._alive):
             kept.clear()
-        self.gc_ns = self.gc_count = 0
+        self.gc_ns = 0
 
     def _place(self, kind: str) -> Place | None:
         frame = users_frame(3)
@@ -132,7 +132,6 @@ class Events:
             self._gc_began = time.perf_counter_ns()
         elif not self.starting:
             self.gc_ns += time.perf_counter_ns() - self._gc_began
-            self.gc_count += 1
 
     def epoch_ended(self) -> None:
         """Count which threads and processes of each line still run."""

@@ -44,7 +44,6 @@ _COMPARED = 4  # batches
 _FEWEST_EPOCHS = 2  # of a pass that is compared with another one
 _LONGER = 3  # times its seconds, that such a pass may take beyond them for its epochs
 _MARGIN = 1.3  # times the longest epoch so far: what the next one may take
-_SHARED = Path("/dev/shm")  # noqa: S108 the system's place of shared memory
 _COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
 _SETTLES_SECONDS = 1.0  # for threads that end shortly after an epoch
 
@@ -86,6 +85,10 @@ class Pass:
             instrument(self._change.register, Changed(self._change))
             self._parts.settings = self._change.settings
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
+        if self._parts.settings and not self._parts.applied and "ReferenceLoader" not in self._parts.settings:
+            raise LoaderError(
+                "expected a DataLoader made by the factory, with num_workers by keyword, got none to change."
+            )
         if self._change is not None and self._change.settings.get("ReferenceLoader"):
             made: Any = loader
             loader = ReferenceLoader(made.dataset, batch_sampler=made.batch_sampler, collate_fn=made.collate_fn)
@@ -164,7 +167,7 @@ class Pass:
             instrument(self._recorder.register, self._recorder)
         self._settle()
         self._events.epoch_ended()
-        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, *_kept_things()), kept
+        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, _descriptors()), kept
 
     def _settle(self) -> None:
         """Give threads that are about to end the time to do so."""
@@ -213,7 +216,6 @@ class Pass:
             "sites": self._recorder.sites() if self._counts else [],
             "events": self._events.found(),
             "gc_ns": self._events.gc_ns,
-            "gc_count": self._events.gc_count,
             "ns": parts.ns,
             "batches": parts.batches,
             "samples": parts.samples,
@@ -241,7 +243,6 @@ class Pass:
             cores=usable_cores(),
             constant=len(self._digests) > 1 and len(set(self._digests)) == 1,
             gc_ns=sum(piece["gc_ns"] for piece in everything),
-            gc_count=sum(piece["gc_count"] for piece in everything),
             sites=sites_of(everything),
             events=events_of(everything),
             stages=stages_of(main, pieces),
@@ -284,10 +285,8 @@ def _end_workers(loaders: list[Any]) -> None:
             child.wait(2)
 
 
-def _kept_things() -> tuple[int, int, int, int, int]:
-    """Threads, descriptors, child processes, shared-memory files and bytes of memory of this process now."""
-    own = psutil.Process()
+def _descriptors() -> int:
+    """Files, sockets and pipes that this process has open; 0 if the system does not say."""
     with suppress(psutil.Error, OSError):
-        shared = len(list(_SHARED.glob("torch_*")))
-        return own.num_threads(), own.num_fds(), len(own.children()), shared, own.memory_info().rss
-    return 0, 0, 0, 0, 0
+        return int(psutil.Process().num_fds())
+    return 0

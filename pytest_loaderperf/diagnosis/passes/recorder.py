@@ -18,7 +18,6 @@ from pytest_loaderperf.diagnosis.passes.records import GENERATORS, Record
 
 LOOKED_AT = 64  # calls of a line whose arguments and results are read; all are counted
 _KEYED = 512  # calls of a line whose arguments are compared with those before
-_TRIMS = 1.5  # times as large: a temporary array that a copy of a part lets go of
 _APPENDING = frozenset(["list.append", "list.extend", "collections.deque.append", "set.add"])
 _STORES = "__setitem__"
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

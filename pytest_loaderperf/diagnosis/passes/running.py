@@ -66,7 +66,6 @@ def observe(
         timed=timed.timed,
         counted=counted.timed,
         gc_ns=timed.gc_ns,
-        gc_count=timed.gc_count,
         copy_ns=timed.copy_ns,
     )
 

@@ -38,7 +38,8 @@ class TorchParts:
         self.durations_ns: list[int] = []
         self.first_sample = ""
         self.loaders: list[Any] = []
-        self.settings: dict[str, Any] = {}  # that a loader with workers gets
+        self.settings: dict[str, Any] = {}  # that are tried
+        self.applied = False  # to a loader that was made
         self.made_at: dict[int, tuple[str, int]] = {}
         self.start_methods: dict[int, str] = {}
         self._on_batch, self._on_fork, self._paused_ns = on_batch, on_fork, paused_ns
@@ -149,6 +150,7 @@ class TorchParts:
         """Arguments of a loader with the settings that are tried: those of workers only where there are some."""
         settings = {name: value for name, value in self.settings.items() if name != "ReferenceLoader"}
         workers = settings.get("num_workers", given.get("num_workers"))
+        self.applied = self.applied or bool(settings and (workers or "num_workers" in settings))
         if workers:
             return given | settings
         of_workers = ("persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout")

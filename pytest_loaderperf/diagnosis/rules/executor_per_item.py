@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import callers, last_name, often, per
+from pytest_loaderperf.diagnosis.rules.reading import POOLS, callers, last_name, often, per
 
-_POOLS = ("Executor", "Pool")
 _ENDS = ("join", "shutdown", "start", "result", "wait", "get")
 
 
 def _pool_of(ledger: Ledger, event: Event) -> Site | None:
     """The call in the same function that makes the pool whose threads or processes were started."""
-    made = [site for site in callers(ledger, event) if last_name(site.callee).endswith(_POOLS) and site.count]
+    made = [site for site in callers(ledger, event) if last_name(site.callee).endswith(POOLS) and site.count]
     return max(made, key=lambda site: site.count, default=None)
 
 

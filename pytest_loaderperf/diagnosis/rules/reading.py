@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
 
 HALF = 0.5
+POOLS = ("Executor", "Pool")  # the ends of names of what owns threads or processes
 _FEWEST = 4  # times: less may be a start
 
 
