@@ -90,6 +90,10 @@ class MeasureError(LoaderPerfError):
     """The measurement itself is unusable, for example because the clock stands still."""
 
 
+class ResultError(LoaderPerfError):
+    """A result file cannot be used: not JSON, cut off, not a loaderperf result, or of another schema."""
+
+
 class LoaderHangError(LoaderPerfError):
     """A loader yielded nothing for longer than the watchdog allows."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_loaderperf.errors import MOST_OF_PATH, MeasureError, printable, refusal
 from pytest_loaderperf.plugin.completeness import attach
+from pytest_loaderperf.plugin.outputs import Written
 from pytest_loaderperf.plugin.session import Unpaired, session_of
 from pytest_loaderperf.plugin.settings import measures
 
@@ -107,7 +108,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     if ended and not own.documents and not _collects_only(session):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    if own.json_error:
+    if own.json_error or own.written.problems:
         session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
     if own.settings.inconclusive == "fail" and any(not is_new for _, _, is_new in own.unpaired):
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
@@ -163,6 +164,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
             for line in unpaired_lines(own.unpaired):
                 write(line.text, yellow=True)
+        _show_written(terminalreporter, own.written)
         return
     from pytest_loaderperf.report import summary_lines, table_lines
 
@@ -177,6 +179,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
         write(f"result written to {printable(own.settings.json_path, MOST_OF_PATH)}")
+    _show_written(terminalreporter, own.written)
+
+
+def _show_written(terminalreporter: pytest.TerminalReporter, written: Written) -> None:
+    for text in written.lines:
+        terminalreporter.write_line(text)
+    for problem in written.problems:
+        terminalreporter.write_line(problem, red=True)
 
 
 @pytest.hookimpl(tryfirst=True)

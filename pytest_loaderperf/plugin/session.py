@@ -15,6 +15,7 @@ import pytest
 
 from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.plugin.completeness import Completeness
+from pytest_loaderperf.plugin.outputs import Written, write_outputs
 from pytest_loaderperf.plugin.settings import SETTINGS, Settings
 from pytest_loaderperf.report.progress import ProgressLine
 
@@ -48,6 +49,7 @@ class LoaderPerfSession:
     documents: list[Document] = field(default_factory=list)
     steal_before_seconds: float = 0.0
     json_error: str | None = None
+    written: Written = field(default_factory=lambda: Written([], []))
     serve: Callable[..., Any] | None = None  # in the child process of another commit's loaders
     files: list[Path] = field(default_factory=list)  # of the tests that measure
     other_files: list[Path] = field(default_factory=list)  # of other tests, which may still measure
@@ -211,7 +213,10 @@ class LoaderPerfSession:
                 with suppress(BaseException):  # its test is over, so nobody can get the error; the result is partial
                     self.keep(run)
             if self.documents or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
-                self.write_json(partial=self.completeness.partial(exitstatus))
+                partial = self.completeness.partial(exitstatus)
+                self.write_json(partial=partial)
+                if not self.is_worker:
+                    self.written = write_outputs(self.result(partial=partial), self.settings)
         with ExitStack() as ends:  # each runs, even if others raise
             ends.callback(self.close_bases)
             for run in runs:

@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from pytest_loaderperf.errors import MOST_OF_PATH, printable
+from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
 from pytest_loaderperf.judge import Verdict
 from pytest_loaderperf.measurement import Disturbance
 
@@ -111,6 +111,27 @@ def write_json(document: Document, path: Path) -> None:
     with whole_or_absent(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         json.dump(document, file, indent=1, allow_nan=False)
         file.write("\n")
+
+
+def read_json(path: Path) -> Document:
+    """A result that ``write_json`` has written. Raises ResultError if it cannot be read or is something else."""
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ResultError(
+            f"{path}: expected a result of --loaderperf-json, got a file that is cut off or is not JSON: {error}"
+        ) from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMA:
+        what = "other JSON" if found is None else f"schema {found!r}"
+        raise ResultError(
+            f'{path}: expected a result with schema "{SCHEMA}", got {what}. Measure again with this version.'
+        )
+    if not isinstance(document.get("runs"), list) or not isinstance(document.get("machine"), dict):
+        raise ResultError(f"{path}: expected a list 'runs' and an object 'machine', got a result without them.")
+    return dict(document)
 
 
 @contextmanager

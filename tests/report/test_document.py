@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_loaderperf.errors import ResultError
 from pytest_loaderperf.judge import Outcome, PercentileTest, Ruling, SignTest, Verdict
 from pytest_loaderperf.measurement import Disturbance
-from pytest_loaderperf.report import result_document, run_document, write_json
+from pytest_loaderperf.report import read_json, result_document, run_document, write_json
 from pytest_loaderperf.report.document import claim_entry, metric_entry
 
 UNKNOWN = Ruling(Outcome.INCONCLUSIVE, math.nan, -math.inf, math.inf, 0.97, 0, None)
@@ -174,3 +175,35 @@ def test_a_file_that_cannot_be_written_raises_oserror(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         write_json({}, tmp_path / "file" / "result.json")
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    result = result_document(
+        machine={"cpu": "a CPU"}, commit=None, base_commit=None, alpha=0.001, runs=[document(verdict())], partial=False
+    )
+    write_json(result, tmp_path / "result.json")
+    assert read_json(tmp_path / "result.json") == json.loads(json.dumps(result))
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ('{"schema": "loaderperf/1", "ru', "expected a result of --loaderperf-json, got a file that is cut off or is"),
+        ("[" * 100_000, "got a file that is cut off or is not JSON"),
+        ("[1, 2]", 'expected a result with schema "loaderperf/1", got other JSON'),
+        ('{"benchmarks": []}', 'expected a result with schema "loaderperf/1", got other JSON'),
+        ('{"schema": "loaderperf/2"}', "got schema 'loaderperf/2'. Measure again with this version."),
+        ('{"schema": "loaderperf/1", "runs": {}}', "expected a list 'runs' and an object 'machine'"),
+    ],
+)
+def test_a_foreign_or_broken_result_is_an_error(tmp_path, text, error):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ResultError) as raised:
+        read_json(tmp_path / "result.json")
+    assert error in str(raised.value)
+    assert str(tmp_path / "result.json") in str(raised.value)
+
+
+def test_a_missing_result_is_an_error(tmp_path):
+    with pytest.raises(ResultError, match=r"cannot read .*result.json: No such file or directory"):
+        read_json(tmp_path / "result.json")
