@@ -19,6 +19,11 @@ def seconds(text: str) -> float:
     return value
 
 
+def seconds_or_none(text: str) -> float:
+    """Argument type: a number of seconds, or 0 for none."""
+    return 0.0 if _number(text) == 0 else seconds(text)
+
+
 def probability(text: str) -> float:
     """Argument type: a probability between 0 and 1, both excluded."""
     value = _number(text)

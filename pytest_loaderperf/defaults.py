@@ -6,6 +6,7 @@ DEFAULT_BUDGET_SECONDS = 10.0
 DEFAULT_MAX_BUDGET_SECONDS = 60.0  # of a claim whose interval does not contain its threshold
 DEFAULT_ALPHA = 0.001
 DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice, shorter than a CI job's time-out
+DEFAULT_DOCTOR_SECONDS = 3.0  # of each pass over a loader that failed a claim
 DEFAULT_BENCH_SECONDS = 5.0
 DEFAULT_CLAIMS = 50  # of each kind that is calibrated
 DEFAULT_DEVICE = "cpu"

@@ -41,7 +41,7 @@ def _source():
 @pytest.fixture
 def pytester(pytester, request, monkeypatch, _source):
     """pytest's own; its sub-sessions find torch imported, but for tests marked ``own_interpreter``."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:zarr")  # heavy to import
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:zarr -o loaderperf_doctor=0")  # heavy, or long
     start = pytester.popen
 
     def popen(command, **how):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import json
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ from pytest_loaderperf.plugin.session import session_of
 from pytest_loaderperf.remote.invocation import neutral
 from pytest_loaderperf.remote.server import Parent, Served
 from pytest_loaderperf.remote.worktree import remove_abandoned
+from pytest_loaderperf.runs.diagnosed import ledger_of
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.sides import BASE
 
@@ -163,10 +165,24 @@ class Server:
         if self._seen <= self._wanted:
             return Anything(1.0)
         self._left = self._parent.serve(
-            Served(BASE, make_loader, lambda: reading, self._parent, **options.there),
+            Served(
+                BASE,
+                make_loader,
+                lambda: reading,
+                self._parent,
+                observe=lambda seconds: self._ledger(make_loader, reading, seconds),
+                **options.there,
+            ),
             self._foreign,
         )
         pytest.skip("served")
+
+    def _ledger(self, make_loader: object, reading: Reading, seconds: float) -> dict[str, Any]:
+        """What the doctor sees of the loader, in files as they are called in the checkout."""
+        seen = json.dumps(ledger_of(make_loader, seconds, reading.count).to_json())
+        there, top = (json.dumps(os.fspath(path))[1:-1] for path in (self._there, self._top))
+        named: dict[str, Any] = json.loads(seen.replace(f"{there}/", f"{top}/"))
+        return named
 
     def _foreign(self) -> str:
         return foreign(self._top, self._there)

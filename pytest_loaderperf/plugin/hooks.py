@@ -82,15 +82,20 @@ def _report_undecided(item: pytest.Item) -> None:
                 item.add_report_section("call", "loaderperf", verdict.words)
 
 
-def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    metric = sys.modules.get("pytest_loaderperf.runs.metric")
-    if metric is None or (not isinstance(left, metric.Metric) and not isinstance(right, metric.Metric)):
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    metrics = sys.modules.get("pytest_loaderperf.runs.metric")
+    if metrics is None or (not isinstance(left, metrics.Metric) and not isinstance(right, metrics.Metric)):
         return None
     from pytest_loaderperf.report import explain
 
-    run = left.run if isinstance(left, metric.Metric) else right.run  # type: ignore[attr-defined]
+    run = left.run if isinstance(left, metrics.Metric) else right.run  # type: ignore[attr-defined]
     verdict = run.last_verdict(left, op, right)
-    return None if verdict is None else explain(verdict, run.stages)
+    if verdict is None:
+        return None
+    if not verdict:
+        sides = [metric.side for metric in (left, right) if isinstance(metric, metrics.Metric)]
+        session_of(config).reasons.ask(run, sides)
+    return explain(verdict, run.stages)
 
 
 @pytest.hookimpl(trylast=True)
@@ -123,6 +128,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     _in_its_own_words(call)
     report = yield
     own = session_of(item.config)
+    if call.when == "call":
+        for title, lines in own.reasons.take() if report.failed else ():
+            add = getattr(report.longrepr, "addsection", lambda *section: report.sections.append(section))
+            add(title, "\n".join(lines))
     if own.is_worker and call.when == "teardown":
         attach(report, own.take_unsent())
     return report

@@ -16,6 +16,7 @@ import pytest
 from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.plugin.completeness import Completeness
 from pytest_loaderperf.plugin.outputs import Written, write_outputs
+from pytest_loaderperf.plugin.reasons import Reasons
 from pytest_loaderperf.plugin.settings import SETTINGS, Settings
 from pytest_loaderperf.report.progress import ProgressLine
 
@@ -57,6 +58,7 @@ class LoaderPerfSession:
     base_commit: str | None = None
     is_worker: bool = False  # of xdist, whose controller writes the result
     completeness: Completeness = field(init=False)
+    reasons: Reasons = field(init=False)
     _machine: dict[str, object] = field(default_factory=dict)
     _commit: str | None = None
     _ended: bool = False
@@ -66,6 +68,7 @@ class LoaderPerfSession:
 
     def __post_init__(self) -> None:
         self.completeness = Completeness(self.add_documents)
+        self.reasons = Reasons(self.settings.doctor_seconds)
 
     def options(
         self,

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_loaderperf.arguments import device, not_a_file, not_writable, policy, probability, seconds
+from pytest_loaderperf.arguments import device, not_a_file, not_writable, policy, probability, seconds, seconds_or_none
 from pytest_loaderperf.defaults import (
     DEFAULT_ALPHA,
     DEFAULT_BUDGET_SECONDS,
     DEFAULT_DEVICE,
+    DEFAULT_DOCTOR_SECONDS,
     DEFAULT_MAX_BUDGET_SECONDS,
     DEFAULT_POLICY,
     DEFAULT_TIMEOUT_SECONDS,
@@ -31,6 +32,7 @@ _DEFAULTS = {
     "device": DEFAULT_DEVICE,
     "inconclusive": DEFAULT_POLICY,
     "timeout": DEFAULT_TIMEOUT_SECONDS,
+    "doctor": DEFAULT_DOCTOR_SECONDS,
 }
 
 
@@ -41,6 +43,7 @@ _TYPES: dict[str, Callable[[str], Any]] = {
     "device": device,
     "inconclusive": policy,
     "timeout": seconds,
+    "doctor": seconds_or_none,
 }
 
 
@@ -56,6 +59,7 @@ class Settings(NamedTuple):
     json_path: Path | None
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
+    doctor_seconds: float = DEFAULT_DOCTOR_SECONDS
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -86,6 +90,12 @@ def add_options(parser: pytest.Parser) -> None:
         f"seconds without a batch after which a loader counts as hung (default {_DEFAULTS['timeout']})",
         default=None,
     )
+    parser.addini(
+        "loaderperf_doctor",
+        "seconds for each pass of the doctor over a loader that failed a claim, to say why; 0: it is not asked "
+        f"(default {_DEFAULTS['doctor']})",
+        default=None,
+    )
     group.addoption(
         "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
@@ -108,6 +118,7 @@ def read_settings(config: pytest.Config) -> Settings:
         json_path=None if json_path is None else config.invocation_params.dir / json_path,
         max_budget_seconds=values["max_budget"],
         inconclusive=values["inconclusive"],
+        doctor_seconds=values["doctor"],
     )
     if settings.measuring:
         _check_json(settings.json_path)

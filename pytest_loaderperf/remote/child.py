@@ -256,13 +256,11 @@ class RemoteSide:
 
     def observe(self, kind: Kind, batches: int, conditions: Conditions) -> Record:
         """One record of ``kind``."""
-        record: Record = self._ask("observe", kind, batches, conditions)
-        return record
+        return self._ask("observe", kind, batches, conditions)  # type: ignore[no-any-return]
 
     def start(self) -> StartRecord:
         """Begin a new epoch and take its first batch."""
-        record: StartRecord = self._ask("start")
-        return record
+        return self._ask("start")  # type: ignore[no-any-return]
 
     def ready(self, batches: int, *, warm: bool = True) -> bool:
         """Be in an epoch with ``batches`` more, and past the untimed ones, if ``warm``; False if it ends meanwhile."""
@@ -278,15 +276,18 @@ class RemoteSide:
 
     def take(self, batches: int) -> SteadyRecord | None:
         """The same, as a record."""
-        record: SteadyRecord | None = self._ask("take", batches)
-        return record
+        return self._ask("take", batches)  # type: ignore[no-any-return]
 
     def relay(self, verb: str, *arguments: Any) -> Any:
         """The answer of the replay of this side's loader, which runs next to the loader: see ``replay.Relayed``."""
         return self._ask("replay", verb, *arguments)
 
+    def ledger(self, seconds: float) -> dict[str, Any]:
+        """What the doctor, in two passes of ``seconds`` at most, sees of the loader, as JSON values."""
+        return dict(self._ask("ledger", seconds))
+
     def note_helpers(self) -> None:
-        """Does nothing: helpers of this process do not belong to that loader."""
+        """Does nothing: helpers of this process are not that loader's."""
 
     def look_ahead(self, batch_seconds: float) -> None:
         """Find out whether the loader works in the background."""

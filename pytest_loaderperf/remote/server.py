@@ -99,7 +99,10 @@ class Parent:
 
 
 class Served:
-    """The loader of one test, as the parent asks for it; ``reading`` says how its batches are read."""
+    """The loader of one test, as the parent asks for it; ``reading`` says how its batches are read.
+
+    ``observe``: has the doctor observe the loader for some seconds, and returns what it saw, as JSON values.
+    """
 
     def __init__(
         self,
@@ -110,7 +113,9 @@ class Served:
         *,
         device: str,
         timeout_s: float,
+        observe: Callable[[float], dict[str, Any]] | None = None,
     ) -> None:
+        self._observe = observe
         self._watchdog = Watchdog(timeout_s, partial(parent.send, "hang"))
         torch_threads()  # they start now, so they do not count as a loader's
         self._name, self._source, self._device, self._reading = name, make_loader, device, reading
@@ -154,6 +159,9 @@ class Served:
         if verb == "state":
             return None, self._state(side)
         self._conditions.restore()
+        if verb == "ledger":
+            assert self._observe is not None
+            return self._observe(*arguments), self._state(side)
         if verb == "slow":
             (side.slow,) = arguments
             return None, self._state(side)

@@ -10,11 +10,13 @@ from pytest_loaderperf.report.calibration import (
 from pytest_loaderperf.report.data import check_lines, format_lines, made_line, workload_lines
 from pytest_loaderperf.report.document import read_json, result_document, run_document, whole_or_absent, write_json
 from pytest_loaderperf.report.terminal import TableLine, disturbance_lines, summary_lines, table_lines, unpaired_lines
+from pytest_loaderperf.report.why import Why, why
 from pytest_loaderperf.report.words import explain, undecided
 
 __all__ = [
     "CALIBRATION_SCHEMA",
     "TableLine",
+    "Why",
     "calibration_document",
     "calibration_lines",
     "check_lines",
@@ -32,6 +34,7 @@ __all__ = [
     "undecided",
     "unpaired_lines",
     "whole_or_absent",
+    "why",
     "workload_lines",
     "write_json",
 ]

@@ -56,9 +56,9 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     for stage, share in sorted(diagnosis.stages.items(), key=lambda item: -item[1]):
         if share >= _LEAST_SHARE:
             what, file, line = where.get(stage, ("", "", 0))
-            yield TableLine(_row(stage, share, what, _place(file, line), width))
+            yield TableLine(_row(stage, share, what, place(file, line), width))
     for busy in diagnosis.lines():
-        text = f"  line {busy.line}" if diagnosis.stages else _place(busy.file, busy.line)
+        text = f"  line {busy.line}" if diagnosis.stages else place(busy.file, busy.line)
         yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of your lines"))
 
 
@@ -77,8 +77,8 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
     for number, finding in enumerate(findings, 1):
         gain = finding.gain
         head = f"  {number}  {finding.rule}"
-        place = _place(finding.file, finding.line)
-        head = f"{head}   {place}" if place else head
+        at = place(finding.file, finding.line)
+        head = f"{head}   {at}" if at else head
         if gain is not None:
             text = _gain(gain)
             head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
@@ -117,7 +117,7 @@ def _wrapped(text: str, width: int, indent: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
 
 
-def _place(file: str, line: int) -> str:
+def place(file: str, line: int) -> str:
     """``file:line``, from the current folder if the file is inside it."""
     if not file:
         return ""

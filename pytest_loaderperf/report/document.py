@@ -64,6 +64,7 @@ def run_document(
     notes: Sequence[str],
     inconclusive: str,
     findings: Sequence[Document] = (),
+    changes: Document | None = None,
 ) -> Document:
     """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
     return {
@@ -77,6 +78,7 @@ def run_document(
         "inconclusive": inconclusive,
         "claims": [claim_entry(verdict) for verdict in verdicts],
         "findings": [dict(finding) for finding in findings],
+        "changes": changes,
         "seconds": round(seconds, 3),
         "disturbed": disturbed.share,
         "disturbed_by": dict(disturbed.causes),

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from pytest_loaderperf.diagnosis import Diagnosis, Finding, Findings, diagnose
-from pytest_loaderperf.measurement import Reading
+from pytest_loaderperf.diagnosis import (
+    Comparison,
+    Diagnosis,
+    Finding,
+    Findings,
+    Ledger,
+    compared,
+    diagnose,
+    findings_of,
+)
+from pytest_loaderperf.diagnosis.passes.running import observe
+from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.measurement import Reading, Rounds
 from pytest_loaderperf.runs.options import Options
+from pytest_loaderperf.runs.sides import BASE
+
+_EPOCHS = 1  # of each pass over the loader of a failed claim
+_PATIENCE_SECONDS = 10.0  # beyond a pass's own time; the base's process is given up after 30
+
+
+@dataclass(frozen=True)
+class Why:
+    """What the doctor says of the loader of a failed claim: its mistakes, or what it does that its base does not.
+
+    ``comparison``: None if there is no base. ``unseen``: why the doctor could not observe it, or "".
+    """
+
+    findings: tuple[Finding, ...] = ()
+    comparison: Comparison | None = None
+    unseen: str = ""
+
+
+def ledger_of(source: object, seconds: float, count: Callable[[Any], int] | None) -> Ledger:
+    """What the doctor sees in two passes of ``seconds`` at most. Raises LoaderError if the loader fails in them."""
+    return observe(source, seconds, epochs=_EPOCHS, count=count, threads=1, patience_seconds=_PATIENCE_SECONDS)
 
 
 class Diagnosed:
@@ -16,6 +51,12 @@ class Diagnosed:
     reading: Reading
     options: Options
     _source: object
+    _whys: dict[bool, Why]
+
+    @property
+    def rounds(self) -> Rounds:
+        """The measurement."""
+        raise NotImplementedError
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
@@ -62,7 +103,33 @@ class Diagnosed:
         """Threads, processes, descriptors and objects that each epoch leaves."""
         return self.diagnosis.leaks
 
+    def why(self, seconds: float, *, with_base: bool) -> Why:
+        """Why the loader failed a claim, observed once, in passes of ``seconds`` at most; never raises.
+
+        ``with_base``: what it does that the loader of the base, which is a side of the run, does not.
+        """
+        if with_base not in self._whys:
+            self.options.progress("asking the doctor why")
+            try:
+                self._whys[with_base] = self._observed(seconds, with_base=with_base)
+            except (LoaderPerfError, OSError) as error:  # the claim has failed all the same
+                self._whys[with_base] = Why(unseen=str(error))
+        return self._whys[with_base]
+
+    def _observed(self, seconds: float, *, with_base: bool) -> Why:
+        head = ledger_of(self._source, seconds, self.reading.count)
+        found = tuple(findings_of(head, silent=self.options.silent))
+        if not with_base:
+            return Why(found)
+        side: Any = self.rounds.sides[BASE]  # the only one that has a ledger
+        base = Ledger.from_json(side.ledger(seconds))
+        return Why(found, compared(head, base, found, findings_of(base, silent=self.options.silent)))
+
     def known_findings(self) -> list[Finding]:
-        """What the doctor has found, if a test has asked it."""
-        found = self.__dict__.get("diagnosis")
-        return [] if found is None else list(found.findings)
+        """What the doctor has found, if a test has asked it or a claim has failed."""
+        asked = self.__dict__.get("diagnosis") or next(iter(self._whys.values()), None)
+        return [] if asked is None else list(asked.findings)
+
+    def known_comparison(self) -> Comparison | None:
+        """What changed from the base, if a claim on it has failed."""
+        return self._whys[True].comparison if True in self._whys else None

@@ -42,6 +42,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         _put(sides[0]["metrics"], "against_ratio", run.ratio(LOADER, AGAINST), ONE)
     if BASE in rounds.sides:
         _put(sides[0]["metrics"], "base_ratio", run.ratio(LOADER, BASE), ONE)
+    changes = run.known_comparison()
     return run_document(
         nodeid=run.name,
         sides=sides,
@@ -54,6 +55,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         notes=notes_of(run) if asks_loaders else [],
         inconclusive=run.options.inconclusive,
         findings=[finding.to_json() for finding in run.known_findings()],
+        changes=None if changes is None else changes.to_json(),
     )
 
 

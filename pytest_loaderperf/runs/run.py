@@ -83,6 +83,7 @@ class Run(Measured, Diagnosed):
         self.stages: dict[str, float] = {}
         self.no_roofline = ""
         self._last: dict[tuple[str, str, str], Verdict] = {}
+        self._whys = {}
         self._step_metrics: dict[str, Metric] = {}
         self._dataset_nbytes = dataset_nbytes
         self._source = make_loader

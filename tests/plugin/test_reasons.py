@@ -1,0 +1,158 @@
+"""A failed claim says why: the mistakes of its loader, or what it does that it did not do at the base."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_loaderperf.plugin import reasons
+from pytest_loaderperf.runs.diagnosed import Why
+from tests.plugin.test_base import git
+
+LOADER = """
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Rows(Dataset):
+    def __init__(self):
+        self.path = "rows.npy"
+        np.save(self.path, np.zeros((64, 20_000), dtype=np.float32))
+        self.rows = np.load(self.path, mmap_mode="r")
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        return torch.from_numpy(self.rows[index] * 2)
+
+def make_loader():
+    return DataLoader(Rows(), batch_size=8)
+"""
+SLOWER = LOADER.replace("self.rows[index]", "np.load(self.path)[index]")
+TEST = """
+from mydata import make_loader
+
+def test_base(loaderperf):
+    run = loaderperf(make_loader)
+    assert run.throughput >= 0.9 * run.base.throughput
+
+def test_alone(loaderperf):
+    run = loaderperf(make_loader)
+    assert run.batch_latency.p50 <= 1e-9
+
+def test_of_others(loaderperf):
+    run = loaderperf(make_loader)
+    assert run.roofline.throughput >= 1e15
+"""
+OBSERVING = "-oloaderperf_doctor=0.5"
+REOPENED = "mydata.py:14: file-reopened: numpy.load() opens the same file again: *"
+
+
+def test_a_failed_claim_says_what_changed_or_what_is_wrong(pytester):
+    (pytester.path / "mydata.py").write_text(LOADER)
+    (pytester.path / "test_mydata.py").write_text(TEST.replace("1e-9", "1e-9 * s").replace("1e15", "1e15 / s"))
+    units = "from pytest_loaderperf import s\n"
+    test = pytester.path / "test_mydata.py"
+    test.write_text(units + test.read_text())
+    git(pytester.path, "init")
+    git(pytester.path, "add", ".")
+    git(pytester.path, "commit", "-m", "base")
+    (pytester.path / "mydata.py").write_text(SLOWER)
+    result = pytester.runpytest_subprocess(
+        "--loaderperf", "--loaderperf-base=HEAD", "--loaderperf-json=result.json", OBSERVING, timeout=120
+    )
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*- doctor: what the loader does that it did not do at the base -*",
+            "mydata.py:14: numpy.load once a sample, at the base never; takes * a sample",
+            REOPENED,
+            "  fix: open it once, *",
+            "*- doctor: what makes the loader slow -*",
+            REOPENED,
+        ]
+    )
+    assert result.stdout.str().count("- doctor: ") == 2  # none of a claim on other loaders
+    of_base, alone, of_others = json.loads((pytester.path / "result.json").read_text())["runs"]
+    (call,) = of_base["changes"]["calls"]
+    assert (call["callee"], call["line"], call["count"], call["base_count"]) == ("numpy.load", 14, 1, 0)
+    assert call["file"] == str(pytester.path / "mydata.py")
+    assert [run["findings"][0]["rule"] for run in (of_base, alone)] == ["file-reopened"] * 2
+    assert (alone["changes"], of_others["changes"], of_others["findings"]) == (None, None, [])
+
+
+BROKEN = """
+from pytest_loaderperf import s
+
+class Once:
+    made = 0
+    def __iter__(self):
+        import os
+        if os.getpid() != self.pid:
+            raise RuntimeError("not in a child")
+        return iter([[0, 1]] * 50)
+    def __init__(self):
+        import os
+        self.pid = os.getpid()
+
+ONE = Once()
+
+def test_it(loaderperf):
+    assert loaderperf(ONE).batch_latency.p50 <= 1e-12 * s
+"""
+
+
+def test_a_loader_that_fails_while_it_is_observed_still_fails_by_its_claim(pytester):
+    pytester.makepyfile(BROKEN)
+    result = pytester.runpytest_subprocess("--loaderperf", OBSERVING, timeout=60)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *assert FAIL: batch_latency.p50 <= *",
+            "*- doctor: the loader could not be observed -*",
+            "the loader failed *",
+        ]
+    )
+
+
+class Run:
+    """A run that counts how often it is asked."""
+
+    asked = 0
+
+    def why(self, seconds, *, with_base):
+        self.asked += 1
+        return Why(unseen=f"{seconds:g} s, {with_base}")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The seconds that each question takes."""
+    took = [0.0]
+    now = iter(range(1000))
+    monkeypatch.setattr(reasons.time, "monotonic", lambda: next(now) % 2 * took[0])
+    return took
+
+
+def test_the_doctor_is_asked_for_a_minute(clock):
+    run, found = Run(), reasons.Reasons(3.0)
+    clock[0] = 40.0
+    for _ in range(4):
+        found.ask(run, ["loader", "base"])
+    titles = [title for title, _ in found.take()]
+    assert titles == ["doctor: the loader could not be observed"] * 2 + ["doctor: not asked"] * 2
+    assert run.asked == 2
+    assert found.take() == []
+
+
+@pytest.mark.parametrize(("seconds", "sides"), [(0.0, ["loader"]), (3.0, ["roofline"]), (3.0, ["base"])])
+def test_the_doctor_is_not_asked(seconds, sides):
+    run, found = Run(), reasons.Reasons(seconds)
+    found.ask(run, sides)
+    assert (run.asked, found.take()) == (0, [])
+
+
+def test_a_wrong_number_of_seconds(pytester):
+    pytester.makepyfile("def test_it(loaderperf): pass")
+    result = pytester.runpytest_subprocess("--loaderperf", "-oloaderperf_doctor=-1")
+    result.stderr.fnmatch_lines(["ERROR: ini key loaderperf_doctor: expected a positive number of seconds *got '-1'"])
