@@ -149,8 +149,7 @@ class Child:
         except EOFError:
             raise self._died() from None
         except Exception as error:
-            died = self._died()
-            raise died from error
+            raise self._died() from error
         return number, kind, content
 
     def _died(self) -> RemoteError:
@@ -166,7 +165,6 @@ class Child:
         )
 
     def _last_words(self) -> str:
-        self._output.flush()
         self._output.seek(0)
         text = self._output.read().decode("utf-8", "replace").strip()
         return f"\nIts last output:\n{text[-_LAST_WORDS:]}" if text else ""
