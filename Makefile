@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick asv calibrate peers tracks mutants faults clean
+.PHONY: perf test lint pytest quick docs asv calibrate peers tracks mutants faults clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
@@ -27,6 +27,10 @@ pytest: $(STAMP)
 # Under a minute: lint, types, and the tests of what changed, as many as 35 s allow. Since another commit: make quick BASE=HEAD~2
 quick: lint
 	$(BIN)/python -m tests.of_changes $(BASE)
+
+# The documentation as a site, with the API from docstrings: docs/_build/html/index.html
+docs: $(STAMP)
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 # Measures HEAD with the interpreter of .venv and writes the site; view it with: .venv/bin/asv preview
 asv: $(STAMP)
@@ -92,4 +96,4 @@ $(PEERS_STAMP): requirements/torch.txt requirements/dev.txt requirements/peers.t
 	touch $(PEERS_STAMP)
 
 clean:
-	rm -rf $(VENV) $(PEERS) .loaderperf .asv
+	rm -rf $(VENV) $(PEERS) .loaderperf .asv docs/_build
