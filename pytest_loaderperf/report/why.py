@@ -28,12 +28,12 @@ class Why(NamedTuple):
 
 def why(findings: Iterable[Finding], comparison: Comparison | None, unseen: str = "") -> Why:
     """What the doctor says of the loader of a failed claim; against its base, only what the base does not do."""
-    if unseen:
-        return Why("doctor: the loader could not be observed", [printable(unseen.splitlines()[0], _MOST_UNSEEN)])
     if comparison is None:
-        found = list(_finding_lines(findings))
-        if found:
-            return Why("doctor: what makes the loader slow", found)
+        lines = [*_finding_lines(findings), *_unseen_lines(unseen)]
+        if unseen and len(lines) == 1:
+            return Why("doctor: the loader could not be observed", lines)
+        if lines:
+            return Why("doctor: what makes the loader slow", lines)
         return Why("doctor: no known mistake", ["loaderperf doctor MODULE:FACTORY shows where its time goes."])
     lines = [
         *(
@@ -52,6 +52,12 @@ def why(findings: Iterable[Finding], comparison: Comparison | None, unseen: str 
     return Why(
         "doctor: the same calls as at the base", longer or ["and each takes about as long, as far as it can see"]
     )
+
+
+def _unseen_lines(unseen: str) -> list[str]:
+    """What kept the doctor from seeing more: the first line of an error, and the last one, which has the cause."""
+    said = [line.strip() for line in unseen.splitlines() if line.strip()]
+    return [printable(" ".join([said[0], *said[1:][-1:]]), _MOST_UNSEEN)] if said else []
 
 
 def _difference_line(one: Difference) -> str:

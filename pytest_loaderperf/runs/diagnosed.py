@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 10.0  # beyond a pass's own time; the base's process is give
 class Why:
     """What the doctor says of the loader of a failed claim: its mistakes, or what it does that its base does not.
 
-    ``comparison``: None if there is no base. ``unseen``: why the doctor could not observe it, or "".
+    ``comparison``: None without a base. ``unseen``: why the doctor could not observe the loader, or its base, or "".
     """
 
     findings: tuple[Finding, ...] = ()
@@ -122,7 +122,10 @@ class Diagnosed:
         if not with_base:
             return Why(found)
         side: Any = self.rounds.sides[BASE]  # the only one that has a ledger
-        base = Ledger.from_json(side.ledger(seconds))
+        try:
+            base = Ledger.from_json(side.ledger(seconds))
+        except LoaderPerfError as error:
+            return Why(found, unseen=f"the base could not be observed: {error}")
         return Why(found, compared(head, base, found, findings_of(base, silent=self.options.silent)))
 
     def known_findings(self) -> list[Finding]:

@@ -72,5 +72,14 @@ def test_the_same_calls_show_the_stages_that_take_longer():
 
 
 def test_a_loader_that_could_not_be_observed():
-    title, lines = why([OPENED], Comparison(), "the loader failed:\nTraceback")
-    assert (title, lines) == ("doctor: the loader could not be observed", ["the loader failed:"])
+    said = why([], None, "the loader failed while it was observed:\n  File x\n    read()\nOSError: gone\n")
+    assert said == (
+        "doctor: the loader could not be observed",
+        ["the loader failed while it was observed: OSError: gone"],
+    )
+
+
+def test_a_base_that_could_not_be_observed():
+    title, lines = why([OPENED], None, "the base could not be observed: its process ended")
+    assert title == "doctor: what makes the loader slow"
+    assert lines[2:] == ["the base could not be observed: its process ended"]
