@@ -167,7 +167,7 @@ class Fetch:
             return map(call, tasks)
         # A dataset need not bear more threads than its caller asked for: the consumer does not help.
         workers, timeout_s = self.buffers.plan.workers, self._timeout
-        return Prefetcher(tasks, self.executor, workers=workers, ahead=self._ahead, helps=False, timeout_s=timeout_s)
+        return Prefetcher(tasks, self.executor, workers=workers, ahead=self._ahead, timeout_s=timeout_s)
 
     def _ahead(self) -> int:
         # Under a budget nothing is begun early before a first batch has told its size.

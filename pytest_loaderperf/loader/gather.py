@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pytest_loaderperf.data.arrays.columns import Columns, Order
 from pytest_loaderperf.data.arrays.indices import positions_of
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import vectorized_collate
 from pytest_loaderperf.loader.fetch import Begun, Delivery
@@ -41,6 +42,7 @@ class Gather:
     ) -> None:
         self._samples, self._columns, self.executor = MapSamples(dataset), columns, executor
         self.buffers = Buffers(plan, budget, batch_nbytes)
+        self._worth = Worth()
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch; counts each in ``progress`` when it is delivered."""
@@ -58,7 +60,7 @@ class Gather:
         plan = self.buffers.plan
         if not plan.workers:
             return map(call, tasks)
-        return Prefetcher(tasks, self.executor, workers=plan.workers, ahead=lambda: plan.ahead, helps=True)
+        return Prefetcher(tasks, self.executor, workers=plan.workers, ahead=lambda: plan.ahead, worth=self._worth)
 
     def _make(self, indices: Any) -> tuple[Any, Slab | None]:
         """The batch at ``indices``, whatever they are, and the slab that it lies in, if any."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -11,8 +12,9 @@ from itertools import islice
 from typing import Generic, Self, TypeVar
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.placement import Placement
+from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.loader.placement import Placement
 
 T = TypeVar("T")
 Task = Callable[[], T]
@@ -153,8 +155,9 @@ class Prefetcher(Generic[T]):
     """Iterates over the results of ``tasks``, in order, up to ``ahead()`` of them begun before they are due.
 
     ``tasks`` is advanced in the consumer's thread, and only when a task can start; up to ``workers`` threads of
-    ``executor`` run them. A task's exception re-raises in the consumer. With ``helps``, a consumer whose next result is
-    not ready runs a later task that no thread has begun, sooner than wait. ``timeout_s``: 0 waits for ever.
+    ``executor`` run them. A task's exception re-raises in the consumer. With ``worth``, a consumer whose next result is
+    not ready runs a later task that no thread has begun, sooner than wait, and all of them while threads are not worth
+    it. ``timeout_s``: 0 waits for ever.
 
     Raises LoaderPerfError in a process forked during the iteration, and where the executor is closed meanwhile;
     RuntimeError where a result takes longer than ``timeout_s``; it can be asked for again.
@@ -167,12 +170,12 @@ class Prefetcher(Generic[T]):
         *,
         workers: int,
         ahead: Callable[[], int],
-        helps: bool,
+        worth: Worth | None = None,
         timeout_s: float = 0,
     ) -> None:
-        self._tasks, self._ahead, self._helps, self._timeout_s = tasks, ahead, helps, timeout_s
+        self._tasks, self._ahead, self._worth, self._timeout_s = tasks, ahead, worth, timeout_s
         self._pending: deque[_Job[T]] = deque()
-        self._pumps: _Pumps[T] = _Pumps(executor, workers, helps=helps)
+        self._pumps: _Pumps[T] = _Pumps(executor, workers, helps=worth is not None)
         self._pid = os.getpid()
 
     def __iter__(self) -> Self:
@@ -184,19 +187,24 @@ class Prefetcher(Generic[T]):
         self.begin()
         if not self._pending:
             raise StopIteration
-        if self._helps:
+        began_ns = time.perf_counter_ns()
+        if self._worth is not None:
             self._help()
         self._pending[0].wait(self._timeout_s)  # whoever is interrupted, or asks again after a timeout, gets this one
+        if self._worth is not None:
+            self._worth.note(time.perf_counter_ns() - began_ns)
         return self._pending.popleft().result()
 
     def begin(self, spared: int = 0) -> None:
         """Hand over as many tasks as may be begun early, but for ``spared`` of them."""
-        while len(self._pending) <= self._ahead() - spared:
+        hands_over = self._worth is None or self._worth.hands_over
+        while len(self._pending) <= (self._ahead() - spared if hands_over else 0):
             task = next(self._tasks, None)
             if task is None:
                 break
             self._pending.append(_Job(task))
-            self._pumps.submit(self._pending[-1])
+            if hands_over:
+                self._pumps.submit(self._pending[-1])
 
     def _help(self) -> None:
         first = self._pending[0]

@@ -11,14 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.data import PersistentExecutor
+from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.loader.prefetch import Prefetcher
 
 TIMEOUT_S = 10
 
 
-def prefetched(tasks, executor, *, ahead, **arguments):
-    return Prefetcher(tasks, executor, ahead=lambda: ahead, **arguments)
+class Alone(Worth):
+    """Threads are never worth it."""
+
+    def __init__(self):
+        super().__init__()
+        self.hands_over = False
+
+
+def prefetched(tasks, executor, *, ahead, helps, **arguments):
+    worth = {"no": None, False: None, "yes": Worth(), True: Worth(), "alone": Alone()}[helps]
+    return Prefetcher(tasks, executor, ahead=lambda: ahead, worth=worth, **arguments)
 
 
 @pytest.fixture(params=[False, True], ids=["waits", "helps"])
@@ -36,7 +46,7 @@ def executor():
     tasks=st.integers(0, 30),
     workers=st.integers(1, 4),
     ahead=st.integers(0, 8),
-    helps=st.booleans(),
+    helps=st.sampled_from(["no", "yes", "alone"]),
     slow=st.sets(st.integers(0, 30), max_size=3),
 )
 @settings(max_examples=60, deadline=None)
@@ -55,6 +65,27 @@ def test_each_task_runs_once_and_results_come_in_order(tasks, workers, ahead, he
         )
         assert list(results) == list(range(tasks))
     assert sorted(ran) == list(range(tasks))
+
+
+def test_where_threads_are_not_worth_it_the_consumer_runs_each_task_when_it_is_due(executor):
+    ran = []
+    tasks = (partial(lambda i: ran.append((i, threading.get_ident())), i) for i in range(6))
+    results = prefetched(tasks, executor, workers=2, ahead=4, helps="alone")
+    for number, _ in enumerate(results, 1):
+        assert len(ran) == number
+    assert ran == [(i, threading.get_ident()) for i in range(6)]
+
+
+def test_what_each_result_costs_the_consumer_is_noted(executor):
+    noted = []
+
+    class Noting(Worth):
+        def note(self, spent_ns):
+            noted.append(spent_ns)
+
+    list(Prefetcher(iter([int] * 5), executor, workers=1, ahead=lambda: 2, worth=Noting()))
+    assert len(noted) == 5
+    assert min(noted) > 0
 
 
 def test_no_more_than_ahead_tasks_start_before_they_are_due(executor, helps):

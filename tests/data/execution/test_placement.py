@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from pytest_loaderperf.data import PersistentExecutor
-from pytest_loaderperf.loader.placement import Placement, _current_cpu
+from pytest_loaderperf.data.execution.placement import Placement, _current_cpu
+from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.loader.prefetch import Prefetcher
 
 pytestmark = pytest.mark.skipif(_current_cpu is None, reason="this system cannot place threads")
@@ -54,7 +55,7 @@ def test_on_one_core_a_worker_shares_it():
 
 def test_the_threads_of_an_executor_are_free_again_after_an_iteration():
     with PersistentExecutor(1) as executor:
-        fetched = Prefetcher(iter([lambda: 1] * 20), executor, workers=1, ahead=lambda: 2, helps=True)
+        fetched = Prefetcher(iter([lambda: 1] * 20), executor, workers=1, ahead=lambda: 2, worth=Worth())
         assert list(fetched) == [1] * 20
         fetched.close()
         assert executor.submit(os.sched_getaffinity, 0).result() == CORES
