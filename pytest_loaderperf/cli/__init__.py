@@ -25,6 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit status: 0 on success, 1 if the loader cannot be found or measured (``data``: if problems
     are found), 2 for bad usage, 130 if it was interrupted.
     """
+    try:
+        return _command(arguments)
+    except KeyboardInterrupt:  # also while torch is imported, which takes seconds
+        print("loaderperf: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _command(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -67,9 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = str(error).replace("\n", "\n  ")  # a name with a line end cannot imitate a line of ours
         print(f"loaderperf: {shown}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("loaderperf: interrupted", file=sys.stderr)
-        return INTERRUPTED
     return status
 
 
