@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from pytest_loaderperf.arguments import device, not_a_file, seconds
@@ -65,7 +69,8 @@ def _command(arguments: Sequence[str] | None) -> int:
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding
     options = parser.parse_args(arguments)
     try:
-        status = int(options.run(options))
+        with _interrupts_kept():
+            status = int(options.run(options))
         sys.stdout.flush()
     except (OSError, MemoryError) as error:
         print(f"loaderperf: {refusal(error)}", file=sys.stderr)
@@ -76,6 +81,30 @@ def _command(arguments: Sequence[str] | None) -> int:
         print(f"loaderperf: {shown}", file=sys.stderr)
         return 1
     return status
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Raise KeyboardInterrupt for an interrupt even if a library, while it is imported, turns it into another error."""
+    heard: list[int] = []
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    watches = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    watches = watches and threading.current_thread() is threading.main_thread()
+    if watches:
+        signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    except Exception as error:
+        if heard and not isinstance(error, LoaderPerfError):  # the watchdog interrupts as well, and says so
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if watches and signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _abandon_output() -> None:
