@@ -64,10 +64,11 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
             yield from _lines_of_stage(diagnosis.lines_of(stage), share, file, width)
     inside = {(line.file, line.line) for stage in diagnosis.stages for line in diagnosis.lines_of(stage)}
     for busy in diagnosis.lines():
-        if (busy.file, busy.line) not in inside:  # in other threads, or in a loader of the user's own
-            yield TableLine(
-                _row(_place(busy.file, busy.line), busy.share, busy.callee, "", width, unit="of your lines")
-            )
+        if (busy.file, busy.line) in inside:
+            continue
+        place = _place(busy.file, busy.line)  # in other threads, or in a loader of the user's own
+        name, place = ("elsewhere", place) if diagnosis.stages else (place, "")
+        yield TableLine(_row(name, busy.share, busy.callee, place, width, unit="of your lines"))
     yield from (TableLine(text) for text in _pace_lines(diagnosis, width))
 
 
@@ -84,11 +85,11 @@ def _lines_of_stage(lines: list[Line], share: float, file: str, width: int) -> I
 
 def _pace_lines(diagnosis: Diagnosis, width: int) -> Iterator[str]:
     """What lay ready between workers and the main process, and what a training step would wait."""
-    queue, step_ns = diagnosis.ledger.queue, diagnosis.ledger.step_ns
+    queue, step_ns, wait = diagnosis.ledger.queue, diagnosis.ledger.step_ns, diagnosis.data_wait
     if queue.asks:
-        yield from _named_lines("queue", _queue_words(queue, "consumer" if step_ns else "main process"), width)
+        taker = "consumer" if wait is not None and wait < _SELDOM else "hand-over"
+        yield from _named_lines("queue", _queue_words(queue, taker), width)
     if step_ns:
-        wait = diagnosis.data_wait
         said = (
             "no epoch had a second batch to wait for"
             if wait is None
@@ -97,14 +98,14 @@ def _pace_lines(diagnosis: Diagnosis, width: int) -> Iterator[str]:
         yield from _named_lines("step", f"{step_ns / 1e6:g} ms for each batch: {said}", width)
 
 
-def _queue_words(queue: QueueSeen, consumer: str) -> str:
+def _queue_words(queue: QueueSeen, taker: str) -> str:
     late, empty = queue.late / queue.asks, queue.empty / queue.asks
     if late > _OFTEN:
         limit = "the workers are the limit"
     elif late < _SELDOM:
-        limit = f"the {consumer} is the limit"
+        limit = f"the {taker} is the limit"
     else:
-        limit = f"workers and {consumer} are about equally fast"
+        limit = f"workers and {taker} are about equally fast"
     held = f", the next in order not ready in {late:.0%}" if late - empty > _SELDOM else ""
     ready = f"{queue.ready:.1f} of {queue.capacity} batches ready on average"
     return f"{ready}, empty in {empty:.0%} of the asks{held}: {limit}"

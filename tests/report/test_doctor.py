@@ -64,7 +64,7 @@ def test_the_whole_report():
         "    line 42     12% ░░                    torch.stack  data.py:42",
         "    the rest    20% ░░░░                  ".rstrip(),
         "  collate       20% ████                  collate_fn",
-        "  pool.py:7     25% of your lines         io.open",
+        "  elsewhere     25% of your lines         io.open  pool.py:7",
         "",
         "what to change",
         "  1  repeated-work   data.py:41                                         2.6x (2.4 to 2.8), predicted",
@@ -86,17 +86,19 @@ def test_lines_that_took_more_than_their_stage_do_not_exceed_its_share():
 
 
 @pytest.mark.parametrize(
-    ("late", "step_ns", "words"),
+    ("late", "waits_ms", "words"),
     [
-        (81, 0, "empty in 81% of the asks: the workers are the limit"),
-        (5, 0, "empty in 5% of the asks: the main process is the limit"),
-        (5, 10_000_000, "empty in 5% of the asks: the consumer is the limit"),
-        (30, 10_000_000, "empty in 30% of the asks: workers and consumer are about equally fast"),
+        (81, None, "empty in 81% of the asks: the workers are the limit"),
+        (5, None, "empty in 5% of the asks: the hand-over is the limit"),
+        (5, 12, "empty in 5% of the asks: the hand-over is the limit"),
+        (5, 9, "empty in 5% of the asks: the consumer is the limit"),
+        (30, 9, "empty in 30% of the asks: workers and consumer are about equally fast"),
     ],
 )
-def test_the_queue_says_who_is_the_limit(late, step_ns, words):
+def test_the_queue_says_who_is_the_limit(late, waits_ms, words):
     queue = QueueSeen(capacity=4, asks=100, ready=0.31, empty=late, late=late)
-    ledger = replace(LEDGER, queue=queue, step_ns=step_ns, stepped=(EPOCH,))
+    stepped = () if waits_ms is None else (replace(EPOCH, waits_ns=waits_ms * 1_000_000),)
+    ledger = replace(LEDGER, queue=queue, step_ns=10_000_000 * len(stepped), stepped=stepped)
     assert f"  queue        0.3 of 4 batches ready on average, {words}" in text_of(width=120, ledger=ledger)
 
 
