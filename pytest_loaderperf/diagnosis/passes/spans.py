@@ -114,6 +114,8 @@ class Spans:
     def write(self, file: Path, *, final: bool) -> None:
         """Append what is new to a file, a span a line. ``final``: threads that still run end here."""
         kept = self._so_far(final=final)
+        if len(kept) == self._written:
+            return
         with file.open("a", encoding="utf-8") as written:
             written.writelines(json.dumps([track, *span]) + "\n" for track, span in kept[self._written :])
         self._written = len(kept)
