@@ -24,6 +24,23 @@ def seconds_or_none(text: str) -> float:
     return 0.0 if _number(text) == 0 else seconds(text)
 
 
+def step(text: str) -> float:
+    """Argument type: the seconds of a training step, as ``10ms``, ``0.5s`` or a plain number of seconds.
+
+    >>> step("10ms"), step("0.5s"), step("2")
+    (0.01, 0.5, 2.0)
+    """
+    number, per_second = text.strip(), 1.0
+    for unit, parts in (("us", 1e6), ("ms", 1e3), ("s", 1.0)):
+        if number.endswith(unit):
+            number, per_second = number.removesuffix(unit), parts
+            break
+    value = _number(number) / per_second
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a time such as 10ms, 0.5s or 0.5 (seconds), got {text!r}")
+    return value
+
+
 def probability(text: str) -> float:
     """Argument type: a probability between 0 and 1, both excluded."""
     value = _number(text)

@@ -134,7 +134,7 @@ def test_the_judge_has_no_clock_and_no_torch(module):
     assert tops & {"time", "datetime", "torch"} == set()
 
 
-@pytest.mark.parametrize("name", [PACKAGE, f"{PACKAGE}.plugin"])
+@pytest.mark.parametrize("name", [PACKAGE, f"{PACKAGE}.plugin", f"{PACKAGE}.cli"])
 def test_importing_the_plugin_imports_nothing_heavy(name):
     """In an interpreter of its own: this one has them all."""
     loaded = subprocess.run(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from pytest_loaderperf.arguments import device, not_a_file, seconds
@@ -25,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit status: 0 on success, 1 if the loader cannot be found or measured (``data``: if problems
     are found), 2 for bad usage, 130 if it was interrupted.
     """
+    try:
+        return _command(arguments)
+    except KeyboardInterrupt:  # also while torch is imported, which takes seconds
+        print("loaderperf: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _command(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="loaderperf", description="Measure PyTorch-style data loaders.")
     parser.add_argument("--version", action="version", version=version("pytest-loaderperf"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -57,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding
     options = parser.parse_args(arguments)
     try:
-        status = int(options.run(options))
+        with _interrupts_kept():
+            status = int(options.run(options))
         sys.stdout.flush()
     except (OSError, MemoryError) as error:
         print(f"loaderperf: {refusal(error)}", file=sys.stderr)
@@ -67,10 +80,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = str(error).replace("\n", "\n  ")  # a name with a line end cannot imitate a line of ours
         print(f"loaderperf: {shown}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("loaderperf: interrupted", file=sys.stderr)
-        return INTERRUPTED
     return status
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Raise KeyboardInterrupt for an interrupt even if a library, while it is imported, turns it into another error."""
+    heard: list[int] = []
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    watches = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    watches = watches and threading.current_thread() is threading.main_thread()
+    if watches:
+        signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    except Exception as error:
+        if heard and not isinstance(error, LoaderPerfError):  # the watchdog interrupts as well, and says so
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if watches and signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _abandon_output() -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_loaderperf import arguments
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BUDGET_SECONDS, DEFAULT_CLAIMS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pytest_loaderperf.runs.calibration import Row
@@ -127,6 +126,7 @@ def _seconds(text: str) -> list[float]:
 def _calibrate(options: argparse.Namespace) -> int:
     from pytest_loaderperf.measurement import machine_facts
     from pytest_loaderperf.report import calibration_document, calibration_lines, draw_operating_curve, loader_words
+    from pytest_loaderperf.report.progress import ProgressLine
     from pytest_loaderperf.runs.calibration import EFFECTS, THRESHOLD, calibrate
     from pytest_loaderperf.runs.results import write_result
 

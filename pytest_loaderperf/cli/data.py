@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import arguments
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
+    from pytest_loaderperf.report.progress import ProgressLine
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2  # exit status
@@ -88,6 +89,8 @@ def _refused(error: LoaderPerfError) -> int:
 
 
 def _progress() -> ProgressLine:
+    from pytest_loaderperf.report.progress import ProgressLine
+
     return ProgressLine(sys.stderr, shutil.get_terminal_size().columns)
 
 

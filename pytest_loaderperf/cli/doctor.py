@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import count, not_a_file, seconds
+from pytest_loaderperf.arguments import count, not_a_file, seconds, step
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 GOOD, FOUND, USAGE = 0, 1, 2  # exit status
 _COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _DEFAULT_SECONDS = 30.0
-_PARTS = 4  # of the time: timing, counting, what fixes bring, and settings to try
+_PARTS = 4  # of the time: timing, counting, what fixes bring, and settings to try; --step adds one
+_FEWEST_STEPS = 3  # in the time of its pass: to wait for a batch, there must have been one before
 
 
 def add_doctor_command(commands: Commands) -> None:
@@ -42,6 +43,19 @@ def add_doctor_command(commands: Commands) -> None:
     )
     doctor.add_argument("--rules", metavar="LIST", help="only these rules, separated by commas")
     doctor.add_argument("--json", metavar="FILE", type=Path, help="write the diagnosis to FILE")
+    doctor.add_argument(
+        "--step",
+        metavar="TIME",
+        type=step,
+        default=0.0,
+        help="a training step such as 10ms: what would it wait for data?",
+    )
+    doctor.add_argument(
+        "--trace",
+        metavar="FILE",
+        type=Path,
+        help="write what every thread did when, for ui.perfetto.dev or chrome://tracing",
+    )
     doctor.set_defaults(run=_doctor)
 
 
@@ -63,6 +77,7 @@ def _diagnosed(options: argparse.Namespace) -> int:
     from pytest_loaderperf.report import write_json
     from pytest_loaderperf.report.doctor import doctor_lines
     from pytest_loaderperf.report.progress import ProgressLine
+    from pytest_loaderperf.report.trace import cut_seconds, write_trace
 
     known = [rule.id for rule in RULES]
     chosen = known if options.rules is None else [name.strip() for name in options.rules.split(",")]
@@ -72,8 +87,17 @@ def _diagnosed(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return USAGE
-    if options.json is not None and (problem := not_a_file(options.json)):
-        raise LoaderPerfError(f"--json: {problem}")
+    for option, file in (("--json", options.json), ("--trace", options.trace)):
+        if file is not None and (problem := not_a_file(file)):
+            raise LoaderPerfError(f"{option}: {problem}")
+    if options.trace is not None and options.trace == options.json:
+        raise LoaderPerfError("--trace: expected another file than that of --json, got the same.")
+    part_seconds = options.budget / (_PARTS + bool(options.step))
+    if options.step * _FEWEST_STEPS > part_seconds:
+        raise LoaderPerfError(
+            f"--step: expected at most {part_seconds / _FEWEST_STEPS:.3g} s, got {options.step:g} s. "
+            "Give a shorter step, or more time with --budget."
+        )
     width = shutil.get_terminal_size().columns
     progress = ProgressLine(sys.stderr, width)
     native_threads = psutil.Process().num_threads()
@@ -90,13 +114,15 @@ def _diagnosed(options: argparse.Namespace) -> int:
         diagnosis = diagnose(
             source,
             name=options.loader,
-            seconds=options.budget / _PARTS,
+            seconds=part_seconds,
             epochs=options.epochs,
             threads=threads,
             tries=True,
             advises=True,
             silent=[name for name in known if name not in chosen],
             progress=progress.show,
+            step_seconds=options.step,
+            traced=options.trace is not None,
         )
     colored = sys.stdout.isatty()
     for line in doctor_lines(diagnosis, width):
@@ -105,4 +131,9 @@ def _diagnosed(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_json(diagnosis.to_json(), options.json)
         print(f"diagnosis written to {printable(options.json, MOST_OF_PATH)}")
+    if options.trace is not None:
+        write_trace(diagnosis, options.trace)
+        cut = cut_seconds(diagnosis.ledger.timeline)
+        part = f" (its first {cut:.1f} s: more spans than fit)" if cut else ""
+        print(f"trace written to {printable(options.trace, MOST_OF_PATH)}{part}: open it in ui.perfetto.dev")
     return FOUND if diagnosis else GOOD

@@ -87,6 +87,35 @@ class Diagnosis:
         ]
         return [line for line in sorted(found, key=lambda line: -line.share)[:most] if line.share >= _LEAST_SHARE]
 
+    def lines_of(self, stage: str) -> list[Line]:
+        """The user's lines in a stage, largest first, as shares of a batch's time that add up to the stage's at most.
+
+        What is left of it is between these lines: Python itself, torch's own loop, and code of libraries.
+        """
+        by_line: dict[tuple[str, int, str], dict[str, int]] = {}
+        for site in self.ledger.sites:
+            ns = getattr(site, f"{stage}_ns", 0)
+            if ns > 0:
+                calls = by_line.setdefault((site.file, site.line, site.function), {})
+                calls[site.callee] = calls.get(site.callee, 0) + ns
+        total = max(self.ledger.counted_ns.get(stage, 0), sum(sum(calls.values()) for calls in by_line.values()))
+        of_batch = self.stages.get(stage, 0.0)
+        found = [
+            Line(*at, max(calls, key=lambda callee: calls[callee]), of_batch * sum(calls.values()) / total)
+            for at, calls in by_line.items()
+        ]
+        return sorted(found, key=lambda line: -line.share)
+
+    @property
+    def data_wait(self) -> float | None:
+        """The share of its time that a consumer with ``step_seconds`` waits for batches, after an epoch's first one.
+
+        None without a step, and if no epoch had a second batch.
+        """
+        steps_ns = sum(epoch.steps_ns for epoch in self.ledger.stepped)
+        waits_ns = sum(epoch.waits_ns for epoch in self.ledger.stepped)
+        return waits_ns / (waits_ns + steps_ns) if steps_ns else None
+
     @property
     def copies_per_batch(self) -> float:
         """Calls in the user's code that copy an array, for each batch."""
@@ -135,13 +164,23 @@ class Diagnosis:
             "copy_limit_fraction": self.copy_limit_fraction,
             "workers_busy": self.workers_busy,
             "stages": self.stages,
-            "lines": [
-                {"file": line.file, "line": line.line, "callee": line.callee, "share": line.share}
-                for line in self.lines()
-            ],
+            "lines": [_line_json(line) for line in self.lines()],
+            "stage_lines": {stage: [_line_json(line) for line in self.lines_of(stage)] for stage in self.stages},
+            "queue": asdict(self.ledger.queue) if self.ledger.queue.asks else None,
+            "step": self._step_json(),
             "advice": [asdict(one) for one in self.advice],
             "findings": [finding.to_json() for finding in self.findings],
             "unseen": list(self.ledger.unseen),
+        }
+
+    def _step_json(self) -> dict[str, float | None] | None:
+        if not self.ledger.step_ns:
+            return None
+        wait = self.data_wait
+        return {
+            "seconds": self.ledger.step_ns / 1e9,
+            "data_wait": wait,
+            "accelerator_utilisation": None if wait is None else 1 - wait,
         }
 
     @property
@@ -150,6 +189,10 @@ class Diagnosis:
         batches = sum(epoch.batches for epoch in self.ledger.timed)
         spent_ns = sum(epoch.first_ns + epoch.waits_ns for epoch in self.ledger.timed)
         return self.ledger.copy_ns * batches / spent_ns if spent_ns else 0.0
+
+
+def _line_json(line: Line) -> dict[str, Any]:
+    return {"file": line.file, "line": line.line, "callee": line.callee, "share": line.share}
 
 
 def diagnose(
@@ -164,15 +207,19 @@ def diagnose(
     advises: bool = False,
     count: Callable[[Any], int] | None = None,
     progress: Callable[[str], object] = lambda _text: None,
+    step_seconds: float = 0.0,
+    traced: bool = False,
 ) -> Diagnosis:
     """Observe a loader, or the factory of one, in child processes, and say why it is slow.
 
     Each of two passes iterates for at most ``seconds`` or ``epochs`` epochs. Rules in ``silent`` do not fire.
     ``threads``: of torch's operations; None, its own choice, hangs if this process has used torch's threads.
     ``tries``: where the doctor can make the change itself, it measures the gain in place of predicting it. ``advises``:
-    it tries settings. Each of both takes ``seconds``. Raises LoaderError if the loader fails.
+    it tries settings. Each of both takes ``seconds``, as does a pass whose consumer takes ``step_seconds`` for each
+    batch. ``traced``: the ledger has a timeline, of that pass if there is one. Raises LoaderError if the loader fails.
     """
-    ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress)
+    paced: dict[str, Any] = {"step_seconds": step_seconds, "traced": traced}
+    ledger = observe(source, seconds, epochs=epochs, count=count, threads=threads, progress=progress, **paced)
     findings = findings_of(ledger, silent=silent)
     how: dict[str, Any] = {"count": count, "threads": threads}
     if tries:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from pytest_loaderperf.diagnosis.timeline import QueueSeen, Span, Timeline, Track
+
 MAIN, WORKER = "main", "worker"
 
 
@@ -34,7 +36,8 @@ class Site:
     """One expression of the user's code: a call, a subscript, an operator, a loop's iterable, or a comprehension.
 
     ``callee`` is the dotted name of what was called; ``user``: where it begins if it is the user's own, or "".
-    ``own_ns`` excludes what other sites inside it took; ``longest_ns``: the longest call. ``known``: calls with
+    ``own_ns`` excludes what other sites inside it took; ``index_ns``, ``fetch_ns`` and ``collate_ns`` are the parts of
+    it in the thread that runs that stage, so that they add up; ``longest_ns``: the longest call. ``known``: calls with
     arguments that an earlier one of the first few had, of ``keyed``; ``distinct``: how many different arguments
     there were, of the first few. ``compared``: results that were compared with that of a call with equal arguments;
     ``equal`` of them were equal. ``alike``: results that were equal to the first one, of ``looked_at``. ``paths``:
@@ -54,6 +57,9 @@ class Site:
     count: int = 0
     total_ns: int = 0
     own_ns: int = 0
+    index_ns: int = 0
+    fetch_ns: int = 0
+    collate_ns: int = 0
     longest_ns: int = 0
     known: int = 0
     keyed: int = 0
@@ -125,7 +131,10 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class EpochSeen:
-    """One epoch of the timing pass: ``first_ns`` from ``iter()`` to the first batch, ``exit_ns`` after the last."""
+    """One epoch of a pass: ``first_ns`` from ``iter()`` to the first batch, ``exit_ns`` after the last.
+
+    ``waits_ns``: in ``next()`` for the batches after the first. ``steps_ns``: in the consumer between these.
+    """
 
     batches: int
     samples: int
@@ -134,6 +143,7 @@ class EpochSeen:
     exit_ns: int
     whole: bool
     descriptors: int = 0
+    steps_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +184,9 @@ class Ledger:
     are those of the timing pass. ``copy_ns``: of copying the bytes of a batch on this machine, 0 if unknown.
     ``counted_ns``: time in each stage of the counting pass without what counting takes, ``all`` for a loader
     without workers. ``constant``: the first batches are all equal, so equal results say nothing. ``unseen``: in
-    words, what was not.
+    words, what was not. ``stepped``: epochs in which the consumer took ``step_ns`` for each batch; no other time is of
+    these. ``queue`` and ``timeline`` are of the stepped pass if there is one, else of the timing pass; the timeline is
+    empty unless a trace was asked for.
     """
 
     loader: LoaderFacts = field(default_factory=LoaderFacts)
@@ -193,6 +205,10 @@ class Ledger:
     timed: tuple[EpochSeen, ...] = ()
     counted: tuple[EpochSeen, ...] = ()
     unseen: tuple[str, ...] = ()
+    step_ns: int = 0
+    stepped: tuple[EpochSeen, ...] = ()
+    queue: QueueSeen = field(default_factory=QueueSeen)
+    timeline: Timeline = field(default_factory=Timeline)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, from which ``from_json`` makes an equal ledger."""
@@ -212,6 +228,10 @@ _PARTS: dict[str, Any] = {
     "stages": Stages,
     "timed": (EpochSeen,),
     "counted": (EpochSeen,),
+    "stepped": (EpochSeen,),
+    "queue": QueueSeen,
+    "timeline": Timeline,
+    "tracks": (Track,),
     "argument": Value,
     "largest": Value,
     "result": Value,
@@ -225,7 +245,9 @@ def _made(kind: Any, content: Mapping[str, Any]) -> Any:
     made = {}
     for name, value in content.items():
         part = _PARTS.get(name)
-        if isinstance(part, tuple):
+        if name == "spans":
+            made[name] = tuple(Span(*span) for span in value)
+        elif isinstance(part, tuple):
             made[name] = tuple(_made(part[0], one) for one in value)
         elif part is not None:
             made[name] = _made(part, value)

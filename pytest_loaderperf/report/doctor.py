@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_loaderperf.diagnosis import Diagnosis, Finding, Gain
+from pytest_loaderperf.diagnosis.diagnosis import Line
+from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import short_count
 from pytest_loaderperf.report.terminal import TableLine
@@ -15,6 +17,8 @@ from pytest_loaderperf.report.terminal import TableLine
 _BAR = 20  # columns of a bar for all of the time
 _INDENT = 5
 _LEAST_SHARE = 0.005
+_MOST_LINES, _LEAST_OF_LINE = 3, 0.01  # of a stage that are shown, and their least share
+_OFTEN, _SELDOM = 0.5, 0.1  # of the asks: from which the workers are slower, and up to which they are faster
 _MOST_WIDTH = 120
 _LITTLE, _LARGE = 1.05, 50  # times: gains beyond these are not known better
 
@@ -57,14 +61,64 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
         if share >= _LEAST_SHARE:
             what, file, line = where.get(stage, ("", "", 0))
             yield TableLine(_row(stage, share, what, place(file, line), width))
+            yield from _lines_of_stage(diagnosis.lines_of(stage), share, file, width)
+    inside = {(line.file, line.line) for stage in diagnosis.stages for line in diagnosis.lines_of(stage)}
     for busy in diagnosis.lines():
-        text = f"  line {busy.line}" if diagnosis.stages else place(busy.file, busy.line)
-        yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of your lines"))
+        if (busy.file, busy.line) in inside:
+            continue
+        at = place(busy.file, busy.line)  # in other threads, or in a loader of the user's own
+        name, at = ("elsewhere", at) if diagnosis.stages else (at, "")
+        yield TableLine(_row(name, busy.share, busy.callee, at, width, unit="of your lines"))
+    yield from (TableLine(text) for text in _pace_lines(diagnosis, width))
 
 
-def _row(name: str, share: float, what: str, place: str, width: int, unit: str = "") -> str:  # noqa: PLR0917 private, and called in one place
-    bar = "█" * max(1, round(share * _BAR)) if not unit else ""
-    text = f"  {printable(name):<12} {share:>4.0%} {unit or bar:<{_BAR}}  {printable(what)}"
+def _lines_of_stage(lines: list[Line], share: float, file: str, width: int) -> Iterator[TableLine]:
+    """The largest lines of a stage, and what is left of its share."""
+    shown = [line for line in lines[:_MOST_LINES] if line.share >= _LEAST_OF_LINE]
+    for line in shown:
+        at = place(line.file, line.line) if line.file != file else ""
+        yield TableLine(_row(f"  line {line.line}", line.share, line.callee, at, width, bar="░"))
+    left = share - sum(line.share for line in shown)
+    if shown and left >= _LEAST_SHARE:
+        yield TableLine(_row("  the rest", left, "", "", width, bar="░"))
+
+
+def _pace_lines(diagnosis: Diagnosis, width: int) -> Iterator[str]:
+    """What lay ready between workers and the main process, and what a training step would wait."""
+    queue, step_ns, wait = diagnosis.ledger.queue, diagnosis.ledger.step_ns, diagnosis.data_wait
+    if queue.asks:
+        taker = "consumer" if wait is not None and wait < _SELDOM else "hand-over"
+        yield from _named_lines("queue", _queue_words(queue, taker), width)
+    if step_ns:
+        said = (
+            "no epoch had a second batch to wait for"
+            if wait is None
+            else f"it would wait for data {wait:.0%} of the time, accelerator utilisation (AU) {1 - wait:.0%}"
+        )
+        yield from _named_lines("step", f"{step_ns / 1e6:g} ms for each batch: {said}", width)
+
+
+def _queue_words(queue: QueueSeen, taker: str) -> str:
+    late, empty = queue.late / queue.asks, queue.empty / queue.asks
+    if late > _OFTEN:
+        limit = "the workers are the limit"
+    elif late < _SELDOM:
+        limit = f"the {taker} is the limit"
+    else:
+        limit = f"workers and {taker} are about equally fast"
+    held = f", the next in order not ready in {late:.0%}" if late - empty > _SELDOM else ""
+    ready = f"{queue.ready:.1f} of {queue.capacity} batches ready on average"
+    return f"{ready}, empty in {empty:.0%} of the asks{held}: {limit}"
+
+
+def _named_lines(name: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=f"  {name:<13}", subsequent_indent=" " * 15)
+
+
+def _row(name: str, share: float, what: str, place: str, width: int, unit: str = "", bar: str = "█") -> str:  # noqa: PLR0917 private
+    text = (
+        f"  {printable(name):<12} {share:>4.0%} {unit or bar * max(1, round(share * _BAR)):<{_BAR}}  {printable(what)}"
+    )
     text = f"{text}  {place}" if place and len(text) + len(place) + 2 <= width else text
     return text[:width].rstrip()
 

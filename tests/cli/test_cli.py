@@ -213,3 +213,26 @@ def test_a_file_that_is_no_result_is_not_replaced_by_one(folder, capsys, name):
 def test_a_result_is_replaced_by_the_next(folder):
     for _ in range(2):
         assert cli.main(["bench", "my_loaders:make_loader", "--budget", "0.3", "--json", "r.json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "then"),
+    [("doctor", ""), ("bench", "except BaseException: raise RecursionError")],  # as NumPy does
+    ids=["as it is", "turned into another error"],
+)
+def test_an_interrupt_while_torch_is_imported_says_so_in_one_line(tmp_path, command, then):
+    interrupts = (
+        f"import os, signal, time\ntry: os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n{then or 'finally: pass'}"
+    )
+    (tmp_path / "torch.py").write_text(interrupts)
+    code = "import sys; from pytest_loaderperf.cli import main; sys.exit(main(sys.argv[1:]))"
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        [sys.executable, "-c", code, command, "some:loader"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "loaderperf: interrupted\n")

@@ -9,7 +9,9 @@ import textwrap
 
 import pytest
 
+from pytest_loaderperf import diagnosis
 from pytest_loaderperf.cli import main
+from pytest_loaderperf.diagnosis import diagnose
 
 CODE = """
 import zlib
@@ -72,6 +74,52 @@ def test_a_mistake_is_named_and_written(project, capsys):
 def test_a_good_loader_gives_status_0(project, capsys):
     assert main(["doctor", "doctor_frames:make_good", "--budget", "2"]) == 0
     assert "no mistakes found" in capsys.readouterr().out
+
+
+def test_a_step_and_a_trace(project, capsys, monkeypatch):
+    without = {"tries": False, "advises": False}  # they take time, and are tested elsewhere
+    monkeypatch.setattr(diagnosis, "diagnose", lambda *args, **how: diagnose(*args, **{**how, **without}))
+    arguments = ["--budget", "5", "--step", "2ms", "--rules", "slow-exit", "--trace", "trace.json", "--json", "d.json"]
+    assert main(["doctor", "doctor_frames:make_good", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "\n  step         2 ms for each batch: it would wait for data " in shown
+    assert "trace written to trace.json: open it in ui.perfetto.dev" in shown
+    step = json.loads((project / "d.json").read_text())["step"]
+    assert step["seconds"] == 0.002
+    assert step["data_wait"] + step["accelerator_utilisation"] == 1
+    trace = json.loads((project / "trace.json").read_text())
+    assert trace["otherData"]["loader"] == "doctor_frames:make_good"
+    steps = [event["dur"] for event in trace["traceEvents"] if event["name"] == "consumer"]
+    assert steps
+    assert min(steps) >= 2000
+
+
+def test_a_trace_replaces_a_trace_and_nothing_else(project, capsys):
+    doctor = ["doctor", "doctor_frames:broken", "--trace"]
+    (project / "trace.json").write_text('{"schema": "loaderperf-trace/1", "traceEvents": []}')
+    main([*doctor, "trace.json"])
+    assert "no data" in capsys.readouterr().err  # it went on, to the factory
+    main([*doctor, "doctor_frames.py"])
+    assert "--trace: doctor_frames.py was not written by loaderperf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--step", "fast"], "expected a time such as 10ms, 0.5s or 0.5 (seconds), got 'fast'"),
+        (["--step", "0ms"], "expected a time such as 10ms, 0.5s or 0.5 (seconds), got '0ms'"),
+        (["--step", "1s", "--budget", "5"], "--step: expected at most 0.333 s, got 1 s. Give a shorter step, or more"),
+        (["--trace", "a.json", "--json", "a.json"], "--trace: expected another file than that of --json, got the same"),
+        (["--trace", "."], "--trace: cannot write ."),
+    ],
+)
+def test_a_step_or_a_trace_that_cannot_be_is_a_usage_error(project, capsys, arguments, words):
+    try:
+        status = main(["doctor", "doctor_frames:make_good", *arguments])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_module_that_used_torchs_threads_does_not_hang(project):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,10 +18,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pytest_loaderperf import ReferenceLoader
-from pytest_loaderperf.diagnosis import Ledger, diagnose
+from pytest_loaderperf.diagnosis import Diagnosis, Ledger, diagnose
+from pytest_loaderperf.diagnosis.ledger import EpochSeen, Stages
 from pytest_loaderperf.diagnosis.passes.changes import Change
 from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
+from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import LoaderError
+from pytest_loaderperf.report.trace import trace_events
+from tests.report.test_trace import problems
 
 SAMPLES, BATCH = 64, 8
 
@@ -211,8 +217,77 @@ def test_a_loader_that_never_gives_a_batch_is_ended():
 
 
 def test_a_ledger_is_read_as_it_was_written():
-    ledger = observe(lambda: DataLoader(Pools(), batch_size=BATCH), 2.0, epochs=1)
-    assert Ledger.from_json(ledger.to_json()) == ledger
+    ledger = observe(lambda: DataLoader(Pools(), batch_size=BATCH), 2.0, epochs=1, traced=True)
+    read = Ledger.from_json(json.loads(json.dumps(ledger.to_json())))
+    assert read == ledger
+    assert read.timeline.tracks[0].spans[0].stage == "epoch"
+
+
+@pytest.fixture(scope="module")
+def stepped():
+    """A loader with workers that persist, traced beside a consumer that takes a step for each batch."""
+    make_loader = lambda: DataLoader(Pools(), batch_size=BATCH, num_workers=2, persistent_workers=True)  # noqa: E731
+    return observe(make_loader, 15.0, epochs=2, step_seconds=0.002, traced=True)
+
+
+def test_a_trace_shows_each_batch_where_it_was_worked_on(stepped):
+    events = trace_events(stepped.timeline)
+    assert list(problems(events)) == []
+    batches = SAMPLES // BATCH * len(stepped.stepped)
+    named = Counter(event["name"] for event in events if event["ph"] == "X")
+    for stage in ("next()", "consumer", "fetch", "collate", "send", "receive"):
+        assert named[stage] == batches, stage
+    assert sum(event["ph"] == "f" for event in events) == batches
+    workers = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert workers == {"main process", "worker 0", "worker 1"}
+    assert any(name.startswith("numpy.") and "sort" in name for name in named)  # what its executors do
+
+
+def test_the_queue_never_holds_more_than_workers_may_fetch_ahead(stepped):
+    assert stepped.queue.capacity == 4
+    assert stepped.queue.asks == (SAMPLES // BATCH - 1) * len(stepped.stepped)
+    ready = [event["args"]["ready"] for event in trace_events(stepped.timeline) if event["ph"] == "C"]
+    assert ready[-1] == 0
+    assert 0 <= min(ready) <= max(ready) <= stepped.queue.capacity
+
+
+def test_the_lines_of_a_stage_are_seen_in_its_own_thread(stepped):
+    diagnosis = Diagnosis("", stepped, [])
+    lines = diagnosis.lines_of("fetch")
+    assert 0 < sum(line.share for line in lines) <= diagnosis.stages["fetch"] * (1 + 1e-9)
+    helpers = [site for site in stepped.sites if site.callee == "numpy.sort"]
+    assert not any(site.fetch_ns for site in helpers)
+
+
+def test_what_the_consumer_takes_is_in_no_time_of_the_loader(monkeypatch):
+    seen = []
+
+    def forked(*_args, **how):
+        seen.append(how)
+        epoch = EpochSeen(2, 2, 1, len(seen), 1, whole=True)
+        queue = QueueSeen(asks=len(seen))
+        return Ledger(timed=(epoch,), queue=queue, stages=Stages({"fetch": len(seen)}), copy_ns=len(seen))
+
+    monkeypatch.setattr("pytest_loaderperf.diagnosis.passes.running._forked", forked)
+    ledger = observe(None, 1.0, step_seconds=0.5, traced=True)
+    assert [(how.get("step_seconds", 0), how.get("traced", False)) for how in seen] == [
+        (0, False),
+        (0.5, True),
+        (0, False),
+    ]
+    assert (ledger.timed[0].waits_ns, ledger.stages.ns["fetch"], ledger.copy_ns) == (1, 1, 1)
+    assert (ledger.stepped[0].waits_ns, ledger.queue.asks, ledger.step_ns) == (2, 2, 500_000_000)
+    assert ledger.counted[0].waits_ns == 3
+
+
+def test_without_a_step_the_timing_pass_is_the_one_that_is_traced(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "pytest_loaderperf.diagnosis.passes.running._forked", lambda *_args, **how: (seen.append(how), Ledger())[1]
+    )
+    ledger = observe(None, 1.0, traced=True)
+    assert [(how["counts"], how.get("traced", False)) for how in seen] == [(False, True), (True, False)]
+    assert ledger.stepped == ()
 
 
 def test_settings_are_tried_and_a_gain_is_measured():

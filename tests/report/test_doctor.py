@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_loaderperf.diagnosis import Advice, Diagnosis, Finding, Gain, Ledger
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, LoaderFacts, Site, Stages
+from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.report.doctor import doctor_lines
 
 LOADER = LoaderFacts(
@@ -25,9 +27,15 @@ LEDGER = Ledger(
     batches=10,
     stages=Stages(ns={"fetch": 80_000_000, "collate": 20_000_000}, sent_nbytes=1 << 20),
     timed=(EpochSeen(10, 320, 10_000_000, 90_000_000, 0, whole=True),),
-    sites=(Site("data.py", 41, "Cells.__getitem__", "call", "zlib.decompress", count=320, own_ns=60, total_ns=60),),
+    counted_ns={"fetch": 100, "collate": 100},
+    sites=(
+        Site("data.py", 41, "Cells.__getitem__", "call", "zlib.decompress", own_ns=60, fetch_ns=60),
+        Site("data.py", 42, "Cells.__getitem__", "call", "torch.stack", own_ns=15, fetch_ns=15),
+        Site("pool.py", 7, "read", "call", "io.open", own_ns=25, in_helper_thread=9),
+    ),
     copy_ns=100_000,
 )
+EPOCH = EpochSeen(10, 320, 10_000_000, 30_000_000, 0, whole=True, steps_ns=90_000_000)
 FINDING = Finding(
     "repeated-work",
     "json.loads() gives the same result 1 times a sample, in 40% of the time",
@@ -52,14 +60,77 @@ def test_the_whole_report():
         "",
         "where a batch's time goes",
         "  fetch         80% ████████████████      Cells.__getitem__  data.py:38",
+        "    line 41     48% ░░░░░░░░░░            zlib.decompress  data.py:41",
+        "    line 42     12% ░░                    torch.stack  data.py:42",
+        "    the rest    20% ░░░░                  ".rstrip(),
         "  collate       20% ████                  collate_fn",
-        "    line 41    100% of your lines         zlib.decompress",
+        "  elsewhere     25% of your lines         io.open  pool.py:7",
         "",
         "what to change",
         "  1  repeated-work   data.py:41                                         2.6x (2.4 to 2.8), predicted",
         "     json.loads() gives the same result 1 times a sample, in 40% of the time",
         "     fix: do it once, in __init__ or on first use, and keep the result",
     ]
+
+
+def test_a_line_in_the_file_of_its_stage_is_named_without_it():
+    sites = tuple(replace(site, file=LOADER.dataset_file) for site in LEDGER.sites[:2])
+    assert (
+        text_of(ledger=replace(LEDGER, sites=sites))[5] == "    line 41     48% ░░░░░░░░░░            zlib.decompress"
+    )
+
+
+def test_lines_that_took_more_than_their_stage_do_not_exceed_its_share():
+    diagnosis = Diagnosis("x", replace(LEDGER, counted_ns={"fetch": 50}), [])
+    assert sum(line.share for line in diagnosis.lines_of("fetch")) == pytest.approx(diagnosis.stages["fetch"])
+
+
+@pytest.mark.parametrize(
+    ("late", "waits_ms", "words"),
+    [
+        (81, None, "empty in 81% of the asks: the workers are the limit"),
+        (5, None, "empty in 5% of the asks: the hand-over is the limit"),
+        (5, 12, "empty in 5% of the asks: the hand-over is the limit"),
+        (5, 9, "empty in 5% of the asks: the consumer is the limit"),
+        (30, 9, "empty in 30% of the asks: workers and consumer are about equally fast"),
+    ],
+)
+def test_the_queue_says_who_is_the_limit(late, waits_ms, words):
+    queue = QueueSeen(capacity=4, asks=100, ready=0.31, empty=late, late=late)
+    stepped = () if waits_ms is None else (replace(EPOCH, waits_ns=waits_ms * 1_000_000),)
+    ledger = replace(LEDGER, queue=queue, step_ns=10_000_000 * len(stepped), stepped=stepped)
+    assert f"  queue        0.3 of 4 batches ready on average, {words}" in text_of(width=120, ledger=ledger)
+
+
+def test_a_slow_batch_that_holds_up_others_is_told_from_an_empty_queue():
+    queue = QueueSeen(capacity=4, asks=100, ready=1.5, empty=20, late=70)
+    (at,) = [n for n, line in enumerate(text_of(ledger=replace(LEDGER, queue=queue))) if line.startswith("  queue")]
+    assert text_of(ledger=replace(LEDGER, queue=queue))[at : at + 2] == [
+        "  queue        1.5 of 4 batches ready on average, empty in 20% of the asks, the next in order not",
+        "               ready in 70%: the workers are the limit",
+    ]
+
+
+def test_without_workers_there_is_no_queue():
+    assert not [line for line in text_of() if line.startswith("  queue")]
+
+
+def test_a_step_says_what_it_would_wait():
+    ledger = replace(LEDGER, step_ns=10_000_000, stepped=(EPOCH,))
+    assert text_of(ledger=ledger)[10:12] == [
+        "  step         10 ms for each batch: it would wait for data 25% of the time, accelerator utilisation",
+        "               (AU) 75%",
+    ]
+    assert Diagnosis("x", ledger, []).to_json()["step"] == {
+        "seconds": 0.01,
+        "data_wait": 0.25,
+        "accelerator_utilisation": 0.75,
+    }
+
+
+def test_a_step_in_epochs_of_one_batch_says_that_nothing_is_known():
+    ledger = replace(LEDGER, step_ns=10_000_000, stepped=(replace(EPOCH, waits_ns=0, steps_ns=0),))
+    assert "  step         10 ms for each batch: no epoch had a second batch to wait for" in text_of(ledger=ledger)
 
 
 def test_without_findings_it_says_so():

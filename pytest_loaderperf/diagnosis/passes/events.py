@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -58,8 +59,9 @@ class Events:
         threading.Thread.start = started  # type: ignore[method-assign, assignment]
         self._wrap_processes()
 
-    def watch_collections(self) -> None:
-        """Begin to time the garbage collector."""
+    def watch_collections(self, note: Callable[[int, int], None]) -> None:
+        """Begin to time the garbage collector. ``note`` is told when each run began, and of which generation."""
+        self._note = note
         gc.callbacks.append(self._collected)
 
     def _wrap_processes(self) -> None:
@@ -127,11 +129,12 @@ class Events:
         if path and len(paths := self._paths.setdefault(place, set())) < _MOST_PATHS:
             paths.add(path)
 
-    def _collected(self, phase: str, _info: dict[str, int]) -> None:
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
             self._gc_began = time.perf_counter_ns()
         elif not self.starting:
             self.gc_ns += time.perf_counter_ns() - self._gc_began
+            self._note(self._gc_began, info["generation"])
 
     def epoch_ended(self) -> None:
         """Count which threads and processes of each line still run."""

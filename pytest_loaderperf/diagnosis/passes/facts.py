@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dis
+import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,15 @@ from pytest_loaderperf.diagnosis.ledger import LoaderFacts
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, pickled_nbytes
 from pytest_loaderperf.diagnosis.passes.values import base_of
+from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement.factory import describe
+from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes
 
 _COMPARED_SAMPLES = 4  # that must lie in the same memory
 _MOST_DEPTH = 4  # of datasets in datasets
 _LISTED = (list, tuple)
+_COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
 
 
 def loader_facts(
@@ -177,3 +182,25 @@ def _share_memory(samples: list[Any]) -> bool:
     with suppress(Exception):
         return bool(fields) and all(len({base_of(leaf) for leaf in field}) == 1 for field in fields)
     return False
+
+
+def copy_ns(batch: Any) -> float:
+    """Nanoseconds that copying a batch's bytes takes on this machine; 0 if it has no arrays."""
+    try:
+        limit = iter(Roofline(batch, None))
+    except LoaderError:
+        return 0.0
+    times: list[int] = []
+    until = time.perf_counter() + _COPY_SECONDS
+    while len(times) < _FEWEST_COPIES or time.perf_counter() < until:
+        began = time.perf_counter_ns()
+        next(limit)
+        times.append(time.perf_counter_ns() - began)
+    return float(median(times))
+
+
+def descriptors() -> int:
+    """Files, sockets and pipes that this process has open; 0 if the system does not say."""
+    with suppress(psutil.Error, OSError):
+        return int(psutil.Process().num_fds())
+    return 0

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import util
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -26,17 +25,18 @@ from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
 from pytest_loaderperf.diagnosis.passes.events import Events
-from pytest_loaderperf.diagnosis.passes.facts import loader_facts, open_files
+from pytest_loaderperf.diagnosis.passes.facts import copy_ns, descriptors, loader_facts, open_files
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
+from pytest_loaderperf.diagnosis.passes.spans import EPOCH, OF_QUEUE, Spans
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
 from pytest_loaderperf.diagnosis.passes.values import digest
+from pytest_loaderperf.diagnosis.timeline import Timeline, queue_seen
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement.counting import Declared, counter
 from pytest_loaderperf.measurement.factory import call_factory, is_factory
-from pytest_loaderperf.measurement.roofline import Roofline
 
 _WRITES_EVERY_NS = 200_000_000  # at most; a worker that is killed loses what it saw since
 EPOCHS = 3  # growth from one epoch to the next shows in three
@@ -44,12 +44,14 @@ _COMPARED = 4  # batches
 _FEWEST_EPOCHS = 2  # of a pass that is compared with another one
 _LONGER = 3  # times its seconds, that such a pass may take beyond them for its epochs
 _MARGIN = 1.3  # times the longest epoch so far: what the next one may take
-_COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
 _SETTLES_SECONDS = 1.0  # for threads that end shortly after an epoch
 
 
 class Pass:
-    """One pass, in this process: ``run`` returns its part of the ledger."""
+    """One pass, in this process: ``run`` returns its part of the ledger.
+
+    ``step_seconds``: what the consumer takes for each batch. ``traced``: keeps what every thread does when.
+    """
 
     def __init__(
         self,
@@ -61,11 +63,15 @@ class Pass:
         threads: int | None = None,
         change: Change | None = None,
         compared: bool = False,
+        step_seconds: float = 0.0,
+        traced: bool = False,
     ) -> None:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
-        self._change, self._compared = change, compared
+        self._change, self._compared, self._step_seconds = change, compared, step_seconds
         self._recorder, self._events = Recorder(), Events()
-        self._parts = TorchParts(self._worker_batch, self._forked, self._recorder.paused_ns)
+        self._spans = Spans(None if traced else () if counts or compared else OF_QUEUE)
+        recorder = self._recorder
+        self._parts = TorchParts(self._worker_batch, self._forked, recorder.paused_ns, recorder.in_stage, self._spans)
         self._wrote_ns = 0
         self._opened_before: frozenset[tuple[str, int]] = frozenset()
         self._digests: list[str | None] = []
@@ -76,7 +82,9 @@ class Pass:
             torch.set_num_threads(self._threads)
         self._opened_before = open_files()
         self._parts.install()
-        self._events.watch_collections()
+        self._events.watch_collections(self._spans.collected)
+        if self._spans.all:
+            self._spans.watch_threads()
         if self._counts:
             instrument(self._recorder.register, self._recorder)
             gc.freeze()  # what was there before is not the loader's
@@ -101,7 +109,7 @@ class Pass:
             )
         ledger = self._ledger(loader, seen, batch)
         if not self._counts:
-            ledger = replace(ledger, copy_ns=_copy_ns(batch))
+            ledger = replace(ledger, copy_ns=copy_ns(batch))
         del loader
         return ledger
 
@@ -119,6 +127,7 @@ class Pass:
         ):
             began = time.perf_counter()
             epoch, batch = self._epoch(loader, math.inf if seen else latest, keeps=first is None)
+            self._spans.add(EPOCH, round(began * 1e9), time.perf_counter_ns(), -1, what=f"epoch {len(seen) + 1}")
             longest = max(longest, time.perf_counter() - began)
             first = batch if first is None else first
             if epoch.batches == 0:
@@ -135,12 +144,14 @@ class Pass:
         def clock() -> int:
             return time.perf_counter_ns() - paused_ns()
 
-        samples = batches = waits = first_ns = 0
-        kept: Any = None
+        samples = batches = waits = first_ns = steps = step = 0
+        spans, kept = self._spans, None
         began = clock()
         iterator: Iterator[Any] = iter(loader)
+        spans.add("start", began, clock(), -1)
         whole = False
         while True:
+            spans.batch = batches
             asked = clock()
             try:
                 batch = next(iterator)
@@ -148,6 +159,8 @@ class Pass:
                 whole = True
                 break
             came = clock()
+            spans.add("next", asked, came)
+            steps += step
             if batches == 0:
                 first_ns, kept = came - began, batch if keeps else None
             else:
@@ -155,19 +168,32 @@ class Pass:
             samples += self._samples(loader, batch)
             if self._counts and len(self._digests) < _COMPARED:
                 self._digests.append(digest(batch))
+            step = self._consume()
             batches += 1
             if time.perf_counter() > deadline:
                 break
         last = clock() if not whole else asked
         del iterator
         batch = None
-        exit_ns = clock() - last
+        ended = clock()
+        exit_ns = ended - last
+        spans.add("end", last, ended, -1)
         if self._counts:
             gc.collect()
             instrument(self._recorder.register, self._recorder)
         self._settle()
         self._events.epoch_ended()
-        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, _descriptors()), kept
+        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, descriptors(), steps), kept
+
+    def _consume(self) -> int:
+        """Take as long as a training step on an accelerator, which leaves the CPU to the loader."""
+        if not self._step_seconds:
+            return 0
+        began = time.perf_counter_ns()
+        time.sleep(self._step_seconds)
+        ended = time.perf_counter_ns()
+        self._spans.add("consumer", began, ended)
+        return ended - began
 
     def _settle(self) -> None:
         """Give threads that are about to end the time to do so."""
@@ -193,7 +219,7 @@ class Pass:
         self._recorder.forget()
         self._events.forget()
         self._recorder.is_worker = self._events.is_worker = True
-        util.Finalize(None, self._write, exitpriority=100)
+        util.Finalize(None, self._write, kwargs={"final": True}, exitpriority=100)
 
     def _worker_batch(self) -> None:
         now = time.perf_counter_ns()
@@ -201,11 +227,12 @@ class Pass:
             self._write()
             self._wrote_ns = time.perf_counter_ns()
 
-    def _write(self) -> None:
+    def _write(self, *, final: bool = False) -> None:
         info = torch.utils.data.get_worker_info()
-        piece = {**self._piece(), "worker": info.id if info is not None else -1}
         file = self._folder / f"{os.getpid()}.json"
         with suppress(OSError):
+            self._spans.write(file.with_suffix(".spans"), final=final)
+            piece = {**self._piece(), "worker": info.id if info is not None else -1}
             part = file.with_suffix(".part")
             part.write_text(json.dumps(piece))
             part.rename(file)
@@ -224,6 +251,9 @@ class Pass:
             "sent_nbytes": parts.sent_nbytes,
             "first_sample": parts.first_sample,
             "threads": torch.get_num_threads(),
+            "process": os.getpid(),
+            "tracks": self._spans.names(),
+            "full_ns": self._spans.full_ns,
         }
 
     def _ledger(self, loader: Any, seen: list[EpochSeen], batch: Any) -> Ledger:
@@ -234,6 +264,7 @@ class Pass:
         facts = loader_facts(loader, self._parts, batch, self._opened_before)
         seen = in_made_samples(seen, everything)
         made = [sum(piece[name] for piece in everything) for name in ("samples", "batches")]
+        timeline = self._spans.timeline(self._folder, pieces)
         return Ledger(
             loader=facts,
             samples=max(sum(epoch.samples for epoch in seen), made[0]),
@@ -252,25 +283,12 @@ class Pass:
             },
             timed=tuple(seen),
             counted=tuple(seen),
+            queue=queue_seen(timeline, facts.num_workers * (facts.prefetch_factor or 0)),
+            timeline=timeline if self._spans.all else Timeline(),
             unseen=()
             if seen[-1].whole
             else (f"the end of an epoch: it takes longer; {seen[-1].batches} batches were",),
         )
-
-
-def _copy_ns(batch: Any) -> float:
-    """Nanoseconds that copying a batch's bytes takes on this machine; 0 if it has no arrays."""
-    try:
-        limit = iter(Roofline(batch, None))
-    except LoaderError:
-        return 0.0
-    times: list[int] = []
-    until = time.perf_counter() + _COPY_SECONDS
-    while len(times) < _FEWEST_COPIES or time.perf_counter() < until:
-        began = time.perf_counter_ns()
-        next(limit)
-        times.append(time.perf_counter_ns() - began)
-    return float(median(times))
 
 
 def _end_workers(loaders: list[Any]) -> None:
@@ -283,10 +301,3 @@ def _end_workers(loaders: list[Any]) -> None:
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             child.wait(2)
-
-
-def _descriptors() -> int:
-    """Files, sockets and pipes that this process has open; 0 if the system does not say."""
-    with suppress(psutil.Error, OSError):
-        return int(psutil.Process().num_fds())
-    return 0

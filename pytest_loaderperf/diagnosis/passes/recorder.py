@@ -43,12 +43,13 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, 
 
 
 class _Local(threading.local):
-    """Of one thread: what sites inside the current one took, and how long probes themselves took so far."""
+    """Of one thread: what sites inside the current one took, how long probes themselves took so far, and its stage."""
 
     def __init__(self) -> None:
         self.inside: list[int] = [0]
         self.paused = 0
         self.looking = False
+        self.stage = ""
 
 
 class Recorder:
@@ -74,6 +75,11 @@ class Recorder:
     def paused_ns(self) -> int:
         """Time that probes themselves took so far in this thread."""
         return self._local.paused
+
+    def in_stage(self, stage: str) -> str:
+        """This thread begins a stage, or none ("") of torch's DataLoader. The one that it was in."""
+        before, self._local.stage = self._local.stage, stage
+        return before
 
     def forget(self) -> None:
         """In a forked worker: what the parent has seen is not this process's."""
@@ -176,6 +182,8 @@ class Recorder:
         counts["count"] += 1
         counts["total_ns"] += ns
         counts["own_ns"] += own_ns
+        if (of_stage := f"{self._local.stage}_ns") in counts:
+            counts[of_stage] += own_ns
         counts["longest_ns"] = max(counts["longest_ns"], ns)
         counts["in_workers"] += self.is_worker
         counts["in_helper_thread"] += threading.current_thread() is not threading.main_thread()

@@ -26,8 +26,8 @@ GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.G
 Digests = dict[int, tuple[object, str | None]]
 _TRIMS = 1.5  # times as large: a temporary array that a copy of a part lets go of
 COUNTED = (
-    "count total_ns own_ns longest_ns known keyed compared equal path_calls aliases looked_at "
-    "same_operand grows growing scans alike in_helper_thread in_workers in_start"
+    "count total_ns own_ns index_ns fetch_ns collate_ns longest_ns known keyed compared equal path_calls aliases "
+    "looked_at same_operand grows growing scans alike in_helper_thread in_workers in_start"
 ).split()
 
 

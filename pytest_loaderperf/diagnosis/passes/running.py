@@ -48,15 +48,25 @@ def observe(
     threads: int | None = None,
     progress: Callable[[str], object] = lambda _text: None,
     patience_seconds: float = _GRACE_SECONDS,
+    step_seconds: float = 0.0,
+    traced: bool = False,
 ) -> Ledger:
     """The ledger of a loader: a pass that times, then one that counts, each for ``seconds`` at most.
 
     ``source`` is a factory or a loader. Each pass forks this process, so nothing of it stays here. ``threads``: of
-    torch's operations while it times. Raises LoaderError if the loader fails in a pass, or does not end
+    torch's operations while it times. ``step_seconds``: of a third pass, whose consumer takes so long for each batch;
+    nothing but what this consumer waits for, its queue and its trace is taken from it. ``traced``: the ledger has a
+    timeline. Raises LoaderError if the loader fails in a pass, or does not end
     ``patience_seconds`` after its time.
     """
     progress("timing its stages")
-    timed = _forked(source, seconds, epochs, patience_seconds, counts=False, count=count, threads=threads)
+    how: dict[str, Any] = {"counts": False, "count": count, "threads": threads}
+    timed = _forked(source, seconds, epochs, patience_seconds, **how, traced=traced and not step_seconds)
+    paced = timed
+    if step_seconds:
+        progress("timing it with a training step")
+        how |= {"step_seconds": step_seconds, "traced": traced}
+        paced = _forked(source, seconds, epochs, patience_seconds + step_seconds, **how)
     progress("counting what its lines do")
     counted = _forked(source, seconds, epochs, patience_seconds, counts=True, count=count, threads=1)
     stages = replace(timed.stages, by_worker=counted.stages.by_worker, first_samples=counted.stages.first_samples)
@@ -67,6 +77,10 @@ def observe(
         counted=counted.timed,
         gc_ns=timed.gc_ns,
         copy_ns=timed.copy_ns,
+        step_ns=round(step_seconds * 1e9),
+        stepped=paced.timed if step_seconds else (),
+        queue=paced.queue,
+        timeline=paced.timeline,
     )
 
 

@@ -10,14 +10,15 @@ import pickle
 import time
 from collections.abc import Callable
 from multiprocessing import util
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, _utils, get_worker_info
 from torch.utils.data import dataloader as torch_dataloader
 
+from pytest_loaderperf.diagnosis.passes.hand_over import HandOver
 from pytest_loaderperf.diagnosis.passes.rewriting import users_frame
+from pytest_loaderperf.diagnosis.passes.spans import Spans
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.measurement.structure import batch_leaves, batch_nbytes
 
@@ -27,10 +28,18 @@ _MOST_BATCHES = 255  # of a process, whose times are kept
 class TorchParts:
     """Nanoseconds by stage, of this process. ``on_batch`` is called in a worker after each batch that it made.
 
-    ``paused_ns`` gives the time that counting took in the current thread.
+    ``paused_ns`` gives the time that counting took in the current thread. ``on_stage`` is told when this thread begins
+    a stage, and gives the one that it was in. ``spans`` keeps when each stage of which batch began and ended.
     """
 
-    def __init__(self, on_batch: Callable[[], None], on_fork: Callable[[], None], paused_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        on_batch: Callable[[], None],
+        on_fork: Callable[[], None],
+        paused_ns: Callable[[], int],
+        on_stage: Callable[[str], str],
+        spans: Spans,
+    ) -> None:
         self.ns: dict[str, int] = {}
         self.batches = 0
         self.samples = 0
@@ -43,10 +52,13 @@ class TorchParts:
         self.made_at: dict[int, tuple[str, int]] = {}
         self.start_methods: dict[int, str] = {}
         self._on_batch, self._on_fork, self._paused_ns = on_batch, on_fork, paused_ns
+        self._on_stage, self._spans = on_stage, spans
+        self._hand_over = HandOver(self._add, spans)
 
     def forget(self) -> None:
         """In a forked worker: what the parent has seen is not this process's."""
         self.ns, self.batches, self.samples, self.durations_ns = {}, 0, 0, []
+        self._hand_over.forget()
 
     def _add(self, stage: str, ns: int) -> None:
         self.ns[stage] = self.ns.get(stage, 0) + ns
@@ -57,11 +69,17 @@ class TorchParts:
 
     def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
+            before = self._on_stage(stage)
+            if before == stage:  # it calls itself, as pinning does
+                return function(*args, **kwargs)
             began = self._now_ns()
             try:
                 return function(*args, **kwargs)
             finally:
-                self._add(stage, self._now_ns() - began)
+                ended = self._now_ns()
+                self._on_stage(before)
+                self._add(stage, ended - began)
+                self._spans.add(stage, began, ended, self._hand_over.batch_of(stage, args))
 
         return timed
 
@@ -71,10 +89,8 @@ class TorchParts:
         base._next_index = self._timed("index", base._next_index)  # noqa: SLF001 torch and the interpreter have no public name for it
         for fetcher in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):  # noqa: SLF001 torch and the interpreter have no public name for it
             self._wrap_fetcher(fetcher, counts_indices=fetcher is _utils.fetch._MapDatasetFetcher)  # noqa: SLF001 likewise
-        dumps, loads = ForkingPickler.dumps, ForkingPickler.loads
-        ForkingPickler.dumps = self._dumps(dumps)  # type: ignore[method-assign]
-        ForkingPickler.loads = staticmethod(self._timed("receive", loads))
         _utils.pin_memory.pin_memory = self._timed("pin", _utils.pin_memory.pin_memory)
+        self._hand_over.install()
         self._wrap_loader()
 
     def _wrap_fetcher(self, fetcher: Any, *, counts_indices: bool) -> None:
@@ -85,14 +101,18 @@ class TorchParts:
             start(self, dataset, auto, collated, drop_last)
 
         def fetched(self: Any, index: Any) -> Any:
-            before, began, waited = parts.ns.get("collate", 0), parts._now_ns(), _waited_ns()
+            stage, before, waited = parts._on_stage("fetch"), parts.ns.get("collate", 0), _waited_ns()
+            began = parts._now_ns()
             try:
                 batch = fetch(self, index)
                 if not parts.sent_tensors and get_worker_info() is not None:
                     parts.sent_tensors, parts.sent_nbytes = tensors_in(batch), batch_nbytes(batch)
                 return batch
             finally:
-                ns = parts._now_ns() - began
+                ended = parts._now_ns()
+                ns = ended - began
+                parts._on_stage(stage)
+                parts._spans.add("fetch", began, ended, iteration=parts._spans.iteration)
                 if counts_indices:
                     parts.samples += len(index) if isinstance(index, (list, tuple)) else 1
                 parts._add("fetch", ns - (parts.ns.get("collate", 0) - before))
@@ -100,6 +120,7 @@ class TorchParts:
                 parts.durations_ns = [*parts.durations_ns[-_MOST_BATCHES:], ns - _waited_ns() + waited]
                 if get_worker_info() is not None:
                     parts._on_batch()
+                    parts._hand_over.waits()
 
         fetcher.__init__, fetcher.fetch = started, fetched
 
@@ -115,16 +136,6 @@ class TorchParts:
             return collate(samples)
 
         return collated
-
-    def _dumps(self, dumps: Any) -> Any:
-        def dumped(_kind: Any, value: Any, protocol: Any = None) -> Any:
-            began = time.perf_counter_ns()
-            try:
-                return dumps(value, protocol)
-            finally:
-                self._add("send", time.perf_counter_ns() - began)
-
-        return classmethod(dumped)
 
     def _wrap_loader(self) -> None:
         parts, start, iterate = self, DataLoader.__init__, DataLoader.__iter__
