@@ -12,7 +12,8 @@ PEERS_STAMP := $(PEERS)/.installed
 .PHONY: perf test lint pytest quick asv calibrate peers tracks mutants faults clean
 
 perf: $(STAMP)
-	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
+	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
+		--loaderperf-html=.loaderperf/report.html suites/perf
 
 test: lint pytest
 

@@ -56,9 +56,9 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     for stage, share in sorted(diagnosis.stages.items(), key=lambda item: -item[1]):
         if share >= _LEAST_SHARE:
             what, file, line = where.get(stage, ("", "", 0))
-            yield TableLine(_row(stage, share, what, _place(file, line), width))
+            yield TableLine(_row(stage, share, what, place_text(file, line), width))
     for busy in diagnosis.lines():
-        text = f"  line {busy.line}" if diagnosis.stages else _place(busy.file, busy.line)
+        text = f"  line {busy.line}" if diagnosis.stages else place_text(busy.file, busy.line)
         yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of your lines"))
 
 
@@ -77,10 +77,10 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
     for number, finding in enumerate(findings, 1):
         gain = finding.gain
         head = f"  {number}  {finding.rule}"
-        place = _place(finding.file, finding.line)
+        place = place_text(finding.file, finding.line)
         head = f"{head}   {place}" if place else head
         if gain is not None:
-            text = _gain(gain)
+            text = gain_text(gain)
             head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
         yield TableLine(head[:width] if gain is None else head, "yellow")
         for text in (finding.message, f"fix: {finding.fix}"):
@@ -93,7 +93,7 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     yield TableLine("")
     yield TableLine("tried on this machine, in pairs", "bold")
     for one in sorted(diagnosis.advice, key=lambda one: -(one.gain.value if one.gain else 0)):
-        gain = "not measured" if one.gain is None else _gain(one.gain).removesuffix(", measured")
+        gain = "not measured" if one.gain is None else gain_text(one.gain).removesuffix(", measured")
         color = "green" if one.helps else ""
         text = printable(one.text)
         fits = len(text) + len(gain) + 5 <= width
@@ -103,7 +103,8 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
         )
 
 
-def _gain(gain: Gain) -> str:
+def gain_text(gain: Gain) -> str:
+    """How many times faster the loader would be, and how that is known."""
     low, value, high = (f"{times:.2g}x" for times in (gain.low, gain.value, gain.high))
     if gain.value < _LITTLE:
         return f"under {_LITTLE}x, {gain.how}"
@@ -117,7 +118,7 @@ def _wrapped(text: str, width: int, indent: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
 
 
-def _place(file: str, line: int) -> str:
+def place_text(file: str, line: int) -> str:
     """``file:line``, from the current folder if the file is inside it."""
     if not file:
         return ""
