@@ -29,6 +29,8 @@ FORMATS: dict[str, Callable[[Sequence[Document]], str]] = {
 """The text of results, by the name of its format. A document's ``file`` is the path that it was read from."""
 SUFFIXES = {".html": "html", ".htm": "html"}  # which a file's name may say instead
 _DEFAULT = "html"
+# What JSON of the right schema with other content leads to.
+_FOREIGN = (LookupError, TypeError, AttributeError, ValueError, AssertionError)
 
 
 def add_report_command(commands: Commands) -> None:
@@ -70,13 +72,19 @@ def written(make: Callable[[Sequence[Document]], str], documents: Sequence[Docum
     """The text that ``make`` makes of ``documents``. Raises ResultError for one whose content is not a result's."""
     try:
         return make(documents)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        files = ", ".join(document["file"] for document in documents)
-        what = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise ResultError(
-            f"{files}: expected the keys and types of docs/result-file.md, got a file in which something else stands: "
-            f"{what}. Measure again with this version."
-        ) from error
+    except _FOREIGN:
+        for document in documents:
+            _check_content(make, document)
+        raise
+
+
+def _check_content(make: Callable[[Sequence[Document]], str], document: Document) -> None:
+    try:
+        make([document])
+    except _FOREIGN as error:
+        what = f"one without the key {error}" if isinstance(error, KeyError) else f"one with something else: {error}"
+        expected = "expected the keys and types of docs/result-file.md"
+        raise ResultError(f"{document['file']}: {expected}, got {what}. Measure again with this version.") from error
 
 
 def _check_output(path: Path) -> None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytest_loaderperf.errors import printable
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.page.charts import Charts, scale_width
 from pytest_loaderperf.report.page.compare import compared, differing_facts
 from pytest_loaderperf.report.page.view import claim_view, file_view, headline, is_open, run_view
@@ -113,13 +113,10 @@ def _warnings(documents: Sequence[Document], differing: Sequence[str]) -> list[s
 def _shown(entry: Any) -> Any:
     """A document whose texts, at any depth, are printable: marks that reverse the writing would mislead here, too."""
     if isinstance(entry, Mapping):
-        return {key: _shown(value) for key, value in entry.items()}
+        return {_shown(key): _shown(value) for key, value in entry.items()}
     if isinstance(entry, list):
         return entry if entry and isinstance(entry[0], float) else [_shown(value) for value in entry]
-    return printable(entry, _MOST_OF_TEXT) if isinstance(entry, str) else entry
-
-
-_MOST_OF_TEXT = 4096  # characters: as long as paths may be
+    return printable(entry, MOST_OF_PATH) if isinstance(entry, str) else entry
 
 
 def _library_part(name: str) -> str:

@@ -15,6 +15,7 @@ _LEAST_SCALE, _MOST_SCALE = math.log(1.1), math.log(4)  # of the scale on each s
 _FAR = 99.0  # beyond the end of every scale
 _CROWDED = 1.5  # a log axis from where values differ by more than this factor
 _TENTH = 0.1
+_LONG_LOG = 6  # of an e-value, from where its digits are not read
 QUANTILES = ("p50", "p95", "p99")
 
 
@@ -77,9 +78,9 @@ def scale(charts: Charts, claim: Document, tone: str, most: float) -> Document |
     ends = (_margin(claim["low"], claim, -unbounded), _margin(claim["high"], claim, unbounded))
     low, high = sorted(ends)
     mid = _margin(claim["estimate"], claim, 0.0)
-    times = math.exp(abs(mid))
-    side = "at the threshold" if times < 1.0005 else f"{times - 1:.1%} {'better' if mid > 0 else 'worse'} than needed"  # noqa: PLR2004 what rounds to 0.0 %
-    label = f"{side}; 95 % interval {interval_text(claim) or 'unbounded'}"
+    side = "better" if mid > 0 else "worse" if mid < 0 else "equal"
+    measured, needed = (unit_text(claim[name], claim["unit"]) for name in ("estimate", "needed"))
+    label = f"{side}: measured {measured}, needed {needed}; 95 % interval {interval_text(claim) or 'unbounded'}"
     rounded = {name: round(value, 4) for name, value in (("low", low), ("mid", mid), ("high", high), ("most", most))}
     return charts.add("scale", label, tone=tone, **rounded)
 
@@ -126,7 +127,11 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
 
 
 def _e_value(log: float | None) -> str:
-    return "none" if log is None else f"{10**log:,.3g}" if abs(log) < 6 else f"10 to the power of {log:.0f}"  # noqa: PLR2004 more digits are not read
+    if log is None:
+        return "none"
+    if abs(log) >= _LONG_LOG:
+        return f"10 to the power of {log:.0f}"
+    return f"{10**log:,.0f}" if log > 0 else f"{10**log:.2g}"
 
 
 def batches(charts: Charts, run: Document) -> tuple[Document, Document, list[str]] | None:

@@ -118,7 +118,7 @@ def run_view(charts: Charts, run: Document, claims: Sequence[Document], ident: s
         "latencies": latencies,
         "timeline": timeline,
         "stalls": stalls,
-        "sides": run["sides"],
+        "sides": [{key: side[key] for key in ("name", "kind", "loader")} for side in run["sides"]],
         "metrics": [
             {
                 "name": METRICS.get(name, name),
