@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pytest_loaderperf.judge import quantile
+from pytest_loaderperf.measurement import Round, Steady
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.runs.metric import NS
 
+Trial = tuple[int, SteadyRecord]  # and when it began
 _BINS = 48  # of the histogram, each wider than the one before by the same factor
 _POINTS = 200  # of the time line: more are not seen on a screen
 _STALL_TIMES, _STALL_NS = 4.0, 1_000_000.0  # a stall takes this many times p95, and longer than a step would hide
@@ -18,13 +21,27 @@ _MOST_STALLS = 100  # kept, the longest ones; all are counted
 _DIGITS = 4
 
 
-def batches_entry(records: Sequence[SteadyRecord], zero_ns: int) -> dict[str, Any] | None:
-    """The entry ``batches`` of a side with these trials; times are since ``zero_ns``. None without a batch."""
-    trials = [(record.began_ns - zero_ns, np.array(record.latencies_ns, dtype=float)) for record in records]
-    if not any(len(latencies) for _, latencies in trials):
+def trials_by_side(rounds: Sequence[Round]) -> dict[str, list[Trial]]:
+    """The trials of each side, with the nanoseconds of measuring before each: what lies between rounds is left out."""
+    trials: defaultdict[str, list[Trial]] = defaultdict(list)
+    measured_ns = 0
+    for seen in rounds:
+        steady = {key.side: record for key, record in seen.records.items() if key.kind == Steady()}
+        found = {name: record for name, record in steady.items() if isinstance(record, SteadyRecord)}
+        first_ns = min((record.began_ns for record in found.values()), default=0)
+        for name, record in found.items():
+            trials[name].append((measured_ns + record.began_ns - first_ns, record))
+        measured_ns += round(seen.seconds / NS)
+    return dict(trials)
+
+
+def batches_entry(trials: Sequence[Trial]) -> dict[str, Any] | None:
+    """The entry ``batches`` of a side with these trials, each with the time at which it began. None without a batch."""
+    began = [(began_ns, np.array(record.latencies_ns, dtype=float)) for began_ns, record in trials]
+    if not any(len(latencies) for _, latencies in began):
         return None
-    waits_ns = np.concatenate([latencies for _, latencies in trials])
-    starts_ns = np.concatenate([began + np.cumsum(latencies) - latencies for began, latencies in trials])
+    waits_ns = np.concatenate([latencies for _, latencies in began])
+    starts_ns = np.concatenate([began_ns + np.cumsum(latencies) - latencies for began_ns, latencies in began])
     order = np.argsort(starts_ns, kind="stable")
     waits_ns, starts_ns = waits_ns[order], starts_ns[order]
     return {

@@ -10,12 +10,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pytest_loaderperf.errors import LoaderPerfError
-from pytest_loaderperf.measurement import Key, Steady
+from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.measurement.factory import describe
-from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
-from pytest_loaderperf.runs.batches import batches_entry
+from pytest_loaderperf.runs.batches import batches_entry, trials_by_side
 from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
 from pytest_loaderperf.runs.run import Run
@@ -29,8 +28,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
     Without ``asks_loaders``, none of the loaders' code runs: they are described by their types, without notes.
     """
     rounds = run.rounds
-    trials = {name: _trials(run, name) for name in rounds.sides if name != ROOFLINE}
-    zero_ns = min((trial.began_ns for of_side in trials.values() for trial in of_side), default=0)
+    trials = trials_by_side(rounds.done)
     unit_side = next((name for name, side in rounds.sides.items() if _is_plain_dataloader(side.loader)), None)
     sides: list[dict[str, Any]] = [
         {
@@ -39,7 +37,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
             "loader": describe(side.loader) if asks_loaders else type(side.loader).__name__,
             "rebuilt": side.rebuildable,
             "metrics": _metrics(run, name, unit_side),
-            "batches": batches_entry(trials.get(name, []), zero_ns),
+            "batches": None if name == ROOFLINE else batches_entry(trials.get(name, [])),
         }
         for name, side in rounds.sides.items()
     ]
@@ -65,11 +63,6 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
 def _is_plain_dataloader(loader: object) -> bool:
     """Torch's own DataLoader, one sample at a time and without workers: the unit of the table's ratios."""
     return type(loader) is DataLoader and loader.num_workers == 0 and not hasattr(loader.dataset, "__getitems__")
-
-
-def _trials(run: Run, name: str) -> list[SteadyRecord]:
-    records = (seen.records.get(Key(name, Steady())) for seen in run.rounds.done)
-    return [record for record in records if isinstance(record, SteadyRecord)]
 
 
 def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def trials(seed=0, batches=10_000, of=100, typical_s=0.001, stall_every=997):
     """Trials one after another, with a stall of 40 ms now and then."""
     waits = np.random.default_rng(seed).lognormal(np.log(typical_s * 1e9), 0.25, batches)
     waits[stall_every - 1 :: stall_every] = 4e7
-    began, records = 7_000_000, []
+    began, records = 0, []
     for piece in np.array_split(waits, max(1, batches // of)):
         latencies = tuple(int(ns) for ns in piece)
         records.append(SteadyRecord(latencies, sum(latencies), 32 * len(piece), 1 << 20, began_ns=began))
@@ -86,7 +86,7 @@ def side(name, kind="DataLoader", **changes):
         "loader": f"{kind}(Rows, batch_size=32)",
         "rebuilt": True,
         "metrics": entries,
-        "batches": batches_entry(records, 7_000_000),
+        "batches": batches_entry([(record.began_ns, record) for record in records]),
     }
 
 

@@ -150,7 +150,7 @@
     const left = Math.max(62, room(sides)), ticks = logTicks(domain, 210);
     return Plot.plot({
       width, height: 54 + (sides.length > 1 ? 100 : 150) * sides.length, marginLeft: left, marginRight: 16, marginBottom: 34, marginTop: 20,
-      x: { label: "seconds since the first trial →", ticks: Math.max(3, width / 90) },
+      x: { label: "seconds of measuring →", ticks: Math.max(3, width / 90) },
       y: { type: "log", domain: [domain[0] / 1.15, domain[1] * 1.3], label: null, grid: true, ticks },
       fy: { axis: null, domain: sides.map(label), padding: 0.24 },
       marks: [
