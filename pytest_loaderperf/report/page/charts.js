@@ -195,38 +195,37 @@
   }
 
   const kinds = { scale, pairs, evidence, latencies, timeline, roofline, stages };
-  const AT_ONCE = 6; // charts, so that the page answers in between
+  const SLICE_MS = 12; // of drawing, so that the page answers in between
   const boxes = [...document.querySelectorAll("[data-chart]")], widths = new WeakMap();
 
-  // All widths are read before anything is drawn: each look after a change would lay out the page again.
-  function draw(some) {
-    for (const [box, width] of some.map((box) => [box, Math.floor(box.clientWidth)])) {
-      if (!width || widths.get(box) === width) continue; // not shown, or drawn already
-      widths.set(box, width);
-      const { kind, ...chart } = charts[box.dataset.chart];
-      box.replaceChildren(kinds[kind](chart, width));
-    }
+  // Widths are all read before anything is drawn: each look after a change would lay out the page again.
+  const sized = (some) => some.map((box) => [box, Math.floor(box.clientWidth)]);
+  function draw([box, width]) {
+    if (!width || widths.get(box) === width) return; // not shown, or drawn already
+    widths.set(box, width);
+    const { kind, ...chart } = charts[box.dataset.chart];
+    box.replaceChildren(kinds[kind](chart, width));
   }
-  // What is on screen first; the rest when the browser has time, so that scrolling and printing find it drawn.
-  const later = window.requestIdleCallback || ((work) => setTimeout(work, 1));
   const onScreen = (box) => { const { top, bottom } = box.getBoundingClientRect(); return bottom > 0 && top < innerHeight; };
   let round = 0;
+  // What is on screen first; the rest a little later, so that scrolling and printing find it drawn.
   function drawAll() {
-    const rest = boxes.slice(), mine = (round += 1); // a later round ends this one
-    draw(boxes.filter(onScreen));
+    const first = sized(boxes.filter(onScreen)), rest = sized(boxes), mine = (round += 1); // a later round ends this one
+    first.forEach(draw);
     const next = () => {
       if (mine !== round) return;
-      draw(rest.splice(0, AT_ONCE));
-      if (rest.length) later(next);
+      const began = performance.now();
+      while (rest.length && performance.now() - began < SLICE_MS) draw(rest.shift());
+      if (rest.length) setTimeout(next, 1);
       else document.documentElement.dataset.drawn = boxes.filter((box) => box.firstChild).length;
     };
-    later(next);
+    setTimeout(next, 1);
   }
   drawAll();
 
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 120); });
-  document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", () => draw([...part.querySelectorAll("[data-chart]")])));
+  document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", () => sized([...part.querySelectorAll("[data-chart]")]).forEach(draw)));
   function show(target) {
     for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
     if (target) target.scrollIntoView();
@@ -236,6 +235,6 @@
   linked();
   addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((part) => { part.open = true; });
-    draw(boxes);
+    sized(boxes).forEach(draw);
   });
 })();
