@@ -62,7 +62,7 @@ def shown(one):
 def test_verdicts_come_first_in_words_and_signs(shown):
     text = shown.text
     assert "1 claim fails, 1 undecided, 2 pass" in text
-    assert "19.5 s spent measuring; at most one of 1,000 such runs fails by chance" in text
+    assert "19.5 s spent measuring; the doctor found 1 mistake; at most one of 1,000 such runs fails by chance" in text
     for part in (
         "✗ FAIL",
         "? INCONCLUSIVE",
@@ -90,7 +90,7 @@ def test_every_chart_says_its_figures_in_words(shown):
         "Throughput as a share of the roofline's, measured in pairs: loader 12%, against 12%",
     }
     assert wanted <= set(labels)
-    pairs = "Chart of 60 pairs: median 0.853, 95 % interval 0.838 to 0.861, needed at least 0.97; "
+    pairs = "Chart of 60 pairs: all together 0.853, 95 % interval 0.838 to 0.861, needed at least 0.97; "
     assert f"{pairs}60 of 60 points are on the wrong side" in labels
     assert any("10 stalls beyond" in label and "the longest took 40.0 ms" in label for label in labels)
     assert any("10 to the power of 18 for FAIL; 2,000 settles the claim" in label for label in labels)
@@ -154,9 +154,9 @@ def test_a_result_from_before_the_charts_has_a_page(one):
 
 def test_a_result_without_claims_and_one_that_did_not_end():
     text = Page(page([results.result([results.run("test_a.py::test_b", [], batches=40)], partial=True)])).text
-    assert "1 loader measured" in text
+    assert "1 loader measured 6.5 s spent measuring The run did not reach its end." in text
     assert "No claims: these loaders were measured, and compared with no threshold." in text
-    assert "The run did not reach its end. This is what had been measured by then." in text
+    assert "This is what had been measured by then." in text
     assert "0 loaders measured" in Page(page([results.result([])])).text
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 
+from pytest_loaderperf.report.document import claim_entry
 from pytest_loaderperf.report.page import page
 from tests.report import results
 
@@ -51,8 +52,9 @@ def seen(tmp_path_factory):
         pytest.skip("needs chromium, to draw the page in")
     one = results.each_verdict()
     names = [HOSTILE, *(f"test_folded_{number}" for number in range(4))]
-    good = results.ratio_verdict(1.2)
-    hostile = results.result([results.run(name, [good], notes=[HOSTILE], stages={}, batches=40) for name in names])
+    few, many = results.ratio_verdict(1.2, pairs=1), results.ratio_verdict(1.2, pairs=500)
+    hostile = results.result([results.run(name, [many], notes=[HOSTILE], stages={}, batches=40) for name in names])
+    hostile["runs"][0]["claims"].append(claim_entry(few))
     hostile["runs"][0]["sides"][1]["name"] = HOSTILE
     text = page([one | {"file": "a.json"}, hostile | {"file": HOSTILE}]).replace("<head>", "<head>" + WATCH, 1)
     frames = [f'<iframe width="{width}" height="900" srcdoc="{html.escape(text)}"></iframe>' for width in WIDTHS]

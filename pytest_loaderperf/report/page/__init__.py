@@ -86,10 +86,14 @@ def _view(documents: Sequence[Document]) -> Document:
 
 
 def _summary(documents: Sequence[Document]) -> str:
-    seconds = sum(run["seconds"] for document in documents for run in document["runs"])
+    runs = [run for document in documents for run in document["runs"]]
+    parts = [f"{sum(run['seconds'] for run in runs):.1f} s spent measuring"]
+    if found := sum(len(run["findings"]) for run in runs):
+        parts.append(f"the doctor found {found} mistake{'s' * (found != 1)}")
     alphas = {document["alpha"] for document in documents}
-    budget = f"; at most one of {1 / max(alphas):,.0f} such runs fails by chance" if len(alphas) == 1 else ""
-    return f"{seconds:.1f} s spent measuring{budget}"
+    if len(alphas) == 1 and any(run["claims"] for run in runs):
+        parts.append(f"at most one of {1 / max(alphas):,.0f} such runs fails by chance")
+    return "; ".join(parts)
 
 
 def _warnings(documents: Sequence[Document], differing: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 // Draws the charts of the page: each element with data-chart has an entry in the JSON of #data. Needs d3 and Plot.
 (() => {
   const charts = JSON.parse(document.getElementById("data").textContent);
-  const ink = "currentColor", soft = "var(--soft)", accent = "var(--accent)", faint = "var(--faint)";
+  const ink = "currentColor", soft = "var(--soft)", accent = "var(--accent)";
   const good = "var(--good)", bad = "var(--bad)", open = "var(--open)", line = "var(--line)";
   const tones = { pass: good, fail: bad, open };
 
@@ -18,9 +18,8 @@
     const [size, name] = SIZES.find(([size]) => Math.abs(value) >= size * 0.9995) || SIZES[3];
     return `${digits(value / size)} ${name}`;
   }
-  const count = (value) => digits(value) !== d3.format(",.0f")(value) || value < 1e4 ? digits(value) : d3.format(".3~s")(value);
-  const shown = { "1": (v) => (v >= 99.95 ? d3.format(",.0f") : d3.format(".3~g"))(v), s: (v) => time(v * 1e6), B: bytes,
-    "B/s": (v) => `${bytes(v)}/s`, "samples/s": count };
+  const count = (value) => (value < 1e4 ? digits(value) : d3.format(".3~s")(value));
+  const shown = { 1: digits, s: (v) => time(v * 1e6), B: bytes, "B/s": (v) => `${bytes(v)}/s`, "samples/s": count };
   const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
   const power = (log) => Math.abs(log) > 3 ? `10${[...String(log)].map((c) => SUPER[c]).join("")}` : d3.format(",.3~r")(10 ** log);
   const text = { fill: ink, stroke: "var(--card)", strokeWidth: 4, paintOrder: "stroke" };
@@ -58,12 +57,12 @@
         Plot.ruleX([0], { stroke: ink, strokeWidth: 1.5 }),
         Plot.link([0], { x1: x(low), x2: x(high), y1: 0, y2: 0, stroke: color, strokeWidth: 5, strokeOpacity: 0.45 }),
         Plot.text(ends, { x: "at", y: 0, text: "sign", fill: color, fontSize: 13 }),
-        mid === null ? null : Plot.dot([0], { x: x(mid), y: 0, r: 5, fill: color, stroke: "var(--card)", strokeWidth: 1.5 }),
+        Plot.dot([0], { x: x(mid), y: 0, r: 5, fill: color, stroke: "var(--card)", strokeWidth: 1.5 }),
       ],
     });
   }
 
-  // What each pair or trial measured, with the threshold, and the interval of the median.
+  // What each pair or trial measured, with the threshold, and the interval of all.
   function pairs({ values, lows, highs, each, needed, low, mid, high, at_least, unit, log, one }, width) {
     const show = shown[unit], points = values.map((y, i) => ({ y, i: i * each + 1, low: lows && lows[i], high: highs && highs[i] }));
     const right = (d) => (at_least ? d.y >= needed : d.y <= needed);
@@ -102,7 +101,7 @@
       marks: [
         Plot.ruleY([enough], { stroke: ink, strokeWidth: 1.8, strokeDasharray: "6 4" }),
         Plot.line(rows(pass), { x: "i", y: clip, stroke: good, strokeWidth: 2.4, curve: "step-after" }),
-        Plot.line(rows(fail), { x: "i", y: clip, stroke: bad, strokeWidth: 2.4, curve: "step-after", strokeDasharray: "2 0" }),
+        Plot.line(rows(fail), { x: "i", y: clip, stroke: bad, strokeWidth: 2.4, curve: "step-after" }),
         Plot.dot([rows(pass).at(-1)], { x: "i", y: clip, fill: good, r: 4 }),
         Plot.dot([rows(fail).at(-1)], { x: "i", y: clip, fill: bad, r: 4 }),
         Plot.tip([...rows(pass), ...rows(fail)], Plot.pointer({ x: "i", y: clip, title, fill: "var(--card)", stroke: line })),

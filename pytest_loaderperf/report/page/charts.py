@@ -95,13 +95,13 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
         one = "epoch"
     values, needed, at_least = course["values"], claim["needed"], is_at_least(claim)
     beyond = sum((value < needed) if at_least else (value > needed) for value in values)
-    bound = "at least" if at_least else "at most"
+    estimate, limit = unit_text(claim["estimate"], unit), unit_text(needed, unit)
     label = (
-        f"Chart of {observations(claim['pairs'], claim['counted'])}: median {unit_text(claim['estimate'], unit)}, "
-        f"95 % interval {interval_text(claim) or 'unbounded'}, needed {bound} {unit_text(needed, unit)}; "
+        f"Chart of {observations(claim['pairs'], claim['counted'])}: all together {estimate}, "
+        f"95 % interval {interval_text(claim) or 'unbounded'}, needed {'at least' if at_least else 'at most'} {limit}; "
         f"{beyond} of {len(values)} points are on the wrong side"
     )
-    positive = [value for value in (*values, needed) if value > 0]
+    smallest, largest = min(course.get("lows", values)), max(course.get("highs", values))
     drawn = charts.add(
         "pairs",
         label,
@@ -109,7 +109,7 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
         **{name: claim[name] for name in ("needed", "low", "high", "unit")},
         mid=claim["estimate"],
         at_least=at_least,
-        log=min(values) > 0 and (unit == ONE or max(positive) > _CROWDED * min(positive)),
+        log=smallest > 0 and (unit == ONE or max(largest, needed) > _CROWDED * min(smallest, needed)),
         one=one,
     )
     drawn["title"] = {"pair": "Pair by pair", "trial": "Trial by trial", "epoch": "Epoch by epoch"}[one]
