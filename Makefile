@@ -9,10 +9,11 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick docs asv calibrate peers tracks mutants faults clean
+.PHONY: perf test lint pytest quick docs asv calibrate peers tracks mutants faults page-library clean
 
 perf: $(STAMP)
-	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
+	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
+		--loaderperf-html=.loaderperf/report.html suites/perf
 
 test: lint pytest
 
@@ -70,6 +71,15 @@ mutants: $(STAMP)
 REPEATS ?= 1
 faults: $(STAMP)
 	$(BIN)/python -m suites.faults --repeats $(REPEATS)
+
+# The charting library of the report page, from npm. After an update, the hashes in tests/report/test_page.py change as well.
+VENDOR := pytest_loaderperf/report/page/vendor
+page-library:
+	cd $(VENDOR) && npm pack --silent d3@7.9.2 @observablehq/plot@0.6.17
+	cd $(VENDOR) && tar -xzOf d3-*.tgz package/dist/d3.min.js > d3.min.js && tar -xzOf d3-*.tgz package/LICENSE > d3.LICENSE
+	cd $(VENDOR) && tar -xzOf observablehq-plot-*.tgz package/dist/plot.umd.min.js > plot.umd.min.js
+	cd $(VENDOR) && tar -xzOf observablehq-plot-*.tgz package/LICENSE > plot.LICENSE
+	rm $(VENDOR)/*.tgz
 
 # torch is installed first, with its own version, so that no other package chooses a build of several gigabytes. Another torch, in
 # an environment of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0

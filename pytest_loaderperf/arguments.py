@@ -10,6 +10,9 @@ from pathlib import Path
 from pytest_loaderperf.defaults import DEVICES, POLICIES
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 
+PAGE_MARK = '<meta name="generator" content="pytest-loaderperf'  # of our own pages
+_HEAD_BYTES = 1000  # of a page, in which it stands
+
 
 def seconds(text: str) -> float:
     """Argument type: a positive, finite number of seconds."""
@@ -87,12 +90,27 @@ def not_a_file(path: Path) -> str | None:
         return problem
     try:
         target = path.resolve()
-        if target.exists() and target.stat().st_size and not _is_result(target):
-            shown = printable(path, MOST_OF_PATH)
-            return f"{shown} was not written by loaderperf, so it is not replaced. Give another path, or remove it."
+        if target.exists() and target.stat().st_size and not is_result(target):
+            return _not_ours(path)
     except OSError:
         return not_writable(path)
     return None
+
+
+def not_a_page(path: Path) -> str | None:
+    """The same for a report page: another page of ours is replaced, and nothing else."""
+    if problem := not_a_place(path):
+        return problem
+    try:
+        head = path.read_bytes()[:_HEAD_BYTES] if path.exists() else b""
+    except OSError:
+        return not_writable(path)
+    return _not_ours(path) if head and PAGE_MARK.encode() not in head else None
+
+
+def _not_ours(path: Path) -> str:
+    shown = printable(path, MOST_OF_PATH)
+    return f"{shown} was not written by loaderperf, so it is not replaced. Give another path, or remove it."
 
 
 def not_a_place(path: Path) -> str | None:
@@ -110,7 +128,7 @@ def not_writable(path: Path) -> str:
     return f"cannot write {printable(path, MOST_OF_PATH)}. Expected the path of a file in a writable folder."
 
 
-def _is_result(file: Path) -> bool:
+def is_result(file: Path) -> bool:
     """Whether a file is a loaderperf result: results of runs, checks and calibrations have a schema with that name."""
     try:
         document = json.loads(file.read_text("utf-8"))

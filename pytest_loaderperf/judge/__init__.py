@@ -13,6 +13,7 @@ from pytest_loaderperf.judge.claim import (
     claim_alpha,
     quantile,
 )
+from pytest_loaderperf.judge.course import Course
 from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
 from pytest_loaderperf.judge.pairs import PairTest
 from pytest_loaderperf.judge.power import seconds_to_settle
@@ -25,6 +26,7 @@ __all__ = [
     "SLICES",
     "SUMS",
     "WORK",
+    "Course",
     "ExactTest",
     "Outcome",
     "PairTest",

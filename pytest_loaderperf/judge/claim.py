@@ -14,6 +14,7 @@ import numpy as np
 from pytest_loaderperf.defaults import DEFAULT_POLICY
 from pytest_loaderperf.errors import MeasureError
 from pytest_loaderperf.judge.betting import Betting, chance_revealed
+from pytest_loaderperf.judge.course import Course
 from pytest_loaderperf.judge.evidence import log_evidence_above, log_evidence_below
 from pytest_loaderperf.judge.interval import quantile_interval
 from pytest_loaderperf.judge.power import POWER, detectable_shift
@@ -70,6 +71,10 @@ class SequentialTest(Protocol):
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         """Outcome, estimate and interval; the minimum detectable effect is that of ``n_affordable`` observations."""
+        ...
+
+    def course(self, alpha: float) -> Course | None:
+        """The observations so far, and the evidence after each; None if there is no evidence to weigh."""
         ...
 
 
@@ -137,6 +142,13 @@ class SignTest:
         mde = None if shift is None else toward_breach * -math.expm1(-toward_breach * shift)
         return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, n, mde)
 
+    def course(self, alpha: float) -> Course:
+        values = np.array(self._values)
+        n = np.arange(1, len(values) + 1)
+        above = log_evidence_above(np.cumsum(values > self.needed), n, 0.5)
+        below = log_evidence_above(np.cumsum(values < self.needed), n, 0.5)
+        return Course(values, *((above, below) if self.at_least else (below, above)), -math.log(alpha))
+
 
 class PercentileTest:
     """The claim that the ``q``-quantile of ``values`` is at most (or at least) ``needed``, by counting those beyond it.
@@ -150,7 +162,8 @@ class PercentileTest:
         self.needed, self.q, self.at_least = needed, q, at_least
         self._allowed = q if at_least else 1 - q
         self._values: list[float] = []
-        self._beyond = self._on_limit = self._trials = 0
+        self._beyond = self._on_limit = 0
+        self._sizes: list[int] = []  # of trials
         self._betting = Betting(self._allowed)
 
     @property
@@ -162,28 +175,46 @@ class PercentileTest:
         for value in values:
             if not (math.isfinite(value) and value >= 0):
                 refuse(value, "finite, non-negative")
-        beyond = sum((v < self.needed) if self.at_least else (v > self.needed) for v in values)
+        beyond = self._count_beyond(values)
         self._values.extend(values)
         self._beyond += beyond
         self._on_limit += sum(v == self.needed for v in values)
-        self._trials += 1
+        self._sizes.append(len(values))
         self._betting.add(beyond / len(values))
 
+    def _count_beyond(self, values: Sequence[float]) -> int:
+        return sum((v < self.needed) if self.at_least else (v > self.needed) for v in values)
+
     def outcome(self, alpha: float) -> Outcome:
+        return settled(self._log_evidence_for, self._betting.log_evidence, alpha)
+
+    @property
+    def _log_evidence_for(self) -> float:
         # The claim is true if, and only if, at most the allowed share is beyond the limit. A tie is evidence for
         # neither.
-        holds = float(log_evidence_below(self._beyond + self._on_limit, self.n, self._allowed))
-        return settled(holds, self._betting.log_evidence, alpha)
+        return float(log_evidence_below(self._beyond + self._on_limit, self.n, self._allowed))
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         low, high = quantile_interval(self._values, self.q)
         estimate = quantile(self._values, self.q) if self._values else math.nan
         mde = None
         if self.n:
-            size = round(self.n / self._trials)
+            size = round(self.n / len(self._sizes))
             trials = max(self.n, n_affordable) // size
             mde = chance_revealed(trials, size, self._allowed, -math.log(alpha), POWER)
         return Ruling(self.outcome(alpha), estimate, max(0.0, low), high, self.needed, self.n, mde)
+
+    def course(self, alpha: float) -> Course:
+        again = PercentileTest(self.needed, self.q, self.at_least)
+        typical, holds, fails = [], [], []
+        ends = np.cumsum(self._sizes).tolist()
+        for size, end in zip(self._sizes, ends, strict=True):
+            trial = self._values[end - size : end]
+            again.add_all(trial)
+            typical.append(quantile(trial, self.q))
+            holds.append(again._log_evidence_for)
+            fails.append(again._betting.log_evidence)
+        return Course(np.array(typical), np.array(holds), np.array(fails), -math.log(alpha))
 
 
 @dataclass(slots=True)
@@ -216,6 +247,9 @@ class ExactTest:
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         return Ruling(self.outcome(alpha), self.value, self.value, self.value, self.needed, self.n, 0.0, exact=True)
 
+    def course(self, alpha: float) -> None:
+        """None: there is nothing to weigh."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -226,7 +260,7 @@ class Verdict:
     measured. ``unconfirmed`` is a verdict from the beginning of the epoch that later batches do not confirm. ``policy``
     is what an INCONCLUSIVE counts as: "pass", "fail", or "leaning": a failure if the 95 % interval is on the wrong side
     of the threshold. ``settles_in_seconds`` of measuring would probably settle it; None: it is settled, or an hour is
-    too short.
+    too short. ``course``: its observations, and the evidence after each, if there is any to weigh.
     """
 
     claim: str
@@ -243,6 +277,7 @@ class Verdict:
     words: str = ""
     policy: str = DEFAULT_POLICY
     settles_in_seconds: float | None = None
+    course: Course | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return self.words or f"{self.ruling.outcome}: {self.claim}"

@@ -16,7 +16,7 @@ from scipy import special
 Counts = int | np.ndarray
 
 
-def log_evidence_above(hits: Counts, n: int, p0: float) -> np.ndarray:
+def log_evidence_above(hits: Counts, n: Counts, p0: float) -> np.ndarray:
     """Natural log of the e-value against "the chance of a hit is at most ``p0``", for ``hits`` of ``n``."""
     hits = np.asarray(hits, dtype=float)
     misses = n - hits

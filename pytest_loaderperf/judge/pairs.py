@@ -11,6 +11,7 @@ import numpy as np
 
 from pytest_loaderperf.judge import pair_bets
 from pytest_loaderperf.judge.claim import Outcome, Ruling, refuse, settled
+from pytest_loaderperf.judge.course import Course
 from pytest_loaderperf.judge.interval import quantile_interval
 
 _BETS = len(pair_bets.BET)
@@ -127,6 +128,16 @@ class PairTest:
         if shift is not None and shift < _LARGEST:
             mde = -math.expm1(-shift) if self.at_least else math.expm1(shift)
         return Ruling(self.outcome(alpha), estimate, low, high, self.needed, n, mde)
+
+    def course(self, alpha: float) -> Course:
+        """The ratios so far, and the evidence for PASS and for FAIL after each."""
+        again = PairTest(self.needed, self.at_least)
+        wealth = np.empty((len(self._logs), 2))
+        for i, (log_ratio, long) in enumerate(zip(self._logs, self._long, strict=True)):
+            again._add_log(log_ratio, long=long)
+            wealth[i] = np.logaddexp.reduce(again._log_wealth, axis=1)
+        above, below = wealth.T
+        return Course(np.exp(self._logs), *((above, below) if self.at_least else (below, above)), -math.log(alpha))
 
     def _interval(self) -> tuple[float, float]:
         """Of the log of the median ratio."""

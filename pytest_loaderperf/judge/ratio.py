@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from pytest_loaderperf.judge.claim import Outcome, Ruling
+from pytest_loaderperf.judge.course import Course
 from pytest_loaderperf.judge.pairs import PairTest
 
 # The sums must make the slices' outcome twice as likely as noise would. Otherwise unusual slices would settle a claim
@@ -115,6 +116,11 @@ class RatioTest:
         test = self._tests()[by]
         affordable = round(n_affordable * test.n / self.n) if self.n else n_affordable
         return replace(test.ruling(self._share(alpha), affordable), outcome=outcome, by=by)
+
+    def course(self, alpha: float) -> Course:
+        """That of the deciding evidence, or of the strongest if the claim is undecided."""
+        share = self._share(alpha)
+        return self._tests()[self._settled(share)[1]].course(share)
 
     def _tests(self) -> dict[str, PairTest]:
         others = {} if self._slices is None else {SLICES: self._slices}

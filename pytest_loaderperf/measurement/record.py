@@ -29,7 +29,8 @@ class SteadyRecord:
     """One trial: ``latencies_ns`` of consecutive ``next()`` calls, ``wall_ns`` from first call to last return.
 
     ``slices_ns``, ``cpu_slices_ns``: time, and CPU time, of a sample in each slice, if it was taken in slices.
-    ``untimed_ns``: latencies of the batches just before it. ``effort``: if the system reports it.
+    ``untimed_ns``: latencies of the batches just before it. ``effort``: if the system reports it. ``began_ns``: when
+    its first batch was requested, by ``time.perf_counter_ns``.
     """
 
     latencies_ns: tuple[int, ...]
@@ -40,6 +41,7 @@ class SteadyRecord:
     untimed_ns: tuple[int, ...] = ()
     effort: Effort | None = None
     cpu_slices_ns: tuple[float, ...] = ()
+    began_ns: int = 0
 
     def checked(self, called: str) -> SteadyRecord:
         """This record. Raises MeasureError if its clock cannot be right."""

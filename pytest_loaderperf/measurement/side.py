@@ -241,8 +241,8 @@ class Side:
         """Time the next ``batches`` batches; None if the epoch ends before."""
         latencies: list[int] = []
         with self._noticing_helpers():
-            taken = self.slice(batches, latencies)
-        return None if taken is None else SteadyRecord(tuple(latencies), *taken, self.batch_nbytes * batches)
+            began_ns, taken = _clock(), self.slice(batches, latencies)
+        return taken and SteadyRecord(tuple(latencies), *taken, self.batch_nbytes * batches, began_ns=began_ns)
 
     def slice(self, batches: int, latencies: list[int]) -> tuple[int, int] | None:
         """The same, adding to ``latencies``. Nanoseconds and samples."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 
 from pytest_loaderperf.measurement.any_side import AnySide
@@ -38,6 +39,7 @@ def in_slices(
     # Strictly in turns: two slices of a side in a row would run at another speed than the other side's. The first side
     # is drawn at random, so that both have the same chances.
     turns = order.sample(range(len(sides)), len(sides))
+    began_ns = time.perf_counter_ns()
     with conditions.hold():
         for side in sides:
             conditions.impose()
@@ -61,6 +63,7 @@ def in_slices(
             samples[turn],
             side.batch_nbytes * batches[side.name],
             tuple(slices_ns[turn]),
+            began_ns=began_ns,
         ).checked(side.called)
         for turn, side in enumerate(sides)
     }

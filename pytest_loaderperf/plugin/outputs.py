@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pytest_loaderperf.errors import LoaderPerfError, printable
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 from pytest_loaderperf.plugin.settings import Settings
 
 Document = dict[str, Any]
@@ -14,7 +14,21 @@ Output = Callable[[Document, Settings], str | None]
 
 It may raise OSError, ValueError or LoaderPerfError.
 """
-OUTPUTS: dict[str, Output] = {}  # by what the user set, as an error names it
+
+
+def _page(document: Document, settings: Settings) -> str | None:
+    if settings.html_path is None:
+        return None
+    from pytest_loaderperf.report import write_text
+    from pytest_loaderperf.report.page import page
+
+    write_text(page([document]), settings.html_path)
+    return f"page written to {printable(settings.html_path, MOST_OF_PATH)}"
+
+
+OUTPUTS: dict[str, Output] = {  # by what the user set, as an error names it
+    "--loaderperf-html": _page,
+}
 
 
 class Written(NamedTuple):

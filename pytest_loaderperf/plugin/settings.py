@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_loaderperf.arguments import device, not_a_file, not_writable, policy, probability, seconds, seconds_or_none
+from pytest_loaderperf.arguments import (
+    device,
+    not_a_file,
+    not_a_page,
+    not_writable,
+    policy,
+    probability,
+    seconds,
+    seconds_or_none,
+)
 from pytest_loaderperf.defaults import (
     DEFAULT_ALPHA,
     DEFAULT_BUDGET_SECONDS,
@@ -60,6 +69,7 @@ class Settings(NamedTuple):
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
     doctor_seconds: float = DEFAULT_DOCTOR_SECONDS
+    html_path: Path | None = None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -100,6 +110,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
     group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
+    group.addoption(
+        "--loaderperf-html", metavar="FILE", type=Path, default=None, help="write the result as a page to look at"
+    )
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -107,7 +120,7 @@ def read_settings(config: pytest.Config) -> Settings:
     given = {name: _given(config, name) for name in _TYPES}
     values: dict[str, Any] = _DEFAULTS | {name: value for name, value in given.items() if value is not None}
     values["max_budget"] = _max_budget(values["budget"], given["max_budget"])
-    json_path = config.getoption("--loaderperf-json")
+    json_path, html_path = (_path(config, option) for option in ("--loaderperf-json", "--loaderperf-html"))
     settings = Settings(
         measuring=config.getoption("--loaderperf"),
         budget_seconds=values["budget"],
@@ -115,13 +128,15 @@ def read_settings(config: pytest.Config) -> Settings:
         device=values["device"],
         timeout_seconds=values["timeout"],
         base=config.getoption("--loaderperf-base"),
-        json_path=None if json_path is None else config.invocation_params.dir / json_path,
+        json_path=json_path,
         max_budget_seconds=values["max_budget"],
         inconclusive=values["inconclusive"],
         doctor_seconds=values["doctor"],
+        html_path=html_path,
     )
     if settings.measuring:
-        _check_json(settings.json_path)
+        _check_file("--loaderperf-json", json_path, not_a_file)
+        _check_file("--loaderperf-html", html_path, not_a_page)
         _check_alone(config)
     return settings
 
@@ -151,18 +166,23 @@ def _max_budget(budget: float, given: float | None) -> float:
     return max(budget, DEFAULT_MAX_BUDGET_SECONDS) if given is None else given
 
 
-def _check_json(path: Path | None) -> None:
+def _path(config: pytest.Config, option: str) -> Path | None:
+    path = config.getoption(option)
+    return None if path is None else config.invocation_params.dir / path
+
+
+def _check_file(option: str, path: Path | None, problem_of: Callable[[Path], str | None]) -> None:
     if path is None:
         return
-    if problem := not_a_file(path):
-        raise pytest.UsageError(f"--loaderperf-json: {problem}")
+    if problem := problem_of(path):
+        raise pytest.UsageError(f"{option}: {problem}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = printable(f"cannot make the folder of {path}: {error}", MOST_OF_PATH)
-        raise pytest.UsageError(f"--loaderperf-json: {problem}") from None
+        raise pytest.UsageError(f"{option}: {problem}") from None
     if not os.access(path.parent, os.W_OK):
-        raise pytest.UsageError(f"--loaderperf-json: {not_writable(path)}")
+        raise pytest.UsageError(f"{option}: {not_writable(path)}")
 
 
 def _check_alone(config: pytest.Config) -> None:

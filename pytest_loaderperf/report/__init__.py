@@ -8,7 +8,14 @@ from pytest_loaderperf.report.calibration import (
     loader_words,
 )
 from pytest_loaderperf.report.data import check_lines, format_lines, made_line, workload_lines
-from pytest_loaderperf.report.document import read_json, result_document, run_document, whole_or_absent, write_json
+from pytest_loaderperf.report.document import (
+    read_json,
+    result_document,
+    run_document,
+    whole_or_absent,
+    write_json,
+    write_text,
+)
 from pytest_loaderperf.report.terminal import TableLine, disturbance_lines, summary_lines, table_lines, unpaired_lines
 from pytest_loaderperf.report.why import Why, why
 from pytest_loaderperf.report.words import explain, undecided
@@ -37,4 +44,5 @@ __all__ = [
     "why",
     "workload_lines",
     "write_json",
+    "write_text",
 ]

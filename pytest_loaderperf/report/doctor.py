@@ -60,13 +60,13 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     for stage, share in sorted(diagnosis.stages.items(), key=lambda item: -item[1]):
         if share >= _LEAST_SHARE:
             what, file, line = where.get(stage, ("", "", 0))
-            yield TableLine(_row(stage, share, what, place(file, line), width))
+            yield TableLine(_row(stage, share, what, place_text(file, line), width))
             yield from _lines_of_stage(diagnosis.lines_of(stage), share, file, width)
     inside = {(line.file, line.line) for stage in diagnosis.stages for line in diagnosis.lines_of(stage)}
     for busy in diagnosis.lines():
         if (busy.file, busy.line) in inside:
             continue
-        at = place(busy.file, busy.line)  # in other threads, or in a loader of the user's own
+        at = place_text(busy.file, busy.line)  # in other threads, or in a loader of the user's own
         name, at = ("elsewhere", at) if diagnosis.stages else (at, "")
         yield TableLine(_row(name, busy.share, busy.callee, at, width, unit="of your lines"))
     yield from (TableLine(text) for text in _pace_lines(diagnosis, width))
@@ -76,7 +76,7 @@ def _lines_of_stage(lines: list[Line], share: float, file: str, width: int) -> I
     """The largest lines of a stage, and what is left of its share."""
     shown = [line for line in lines[:_MOST_LINES] if line.share >= _LEAST_OF_LINE]
     for line in shown:
-        at = place(line.file, line.line) if line.file != file else ""
+        at = place_text(line.file, line.line) if line.file != file else ""
         yield TableLine(_row(f"  line {line.line}", line.share, line.callee, at, width, bar="░"))
     left = share - sum(line.share for line in shown)
     if shown and left >= _LEAST_SHARE:
@@ -131,10 +131,10 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
     for number, finding in enumerate(findings, 1):
         gain = finding.gain
         head = f"  {number}  {finding.rule}"
-        at = place(finding.file, finding.line)
+        at = place_text(finding.file, finding.line)
         head = f"{head}   {at}" if at else head
         if gain is not None:
-            text = _gain(gain)
+            text = gain_text(gain)
             head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
         yield TableLine(head[:width] if gain is None else head, "yellow")
         for text in (finding.message, f"fix: {finding.fix}"):
@@ -147,7 +147,7 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     yield TableLine("")
     yield TableLine("tried on this machine, in pairs", "bold")
     for one in sorted(diagnosis.advice, key=lambda one: -(one.gain.value if one.gain else 0)):
-        gain = "not measured" if one.gain is None else _gain(one.gain).removesuffix(", measured")
+        gain = "not measured" if one.gain is None else gain_text(one.gain).removesuffix(", measured")
         color = "green" if one.helps else ""
         text = printable(one.text)
         fits = len(text) + len(gain) + 5 <= width
@@ -157,7 +157,8 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
         )
 
 
-def _gain(gain: Gain) -> str:
+def gain_text(gain: Gain) -> str:
+    """How many times faster the loader would be, and how that is known."""
     low, value, high = (f"{times:.2g}x" for times in (gain.low, gain.value, gain.high))
     if gain.value < _LITTLE:
         return f"under {_LITTLE}x, {gain.how}"
@@ -171,7 +172,7 @@ def _wrapped(text: str, width: int, indent: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
 
 
-def place(file: str, line: int) -> str:
+def place_text(file: str, line: int) -> str:
     """``file:line``, from the current folder if the file is inside it."""
     if not file:
         return ""

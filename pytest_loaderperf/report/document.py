@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,15 @@ from secrets import token_hex
 from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
-from pytest_loaderperf.judge import Verdict
+from pytest_loaderperf.judge import Course, Verdict
 from pytest_loaderperf.measurement import Disturbance
 
 SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
 _NAMING = ("name", "kind", "loader")  # what a side is called
 _MOST_OF_NOTE = 2000  # characters
+_MOST_OF_COURSE = 200  # points: more are not seen on a screen
+_LISTED = re.compile(r"\n +(?=[-\d]|null)|(?<=[\d,l])\n +(?=\])")  # line ends within a list of numbers
 _MOST_OF_NAME = 200  # characters: with the added parts, still a valid file name
 
 
@@ -48,7 +51,29 @@ def claim_entry(verdict: Verdict) -> Document:
         "leaning": str(verdict.leaning),
         "settles_in_seconds": verdict.settles_in_seconds,
         "unconfirmed": None if verdict.unconfirmed is None else str(verdict.unconfirmed),
+        "at_least": verdict.at_least,
+        "course": None if verdict.course is None else _course_entry(verdict.course),
     }
+
+
+def _course_entry(course: Course) -> Document | None:
+    """``course`` in at most ``_MOST_OF_COURSE`` points: of ``each`` so many observations their middle, and the ends."""
+    n = len(course.values)
+    if not n:
+        return None
+    each = math.ceil(n / _MOST_OF_COURSE)
+    pieces = [sorted(course.values[first : first + each].tolist()) for first in range(0, n, each)]
+    last = [min(first + each, n) - 1 for first in range(0, n, each)]
+    entry = {"each": each, "values": [_short(piece[(len(piece) - 1) // 2]) for piece in pieces]}
+    if each > 1:
+        entry |= {"lows": [_short(piece[0]) for piece in pieces], "highs": [_short(piece[-1]) for piece in pieces]}
+    for name, logs in (("evidence_pass", course.for_claim), ("evidence_fail", course.against_claim)):
+        entry[name] = [_short(log / math.log(10)) for log in logs[last].tolist()]
+    return entry | {"enough": _short(course.enough / math.log(10))}
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def run_document(
@@ -110,9 +135,13 @@ def result_document(
 
 def write_json(document: Document, path: Path) -> None:
     """Write the file so that it is complete or absent. Raises OSError."""
-    with whole_or_absent(path) as scratch, scratch.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, allow_nan=False)
-        file.write("\n")
+    write_text(_LISTED.sub(" ", json.dumps(document, indent=1, allow_nan=False)) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a report so that it is complete or absent. Raises OSError."""
+    with whole_or_absent(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Document:

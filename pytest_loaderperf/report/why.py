@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pytest_loaderperf.diagnosis import Comparison, Difference, Finding
 from pytest_loaderperf.errors import printable
-from pytest_loaderperf.report.doctor import place
+from pytest_loaderperf.report.doctor import place_text
 from pytest_loaderperf.report.figures import three_digits, time_text
 
 _MOST = 3  # of each kind: a failure is read, not studied
@@ -64,7 +64,7 @@ def _difference_line(one: Difference) -> str:
     base = f"at the base {_times(one.base_count)}" if one.base_count else "at the base never"
     before = f", at the base {time_text(one.base_seconds)}" if one.base_seconds else ""
     return (
-        f"{place(one.file, one.line)}: {_called(one.callee)} {_times(one.count)} a {one.unit}, {base}; "
+        f"{place_text(one.file, one.line)}: {_called(one.callee)} {_times(one.count)} a {one.unit}, {base}; "
         f"takes {time_text(one.seconds)} a sample{before}"
     )
 
@@ -81,6 +81,6 @@ def _times(count: float) -> str:
 
 def _finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
     for finding in list(findings)[:_MOST]:
-        at = f"{place(finding.file, finding.line)}: " if finding.file else ""
+        at = f"{place_text(finding.file, finding.line)}: " if finding.file else ""
         yield f"{at}{finding.rule}: {printable(finding.message)}"
         yield f"  fix: {printable(finding.fix)}"

@@ -236,6 +236,7 @@ def verdict_of(
         unconfirmed=settled.unconfirmed,
         policy=policy,
         settles_in_seconds=settles_in_seconds,
+        course=settled.course,
     )
 
 

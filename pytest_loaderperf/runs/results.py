@@ -14,6 +14,7 @@ from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.measurement.factory import describe
 from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
+from pytest_loaderperf.runs.batches import batches_entry, trials_by_side
 from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
 from pytest_loaderperf.runs.run import Run
@@ -27,6 +28,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
     Without ``asks_loaders``, none of the loaders' code runs: they are described by their types, without notes.
     """
     rounds = run.rounds
+    trials = trials_by_side(rounds.done)
     unit_side = next((name for name, side in rounds.sides.items() if _is_plain_dataloader(side.loader)), None)
     sides: list[dict[str, Any]] = [
         {
@@ -35,6 +37,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
             "loader": describe(side.loader) if asks_loaders else type(side.loader).__name__,
             "rebuilt": side.rebuildable,
             "metrics": _metrics(run, name, unit_side),
+            "batches": None if name == ROOFLINE else batches_entry(trials.get(name, [])),
         }
         for name, side in rounds.sides.items()
     ]

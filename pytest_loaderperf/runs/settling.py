@@ -11,6 +11,7 @@ from pytest_loaderperf.judge import (
     CONFIRM_ALPHA,
     SLICES,
     WORK,
+    Course,
     ExactTest,
     Outcome,
     PairTest,
@@ -37,10 +38,11 @@ _PAUSE_SECONDS = 1.0  # most short slowdowns of a machine are over by then
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The result of a claim, and the seconds it took; ``unconfirmed``: a verdict of the first batches alone."""
+    """The result of a claim, the seconds it took, and its course; ``unconfirmed``: of the first batches alone."""
 
     ruling: Ruling
     seconds: float
+    course: Course | None = None
     unconfirmed: Outcome | None = None
 
 
@@ -75,9 +77,10 @@ class Settling:
         if outcome is not Outcome.INCONCLUSIVE and self._was_short(evidence):
             outcome, mde = self._walk_on(evidence, outcome, most_s)
         ruling = evidence.ruling(self.alpha, self._affordable(evidence))
+        course = evidence.test.course(self.alpha)
         if outcome is near:
-            return Settled(replace(ruling, outcome=outcome), self._spent_s)
-        return Settled(replace(ruling, outcome=outcome, mde=mde), self._spent_s, unconfirmed=near)
+            return Settled(replace(ruling, outcome=outcome), self._spent_s, course)
+        return Settled(replace(ruling, outcome=outcome, mde=mde), self._spent_s, course, unconfirmed=near)
 
     def _evidence(self, *, aside: Kind | None = None, walks: bool = False) -> Evidence:
         names = [metric.side for metric in (self.left, self.right) if isinstance(metric, Metric)]

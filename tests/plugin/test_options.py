@@ -120,15 +120,27 @@ def test_the_command_line_wins_over_the_ini_file(pytester, measuring):
         assert json.loads((pytester.path / "out" / "result.json").read_text())["alpha"] == alpha
 
 
+@pytest.mark.parametrize("option", ["--loaderperf-json", "--loaderperf-html"])
 @pytest.mark.parametrize("path", ["folder", "file/result.json"])
-def test_a_result_file_that_cannot_be_written_is_refused_before_measuring(pytester, measuring, path):
+def test_a_result_file_that_cannot_be_written_is_refused_before_measuring(pytester, measuring, path, option):
     measuring()
     pytester.mkdir("folder")
     (pytester.path / "file").write_text("")
-    result = pytester.runpytest_inprocess("--loaderperf", f"--loaderperf-json={path}")
+    result = pytester.runpytest_inprocess("--loaderperf", f"{option}={path}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.re_match_lines([r".*--loaderperf-json: cannot (write|make the folder of) .*"])
+    result.stderr.re_match_lines([rf".*{option}: cannot (write|make the folder of) .*"])
     result.stdout.no_fnmatch_line("*test_it*")
+
+
+def test_a_page_does_not_replace_a_test_that_follows_its_option(pytester, measuring):
+    test = measuring()
+    before = test.read_text()
+    result = pytester.runpytest_inprocess("--loaderperf", "--loaderperf-html", test.name)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [f"*--loaderperf-html: *{test.name} was not written by loaderperf, so it is not replaced.*"]
+    )
+    assert test.read_text() == before
 
 
 @pytest.mark.parametrize(

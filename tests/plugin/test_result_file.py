@@ -49,7 +49,7 @@ RUN = {
     "inconclusive",
 }
 CLAIM = {"claim", "verdict", "estimate", "low", "high", "needed", "pairs", "seconds", "mde", "alpha"}
-CLAIM |= {"by", "failed", "leaning", "settles_in_seconds", "unconfirmed"}
+CLAIM |= {"by", "failed", "leaning", "settles_in_seconds", "unconfirmed", "at_least", "course"}
 MACHINE = {"cpu", "cores", "torch", "numpy", "pyarrow", "python", "gpu", "driver", "start_method", "container_limits"}
 UNITS = {
     "throughput": "samples/s",
@@ -71,9 +71,9 @@ def test_the_result_holds_every_key_of_the_schema(pytester):
     pytester.makepyfile(test_it=MEASURING)
     # In a process of its own, where no other test has left threads that are never idle; and all must be settled.
     arguments = ["--loaderperf", "--loaderperf-budget=60", "--loaderperf-json=a/b/result.json"]
-    result = pytester.runpytest_subprocess(*arguments)
+    result = pytester.runpytest_subprocess(*arguments, "--loaderperf-html=a/b/page.html")
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines("result written to *a/b/result.json")
+    result.stdout.fnmatch_lines(["result written to *a/b/result.json", "page written to *a/b/page.html"])
     document = json.loads((pytester.path / "a/b/result.json").read_text())
     assert set(document) >= TOP
     assert (document["schema"], document["partial"], document["alpha"]) == ("loaderperf/1", False, 0.001)
@@ -95,7 +95,20 @@ def test_the_result_holds_every_key_of_the_schema(pytester):
     assert set(failed["stages"]) == {"sampler", "fetch", "collate"}
     assert sum(failed["stages"].values()) == pytest.approx(1)
     assert shared["notes"] == ["loader was given as a loader, not a factory: it was not rebuilt"]
-    assert list((pytester.path / "a/b").iterdir()) == [pytester.path / "a/b/result.json"]
+    assert {path.name for path in (pytester.path / "a/b").iterdir()} == {"result.json", "page.html"}
+    loader, other, roofline = first["sides"]
+    for side in (loader, other):
+        assert side["batches"]["count"] == sum(side["batches"]["histogram"]["counts"]) > 0
+        assert side["batches"]["count"] == side["metrics"]["batch_latency_p50"]["n"]
+        assert side["batches"]["timeline"]["starts"][-1] > 0
+    assert min(side["batches"]["timeline"]["starts"][0] for side in (loader, other)) == 0
+    assert roofline["batches"] is None
+    paired, *_, peak, _, _ = first["claims"]
+    assert paired["course"]["evidence_pass"][-1] >= paired["course"]["enough"]
+    assert (len(paired["course"]["values"]), paired["course"]["each"], peak["course"]) == (paired["pairs"], 1, None)
+    text = (pytester.path / "a/b/page.html").read_text()
+    assert "1 claim fails, 5 pass" in text
+    assert all(claim["claim"].replace(">", "&gt;").replace("<", "&lt;") in text for claim in first["claims"])
 
 
 def test_the_claims_of_a_run_share_its_false_alarm_budget(pytester):

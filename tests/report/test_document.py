@@ -7,10 +7,11 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_loaderperf.errors import ResultError
-from pytest_loaderperf.judge import Outcome, PercentileTest, Ruling, SignTest, Verdict
+from pytest_loaderperf.judge import Course, Outcome, PercentileTest, Ruling, SignTest, Verdict
 from pytest_loaderperf.measurement import Disturbance
 from pytest_loaderperf.report import read_json, result_document, run_document, write_json
 from pytest_loaderperf.report.document import claim_entry, metric_entry
@@ -86,6 +87,8 @@ def test_a_claim_is_written_with_its_figures():
         "leaning": "FAIL",
         "settles_in_seconds": None,
         "unconfirmed": None,
+        "at_least": True,
+        "course": None,
     }
 
 
@@ -207,3 +210,39 @@ def test_a_foreign_or_broken_result_is_an_error(tmp_path, text, error):
 def test_a_missing_result_is_an_error(tmp_path):
     with pytest.raises(ResultError, match=r"cannot read .*result.json: No such file or directory"):
         read_json(tmp_path / "result.json")
+
+
+def course(n):
+    return Course(np.arange(1.0, n + 1), np.linspace(0, 5, n), np.full(n, -math.inf), math.log(1000))
+
+
+def test_a_short_course_is_kept_pair_by_pair():
+    entry = claim_entry(verdict(course=course(3)))["course"]
+    assert entry == {
+        "each": 1,
+        "values": [1.0, 2.0, 3.0],
+        "evidence_pass": [0.0, 1.086, 2.171],
+        "evidence_fail": [None, None, None],
+        "enough": 3.0,
+    }
+
+
+def test_a_long_course_has_few_points_with_all_extremes_and_the_last_evidence():
+    entry = claim_entry(verdict(course=course(1001)))["course"]
+    assert (entry["each"], len(entry["values"])) == (6, 167)
+    assert (entry["lows"][:2], entry["values"][:2], entry["highs"][:2]) == ([1.0, 7.0], [3.0, 9.0], [6.0, 12.0])
+    assert (entry["highs"][-1], entry["evidence_pass"][-1]) == (1001.0, 2.171)
+
+
+def test_a_claim_without_evidence_to_weigh_has_no_course():
+    assert claim_entry(verdict())["course"] is None
+    assert claim_entry(verdict(course=course(0)))["course"] is None
+
+
+def test_lists_of_numbers_stand_in_one_line_and_texts_stay_as_they_are(tmp_path):
+    odd = "a\n 1, 2\n ]null\n 3"
+    whole = document(verdict(course=course(2))) | {"numbers": [1, -2.5, None, 3e-7], "texts": [odd], "none": []}
+    write_json(whole, tmp_path / "result.json")
+    assert read_json(tmp_path / "result.json") == whole
+    lines = (tmp_path / "result.json").read_text().splitlines()
+    assert ' "numbers": [ 1, -2.5, null, 3e-07 ],' in lines

@@ -1,0 +1,104 @@
+# ruff: noqa: T201 a command prints
+"""``loaderperf report``: result files in the formats of other programs, and as a page to look at."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_loaderperf.arguments import is_result, not_a_place
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, ResultError, printable
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
+
+Document = dict[str, Any]
+
+
+def _html(documents: Sequence[Document]) -> str:
+    from pytest_loaderperf.report.page import page
+
+    return page(documents)
+
+
+FORMATS: dict[str, Callable[[Sequence[Document]], str]] = {
+    "html": _html,
+}
+"""The text of results, by the name of its format. A document's ``file`` is the path that it was read from."""
+SUFFIXES = {".html": "html", ".htm": "html"}  # which a file's name may say instead
+_DEFAULT = "html"
+# What JSON of the right schema with other content leads to.
+_FOREIGN = (LookupError, TypeError, AttributeError, ValueError, AssertionError)
+
+
+def add_report_command(commands: Commands) -> None:
+    """Add the command ``report``."""
+    report = commands.add_parser(
+        "report", help="show results as a page, or in the format of another program", description=__doc__
+    )
+    report.add_argument(
+        "results", metavar="RESULT.json", type=Path, nargs="+", help="a file of --loaderperf-json or bench --json"
+    )
+    report.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to FILE, default: standard output")
+    report.add_argument(
+        "--format",
+        metavar="|".join(FORMATS),
+        choices=[*FORMATS],
+        help=f"default: as FILE's name says, else {_DEFAULT}",
+    )
+    report.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pytest_loaderperf.report import read_json
+
+    name = options.format or _DEFAULT
+    if options.output is not None:
+        name = options.format or SUFFIXES.get(options.output.suffix.lower(), _DEFAULT)
+        _check_output(options.output)
+    documents = [read_json(path) | {"file": str(path)} for path in options.results]
+    text = written(FORMATS[name], documents)
+    if options.output is None:
+        print(text, end="" if text.endswith("\n") else "\n")
+        return 0
+    _write(text, options.output)
+    print(f"report written to {printable(options.output, MOST_OF_PATH)}")
+    return 0
+
+
+def written(make: Callable[[Sequence[Document]], str], documents: Sequence[Document]) -> str:
+    """The text that ``make`` makes of ``documents``. Raises ResultError for one whose content is not a result's."""
+    try:
+        return make(documents)
+    except _FOREIGN:
+        for document in documents:
+            _check_content(make, document)
+        raise
+
+
+def _check_content(make: Callable[[Sequence[Document]], str], document: Document) -> None:
+    try:
+        make([document])
+    except _FOREIGN as error:
+        what = f"one without the key {error}" if isinstance(error, KeyError) else f"one with something else: {error}"
+        expected = "expected the keys and types of docs/result-file.md"
+        raise ResultError(f"{document['file']}: {expected}, got {what}. Measure again with this version.") from error
+
+
+def _check_output(path: Path) -> None:
+    if problem := not_a_place(path):
+        raise LoaderPerfError(f"-o: {problem}")
+    if path.exists() and is_result(path):
+        shown = printable(path, MOST_OF_PATH)
+        raise LoaderPerfError(f"-o: {shown} is a result, which a report does not replace. Give another path.")
+
+
+def _write(text: str, path: Path) -> None:
+    from pytest_loaderperf.report import write_text
+
+    try:
+        write_text(text, path)
+    except OSError as error:
+        raise LoaderPerfError(f"cannot write {path}: {error}") from error

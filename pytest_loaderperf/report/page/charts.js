@@ -1,0 +1,239 @@
+"use strict";
+// Draws the charts of the page: each element with data-chart has an entry in the JSON of #data. Needs d3 and Plot.
+(() => {
+  const charts = JSON.parse(document.getElementById("data").textContent);
+  const ink = "currentColor", soft = "var(--soft)", accent = "var(--accent)";
+  const good = "var(--good)", bad = "var(--bad)", open = "var(--open)", line = "var(--line)";
+  const tones = { pass: good, fail: bad, open };
+
+  const digits = (value) => (value >= 99.95 ? d3.format(",.0f") : d3.format(".3~g"))(value);
+  const UNITS = [[1e6, "s"], [1e3, "ms"], [1, "µs"], [1e-3, "ns"]];
+  function time(us) {
+    if (!us) return "0";
+    const [size, name] = UNITS.find(([size]) => Math.abs(us) >= size * 0.9995) || UNITS[3];
+    return `${digits(us / size)} ${name}`;
+  }
+  const SIZES = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
+  function bytes(value) {
+    const [size, name] = SIZES.find(([size]) => Math.abs(value) >= size * 0.9995) || SIZES[3];
+    return `${digits(value / size)} ${name}`;
+  }
+  const count = (value) => (value < 1e4 ? digits(value) : d3.format(".3~s")(value));
+  const shown = { 1: digits, s: (v) => time(v * 1e6), B: bytes, "B/s": (v) => `${bytes(v)}/s`, "samples/s": count };
+  const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+  const power = (log) => Math.abs(log) > 3 ? `10${[...String(log)].map((c) => SUPER[c]).join("")}` : d3.format(",.3~r")(10 ** log);
+  const text = { fill: ink, stroke: "var(--card)", strokeWidth: 4, paintOrder: "stroke" };
+
+  // Ticks of a logarithmic axis that do not touch each other.
+  function logTicks([low, high], width) {
+    const wanted = Math.max(2, Math.floor(width / 75));
+    if (high / low < 3) return d3.ticks(low, high, wanted);
+    for (const steps of [[1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
+      const found = [];
+      for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) {
+        found.push(...steps.map((step) => step * 10 ** e).filter((tick) => tick >= low && tick <= high));
+      }
+      if (found.length <= wanted && found.length >= 2) return found;
+    }
+    const decades = d3.range(Math.ceil(Math.log10(low)), Math.log10(high) + 1e-9);
+    if (decades.length >= 2) return decades.filter((_, i) => i % Math.ceil(decades.length / wanted) === 0).map((e) => 10 ** e);
+    return [low, high];
+  }
+
+  // Its axes: with the texts given, because D3 leaves some out where an axis is logarithmic.
+  const axisX = (ticks, text) => Plot.axisX(ticks, { text });
+  const axisY = (ticks, text) => Plot.axisY(ticks, { text });
+
+  // One claim against its threshold: the middle is the threshold, to the right is better.
+  function scale({ low, mid, high, most, tone }, width) {
+    const x = (log) => Math.max(-most, Math.min(most, log));
+    const color = tones[tone], ends = [];
+    if (low < -most) ends.push({ at: -most, sign: "◂" });
+    if (high > most) ends.push({ at: most, sign: "▸" });
+    return Plot.plot({
+      width, height: 26, margin: 0, marginLeft: 9, marginRight: 9, axis: null, x: { domain: [-most, most] }, y: { domain: [-1, 1] },
+      marks: [
+        Plot.ruleY([0], { stroke: line }),
+        Plot.ruleX([0], { stroke: ink, strokeWidth: 1.5 }),
+        Plot.link([0], { x1: x(low), x2: x(high), y1: 0, y2: 0, stroke: color, strokeWidth: 5, strokeOpacity: 0.45 }),
+        Plot.text(ends, { x: "at", y: 0, text: "sign", fill: color, fontSize: 13 }),
+        Plot.dot([0], { x: x(mid), y: 0, r: 5, fill: color, stroke: "var(--card)", strokeWidth: 1.5 }),
+      ],
+    });
+  }
+
+  // What each pair or trial measured, with the threshold, and the interval of all.
+  function pairs({ values, lows, highs, each, needed, low, mid, high, at_least, unit, log, one }, width) {
+    const show = shown[unit], points = values.map((y, i) => ({ y, i: i * each + 1, low: lows && lows[i], high: highs && highs[i] }));
+    const right = (d) => (at_least ? d.y >= needed : d.y <= needed);
+    const all = [...values, ...(lows || []), ...(highs || []), needed].filter((v) => v > 0 || !log);
+    const [least, most] = d3.extent(all), pad = log ? (most / least) ** 0.08 || 1.05 : (most - least) * 0.08 || 0.1;
+    const domain = log ? [least / Math.max(pad, 1.02), most * Math.max(pad, 1.02)] : [least - pad, most + pad];
+    const last = values.length * each + 0.5, ticks = log ? logTicks(domain, 300) : d3.ticks(...domain, 5);
+    const title = (d) => `${one} ${d.i}${each > 1 ? ` to ${d.i + each - 1}` : ""}: ${show(d.y)}` + (lows ? ` (${show(d.low)} to ${show(d.high)})` : "");
+    return Plot.plot({
+      width, height: 215, marginLeft: 62, marginTop: 10, marginRight: 12, marginBottom: 34,
+      x: { domain: [0.5, last], label: `${one} →`, ticks: Math.min(values.length * each, Math.max(3, width / 70)), tickFormat: (v) => Number.isInteger(v) ? d3.format(",")(v) : "" },
+      y: { domain, type: log ? "log" : "linear", label: null, ticks, grid: true },
+      marks: [
+        axisY(ticks, show),
+        Plot.rect([0], { x1: 0.5, x2: last, y1: Math.max(domain[0], low ?? domain[0]), y2: Math.min(domain[1], high ?? domain[1]), fill: accent, fillOpacity: 0.13 }),
+        mid === null ? null : Plot.ruleY([mid], { stroke: accent, strokeWidth: 1.5 }),
+        lows ? Plot.ruleX(points, { x: "i", y1: "low", y2: "high", stroke: soft, strokeOpacity: 0.4 }) : null,
+        Plot.dot(points, { x: "i", y: "y", r: values.length > 100 ? 2.2 : 3.2, fill: accent, filter: right }),
+        Plot.dot(points, { x: "i", y: "y", r: values.length > 100 ? 2.2 : 3.2, stroke: bad, strokeWidth: 1.7, filter: (d) => !right(d) }),
+        Plot.ruleY([needed], { stroke: ink, strokeWidth: 1.8, strokeDasharray: "6 4" }),
+        Plot.tip(points, Plot.pointer({ x: "i", y: "y", title, fill: "var(--card)", stroke: line })),
+      ],
+    });
+  }
+
+  // The e-values for PASS and for FAIL, on a logarithmic scale.
+  function evidence({ pass, fail, each, enough, one }, width) {
+    const rows = (logs) => logs.map((y, i) => ({ i: (i + 1) * each, y: y ?? -1 })), floor = -1;
+    const most = Math.max(enough, ...pass.map((v) => v ?? -1), ...fail.map((v) => v ?? -1));
+    const last = Math.max(2, pass.length * each), clip = (d) => Math.max(floor, d.y);
+    const title = (d) => `after ${one} ${d.i}: ${power(Math.round(d.y * 10) / 10)}`;
+    return Plot.plot({
+      width, height: 215, marginLeft: 62, marginTop: 10, marginRight: 12, marginBottom: 34,
+      x: { domain: [1, last], label: `${one} →`, ticks: Math.min(last - 1, Math.max(3, width / 70)), tickFormat: (v) => Number.isInteger(v) ? d3.format(",")(v) : "" },
+      y: { domain: [floor, most * 1.08], label: null, grid: true, ticks: d3.ticks(floor, most, 5).filter(Number.isInteger), tickFormat: power },
+      marks: [
+        Plot.ruleY([enough], { stroke: ink, strokeWidth: 1.8, strokeDasharray: "6 4" }),
+        Plot.line(rows(pass), { x: "i", y: clip, stroke: good, strokeWidth: 2.4, curve: "step-after" }),
+        Plot.line(rows(fail), { x: "i", y: clip, stroke: bad, strokeWidth: 2.4, curve: "step-after" }),
+        Plot.dot([rows(pass).at(-1)], { x: "i", y: clip, fill: good, r: 4 }),
+        Plot.dot([rows(fail).at(-1)], { x: "i", y: clip, fill: bad, r: 4 }),
+        Plot.tip([...rows(pass), ...rows(fail)], Plot.pointer({ x: "i", y: clip, title, fill: "var(--card)", stroke: line })),
+      ],
+    });
+  }
+
+  const room = (sides) => Math.min(110, 12 + 7.2 * Math.max(...sides.map((side) => side.name.length)));
+  const label = (side) => (side.name.length > 14 ? `${side.name.slice(0, 13)}…` : side.name);
+
+  // How long batches take: a histogram of each loader over one logarithmic axis of time.
+  function latencies({ sides }, width) {
+    const bars = sides.flatMap((side) => {
+      const most = Math.max(...side.counts);
+      const [low, high] = side.ends, edge = (i) => low * (high / low) ** (i / side.counts.length);
+      return side.counts.map((n, i) => ({ side: label(side), x1: edge(i), x2: edge(i + 1), y: Math.sqrt(n / most), n }));
+    }).filter((bar) => bar.n);
+    const domain = [d3.min(bars, (d) => d.x1), d3.max(bars, (d) => d.x2)];
+    if (domain[1] / domain[0] < 1.3) { domain[0] /= 1.2; domain[1] *= 1.2; }
+    const marks = sides.flatMap((side) => side.quantiles.map(([name, us]) => ({ side: label(side), name, us })));
+    const left = room(sides), ticks = logTicks(domain, width - left);
+    return Plot.plot({
+      width, height: 46 + (sides.length > 1 ? 96 : 150) * sides.length, marginLeft: left, marginRight: 16, marginBottom: 30, marginTop: 8,
+      x: { type: "log", domain, label: null },
+      y: { axis: null, domain: [0, 1.32] }, fy: { axis: null, domain: sides.map(label), padding: 0.12 },
+      marks: [
+        Plot.text(sides, { fy: label, frameAnchor: "left", text: label, dx: -left + 4, textAnchor: "start", fontSize: 12, fontWeight: 600, fill: ink }),
+        axisX(ticks, time),
+        Plot.gridX(ticks, { stroke: line, strokeOpacity: 0.7 }),
+        Plot.rect(bars, { fy: "side", x1: "x1", x2: "x2", y1: 0, y2: "y", fill: accent, fillOpacity: 0.6, inset: 0.3 }),
+        Plot.ruleY(sides, { fy: label, y: 0, stroke: soft }),
+        Plot.ruleX(marks, { fy: "side", x: "us", y1: 0, y2: 1.06, stroke: ink, strokeWidth: 1.4 }),
+        Plot.text(marks, { fy: "side", x: "us", y: 1.2, text: "name", fontSize: 10.5, ...text }),
+        Plot.tip(bars, Plot.pointerX({ fy: "side", x: (d) => Math.sqrt(d.x1 * d.x2), y: "y", title: (d) => `${time(d.x1)} to ${time(d.x2)}: ${d3.format(",")(d.n)} batches`, fill: "var(--card)", stroke: line })),
+      ],
+    });
+  }
+
+  // Batches over time: the typical and the longest of each few, and all stalls.
+  function timeline({ sides }, width) {
+    const points = sides.flatMap((side) => side.starts.map((t, i) => ({ side: label(side), t: t / 1e3, typical: side.typical[i], longest: side.longest[i] })));
+    const stalls = sides.flatMap((side) => side.stalls.map(([t, us]) => ({ side: label(side), t: t / 1e3, us })));
+    const domain = [Math.max(1e-3, d3.min(points, (d) => d.typical)), d3.max(points, (d) => d.longest)];
+    if (domain[1] / domain[0] < 3) { domain[0] /= 2; domain[1] *= 2; }
+    const left = Math.max(62, room(sides)), ticks = logTicks(domain, 210);
+    return Plot.plot({
+      width, height: 54 + (sides.length > 1 ? 100 : 150) * sides.length, marginLeft: left, marginRight: 16, marginBottom: 34, marginTop: 20,
+      x: { label: "seconds of measuring →", ticks: Math.max(3, width / 90) },
+      y: { type: "log", domain: [domain[0] / 1.15, domain[1] * 1.3], label: null, grid: true, ticks },
+      fy: { axis: null, domain: sides.map(label), padding: 0.24 },
+      marks: [
+        axisY(ticks, time),
+        Plot.ruleX(points, { fy: "side", x: "t", y1: "typical", y2: "longest", stroke: accent, strokeOpacity: 0.3, strokeWidth: 1.4 }),
+        Plot.dot(points, { fy: "side", x: "t", y: "typical", r: 1.7, fill: accent }),
+        Plot.dot(stalls, { fy: "side", x: "t", y: "us", r: 3.4, symbol: "triangle", fill: bad }),
+        Plot.text(sides, { fy: label, frameAnchor: "top-left", text: label, dx: -4, dy: -11, textAnchor: "start", fontSize: 12, fontWeight: 600, ...text }),
+        Plot.tip(stalls, Plot.pointer({ fy: "side", x: "t", y: "us", title: (d) => `a stall of ${time(d.us)} at ${d.t.toFixed(2)} s`, fill: "var(--card)", stroke: line })),
+      ],
+    });
+  }
+
+  // Each loader's share of the machine's copy limit.
+  function roofline({ sides }, width) {
+    const limit = 1, domain = d3.extent([...sides.map((d) => d.value), limit]);
+    domain[0] /= 1.6; domain[1] *= 1.25;
+    const left = room(sides), ticks = logTicks(domain, width - left);
+    return Plot.plot({
+      width, height: 40 + 30 * sides.length, marginLeft: left, marginRight: 30, marginBottom: 32, marginTop: 6,
+      x: { type: "log", domain, label: "of the limit →", ticks, grid: true },
+      y: { domain: sides.map(label), label: null, axis: null },
+      marks: [
+        axisX(ticks, (share) => `${digits(share * 100)} %`),
+        Plot.text(sides, { y: label, frameAnchor: "left", text: label, dx: -left + 4, textAnchor: "start", fontSize: 12, fontWeight: 600, fill: ink }),
+        Plot.ruleY(sides, { y: label, x1: domain[0], x2: limit, stroke: line, strokeWidth: 8 }),
+        Plot.ruleY(sides, { y: label, x1: domain[0], x2: "value", stroke: accent, strokeWidth: 8 }),
+        Plot.ruleX([limit], { stroke: ink, strokeWidth: 2.4 }),
+        Plot.text(sides, { y: label, x: "value", text: "share", dx: 7, textAnchor: "start", fontSize: 11.5, ...text }),
+      ],
+    });
+  }
+
+  // The parts of a batch's time.
+  function stages({ parts }, width) {
+    return Plot.plot({
+      width, height: 30, margin: 0, x: { domain: [0, 1], axis: null }, y: { axis: null }, axis: null,
+      marks: [
+        Plot.rectX(parts, { x1: "from", x2: "to", y1: 0, y2: 1, fill: accent, fillOpacity: (d, i) => 1 - 0.72 * (i / Math.max(1, parts.length - 1)), stroke: "var(--card)", strokeWidth: 2 }),
+      ],
+    });
+  }
+
+  const kinds = { scale, pairs, evidence, latencies, timeline, roofline, stages };
+  const SLICE_MS = 12; // of drawing, so that the page answers in between
+  const boxes = [...document.querySelectorAll("[data-chart]")], widths = new WeakMap();
+
+  // Widths are all read before anything is drawn: each look after a change would lay out the page again.
+  const sized = (some) => some.map((box) => [box, Math.floor(box.clientWidth)]);
+  function draw([box, width]) {
+    if (!width || widths.get(box) === width) return; // not shown, or drawn already
+    widths.set(box, width);
+    const { kind, ...chart } = charts[box.dataset.chart];
+    box.replaceChildren(kinds[kind](chart, width));
+  }
+  const onScreen = (box) => { const { top, bottom } = box.getBoundingClientRect(); return bottom > 0 && top < innerHeight; };
+  let round = 0;
+  // What is on screen first; the rest a little later, so that scrolling and printing find it drawn.
+  function drawAll() {
+    const first = sized(boxes.filter(onScreen)), rest = sized(boxes), mine = (round += 1); // a later round ends this one
+    first.forEach(draw);
+    const next = () => {
+      if (mine !== round) return;
+      const began = performance.now();
+      while (rest.length && performance.now() - began < SLICE_MS) draw(rest.shift());
+      if (rest.length) setTimeout(next, 1);
+      else document.documentElement.dataset.drawn = boxes.filter((box) => box.firstChild).length;
+    };
+    setTimeout(next, 1);
+  }
+  drawAll();
+
+  let resized;
+  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 120); });
+  document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", () => sized([...part.querySelectorAll("[data-chart]")]).forEach(draw)));
+  function show(target) {
+    for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+    if (target) target.scrollIntoView();
+  }
+  const linked = () => { if (location.hash.length > 1) show(document.getElementById(location.hash.slice(1))); };
+  addEventListener("hashchange", linked);
+  linked();
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((part) => { part.open = true; });
+    sized(boxes).forEach(draw);
+  });
+})();

@@ -1,0 +1,81 @@
+"""``loaderperf report``: results as a page, and errors for what is no result."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_loaderperf.cli import main
+from pytest_loaderperf.report import write_json
+from tests.report import results
+
+
+@pytest.fixture
+def result(tmp_path, monkeypatch):
+    """A folder with one result, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    runs = [results.run("test_a.py::test_b[<script>]", [results.ratio_verdict(0.9)], batches=40)]
+    write_json(results.result(runs), tmp_path / "it's a\u00dc result.json")
+    return "it's a\u00dc result.json"
+
+
+def test_one_result_becomes_a_page(result, tmp_path, capsys):
+    assert main(["report", result, "-o", "out/of the way.html"]) == 0
+    assert capsys.readouterr().out == "report written to out/of the way.html\n"
+    text = (tmp_path / "out" / "of the way.html").read_text("utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert "test_b[&lt;script&gt;]" in text
+    assert "Side by side" not in text
+
+
+def test_several_results_become_one_page_and_go_to_standard_output_without_a_file(result, capsys):
+    assert main(["report", result, result, "--format", "html"]) == 0
+    text = capsys.readouterr().out
+    assert "Side by side" in text
+    assert text.endswith("</html>\n")
+
+
+ODD = {"schema": "loaderperf/1", "runs": [], "machine": {}, "alpha": 0.1, "partial": False, "base_commit": None}
+EXPECTED = "expected the keys and types of docs/result-file.md, got one"
+FOREIGN = {
+    "gone.json": (None, "cannot read gone.json: No such file or directory"),
+    "cut.json": ('{"schema": "loa', "cut.json: expected a result of --loaderperf-json, got a file that is cut off"),
+    "old.json": ('{"schema": "loaderperf/0"}', 'old.json: expected a result with schema "loaderperf/1", got schema'),
+    "odd.json": (json.dumps(ODD), f"odd.json: {EXPECTED} without the key 'commit'. Measure again with this version."),
+    "odder.json": (json.dumps(ODD | {"commit": 1, "runs": [7]}), f"odder.json: {EXPECTED} with something else: 'int'"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_result_is_an_error(name, result, tmp_path, capsys):
+    content, error = FOREIGN[name]
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert main(["report", result, name, "-o", "page.html"]) == 1
+    assert capsys.readouterr().err.startswith(f"loaderperf: {error}")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_result_is_never_replaced(result, capsys):
+    assert main(["report", result, "-o", result]) == 1
+    told = f"loaderperf: -o: {result} is a result, which a report does not replace. Give another path.\n"
+    assert capsys.readouterr().err == told
+    assert main(["report", result]) == 0
+
+
+def test_a_place_that_cannot_be_written_is_an_error(result, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    assert main(["report", result, "-o", "folder"]) == 1
+    assert capsys.readouterr().err == (
+        "loaderperf: -o: cannot write folder. Expected the path of a file in a writable folder.\n"
+    )
+    assert main(["report", result, "-o", f"{result}/page.html"]) == 1
+    assert "loaderperf: cannot write" in capsys.readouterr().err
+
+
+def test_an_unknown_format_is_bad_usage(result, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", result, "--format", "pdf"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'pdf'" in capsys.readouterr().err
