@@ -31,6 +31,7 @@ def test_a_slow_pull_request_fails_and_is_commented_on(place, repository):
     assert gate.summary.startswith("### ❌ loaderperf: 1 of 1 claim failed"), gate.output
     assert [line.partition(",")[0] for line in gate.annotations] == ["::error file=tests/test_data.py"]
     kept = place.folder / "artifacts" / str(SLOW) / "loaderperf"
+    assert {file.name for file in kept.iterdir()} == {"pull-request.txt", "report.html", "result.json"}
     assert (kept / "pull-request.txt").read_text() == f"{SLOW}\n"
     assert json.loads((kept / "result.json").read_text())["base_commit"]
     place.github.open_pull(SLOW, repository.heads[SLOW], FORK)
