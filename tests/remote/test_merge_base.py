@@ -17,18 +17,18 @@ def origin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("origin")
     git(folder, "init", "--quiet")
 
-    def commit(count, parent):
+    def commit(count, parent, name):  # without a name, two commits of one second would be the same
         tree = git(folder, "write-tree")
         for _ in range(count):
-            parent = git(folder, "commit-tree", tree, *(["-p", parent] if parent else []), "-m", "x")
+            parent = git(folder, "commit-tree", tree, *(["-p", parent] if parent else []), "-m", name)
         return parent
 
-    parted = commit(2, None)
-    main, branch = commit(ON_MAIN, parted), commit(BRANCHED, parted)
+    parted = commit(2, None, "parted")
+    main, branch = commit(ON_MAIN, parted, "main"), commit(BRANCHED, parted, "branch")
     merged = git(folder, "commit-tree", f"{main}^{{tree}}", "-p", parted, "-p", branch, "-m", "merge")
     for ref, at in (("heads/main", main), ("heads/other", branch), ("pull/1/merge", merged), ("tags/v1", parted)):
         git(folder, "update-ref", f"refs/{ref}", at)
-    git(folder, "update-ref", "refs/heads/alone", commit(1, None))
+    git(folder, "update-ref", "refs/heads/alone", commit(1, None, "alone"))
     return folder, parted
 
 
