@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick docs asv calibrate peers tracks mutants faults page-library clean
+.PHONY: perf test lint pytest quick docs asv cuda ci-dry-run calibrate peers tracks mutants faults page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -38,6 +38,18 @@ asv: $(STAMP)
 	$(BIN)/asv machine --yes > /dev/null
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 	$(BIN)/asv publish --html-dir=.asv/html
+
+# On a machine with a GPU: the tests that need one, its limits, and the measurement there.
+cuda: $(STAMP)
+	$(BIN)/python -m pytest -m cuda tests
+	$(BIN)/python -m pytest -s suites/cuda
+	$(BIN)/python -m pytest --loaderperf --loaderperf-device=cuda --loaderperf-budget=$(BUDGET) \
+		--loaderperf-json=.loaderperf/cuda.json suites/perf
+
+# Two minutes: the action, the workflows and the examples of docs/github-actions.md, run here as GitHub Actions runs them, on a
+# repository made for it. What they write is in .loaderperf/ci-dry-run.
+ci-dry-run: $(STAMP)
+	$(BIN)/python -m suites.actions
 
 # Hours, on an otherwise idle machine: claims whose correct verdict is known, under a noise load. Two workers are last: their
 # curve is drawn with that of inline loaders. To choose the number of claims: make calibrate CLAIMS=100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,11 @@ pytest_plugins = ["pytester"]
 
 
 def pytest_configure():
-    """Let Ctrl-C reach the tests about it, also where a shell started them in the background, deaf to it."""
+    """Keep sub-sessions from writing to the step of GitHub Actions that we may run in.
+
+    And let Ctrl-C reach the tests about it, also where a shell started them in the background, deaf to it."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -17,13 +17,17 @@ ROOT = Path(__file__).parents[1]
 WHOLE_PACKAGE = "tests/test_architecture.py"  # quick, and about every module
 SECONDS = 35.0  # from the start on; lint, types and the last tests that run have the rest of a minute
 OTHERS = {
+    ".github": "ci",
     "CONTRIBUTING.md": "test_contributing.py",
     "Makefile": "test_contributing.py",
     "README.md": "plugin/test_readme.py",
+    "action.yml": "ci",
+    "docs/github-actions.md": "ci",
     "docs/data.md": "data/workloads/test_spec.py",
     "fixtures/series": "judge/test_recorded_series.py",
     "fixtures/workloads": "data/workloads",
     "suites": "suites",
+    "suites/actions": "ci",
 }
 
 

@@ -17,6 +17,6 @@ def test_a_file_that_it_names_exists(name):
     assert any((ROOT / folder / name).exists() for folder in FOLDERS)
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make (\w+)", TEXT))))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([\w-]+)", TEXT))))
 def test_a_target_that_it_names_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)

@@ -19,6 +19,7 @@ from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
+from pytest_loaderperf.cli.github import add_github_commands
 from pytest_loaderperf.cli.report import add_report_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
@@ -66,6 +67,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_calibrate_command(commands)
     add_data_commands(commands)
     add_report_command(commands)
+    add_github_commands(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding
@@ -126,7 +128,7 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
     from pytest_loaderperf.report.progress import ProgressLine
     from pytest_loaderperf.runs.options import Options
-    from pytest_loaderperf.runs.results import document_of, head_commit, write_result
+    from pytest_loaderperf.runs.results import document_of, head_commit, repository_root, write_result
     from pytest_loaderperf.runs.run import Run
 
     if options.json is not None and (problem := not_a_file(options.json)):
@@ -156,6 +158,7 @@ def _bench(options: argparse.Namespace) -> int:
             alpha=DEFAULT_ALPHA,
             runs=[document],
             partial=False,
+            root=repository_root(),
         )
         write_result(result, options.json)
         print(f"result written to {printable(options.json, MOST_OF_PATH)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.plugin.settings import MARKER_KEYWORDS, SETTINGS, SKIP_REASON
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
             name = request.node.nodeid if not runs else f"{request.node.nodeid} #{len(runs) + 1}"
             run = Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes, name=name)
         runs.append(run)
+        session.places[name] = _place(request.node)
         session.open_runs.append(run)
         return run
 
@@ -60,6 +62,12 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     yield start
     for run in runs:
         run.close()
+
+
+def _place(item: pytest.Item) -> dict[str, Any]:
+    """File and line of a test, as its entry in the result file has them."""
+    line = item.location[1]  # from 0
+    return {"file": printable(item.path, MOST_OF_PATH), "line": None if line is None else line + 1}
 
 
 def marker_keywords(node: pytest.Item) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pytest_loaderperf.plugin.completeness import attach
 from pytest_loaderperf.plugin.outputs import Written
 from pytest_loaderperf.plugin.session import Unpaired, session_of
 from pytest_loaderperf.plugin.settings import measures
+from pytest_loaderperf.remote import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -154,8 +155,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def _in_its_own_words(call: pytest.CallInfo[None]) -> None:
     """Show an error about the base without a traceback into this package, which would not help."""
-    remote = sys.modules.get("pytest_loaderperf.remote.child")
-    if remote is not None and call.excinfo is not None and isinstance(call.excinfo.value, remote.RemoteError):
+    if call.excinfo is not None and isinstance(call.excinfo.value, RemoteError):
         failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
         call.excinfo = pytest.ExceptionInfo.from_exc_info((type(failed), failed, call.excinfo.tb))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
@@ -26,8 +28,29 @@ def _page(document: Document, settings: Settings) -> str | None:
     return f"page written to {printable(settings.html_path, MOST_OF_PATH)}"
 
 
-OUTPUTS: dict[str, Output] = {  # by what the user set, as an error names it
+def _step_summary(document: Document, _settings: Settings) -> str | None:
+    """Unasked, in every step of GitHub Actions."""
+    if not (file := os.environ.get("GITHUB_STEP_SUMMARY")):
+        return None
+    from pytest_loaderperf.report.github import write_step_summary
+
+    return write_step_summary([document], Path(file))
+
+
+def _annotations(document: Document, _settings: Settings) -> str | None:
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return None
+    from pytest_loaderperf.report.github import annotation_lines
+
+    workspace = os.environ.get("GITHUB_WORKSPACE", str(Path.cwd()))
+    return "\n".join(annotation_lines([document], workspace)) or None
+
+
+# By what the user set, as an error names it.
+OUTPUTS: dict[str, Output] = {
     "--loaderperf-html": _page,
+    "GITHUB_STEP_SUMMARY": _step_summary,
+    "GITHUB_ACTIONS": _annotations,
 }
 
 

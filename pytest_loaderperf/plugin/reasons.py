@@ -23,7 +23,7 @@ class Reasons:
 
     def ask(self, run: Run, sides: Sequence[str]) -> None:
         """Ask about the loader of a claim on ``sides`` that has failed, if there is time left."""
-        from pytest_loaderperf.report import Why, why
+        from pytest_loaderperf.report import Why, why_section
         from pytest_loaderperf.runs.sides import BASE, LOADER
 
         if not self._seconds or LOADER not in sides:
@@ -37,7 +37,7 @@ class Reasons:
             found = run.why(self._seconds, with_base=BASE in sides)
         finally:
             self._spent_seconds += time.monotonic() - began
-        self._found.append(why(found.findings, found.comparison, found.unseen))
+        self._found.append(why_section(found.findings, found.comparison, found.unseen))
 
     def take(self) -> list[Why]:
         """What it said of the test that has just ended."""

@@ -48,6 +48,7 @@ class LoaderPerfSession:
     terminal: TextIO
     open_runs: list[Run] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
+    places: dict[str, Document] = field(default_factory=dict)  # of tests, by the name of the run: file and line
     steal_before_seconds: float = 0.0
     json_error: str | None = None
     written: Written = field(default_factory=lambda: Written([], []))
@@ -60,7 +61,7 @@ class LoaderPerfSession:
     completeness: Completeness = field(init=False)
     reasons: Reasons = field(init=False)
     _machine: dict[str, object] = field(default_factory=dict)
-    _commit: str | None = None
+    _repository: dict[str, str | None] = field(default_factory=dict)
     _ended: bool = False
     _bases: dict[str, Base] = field(default_factory=dict)
     _no_bases: dict[str, str] = field(default_factory=dict)  # and why
@@ -188,7 +189,7 @@ class LoaderPerfSession:
 
     def _kept(self, run: Run, document: Document) -> None:
         self.open_runs.remove(run)
-        self.add_documents([document])
+        self.add_documents([document | self.places.get(run.name, {})])
 
     def add_documents(self, documents: Sequence[Document]) -> None:
         """Add what has been measured, and write the file: the process may be killed at any time."""
@@ -229,13 +230,14 @@ class LoaderPerfSession:
         """The whole result as one document."""
         from pytest_loaderperf.measurement import machine_facts
         from pytest_loaderperf.report import result_document
-        from pytest_loaderperf.runs.results import head_commit
+        from pytest_loaderperf.runs.results import head_commit, repository_root
 
         if not self._machine:
-            self._machine, self._commit = machine_facts(), head_commit()
+            self._machine = machine_facts()
+            self._repository = {"commit": head_commit(), "root": repository_root()}
         return result_document(
             machine=self._machine | {"steal_seconds": self.steal_seconds()},
-            commit=self._commit,
+            **self._repository,
             base_commit=self.base_commit,
             alpha=self.settings.alpha,
             runs=self.documents,

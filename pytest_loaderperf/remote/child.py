@@ -16,6 +16,7 @@ from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfErr
 from pytest_loaderperf.measurement import Kind, Record
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
+from pytest_loaderperf.remote import RemoteError
 
 DESCRIPTOR = "LOADERPERF_CHILD"  # environment variable with the child's end of the pipe, and what else it needs
 GRACE_SECONDS = 30.0  # after the watchdog's own time: then the child itself hangs
@@ -34,10 +35,6 @@ STATE = (
 )
 _POLL_SECONDS = 0.2
 _LAST_WORDS = 2000  # characters of a child's last output in an error
-
-
-class RemoteError(LoaderPerfError):
-    """Another process cannot measure what it should."""
 
 
 class Child:

@@ -24,7 +24,8 @@ from pytest_loaderperf.loader.processes import sent
 from pytest_loaderperf.measurement import Side, Watchdog
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.measurement.tracing import untraced
-from pytest_loaderperf.remote.child import RemoteError, RemoteSide
+from pytest_loaderperf.remote import RemoteError
+from pytest_loaderperf.remote.child import RemoteSide
 from pytest_loaderperf.remote.player import LEAVE, Anew, Recipe, play
 from pytest_loaderperf.remote.shared_channels import held_channel, open_channels
 from pytest_loaderperf.remote.shared_files import Offsets

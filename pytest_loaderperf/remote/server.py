@@ -20,7 +20,8 @@ from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.factory import describe
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.tracing import untraced
-from pytest_loaderperf.remote.child import DESCRIPTOR, STATE, RemoteError
+from pytest_loaderperf.remote import RemoteError
+from pytest_loaderperf.remote.child import DESCRIPTOR, STATE
 from pytest_loaderperf.remote.player import SETTLE_SECONDS
 from pytest_loaderperf.remote.replay import Relayed
 

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import IO
 
 from pytest_loaderperf.errors import refusal
-from pytest_loaderperf.remote.child import RemoteError
+from pytest_loaderperf.remote import RemoteError
 
 FOLDER = ".loaderperf"
 _TIMEOUT_S = 300.0  # for a checkout from a slow disk
@@ -53,7 +53,7 @@ class Worktree:
         if shutil.which("git") is None:
             raise BaseError(f"comparing with {ref!r} needs git, but there is none on the PATH. Install git.")
         try:
-            self.top = Path(_git(start, "rev-parse", "--show-toplevel"))
+            self.top = Path(git(start, "rev-parse", "--show-toplevel"))
         except _RefusedError:
             raise
         except BaseError as error:
@@ -77,7 +77,7 @@ class Worktree:
 
     def _check_out(self) -> None:
         try:
-            _git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
+            git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
         except BaseError as error:
             raise BaseError(
                 f"git cannot check out {self.ref!r} in a worktree: {error}. {_way_out(str(error), self.commit)}"
@@ -88,7 +88,7 @@ class Worktree:
 
     def _check_out_submodule(self, commit: str, name: str) -> None:
         try:
-            _git(self.top / name, "worktree", "add", "--quiet", "--detach", "--force", str(self.path / name), commit)
+            git(self.top / name, "worktree", "add", "--quiet", "--detach", "--force", str(self.path / name), commit)
         except BaseError as error:
             raise BaseError(
                 f"{self.ref!r} has the submodule {name} at {commit}, which git cannot check out: {error}. "
@@ -97,7 +97,7 @@ class Worktree:
 
     def _link_data(self) -> None:
         """Link what git does not track: data, but no code, which must be the commit's."""
-        for name in _git(self.top, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0"):
+        for name in git(self.top, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0"):
             source, link = self.top / name, self.path / name.rstrip("/")
             hidden = any(part.startswith((".", "__")) for part in Path(name).parts)
             if not name or hidden or link.exists() or not link.parent.is_dir():
@@ -117,12 +117,12 @@ class Worktree:
 
     def _commit(self, ref: str) -> str:
         try:
-            return _git(self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+            return git(self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         except _RefusedError:
             raise
         except BaseError:
             pass
-        if ref.strip() and _git(self.top, "rev-parse", "--is-shallow-repository") == "true":
+        if ref.strip() and git(self.top, "rev-parse", "--is-shallow-repository") == "true":
             raise BaseError(
                 f"--loaderperf-base: expected a commit, branch or tag, but this clone is shallow and has no {ref!r}: "
                 "fetch more of the history, `git fetch --unshallow`, or that commit alone, "
@@ -131,7 +131,7 @@ class Worktree:
         way_out = "See `git branch --all` and `git tag` for what there is."
         if not ref.strip():
             way_out = "Is a variable empty that should name it?"
-        elif not _git(self.top, "rev-list", "--all", "--max-count=1"):
+        elif not git(self.top, "rev-list", "--all", "--max-count=1"):
             way_out = "This repository has no commits yet."
         elif ref.startswith("origin/"):
             way_out = f"Fetch it first: `git fetch origin {ref.removeprefix('origin/')}`."
@@ -202,7 +202,7 @@ def _machine() -> str:
 
 
 def _worktrees(top: Path) -> list[Path]:
-    listed = _git(top, "worktree", "list", "--porcelain").splitlines()
+    listed = git(top, "worktree", "list", "--porcelain").splitlines()
     return [Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")]
 
 
@@ -213,7 +213,7 @@ def _remove(top: Path, path: Path, submodules: list[str]) -> None:
     shutil.rmtree(path, ignore_errors=True)
     for name in ["", *submodules]:
         with suppress(BaseError):
-            _git(top / name, "worktree", "remove", *_ANYWAY, str(path / name), process_group=0)  # no Ctrl-C reaches it
+            git(top / name, "worktree", "remove", *_ANYWAY, str(path / name), process_group=0)  # no Ctrl-C reaches it
 
 
 def _make_folder(folder: Path, ref: str) -> None:
@@ -252,7 +252,7 @@ def installed(path: Path) -> bool:
 
 def _submodules(folder: Path) -> list[tuple[str, str]]:
     """Commit and path of each submodule that the index of ``folder`` has."""
-    entries = _git(folder, "ls-files", "--stage", "-z").split("\0")
+    entries = git(folder, "ls-files", "--stage", "-z").split("\0")
     return [(entry.split()[1], entry.partition("\t")[2]) for entry in entries if entry.startswith(_SUBMODULE)]
 
 
@@ -268,7 +268,8 @@ def _is_code(source: Path) -> bool:
         return True  # not readable, so not used as data
 
 
-def _git(folder: Path, *arguments: str, process_group: int | None = None) -> str:
+def git(folder: Path, *arguments: str, process_group: int | None = None) -> str:
+    """What git says in ``folder``. Raises BaseError with its words."""
     inherited = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
     try:
         done = subprocess.run(  # noqa: S603 our own command

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
-from pytest_loaderperf.judge import Course, Verdict
-from pytest_loaderperf.measurement import Disturbance
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.judge import Course, Verdict
+    from pytest_loaderperf.measurement import Disturbance
 
 SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
@@ -120,13 +122,15 @@ def result_document(
     alpha: float,
     runs: Sequence[Document],
     partial: bool,
+    root: str | None = None,
 ) -> Document:
-    """The whole result. ``partial`` says that the run was interrupted before its end."""
+    """The whole result. ``partial``: the run was interrupted before its end. ``root``: the repository's folder."""
     return {
         "schema": SCHEMA,
         "machine": dict(machine),
         "commit": commit,
         "base_commit": base_commit,
+        "root": root,
         "alpha": alpha,
         "partial": partial,
         "runs": list(runs),

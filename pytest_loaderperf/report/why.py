@@ -26,7 +26,7 @@ class Why(NamedTuple):
     lines: list[str]
 
 
-def why(findings: Iterable[Finding], comparison: Comparison | None, unseen: str = "") -> Why:
+def why_section(findings: Iterable[Finding], comparison: Comparison | None, unseen: str = "") -> Why:
     """What the doctor says of the loader of a failed claim; against its base, only what the base does not do."""
     if comparison is None:
         lines = [*_finding_lines(findings), *_unseen_lines(unseen)]

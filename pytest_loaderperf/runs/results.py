@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.measurement.factory import describe
 from pytest_loaderperf.report import run_document, write_json
@@ -97,14 +97,25 @@ def write_result(document: dict[str, Any], file: Path) -> None:
 
 def head_commit() -> str | None:
     """The commit checked out here; None outside a git repository."""
+    return _git_says("HEAD")
+
+
+def repository_root() -> str | None:
+    """The folder of the git repository around here, which names of files start with; None outside one."""
+    root = _git_says("--show-toplevel")
+    return None if root is None else printable(root, MOST_OF_PATH)
+
+
+def _git_says(what: str) -> str | None:
     try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 the git that the user has
+        asked = subprocess.run(  # noqa: S603 our own command
+            ["git", "rev-parse", what],  # noqa: S607 the git that the user has
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # as for file names
             timeout=10,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return asked.stdout.strip()
+    return asked.stdout.strip("\n")

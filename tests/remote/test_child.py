@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from pytest_loaderperf.remote.child import Child, RemoteError
+from pytest_loaderperf.remote import RemoteError
+from pytest_loaderperf.remote.child import Child
 
 SCRIPT = """
 import json, os, time
