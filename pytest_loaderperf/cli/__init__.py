@@ -15,6 +15,7 @@ from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
+from pytest_loaderperf.cli.report import add_report_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_doctor_command(commands)
     add_calibrate_command(commands)
     add_data_commands(commands)
+    add_report_command(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding
