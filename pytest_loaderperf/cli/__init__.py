@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
+from pytest_loaderperf.cli.compare import add_compare_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
 from pytest_loaderperf.cli.report import add_report_command
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_calibrate_command(commands)
     add_data_commands(commands)
     add_report_command(commands)
+    add_compare_command(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding
