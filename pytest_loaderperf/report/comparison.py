@@ -120,9 +120,9 @@ def comparison_lines(compared: Document, names: Sequence[str], width: int) -> li
         origin = compared[key]
         said = [f"commit {printable(origin['commit'])[:_COMMIT]}"] if origin["commit"] else []
         said += [f"machine {origin['machine']}", *(["partial: claims may be missing"] if origin["partial"] else [])]
-        lines.append(
-            TableLine(_fit(f"{key.upper()}  {printable(name, MOST_OF_PATH)}  ({', '.join(said)})", width), "bold")
-        )
+        end = f"  ({', '.join(said)})"
+        shown = _fit_end(printable(name, MOST_OF_PATH), max(_LEAST_LABEL, width - len(end) - len("A  ")))
+        lines.append(TableLine(_fit(f"{key.upper()}  {shown}{end}", width), "bold"))
     lines += _differences(compared, width)
     if compared["tests"]:
         lines += _tables(compared["tests"], width)
