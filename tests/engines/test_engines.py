@@ -202,7 +202,7 @@ def test_a_problem_of_the_dataset_is_said_once_and_whole():
         def started(self):
             raise ChildError("mypkg:make raised " + "x" * 300)
 
-    with pytest.raises(LoaderPerfError, match="^mypkg:make raised x{300}$"):
+    with pytest.raises(LoaderPerfError, match=r"^mypkg:make raised x{300}$"):
         comparing._prepare({BASELINE: Failing(BASELINE, 0.0, [0.0])}, lambda text: None)
 
 
