@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _PAIR = 2
 _BATCH_SIZE = 32
-_SECONDS = 30.0  # about six turns of a dozen engines: the fewest that give an interval
+_SECONDS = 60.0  # eight turns of a dozen engines: fewer give no interval
 _OF_A_DATASET = ("batch_size", "workers", "budget", "engines", "collate")  # options
 
 
