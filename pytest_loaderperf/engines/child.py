@@ -39,7 +39,8 @@ def _checked(setting: Setting, variant: Variant, *, twice: bool) -> Reply:
         found.append(seen(loader, setting.batch_size))
         if variant.close is not None:
             variant.close(loader)
-    return found[0] | {"repeats": found[0]["sum"] == found[-1]["sum"]}
+    samples = setting.samples or found[0]["counted"]
+    return found[0] | {"samples": samples, "repeats": found[0]["sum"] == found[-1]["sum"]}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _BITS = 64
 
 
 def seen(loader: Iterable[Any], batch_size: int, count_within_s: float = COUNT_WITHIN_S) -> Reply:
-    """``structure`` and ``sum`` of the first samples, and how many an epoch has: ``samples``, and if ``whole``.
+    """``structure`` and ``sum`` of the first samples, and how many were ``counted``: of a ``whole`` epoch or not.
 
     ``unlike``: why samples could not be compared, or empty.
     """
@@ -46,7 +46,7 @@ def seen(loader: Iterable[Any], batch_size: int, count_within_s: float = COUNT_W
     return {
         "structure": structure,
         "sum": f"{total % (1 << _BITS):016x}",
-        "samples": samples,
+        "counted": samples,
         "whole": whole,
         "unlike": unlike,
     }
@@ -59,8 +59,8 @@ def difference(found: Reply, baseline: Reply, *, repeats: bool) -> str:
     """
     if found["structure"] != baseline["structure"]:
         return f"its batches are {found['structure']} instead of {baseline['structure']}"
-    if found["whole"] and baseline["whole"] and found["samples"] != baseline["samples"]:
-        return f"it gives {found['samples']:,} samples in an epoch instead of {baseline['samples']:,}"
+    if found["whole"] and baseline["whole"] and found["counted"] != baseline["counted"]:
+        return f"it gives {found['counted']:,} samples in an epoch instead of {baseline['counted']:,}"
     if repeats and not found["unlike"] and not baseline["unlike"] and found["sum"] != baseline["sum"]:
         return "its first samples have other values"
     return ""

@@ -35,10 +35,10 @@ def engine_lines(compared: Document, width: int) -> list[TableLine]:
     if not compared["repeats"]:
         text = "the dataset gives other values each time it is read, so the values were not compared"
         lines += [TableLine(line, "yellow") for line in _wrapped(text, width)]
-    skipped = sorted((row["not_run"], row["title"]) for row in rows if row.get("not_run"))
-    for reason, group in groupby(skipped, key=lambda pair: pair[0]):
-        titles = ", ".join(dict.fromkeys(title for _, title in group))
-        lines += [TableLine(line) for line in _wrapped(f"not run: {titles}: {printable(reason)}", width)]
+    skipped = [row for row in rows if row.get("not_run")]
+    for reason, group in groupby(sorted(skipped, key=lambda row: str(row["not_run"])), key=lambda row: row["not_run"]):
+        names = ", ".join(row["engine"] for row in group)
+        lines += [TableLine(line) for line in _wrapped(f"not run: {names}: {printable(reason)}", width)]
     turns = f"{compared['turns']} turns of all, {compared['seconds']:.0f} s, {compared['workers']} workers at most"
     return [*lines, TableLine(turns)]
 

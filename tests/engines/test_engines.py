@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def of_engine(name, dataset, workers=2):
 @pytest.mark.parametrize("name", [name for name in INSTALLED if "processes" not in name and name != BASELINE])
 def test_every_installed_engine_gives_the_baselines_samples(name):
     baseline = of_engine(BASELINE, Rows())
-    assert (baseline["samples"], baseline["whole"], baseline["unlike"]) == (SAMPLES, True, "")
+    assert (baseline["counted"], baseline["whole"], baseline["unlike"]) == (SAMPLES, True, "")
     assert baseline["structure"] == "[0]['x'] float32[3], [0]['name'] list of str, [1] int64[]"
     assert difference(of_engine(name, Rows()), baseline, repeats=True) == ""
 
@@ -91,10 +92,18 @@ def test_a_long_epoch_is_not_counted_to_its_end():
     assert seen(endless, 8, count_within_s=0)["whole"] is False
 
 
-@pytest.mark.parametrize("dataset, repeats", [(Rows(), True), (Noisy(), False)])
+@pytest.mark.parametrize("dataset, repeats", [(Rows(), True), (Noisy(), False), (Stream(), True)])
 def test_the_baseline_tells_whether_the_dataset_repeats_itself(dataset, repeats):
     setting = Setting(dataset, 8, 1)
-    assert child._checked(setting, variant(BASELINE, setting), twice=True)["repeats"] is repeats
+    found = child._checked(setting, variant(BASELINE, setting), twice=True)
+    assert (found["repeats"], found["samples"]) == (repeats, SAMPLES)
+
+
+def test_an_epoch_that_is_not_counted_to_its_end_has_as_many_samples_as_the_dataset(monkeypatch):
+    monkeypatch.setattr(child, "seen", partial(seen, count_within_s=0))
+    setting = Setting(Rows(), 8, 1)
+    found = child._checked(setting, variant(BASELINE, setting), twice=False)
+    assert (found["whole"], found["counted"], found["samples"]) == (False, 32, SAMPLES)
 
 
 def test_who_cannot_says_why(monkeypatch):
@@ -186,7 +195,7 @@ def test_the_command_measures_a_dataset_and_says_what_it_did_not(tmp_path, capsy
     assert main(["compare", f"{HERE}:make_rows", *arguments]) == 0
     printed = capsys.readouterr().out
     assert f"{HERE}:make_rows: Rows, 100 samples, batch 10, shuffled" in printed
-    assert "not run: WebDataset: cannot take this dataset: it reads tar files" in printed
+    assert "not run: webdataset: cannot take this dataset: it reads tar files" in printed
     document = json.loads(file.read_text())
     assert document["schema"] == comparing.ENGINES_SCHEMA
     base, reference, web = document["engines"]

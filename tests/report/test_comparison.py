@@ -215,7 +215,7 @@ def test_the_table_of_engines():
         r"torchdata.nodes, 2 threads: failed: died: \x1bKilled",
         "the dataset gives other values each time it is read, so the values were not",
         "  compared",
-        "not run: Grain: not installed: pip install grain",
+        "not run: grain, grain-threads: not installed: pip install grain",
         "7 turns of all, 31 s, 2 workers at most",
     ]
     wide = texts(engine_lines(ENGINES, 120))
