@@ -50,10 +50,16 @@ def compare_engines(wanted: Wanted, progress: Callable[[str], None] = lambda tex
     with TemporaryDirectory(prefix="loaderperf-", ignore_cleanup_errors=True) as folder:
         children: dict[str, Child] = {}
         try:
-            for name in names:
-                if name not in absent:
-                    children[name] = _child(name, wanted, Path(folder))
-            _prepare(children, progress)
+            progress("building the dataset")
+            children[BASELINE] = _child(BASELINE, wanted, Path(folder))
+            _prepare_baseline(children[BASELINE])
+            progress("starting the engines")
+            others = [name for name in names if name not in (BASELINE, *absent)]
+            children |= {name: _child(name, wanted, Path(folder)) for name in others}
+            for name in others:
+                progress(f"checking {name}")
+                for step in (children[name].started, children[name].checked, children[name].prepared):
+                    children[name].attempt(step)
             turns, seconds = _measure(children, wanted.budget_seconds, progress)
         except BaseException:
             for child in children.values():
@@ -92,22 +98,14 @@ def _child(name: str, wanted: Wanted, folder: Path) -> Child:
     return Child(Row(name), command, own, cores=wanted.workers, environment=_ENVIRONMENT)
 
 
-def _prepare(children: dict[str, Child], progress: Callable[[str], None]) -> None:
-    """Start and check every child; the baseline first, whose problem is one of the dataset."""
-    base = children[BASELINE]
+def _prepare_baseline(base: Child) -> None:
+    """Start and check it before the others: its problem is one of the dataset. Raises LoaderError for that."""
     try:
-        progress("building the dataset")
         base.started()
         base.checked()
         base.prepared()
     except ChildError as error:
         raise LoaderError(str(error)) from None
-    for name, child in children.items():
-        if child is not base:
-            progress(f"checking {name}")
-            child.attempt(child.started)
-            child.attempt(child.checked)
-            child.attempt(child.prepared)
 
 
 def _measure(children: dict[str, Child], budget_s: float, progress: Callable[[str], None]) -> tuple[int, float]:

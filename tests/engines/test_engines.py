@@ -212,7 +212,7 @@ def test_a_problem_of_the_dataset_is_said_once_and_whole():
             raise ChildError("mypkg:make raised " + "x" * 300)
 
     with pytest.raises(LoaderPerfError, match=r"^mypkg:make raised x{300}$"):
-        comparing._prepare({BASELINE: Failing(BASELINE, 0.0, [0.0])}, lambda text: None)
+        comparing._prepare_baseline(Failing(BASELINE, 0.0, [0.0]))
 
 
 def test_a_collate_function_is_used_by_all():
