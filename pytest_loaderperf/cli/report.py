@@ -51,10 +51,13 @@ def add_report_command(commands: Commands) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from pytest_loaderperf.report import read_json, whole_or_absent
+    from pytest_loaderperf.report.reading import as_written
 
     if options.output is not None and (problem := not_a_place(options.output)):
         raise LoaderPerfError(f"-o: {problem}")
-    text = FORMATS[options.format]([read_json(result) for result in options.results])
+    documents = [read_json(result) for result in options.results]
+    with as_written():
+        text = FORMATS[options.format](documents)
     if options.output is None:
         sys.stdout.write(text)
         return 0

@@ -285,3 +285,11 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path, capsys):
     assert "expected a result with schema" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "absent.json"), "--format", "csv"]) == 1
     assert "cannot read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["report", "--format=junit"], ["report", "--format=csv"], ["compare"]])
+@pytest.mark.parametrize("runs", [[{"nodeid": "x"}], ["text"], [{"nodeid": "x", "sides": None}]])
+def test_a_result_that_lacks_a_part_is_an_error_and_no_traceback(command, runs, tmp_path, capsys):
+    write_json(result() | {"runs": runs}, file := tmp_path / "r.json")
+    assert main([*command, str(file), str(file)]) == 1
+    assert "expected results as --loaderperf-json writes them, got one with a missing" in capsys.readouterr().err
