@@ -116,9 +116,10 @@ def _measure(children: dict[str, Child], budget_s: float, progress: Callable[[st
         able = [child for child in children.values() if child.row.problem is None]
         left = time.monotonic() - began_s < budget_s
         due = [child for child in able if is_due(child.row, budget_s / len(able), left=left)]
-        if not due or not (left or set(due) - {base} or turns < LEAST_TURNS):
+        if not due:
             break
-        for child in order.sample([*{*due, base}], len({*due, base})):
+        taking = [child for child in able if child is base or child in due]  # each ratio needs the baseline
+        for child in order.sample(taking, len(taking)):
             progress(f"turn {turns + 1}: {child.row.name}")
             child.turn(turns, times_first=_times_first(child.row, turns))
         turns += 1
