@@ -28,7 +28,6 @@ _VERDICT_COLORS = {"PASS": "green", "FAIL": "red"}
 _GAP = "  "
 _LEAST_LABEL = 16
 _COMMIT = 12  # digits of a commit: enough to find it
-_WIDE = 100  # columns of a terminal from which intervals are shown
 _ADVICE = (
     "Stored numbers show trends and are no gate: both sides of a verdict are measured in turns, in one run. "
     "For one: pytest --loaderperf --loaderperf-base=REF"
@@ -151,12 +150,15 @@ def _fact(value: Any) -> str:
 
 def _tables(tests: Sequence[Document], width: int) -> Iterator[TableLine]:
     """One table of all tests: a heading for each test and side, a row for each metric, a line for each new verdict."""
-    wide = width >= _WIDE
-    headings = ["metric", "A", *(["95 %"] * wide), "B", *(["95 %"] * wide), "B / A", ""]
-    tables = [[_cells(entry, wide=wide) for entry in test["metrics"]] for test in tests]
-    rows = [headings, *(row for table in tables for row in table)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
-    widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)))
+    for wide in (True, False):  # with intervals, if there is room for them
+        headings = ["metric", "A", *(["95 %"] * wide), "B", *(["95 %"] * wide), "B / A", ""]
+        tables = [[_cells(entry, wide=wide) for entry in test["metrics"]] for test in tests]
+        rows = [headings, *(row for table in tables for row in table)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
+        room = width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)
+        if room >= widths[0]:
+            break
+    widths[0] = max(_LEAST_LABEL, min(widths[0], room))
     yield TableLine(_row(headings, widths, width), "bold")
     for test, table in zip(tests, tables, strict=True):
         yield TableLine(_fit_end(printable(test["nodeid"], MOST_OF_PATH), width), "bold")

@@ -13,7 +13,6 @@ from pytest_loaderperf.report.terminal import TableLine
 
 Document = dict[str, Any]
 _GAP = "  "
-_WIDE = 100  # columns of a terminal from which every column is shown
 _BUSY = 0.02  # of a core while others are measured: less disturbs nobody
 _LEAST_LABEL = 12
 
@@ -44,12 +43,15 @@ def engine_lines(compared: Document, width: int) -> list[TableLine]:
 
 
 def _table(rows: Sequence[Document], width: int) -> Iterator[TableLine]:
-    wide = width >= _WIDE
-    headings = ["loader", "used as", "samples/s", *(["95 %"] * wide), "x DataLoader", *(["95 %"] * wide), "TTFB"]
-    headings += ["CPU s/1k", "PSS"] * wide
-    cells = [headings, *(_cells(row, wide=wide) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)))
+    for wide in (True, False):  # with intervals, CPU time and memory, if there is room for them
+        headings = ["loader", "used as", "samples/s", *(["95 %"] * wide), "x DataLoader", *(["95 %"] * wide), "TTFB"]
+        headings += ["CPU s/1k", "PSS"] * wide
+        cells = [headings, *(_cells(row, wide=wide) for row in rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+        room = width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)
+        if room >= widths[0]:
+            break
+    widths[0] = max(_LEAST_LABEL, min(widths[0], room))
     for row in cells:
         left = (cell[:size].ljust(size) for cell, size in zip(row[:2], widths[:2], strict=True))
         right = (cell.rjust(size) for cell, size in zip(row[2:], widths[2:], strict=True))

@@ -99,6 +99,14 @@ def test_the_table_at_80_columns():
     assert [line.color for line in lines[4:6]] == ["red", "green"]
 
 
+def test_intervals_are_left_out_where_they_have_no_room():
+    for width in range(70, 120):
+        lines = texts(comparison_lines(comparison(A, B), ["a.json", "b.json"], width))
+        (row,) = [line for line in lines if "batch_latency_p99" in line]
+        assert row.endswith("0.50  better")
+        assert ("9.00 ms to 11.0 ms" in row) == (width >= 95)
+
+
 def test_the_table_at_120_columns_has_intervals():
     lines = texts(comparison_lines(comparison(A, B), ["a.json", "b.json"], 120))
     assert ["throughput", "100/s", "90.0/s", "to", "110/s", "50.0/s", "45.0/s", "to", "55.0/s", "0.50", "worse"] in [
