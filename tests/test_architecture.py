@@ -24,7 +24,11 @@ LAYERS = [
     "report",
 ]  # each may import itself and what is to its left
 LEAVES = ["errors", "units", "defaults", "arguments"]
-UPPER = {"remote": ["data", "loader", "measurement"], "runs": [*LAYERS, "remote"]}  # and what is above the layers
+UPPER = {
+    "remote": ["data", "loader", "measurement"],
+    "runs": [*LAYERS, "remote"],
+    "engines": ["data", "loader", "measurement", "judge", "remote"],
+}  # and what is above the layers
 SHELL = ["plugin", "cli"]  # see all; nobody sees them
 DATA = ["execution", "arrays", "arrow", "formats", "stores", "encoded", "choice"]  # of data: as the layers
 BESIDE = {"workloads": ["arrays", "formats"], "split": ["workloads"], "checks": [*DATA[:-1], "workloads"]}

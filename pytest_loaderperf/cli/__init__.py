@@ -17,6 +17,7 @@ from typing import Any
 
 from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
+from pytest_loaderperf.cli.compare import add_compare_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
 from pytest_loaderperf.cli.github import add_github_commands
@@ -68,6 +69,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_data_commands(commands)
     add_report_command(commands)
     add_github_commands(commands)
+    add_compare_command(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding

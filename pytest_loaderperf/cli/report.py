@@ -23,11 +23,41 @@ def _html(documents: Sequence[Document]) -> str:
     return page(documents)
 
 
+def _markdown(documents: Sequence[Document]) -> str:
+    from pytest_loaderperf.report.markdown import markdown
+
+    return markdown(documents)
+
+
+def _interchange(module: str, function: str) -> Callable[[Sequence[Document]], str]:
+    """A function of the package ``report.interchange``, which is imported when it is called."""
+
+    def text(documents: Sequence[Document]) -> str:
+        from importlib import import_module
+
+        found = import_module(f"pytest_loaderperf.report.interchange.{module}")
+        return str(getattr(found, function)(documents))
+
+    return text
+
+
 FORMATS: dict[str, Callable[[Sequence[Document]], str]] = {
     "html": _html,
+    "markdown": _markdown,
+    "csv": _interchange("csv_table", "csv_text"),
+    "github-bigger": _interchange("github_benchmark", "github_bigger"),
+    "github-smaller": _interchange("github_benchmark", "github_smaller"),
+    "junit": _interchange("junit", "junit_xml"),
+    "pytest-benchmark": _interchange("pytest_benchmark", "pytest_benchmark_json"),
 }
 """The text of results, by the name of its format. A document's ``file`` is the path that it was read from."""
-SUFFIXES = {".html": "html", ".htm": "html"}  # which a file's name may say instead
+SUFFIXES = {
+    ".html": "html",
+    ".htm": "html",
+    ".md": "markdown",
+    ".csv": "csv",
+    ".xml": "junit",
+}  # which a file's name may say instead
 _DEFAULT = "html"
 # What JSON of the right schema with other content leads to.
 _FOREIGN = (LookupError, TypeError, AttributeError, ValueError, AssertionError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_loaderperf.data import PersistentExecutor, Workload
     from pytest_loaderperf.loader import ReferenceLoader
     from pytest_loaderperf.runs.run import Run
+
+_TRIES = pytest.StashKey[Counter[str]]()  # of each test, by its node id
 
 
 @pytest.fixture
@@ -33,6 +36,10 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     keywords = marker_keywords(request.node)
     base_ref = keywords.pop("base", None)
     runs: list[Run] = []
+    tries = request.config.stash.setdefault(_TRIES, Counter())
+    again = tries[request.node.nodeid]  # another plugin runs a failed test again
+    tries[request.node.nodeid] += 1
+    called = f"{request.node.nodeid} (rerun {again})" if again else request.node.nodeid
 
     def start(
         make_loader: object,
@@ -49,7 +56,7 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
             served: Run = session.serve(make_loader, options, reading)
             return served
         with session.progress:
-            name = request.node.nodeid if not runs else f"{request.node.nodeid} #{len(runs) + 1}"
+            name = called if not runs else f"{called} #{len(runs) + 1}"
             run = Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes, name=name)
         runs.append(run)
         session.places[name] = _place(request.node)

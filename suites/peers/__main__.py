@@ -11,10 +11,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from pytest_loaderperf.engines.record import Row
 from pytest_loaderperf.measurement.machine import machine_facts
 from suites.peers import harness, regimes, report
 from suites.peers.loaders import IN_PROCESS, LIMIT, OURS, PEERS
-from suites.peers.record import Row
 
 ROUNDS = 5
 # The small tables ask one thing each: is the reference loader at the limit for other shapes, too?

@@ -10,8 +10,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from pytest_loaderperf.engines.record import Row
 from suites.peers.loaders import IN_PROCESS, LIMIT, OURS
-from suites.peers.record import Row
 from suites.peers.report import by_name, ratio, samples_per_s
 
 WIDTH_INCHES, BAR_INCHES, PANEL_INCHES = 8.0, 0.22, 0.75

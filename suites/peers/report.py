@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from pytest_loaderperf.engines.record import Row, cpu_s_per_1k, ratios, throughput
 from suites.peers.loaders import IN_PROCESS, LIMIT, OURS, WORKERS, is_peer
-from suites.peers.record import Row, Trial
 
 WIDTH = 100
 _NAME, _HOW = 28, 33
@@ -45,23 +45,13 @@ class Figure:
         return f"{verdict:12}  {self.text} {sign} {self.needed:g}: {self.value:.3g}"
 
 
-def throughput(row: Row, trial: Trial) -> float:
-    """Samples per second; a short last batch counts as a full one, for all loaders."""
-    return trial.batches * row.batch_size * 1e9 / trial.ns
-
-
 def samples_per_s(row: Row) -> float:
     return median(throughput(row, trial) for trial in row.trials)
 
 
-def cpu_s_per_1k(row: Row) -> float:
-    return 1e3 * sum(trial.cpu_s for trial in row.trials) / sum(t.taken * row.batch_size for t in row.trials)
-
-
 def ratio(row: Row, other: Row) -> float:
     """The throughput of ``row`` divided by that of ``other``: the median over the turns with both."""
-    others = {trial.turn: throughput(other, trial) for trial in other.trials}
-    return median(throughput(row, t) / others[t.turn] for t in row.trials if t.turn in others)
+    return median(ratios(row, other))
 
 
 def by_name(rows: Rows) -> dict[str, Row]:

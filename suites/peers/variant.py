@@ -1,37 +1,20 @@
-"""The interface between a peer's file and the harness."""
+"""What a peer's file gets, and the batches it is to give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_loaderperf.engines.variant import Epochs, Unable, Variant
+
 if TYPE_CHECKING:  # what a regime needs to run is installed for the peers alone
     from suites.peers.regimes import Regime
 
+__all__ = ["Batch", "Epochs", "Setting", "Unable", "Variant", "arrays", "columns_x_y"]
 Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-class Unable(Exception):  # noqa: N818 a reason, not a fault
-    """The peer cannot do this regime; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way to use a loader. ``make`` builds it; iterating it once gives one epoch of batches.
-
-    ``unpack`` turns a batch into ``(samples, labels)`` tensors if it is not that already; its time counts.
-    ``close`` ends what the loader started. ``run(batches)``, for a limit, does the work with no loader at all.
-    """
-
-    how: str
-    make: Callable[[], Any]
-    unpack: Callable[[Any], Batch] | None = None
-    close: Callable[[Any], None] | None = None
-    run: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +24,6 @@ class Setting:
     regime: Regime
     cores: int
     folder: Path
-
-
-class Epochs:
-    """A loader whose epochs are made by a function: for peers with an iterator but no object to loop over."""
-
-    def __init__(self, epoch: Callable[[], Iterable[Any]]) -> None:
-        self._epoch = epoch
-
-    def __iter__(self) -> Any:
-        return iter(self._epoch())
 
 
 def columns_x_y(batch: Any) -> Batch:

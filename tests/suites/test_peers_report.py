@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
+from pytest_loaderperf.engines.record import LONGEST_TRIAL_NS, TRIAL_NS, Row, Trial, calibrated, cpu_s_per_1k
 from suites.peers import report
 from suites.peers.harness import EXTRA, schedule
 from suites.peers.loaders import IN_PROCESS, LIMIT, OURS, PEERS, WORKERS, is_peer
-from suites.peers.record import LONGEST_TRIAL_NS, TRIAL_NS, Row, Trial, calibrated
 
 BATCH_SIZE = 32
 
@@ -57,7 +57,7 @@ def test_ratio_leaves_out_turns_that_only_one_took_part_in():
 
 
 def test_cpu_seconds_count_the_untimed_batches_too():
-    assert report.cpu_s_per_1k(row(OURS, [1.0, 1.0], cpu_s=0.5)) == pytest.approx(1e3 * 0.5 / (1_250 * BATCH_SIZE))
+    assert cpu_s_per_1k(row(OURS, [1.0, 1.0], cpu_s=0.5)) == pytest.approx(1e3 * 0.5 / (1_250 * BATCH_SIZE))
 
 
 def test_table_sorts_by_speed_and_ends_with_those_that_have_no_figures():

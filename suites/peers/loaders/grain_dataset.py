@@ -7,6 +7,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from pytest_loaderperf.engines.loaders.grain_dataset import apart, reading
 from suites.peers.variant import Setting, Variant, arrays
 
 
@@ -37,7 +38,6 @@ class Batches:
 
 
 def peer(setting: Setting) -> list[Variant]:
-    # google/grain: docs/tutorials/dataset_basic_tutorial.md; ReadOptions' own words: 0 threads for data in memory
     regime, cores = setting.regime, setting.cores
 
     def by_samples() -> Any:
@@ -46,18 +46,12 @@ def peer(setting: Setting) -> list[Variant]:
     def by_batches() -> Any:
         return grain.MapDataset.range(len(regime)).seed(1).shuffle().batch(regime.batch_size).map(Batches(setting))
 
-    def reading(dataset: Any, threads: int) -> Any:
-        return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-
-    def apart(dataset: Any) -> Any:
-        return reading(dataset, 0).mp_prefetch(grain.MultiprocessingOptions(cores, per_worker_buffer_size=2))
-
     here = Variant("batches of indices, 0 threads", lambda: reading(by_batches(), 0), arrays)
     threaded = Variant(f"batches of indices, {cores} threads", lambda: reading(by_batches(), cores), arrays)
     sample = Variant("samples, 0 threads", lambda: reading(by_samples(), 0), arrays)
     others = [
         Variant(f"samples, {cores} threads", lambda: reading(by_samples(), cores), arrays),
-        Variant(f"mp_prefetch, {cores} processes", lambda: apart(by_batches()), arrays),
+        Variant(f"mp_prefetch, {cores} processes", lambda: apart(by_batches(), cores), arrays),
     ]
     if regime.map_only:  # a dataset that has __getitem__ alone
         return [sample, *others[:1]]

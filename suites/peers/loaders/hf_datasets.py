@@ -12,6 +12,7 @@ from datasets import Dataset
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from pytest_loaderperf.data import as_is
+from pytest_loaderperf.engines.loaders.torch_dataloader import close
 from suites.peers.variant import Setting, Unable, Variant, columns_x_y
 
 
@@ -22,11 +23,6 @@ def _arrays(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def _whole_batches(table: Any, size: int, **more: Any) -> DataLoader[Any]:
     # huggingface/datasets pull request 5440, "Fix documentation about batch samplers": a list of indices reads a batch
     return DataLoader(table, sampler=BatchSampler(RandomSampler(table), size, drop_last=False), batch_size=None, **more)
-
-
-def _close(loader: DataLoader[Any]) -> None:
-    if loader._iterator is not None:  # noqa: SLF001 persistent workers have no public end
-        loader._iterator._shutdown_workers()  # type: ignore[attr-defined] # noqa: SLF001 likewise
 
 
 def _of_arrays(setting: Setting) -> list[Variant]:
@@ -59,6 +55,6 @@ def peer(setting: Setting) -> list[Variant]:
     apart = partial(here, num_workers=cores, persistent_workers=True)
     found = [
         Variant("with_transform, BatchSampler", here, columns_x_y),
-        Variant(f"with_transform, num_workers={cores}", apart, columns_x_y, _close),
+        Variant(f"with_transform, num_workers={cores}", apart, columns_x_y, close),
     ]
     return found[::-1] if regime.releases_gil else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,51 +11,17 @@ from spdl.dataloader import get_pytorch_dataloader
 from spdl.pipeline import PipelineBuilder
 from torch.utils.data import default_collate
 
+from pytest_loaderperf.engines.loaders.spdl_pipeline import Indices, Loop, by_batches
 from suites.peers.variant import Setting, Variant
 
 
-class Shuffled:
-    """An epoch of lists of ``size`` random indices; of single ones if ``size`` is 0."""
-
-    def __init__(self, samples: int, size: int) -> None:
-        self._samples, self._size = samples, size
-
-    def __iter__(self) -> Iterator[Any]:
-        order = torch.randperm(self._samples).tolist()
-        if self._size == 0:
-            yield from order
-        else:
-            yield from (order[start : start + self._size] for start in range(0, len(order), self._size))
-
-
-class Loop:
-    """A pipeline over a continuous source, which lives through the epochs; one iteration is one of them."""
-
-    def __init__(self, builder: Callable[[], Any], threads: int) -> None:
-        self._pipeline = builder().build(num_threads=threads)
-        self._started = False
-
-    def __iter__(self) -> Iterator[Any]:
-        if not self._started:
-            self._pipeline.start()
-            self._started = True
-        return iter(self._pipeline.get_iterator())
-
-    def close(self) -> None:
-        if self._started:
-            self._pipeline.stop()
-
-
 def _by_batches(setting: Setting, fetch: Callable[[list[int]], Any], threads: int) -> Any:
-    # facebookresearch.github.io/spdl/latest/getting_started/pytorch.html; the advice against collating sample by
-    # sample is in migration/pytorch.html, the continuous source in PipelineBuilder.add_source
-    source = Shuffled(len(setting.regime), setting.regime.batch_size)
-    return PipelineBuilder().add_source(source, continuous=True).pipe(fetch, concurrency=threads).add_sink(threads)
+    return by_batches(Indices(len(setting.regime), setting.regime.batch_size), fetch, threads, "completion")
 
 
 def _by_samples(setting: Setting, threads: int) -> Any:
     regime = setting.regime
-    source = PipelineBuilder().add_source(Shuffled(len(regime), 0), continuous=True)
+    source = PipelineBuilder().add_source(Indices(len(regime), 0), continuous=True)
     samples = source.pipe(regime.dataset.__getitem__, concurrency=threads)
     return samples.aggregate(regime.batch_size).pipe(default_collate).add_sink(threads)
 

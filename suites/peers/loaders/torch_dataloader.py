@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from torch.utils.data import DataLoader
 
 from pytest_loaderperf.data import as_is
+from pytest_loaderperf.engines.loaders.torch_dataloader import close
 from suites.peers.variant import Setting, Variant
-
-
-def _close(loader: DataLoader[Any]) -> None:
-    if loader._iterator is not None:  # noqa: SLF001 persistent workers have no public end
-        loader._iterator._shutdown_workers()  # type: ignore[attr-defined] # noqa: SLF001 likewise
 
 
 def in_process(setting: Setting) -> list[Variant]:
@@ -27,7 +22,7 @@ def workers(setting: Setting) -> list[Variant]:
     make = partial(
         DataLoader, regime.dataset, regime.batch_size, shuffle=True, num_workers=cores, persistent_workers=True
     )
-    return [Variant(f"num_workers={cores}, persistent", make, close=_close)]
+    return [Variant(f"num_workers={cores}, persistent", make, close=close)]
 
 
 def batched(setting: Setting) -> list[Variant]:
@@ -37,6 +32,6 @@ def batched(setting: Setting) -> list[Variant]:
     apart = partial(here, num_workers=cores, persistent_workers=True)
     found = [
         Variant("__getitems__", here),
-        Variant(f"__getitems__, num_workers={cores}", apart, close=_close),
+        Variant(f"__getitems__, num_workers={cores}", apart, close=close),
     ]
     return found[::-1] if regime.releases_gil else found

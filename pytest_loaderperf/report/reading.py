@@ -1,0 +1,94 @@
+"""How reports read a result: its figures, which direction of a metric is better, and which machine it is from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from pytest_loaderperf.errors import ResultError
+from pytest_loaderperf.units import BYTES_PER_SECOND, SAMPLES_PER_SECOND
+
+Document = dict[str, Any]
+LOADER, ROOFLINE = "loader", "roofline"  # names of sides
+_RATIOS = ("against_ratio", "base_ratio", "dataloader_ratio", "roofline_fraction")
+_HARDWARE = ("cpu", "cores", "usable_cores", "system", "gpu", "driver", "container_limits")
+VERSIONS = ("python", "torch", "numpy", "pyarrow")
+_FINGERPRINT = 12  # hexadecimal digits: two of a million machines share one with a probability of 0.2 %
+
+
+class Figure(NamedTuple):
+    """One metric of one side of a run. ``low`` and ``high``: ends of the 95 % interval, None if it has no limit."""
+
+    nodeid: str
+    side: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Reads results within this block. Raises ResultError if one of them lacks a part, as when it was edited."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResultError(
+            f"expected results as --loaderperf-json writes them, got one with a missing or changed part: {error!r}. "
+            "Measure again with this version."
+        ) from error
+
+
+def higher_is_better(metric: str, unit: str) -> bool:
+    """Whether more of a metric is better: of rates and of ratios to another loader's rate; else less is better."""
+    return unit in (SAMPLES_PER_SECOND, BYTES_PER_SECOND) or metric in _RATIOS
+
+
+def number(value: object) -> float | None:
+    """``value`` if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def figures(run: Document) -> Iterator[Figure]:
+    """The figures of all sides of a run, as they are in the result file."""
+    for side in run["sides"]:
+        for metric, entry in side["metrics"].items():
+            value, low, high = (number(entry[key]) for key in ("value", "low", "high"))
+            yield Figure(run["nodeid"], side["name"], metric, value, low, high, entry["n"], entry["unit"])
+
+
+def fingerprint(machine: Mapping[str, Any]) -> str:
+    """A short name of the machine's hardware and limits; versions of software are not part of it."""
+    facts = json.dumps([machine.get(name) for name in _HARDWARE], sort_keys=True, default=str)
+    return hashlib.sha256(facts.encode()).hexdigest()[:_FINGERPRINT]
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Facts that differ between two machines, hardware first: name, and its value on either."""
+    return [(name, a.get(name), b.get(name)) for name in (*_HARDWARE, *VERSIONS) if a.get(name) != b.get(name)]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """``names``, in which the second of two equal ones ends in ``(2)``, and so on.
+
+    >>> distinct(["a", "b", "a"])
+    ['a', 'b', 'a (2)']
+    """
+    seen: dict[str, int] = {}
+    taken, found = set(names), []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique = name
+        while seen[name] > 1 and (unique := f"{name} ({seen[name]})") in taken:
+            seen[name] += 1
+        taken.add(unique)
+        found.append(unique)
+    return found
