@@ -14,7 +14,19 @@ Output = Callable[[Document, Settings], str | None]
 
 It may raise OSError, ValueError or LoaderPerfError.
 """
-OUTPUTS: dict[str, Output] = {}  # by what the user set, as an error names it
+
+
+def _asv(document: Document, settings: Settings) -> str | None:
+    if (target := settings.asv) is None:
+        return None
+    from pytest_loaderperf.history.asv import write_asv
+
+    if target.refusal:
+        return target.refusal
+    return write_asv(document, target.directory, root=target.root, dirty_ok=target.dirty_ok)
+
+
+OUTPUTS: dict[str, Output] = {"--loaderperf-asv": _asv}  # by what the user set, as an error names it
 
 
 class Written(NamedTuple):

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -20,7 +20,10 @@ from pytest_loaderperf.defaults import (
     DEFAULT_TIMEOUT_SECONDS,
     POLICIES,
 )
-from pytest_loaderperf.errors import MOST_OF_PATH, printable
+from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.history.asv import AsvTarget
 
 SKIP_REASON = "measures a loader: run with --loaderperf"
 MARKER_KEYWORDS = ("base", "budget", "device", "inconclusive", "max_budget", "silent", "timeout")
@@ -56,6 +59,7 @@ class Settings(NamedTuple):
     json_path: Path | None
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
+    asv: AsvTarget | None = None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -90,6 +94,16 @@ def add_options(parser: pytest.Parser) -> None:
         "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
     group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
+    group.addoption(
+        "--loaderperf-asv",
+        metavar="DIR",
+        type=Path,
+        default=None,
+        help="add the metrics to the results of asv in DIR, as those of this commit",
+    )
+    parser.addini(
+        "loaderperf_asv_dirty", "write results for asv also if files differ from the commit", type="bool", default=False
+    )
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -112,6 +126,7 @@ def read_settings(config: pytest.Config) -> Settings:
     if settings.measuring:
         _check_json(settings.json_path)
         _check_alone(config)
+        settings = settings._replace(asv=_asv(config))
     return settings
 
 
@@ -152,6 +167,19 @@ def _check_json(path: Path | None) -> None:
         raise pytest.UsageError(f"--loaderperf-json: {problem}") from None
     if not os.access(path.parent, os.W_OK):
         raise pytest.UsageError(f"--loaderperf-json: {not_writable(path)}")
+
+
+def _asv(config: pytest.Config) -> AsvTarget | None:
+    given = config.getoption("--loaderperf-asv")
+    if given is None or hasattr(config, "workerinput"):  # a worker of xdist sends what it measured
+        return None
+    from pytest_loaderperf.history.asv import asv_target
+
+    root = config.invocation_params.dir
+    try:
+        return asv_target(root / given, root, dirty_ok=config.getini("loaderperf_asv_dirty"))
+    except ResultError as error:
+        raise pytest.UsageError(f"--loaderperf-asv: {error}") from None
 
 
 def _check_alone(config: pytest.Config) -> None:

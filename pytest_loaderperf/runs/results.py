@@ -79,7 +79,9 @@ def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
 
 def _put(entries: dict[str, Any], name: str, estimate: Estimate, unit: str) -> None:
     if not math.isnan(estimate.value):
-        entries[name] = metric_entry(estimate.value, estimate.low, estimate.high, estimate.n, unit)
+        entries[name] = metric_entry(
+            estimate.value, estimate.low, estimate.high, estimate.n, unit, samples=estimate.samples
+        )
 
 
 def write_result(document: dict[str, Any], file: Path) -> None:
