@@ -1,4 +1,8 @@
-"""One paired measurement of a loader, torch's DataLoader and the roofline serves all benchmarks of a case."""
+"""One measurement of a case serves all of its benchmarks.
+
+asv starts a process for each of hundreds of values. So nothing here, and no module of benchmarks, imports torch: only
+``setup_cache`` does, once for a class.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pytest_loaderperf import measure, ms
-
 QUICK = bool(os.environ.get("LOADERPERF_ASV_QUICK"))  # fewer cases, each for a shorter time
-FOLDER = Path(__file__).parents[2] / ".loaderperf/asv"  # of data that are written once
-SECONDS = 1.0 if QUICK else 3.0  # of turns of both loaders
-REPEATS = 1 if QUICK else 3  # of what needs a new epoch: its start, its end, its memory
-DOCTOR_SECONDS = 0.3
-STEP = 1 * ms  # of the training loop that data wait is about
 CACHE_SECONDS = 1800.0  # until asv gives up on a class; it takes minutes
 
 Figures = dict[str, Any]
 Case = tuple[Any, ...]
-Made = tuple[Callable[[], Any], Callable[[], Any]]  # how to make the loader, and torch's
 # name: unit, words
 PAIRED = {
     "time_to_dataloader": ("x", "time / that of torch's DataLoader"),
@@ -35,13 +29,17 @@ PAIRED = {
     "batch_latency_p99": ("seconds", "batch latency, p99"),
     "first_batch": ("seconds", "time to first batch"),
     "epoch_exit": ("seconds", "epoch exit"),
-    "data_wait": ("of the loop", f"data-wait fraction of a {STEP} step"),
+    "data_wait": ("of the loop", "data-wait fraction of a 1 ms step"),
     "cpu_seconds_per_1k": ("seconds", "CPU seconds per 1,000 samples"),
     "peak_memory": ("bytes", "peak memory"),
     "copies_per_batch": ("calls", "copies per batch in the dataset's code"),
     "executors_made": ("calls", "executors made in an epoch"),
     "files_opened": ("files", "files opened in an epoch"),
 }
+
+
+DEVICES = ["cpu", "cuda"]
+_SUITES = str(Path(__file__).parents[1])
 
 
 class _Benchmarks:
@@ -53,9 +51,7 @@ class _Benchmarks:
     param_names: Any = ()
 
     def setup(self, figures: Mapping[Case, Figures], *case: Any) -> None:
-        if "cuda" in case and not torch.cuda.is_available():
-            raise NotImplementedError("there is no GPU")
-        found = figures.get(case, {"skipped": "not part of a quick run"})
+        found = figures.get(case, {"skipped": "there is no GPU, or this is a quick run without this case"})
         if "skipped" in found:
             raise NotImplementedError(found["skipped"])
         if "failed" in found:
@@ -82,55 +78,33 @@ def _reader(name: str, unit: str, words: str) -> Any:
     return read
 
 
-def measured(cases: Iterable[Case], quick: Iterable[Case], one: Callable[..., Figures]) -> dict[Case, Figures]:
-    """The figures of each case, or why there are none: ``one(*case, opened)`` measures it.
+def usable() -> list[str]:
+    """The devices of this machine."""
+    import torch
 
-    A case that needs what the measured commit does not have raises ImportError, and is skipped.
-    """
+    return DEVICES if torch.cuda.is_available() else DEVICES[:1]
+
+
+def measured(cases: Iterable[Case], quick: Iterable[Case], one: Callable[..., Figures]) -> dict[Case, Figures]:
+    """The figures of each case, or why there are none: ``one(*case, opened)`` measures it."""
     figures: dict[Case, Figures] = {}
     for case in quick if QUICK else cases:
         with ExitStack() as opened:
             try:
                 figures[case] = one(*case, opened)
-            except (NotImplementedError, ImportError) as error:
-                figures[case] = {"skipped": str(error)}
-            except Exception:  # noqa: BLE001 the other cases are measured all the same
-                figures[case] = {"failed": traceback.format_exc()}
+            except Exception as error:  # noqa: BLE001 the other cases are measured all the same
+                reason = _missing(error)
+                figures[case] = {"skipped": reason} if reason else {"failed": traceback.format_exc()}
         gc.collect()
     return figures
 
 
-def paired(make: Callable[[], Any], plain: Callable[[], Any], device: str = "cpu") -> Figures:
-    """All figures of a loader that ``make`` makes, in turns with ``plain``, torch's."""
-    figures: Figures = {}
-    with measure(make, against=plain, device=device) as run:
-        run.look_until(SECONDS)
-        metrics = {
-            "throughput": run.throughput,
-            "batch_latency_p50": run.batch_latency.p50,
-            "batch_latency_p99": run.batch_latency.p99,
-            "first_batch": run.first_batch,
-            "epoch_exit": run.epoch_exit,
-            "data_wait": run.data_wait(step=STEP),
-            "cpu_seconds_per_1k": run.cpu_seconds_per_1k,
-            "peak_memory": run.peak_memory,
-        }
-        for name in ("epoch_exit", "data_wait", "peak_memory"):
-            for _ in range(REPEATS - 1):
-                run.rounds.observe([metrics[name].key])
-        figures.update({name: metric.value for name, metric in metrics.items()})
-        figures["seconds_per_sample"] = 1 / figures.pop("throughput")
-        for other, name in (("against", "time_to_dataloader"), ("roofline", "time_to_roofline")):
-            figures[name] = 1 / run.ratio("loader", other).value
-    return figures | _counts(make)
-
-
-def _counts(make: Callable[[], Any]) -> Figures:
-    """The counts of the doctor; none where the measured commit has no doctor."""
-    try:
-        from pytest_loaderperf.diagnosis import diagnose
-    except ImportError:
-        return {}
-    found = diagnose(make, seconds=DOCTOR_SECONDS, epochs=1)
-    names = ("copies_per_batch", "executors_made", "files_opened")
-    return {name: getattr(found, name, math.nan) for name in names}
+def _missing(error: BaseException) -> str:
+    """What the measured commit, or this machine, does not have; "" for a failure."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, (NotImplementedError, ImportError)):
+        return str(error) or type(error).__name__
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    is_call = isinstance(error, (AttributeError, TypeError)) and raised.startswith(_SUITES)
+    return f"this commit has another interface: {error}" if is_call else ""
