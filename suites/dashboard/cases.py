@@ -39,15 +39,20 @@ def of_workload(name: str, device: str, _opened: ExitStack) -> Figures:
         from pytest_loaderperf.loader import Collate
 
         return paired(
-            lambda: ReferenceLoader(dataset, batch_size, shuffle=True, collate_fn=Collate("pad"), device=device),
+            lambda: ReferenceLoader(dataset, batch_size, shuffle=True, collate_fn=Collate("pad"), **_on(device)),
             lambda: DataLoader(dataset, batch_size, shuffle=True, collate_fn=_padded),
             device,
         )
     return paired(
-        lambda: ReferenceLoader(data.arrays, batch_size, shuffle=True, device=device),
+        lambda: ReferenceLoader(data.arrays, batch_size, shuffle=True, **_on(device)),
         lambda: DataLoader(dataset, batch_size, shuffle=True),
         device,
     )
+
+
+def _on(device: str) -> dict[str, Any]:
+    """Keywords for a device; none for the CPU, so that commits before there were devices are measured, too."""
+    return {} if device == "cpu" else {"device": device}
 
 
 def _padded(samples: list[Any]) -> Any:
@@ -78,7 +83,7 @@ def of_path(path: str, batch_size: int, workers: int, device: str, _opened: Exit
         from pytest_loaderperf.data import optimize
 
         source = optimize(dataset)
-    given: dict[str, Any] = {"num_workers": workers, "device": device, **_GIVEN.get(path, {})}
+    given: dict[str, Any] = {"num_workers": workers, **_on(device), **_GIVEN.get(path, {})}
     return paired(
         lambda: ReferenceLoader(source, batch_size, shuffle=True, **given),
         lambda: DataLoader(dataset, batch_size, shuffle=True),  # type: ignore[arg-type]
@@ -139,7 +144,7 @@ def paired(make: Callable[[], Any], plain: Callable[[], Any], device: str = "cpu
     """All figures of a loader that ``make`` makes, in turns with ``plain``, torch's."""
     quick = bool(os.environ.get(QUICK))
     figures: Figures = {}
-    with measure(make, against=plain, device=device) as run:
+    with measure(make, against=plain, **_on(device)) as run:
         run.look_until(QUICK_SECONDS if quick else SECONDS)
         metrics = {
             "throughput": run.throughput,

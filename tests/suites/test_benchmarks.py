@@ -89,9 +89,9 @@ def test_what_a_commit_lacks_is_skipped_and_a_failure_fails():
 
 def test_an_interface_that_an_earlier_commit_does_not_have_is_skipped(monkeypatch):
     cases = importlib.import_module("suites.dashboard.cases")
-    monkeypatch.setattr(cases, "measure", lambda make, against: None)
+    monkeypatch.setattr(cases, "measure", lambda make: None)
     [figures] = _case.measured([("digits", "cpu")], [], cases.of_workload).values()
-    assert re.match(r"this commit has another interface: .* unexpected keyword argument 'device'", figures["skipped"])
+    assert re.match(r"this commit has another interface: .* unexpected keyword argument 'against'", figures["skipped"])
 
 
 def test_a_case_has_a_figure_for_every_benchmark(monkeypatch):
