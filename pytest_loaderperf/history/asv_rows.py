@@ -70,12 +70,12 @@ class Test(NamedTuple):
 
 
 def parse(nodeid: str) -> Test:
-    """A node id taken apart; that of a test's second run ends with `` #2``.
+    """A node id taken apart. That of a test's second run ends with `` #2``, that of a rerun with `` (rerun 1)``.
 
     >>> parse("perf/test_data.py::test_it[a-32] #2")
     Test(function='perf.test_data.test_it.run2', id='a-32')
     """
-    match = re.fullmatch(r"(?P<path>.*?)(?P<id>\[.*\])?(?P<run> #\d+)?", nodeid, re.DOTALL)
+    match = re.fullmatch(r"(?P<path>.*?)(?P<id>\[.*\])?(?: \(rerun \d+\))?(?P<run> #\d+)?", nodeid, re.DOTALL)
     assert match
     path, run = match["path"], (match["run"] or "").replace(" #", ".run")
     file, _, inside = path.partition("::")

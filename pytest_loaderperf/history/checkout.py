@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from pytest_loaderperf.errors import ResultError
 
 _SECONDS = 60.0  # a git command takes milliseconds; a broken network file system takes forever
+_REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set in hooks: another repository
 _MOST_NAMED = 3  # changed files in a message
 
 
@@ -24,6 +26,7 @@ def git(root: Path, *arguments: str, said: str | None = None) -> str:
             errors="surrogateescape",
             timeout=_SECONDS,
             check=True,
+            env={name: value for name, value in os.environ.items() if name not in _REDIRECTING} | {"LC_ALL": "C"},
         )
     except subprocess.CalledProcessError as error:
         said_it = (error.stderr or "").strip().removeprefix("fatal: ")

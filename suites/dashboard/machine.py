@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from asv import machine as known
-
 from pytest_loaderperf.history.asv_machine import machine_of
 from pytest_loaderperf.measurement.machine import machine_facts
 
 
 def main() -> None:
+    from asv import machine as known
+
     facts = machine_of(machine_facts())
     known.MachineCollection.save(facts["machine"], facts)
     print(f"asv: machine {facts['machine']}: {facts['cpu']}")  # noqa: T201

@@ -33,6 +33,8 @@ from tests.history.asv_results import entry
         ("my tests (1)/test_ä.py::test_it[a/b::c[0]]", "my_20tests_20_281_29.test_ä.test_it", "a/b::c[0]"),
         ("t.py::test_it[\U0001f600 #3]", "t.test_it", "\U0001f600 #3"),
         ("t.py::test_it[]", "t.test_it", ""),
+        ("t.py::test_it[x] (rerun 2)", "t.test_it", "x"),
+        ("t.py::test_it (rerun 1) #2", "t.test_it.run2", None),
     ],
 )
 def test_a_node_id_is_taken_apart(nodeid, function, identity):

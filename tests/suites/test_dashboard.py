@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import platform
 import random
 import re
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.dashboard import fill, site
+from suites.dashboard import fill, machine, site
 from tests.history.asv_results import make_repository, result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -72,6 +73,20 @@ def test_commits_without_results_of_asv_itself_are_measured(tmp_path, monkeypatc
     for name in (f"{commits[3][:8]}-existing-py.json", f"{commits[2][:8]}-loaderperf-py3.json", "machine.json"):
         (tmp_path / "out/m" / name).touch()
     assert fill.missing(3, tmp_path / "out") == [commits[2], commits[1]]
+
+
+@pytest.mark.parametrize("named", [{}, {"ci": {"machine": "ci", "os": "An OS", "cpu": "?"}}])
+def test_asv_is_told_of_the_gpu(tmp_path, monkeypatch, named):
+    asv_machine = pytest.importorskip("asv.machine", reason="asv is not installed")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("suites.dashboard.machine.machine_facts", lambda: {"cpu": "A CPU", "gpu": "A GPU", "cores": 4})
+    if named:
+        (tmp_path / ".asv-machine.json").write_text(json.dumps({"version": 1} | named))
+    machine.main()
+    told = asv_machine.Machine.load()
+    assert (told.cpu, told.num_cpu) == ("A CPU + A GPU", "4")
+    assert told.machine == ("ci" if named else platform.node())
+    assert set(vars(told)) == {name for name, _ in asv_machine.Machine.fields}
 
 
 class Serves(http.server.SimpleHTTPRequestHandler):
