@@ -23,6 +23,7 @@ from pytest_loaderperf.history.asv_files import (
     RESULT_VERSION,
     locked,
     read,
+    read_results,
     result_files,
     write,
 )
@@ -83,6 +84,8 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
             "expected the result of a git commit, got one that was measured outside a repository. "
             "asv needs a commit for each result."
         )
+    if not document["runs"]:
+        return "asv: nothing was measured, so nothing was written"
     date_ms = checkout.commit_date_ms(root, commit)
     if not dirty_ok and commit == checkout.head(root) and (changed := checkout.changed_files(root, directory)):
         return _dirty(changed, commit)
@@ -172,7 +175,7 @@ class _Book:
     def open(self, path: Path, header: Json) -> Json:
         """The file of results at ``path``, to be changed. Raises ResultError if another machine wrote it."""
         if path not in self._changed:
-            there = read(path, RESULT_VERSION) or header
+            there = read_results(path) or header
             if there["commit_hash"] != header["commit_hash"] or there["params"] != header["params"]:
                 differ = [
                     f"{key}: {there['params'].get(key)!r}"
@@ -189,7 +192,7 @@ class _Book:
     def _restore(self) -> None:
         """Find our benchmarks in the results: `asv run` drops those that are not in its suite."""
         for path in result_files(self._directory, ENVIRONMENT):
-            for name, row in (read(path, RESULT_VERSION) or {"results": {}})["results"].items():
+            for name, row in _our_rows(read_results(path)):
                 before = self._benchmarks.get(name, {}).get("params", [])
                 width = len(row[1])
                 axes = axes_of(table_of(row), before if len(before) == width else [[] for _ in range(width)])
@@ -234,13 +237,14 @@ class _Book:
         """Make the parameters of a test one, also in all earlier results, which asv would not show otherwise."""
         seen: dict[str, dict[tuple[str, ...], None]] = {}
         for path in dict.fromkeys([*result_files(self._directory, ENVIRONMENT), *self._changed]):
-            content = self._changed.get(path) or read(path, RESULT_VERSION) or {"results": {}}
-            for name, row in content["results"].items():
-                if name.rpartition(".")[0] == function and len(row[1]) > 1:
+            content = self._changed.get(path) or read_results(path)
+            for name, row in _our_rows(content):
+                if name.rpartition(".")[0] == function and row[1]:
                     table: Table = {(joined(key),): figures for key, figures in table_of(row).items()}
-                    content["results"][name] = row_of(table, row[COLUMNS.index("started_at")])
-                    self._changed[path] = content
                     seen.setdefault(name, {}).update(dict.fromkeys(table))
+                    if content and len(row[1]) > 1:
+                        content["results"][name] = row_of(table, row[COLUMNS.index("started_at")])
+                        self._changed[path] = content
         for name, keys in seen.items():
             self._benchmarks[name] = benchmark_of(function, name.rpartition(".")[2], axes_of(keys))
 
@@ -250,6 +254,13 @@ class _Book:
             write(path, content, compact=True)
         write(self._directory / BENCHMARKS, self._benchmarks)
         return self._count
+
+
+def _our_rows(content: Json | None) -> list[tuple[str, list[Any]]]:
+    """The rows in a file of results that we wrote, by their names."""
+    results = content["results"] if content else {}
+    place = COLUMNS.index("version")
+    return [(name, row) for name, row in results.items() if len(row) > place and row[place] == VERSION]
 
 
 def _is_ours(entry: object) -> bool:

@@ -43,6 +43,18 @@ def read(path: Path, version: int) -> Json | None:
     return dict(content)
 
 
+def read_results(path: Path) -> Json | None:
+    """A file of results; None if it is not there. Raises ResultError for any other file."""
+    content = read(path, RESULT_VERSION)
+    kinds = {"commit_hash": str, "params": dict, "results": dict}
+    if content is not None and not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
+        raise ResultError(
+            f"{path}: expected a file of asv with {', '.join(kinds)}, got one without. Nothing was written. "
+            "Remove that file, or give another folder."
+        )
+    return content
+
+
 def result_files(directory: Path, env_prefix: str) -> list[Path]:
     """Files of results, of all machines, whose environment's name begins with ``env_prefix``."""
     return sorted(path for path in directory.glob("*/*.json") if path.name.partition("-")[2].startswith(env_prefix))

@@ -78,8 +78,8 @@ def parse(nodeid: str) -> Test:
     match = re.fullmatch(r"(?P<path>.*?)(?P<id>\[.*\])?(?: \(rerun \d+\))?(?P<run> #\d+)?", nodeid, re.DOTALL)
     assert match
     path, run = match["path"], (match["run"] or "").replace(" #", ".run")
-    file, _, inside = path.partition("::")
-    dotted = ".".join([*file.removesuffix(".py").split("/"), *inside.split("::")])
+    file, *inside = re.split("::?", path)  # `loaderperf bench` writes module:function
+    dotted = ".".join([*file.removesuffix(".py").split("/"), *inside])
     name = _NOT_IN_NAMES.sub(lambda found: f"_{ord(found[0]):x}", dotted) + run
     return Test(name, match["id"] and match["id"][1:-1])
 

@@ -165,6 +165,11 @@ def test_results_that_git_keeps_do_not_count_as_changes(repository):
         ("benchmarks.json", "[]", "expected asv's version 2 of this file, got other JSON"),
         ("bench/machine.json", '{"version": 3}', "expected asv's version 1 of this file, got version 3"),
         ("bench/{commit}-loaderperf-py3.11-torch2.13.0+cpu.json", "{", "is cut off or is not JSON"),
+        (
+            "bench/{commit}-loaderperf-py3.11-torch2.13.0+cpu.json",
+            '{"version": 2, "results": 1}',
+            "expected a file of asv with commit_hash, params, results, got one without. Nothing was written. Remove",
+        ),
         ("asv.conf.json", "{}", "expected the results_dir of asv.conf.json, got the folder"),
         ("bench/0123abcd-virtualenv.json", "{}", "has results of 1 commits, such as 0123abcd, and the repository at"),
     ],
@@ -187,6 +192,25 @@ def test_results_of_another_machine_with_the_same_name_are_not_mixed(repository)
     with pytest.raises(ResultError, match=r"expected results of this machine and commit, got cpu: 'A CPU'\. Give each"):
         write_asv(result(commits[0], {"t.py::t": 1.0}, cpu="Another"), root / "out", root=root)
     assert contents(root) == before
+
+
+def test_where_nothing_was_measured_nothing_is_written(repository):
+    root, commits = repository
+    assert write_asv(result(commits[0], {}), root / "out", root=root) == (
+        "asv: nothing was measured, so nothing was written"
+    )
+    assert not (root / "out").exists()
+
+
+def test_a_join_that_was_interrupted_is_completed_by_the_next(repository):
+    root, commits = repository
+    write_asv(result(commits[0], {"test_data.py::test_it[a-8]": 1.0}), root / "out", root=root)
+    before = (root / "out/benchmarks.json").read_bytes()
+    write_asv(result(commits[1], {"test_data.py::test_it[x]": 1.0}), root / "out", root=root)
+    (root / "out/benchmarks.json").write_bytes(before)  # the last file that is written
+    write_asv(result(commits[1], {"test_data.py::test_it[y]": 1.0}), root / "out", root=root)
+    benchmarks, _ = read(root / "out")
+    assert benchmarks[IT]["params"] == [["'a-8'", "'x'", "'y'"]]
 
 
 def test_a_commit_that_is_missing_or_unknown_is_an_error(repository, tmp_path):

@@ -30,9 +30,11 @@ from tests.history.asv_results import entry
     [
         ("test_data.py::test_it", "test_data.test_it", None),
         ("a/b/test_data.py::TestIt::test_it[x-1] #2", "a.b.test_data.TestIt.test_it.run2", "x-1"),
+        ("test_plain.py", "test_plain", None),
         ("my tests (1)/test_ä.py::test_it[a/b::c[0]]", "my_20tests_20_281_29.test_ä.test_it", "a/b::c[0]"),
         ("t.py::test_it[\U0001f600 #3]", "t.test_it", "\U0001f600 #3"),
         ("t.py::test_it[]", "t.test_it", ""),
+        ("my_package.data:make_loader", "my_package.data.make_loader", None),
         ("t.py::test_it[x] (rerun 2)", "t.test_it", "x"),
         ("t.py::test_it (rerun 1) #2", "t.test_it.run2", None),
     ],
