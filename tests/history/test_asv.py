@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import multiprocessing
@@ -9,10 +10,16 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
+from itertools import product
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_loaderperf.errors import ResultError
+from pytest_loaderperf.history import checkout
 from pytest_loaderperf.history.asv import asv_target, write_asv
 from tests.history.asv_results import make_repository, result
 
@@ -211,6 +218,39 @@ def test_a_join_that_was_interrupted_is_completed_by_the_next(repository):
     write_asv(result(commits[1], {"test_data.py::test_it[y]": 1.0}), root / "out", root=root)
     benchmarks, _ = read(root / "out")
     assert benchmarks[IT]["params"] == [["'a-8'", "'x'", "'y'"]]
+
+
+def shown(out, commit, identity):
+    """What asv shows of a test's id: rows are matched with the benchmark's parameters, value by value."""
+    benchmarks, rows = read(out, commit)
+    row = rows[IT]
+    at = {
+        key: value
+        for key, value in zip(product(*row[1]), row[0], strict=True)
+        if key in {*product(*benchmarks[IT]["params"])}
+    }
+    bare = {"-".join(str(ast.literal_eval(part)) for part in key): value for key, value in at.items()}
+    return bare.get(identity)
+
+
+ids = st.lists(st.sampled_from(["a-1", "a-2", "b-1", "c", "d-1-2"]), min_size=1, max_size=3, unique=True)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["1" * 40, "2" * 40]), ids, st.booleans()), min_size=1, max_size=5))
+def test_whatever_is_measured_in_whatever_order_asv_shows_the_last_of_each(writes):
+    measured = {}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for name, value in {"commit_date_ms": 1, "head": "", "changed_files": [], "known_commits": ["1"]}.items():
+            patch.setattr(checkout, name, lambda *_, value=value: value)
+        out = Path(folder) / "out"
+        for number, (commit, found, dropped) in enumerate(writes):
+            tests = {f"test_data.py::test_it[{one}]": 1 / (number + 1) for one in found}
+            write_asv(result(commit, tests), out, root=Path(folder))
+            measured |= {(commit, one): number + 1 for one in found}
+            if dropped and number + 1 < len(writes):
+                (out / "benchmarks.json").write_text('{"version": 2}')
+        assert {key: shown(out, *key) for key in measured} == measured
 
 
 def test_a_commit_that_is_missing_or_unknown_is_an_error(repository, tmp_path):
