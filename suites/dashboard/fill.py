@@ -25,6 +25,8 @@ def missing(count: int, results: Path) -> list[str]:
 def measure(commit: str, bench: str | None, *, quick: bool) -> bool:
     """Whether asv could run its benchmarks on the package of that commit, in this interpreter."""
     there = (WORKTREES / commit[:12]).resolve()
+    if there.exists():  # of a run that was killed
+        _git("worktree", "remove", "--force", os.fspath(there))
     _git("worktree", "add", "--detach", "--force", os.fspath(there), commit)
     try:
         asv = [sys.executable, "-m", "asv", "run", "--python=same", f"--set-commit-hash={commit}", "--show-stderr"]

@@ -75,6 +75,27 @@ def test_commits_without_results_of_asv_itself_are_measured(tmp_path, monkeypatc
     assert fill.missing(3, tmp_path / "out") == [commits[2], commits[1]]
 
 
+def test_a_commit_is_measured_from_its_own_files_also_after_a_killed_run(tmp_path, monkeypatch):
+    first, _ = make_repository(tmp_path / "project", 2)
+    monkeypatch.chdir(tmp_path / "project")
+    there = Path(".asv/commits", first[:12]).resolve()
+    fill._git("worktree", "add", "--detach", str(there), first)
+    seen, run = [], subprocess.run
+
+    def asv(command, **how):
+        if command[0] == "git":
+            return run(command, **how)
+        at = Path(how["env"]["ASV_PYTHONPATH"])
+        seen.append((command[3:], (at / "code.py").read_text(), how["env"].get("LOADERPERF_ASV_QUICK")))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", asv)
+    assert not fill.measure(first, "x", quick=True)
+    options = ["run", "--python=same", f"--set-commit-hash={first}", "--show-stderr", "--bench=x"]
+    assert seen == [(options, "0", "1")]
+    assert not there.exists()
+
+
 @pytest.mark.parametrize("named", [{}, {"ci": {"machine": "ci", "os": "An OS", "cpu": "?"}}])
 def test_asv_is_told_of_the_gpu(tmp_path, monkeypatch, named):
     asv_machine = pytest.importorskip("asv.machine", reason="asv is not installed")
