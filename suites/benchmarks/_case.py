@@ -20,8 +20,7 @@ CACHE_SECONDS = 1800.0  # until asv gives up on a class; it takes minutes
 
 Figures = dict[str, Any]
 Case = tuple[Any, ...]
-# name: unit, words
-PAIRED = {
+PAIRED = {  # name: unit, words
     "time_to_dataloader": ("x", "time / that of torch's DataLoader"),
     "time_to_roofline": ("x", "time / that of the machine's copy limit"),
     "seconds_per_sample": ("seconds", "seconds per sample"),
@@ -36,8 +35,6 @@ PAIRED = {
     "executors_made": ("calls", "executors made in an epoch"),
     "files_opened": ("files", "files opened in an epoch"),
 }
-
-
 DEVICES = ["cpu", "cuda"]
 _SUITES = str(Path(__file__).parents[1])
 
@@ -83,6 +80,18 @@ def usable() -> list[str]:
     import torch
 
     return DEVICES if torch.cuda.is_available() else DEVICES[:1]
+
+
+def made_by(name: str) -> Callable[..., Figures]:
+    """The function ``name`` of `suites.dashboard.cases`, which is imported when a case is measured, if it can be."""
+
+    def one(*arguments: Any) -> Figures:
+        from suites.dashboard import cases
+
+        figures: Figures = getattr(cases, name)(*arguments)
+        return figures
+
+    return one
 
 
 def measured(cases: Iterable[Case], quick: Iterable[Case], one: Callable[..., Figures]) -> dict[Case, Figures]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from ._case import CACHE_SECONDS, DEVICES, PAIRED, Figures, _Benchmarks, benchmarks, measured, usable
+from ._case import CACHE_SECONDS, DEVICES, PAIRED, Figures, _Benchmarks, benchmarks, made_by, measured, usable
 
 # The numbers of workers that a path exists with.
 PATHS = {"arrays": (0, 2), "optimize": (0, 2), "samples": (0,), "threads": (2,), "processes": (2,)}
@@ -24,8 +24,6 @@ class Paths(_Benchmarks):
     param_names = ("path", "batch_size", "workers", "device")
 
     def setup_cache(self) -> dict[tuple[Any, ...], Figures]:
-        from suites.dashboard.cases import of_path
-
-        return measured(_cases(usable()), [(path, 32, PATHS[path][0], "cpu") for path in PATHS], of_path)
+        return measured(_cases(usable()), [(path, 32, PATHS[path][0], "cpu") for path in PATHS], made_by("of_path"))
 
     setup_cache.timeout = CACHE_SECONDS  # type: ignore[attr-defined]

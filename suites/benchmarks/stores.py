@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from ._case import CACHE_SECONDS, PAIRED, Figures, _Benchmarks, benchmarks, measured
+from ._case import CACHE_SECONDS, PAIRED, Figures, _Benchmarks, benchmarks, made_by, measured
 
 STORES = ["whole", "chunked", "background", "mapped", "compressed", "lru", "lazy"]
 FORMATS = ["parquet", "arrow", "lance", "duckdb", "vortex", "tiff", "ome_zarr", "safetensors", "npy"]
@@ -24,9 +24,7 @@ class Stores(_Benchmarks):
     param_names = ("store",)
 
     def setup_cache(self) -> dict[tuple[str], Figures]:
-        from suites.dashboard.cases import of_store
-
-        return measured([(store,) for store in STORES], [("whole",)], of_store)
+        return measured([(store,) for store in STORES], [("whole",)], made_by("of_store"))
 
     setup_cache.timeout = CACHE_SECONDS  # type: ignore[attr-defined]
 
@@ -39,9 +37,7 @@ class Formats(_Benchmarks):
     param_names = ("format",)
 
     def setup_cache(self) -> dict[tuple[str], Figures]:
-        from suites.dashboard.cases import of_format
-
-        return measured([(kind,) for kind in FORMATS], [("npy",)], of_format)
+        return measured([(kind,) for kind in FORMATS], [("npy",)], made_by("of_format"))
 
     setup_cache.timeout = CACHE_SECONDS  # type: ignore[attr-defined]
 
@@ -54,8 +50,6 @@ class Tracks(_Benchmarks):
     param_names = ("format", "loaded")
 
     def setup_cache(self) -> dict[tuple[str, str], Figures]:
-        from suites.dashboard.cases import of_track
-
-        return measured(product(FORMATS, LOADED), [("npy", LOADED[1])], of_track)
+        return measured(product(FORMATS, LOADED), [("npy", LOADED[1])], made_by("of_track"))
 
     setup_cache.timeout = CACHE_SECONDS  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from ._case import CACHE_SECONDS, DEVICES, PAIRED, Figures, _Benchmarks, benchmarks, measured, usable
+from ._case import CACHE_SECONDS, DEVICES, PAIRED, Figures, _Benchmarks, benchmarks, made_by, measured, usable
 
 NAMES = ["vectors", "digits", "images", "photos", "tokens", "tables", "volumes", "imbalanced"]
 
@@ -17,8 +17,6 @@ class Workloads(_Benchmarks):
     param_names = ("workload", "device")
 
     def setup_cache(self) -> dict[tuple[str, str], Figures]:
-        from suites.dashboard.cases import of_workload
-
-        return measured(product(NAMES, usable()), [("vectors", "cpu")], of_workload)
+        return measured(product(NAMES, usable()), [("vectors", "cpu")], made_by("of_workload"))
 
     setup_cache.timeout = CACHE_SECONDS  # type: ignore[attr-defined]

@@ -87,6 +87,13 @@ def test_what_a_commit_lacks_is_skipped_and_a_failure_fails():
         stores.Stores().setup({}, *ONE)
 
 
+def test_a_commit_that_cannot_import_the_cases_skips_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "suites.dashboard.cases", None)
+    monkeypatch.delattr("suites.dashboard.cases", raising=False)
+    [figures] = _case.measured([ONE], [], _case.made_by("of_store")).values()
+    assert "suites.dashboard.cases" in figures["skipped"]
+
+
 def test_an_interface_that_an_earlier_commit_does_not_have_is_skipped(monkeypatch):
     cases = importlib.import_module("suites.dashboard.cases")
     monkeypatch.setattr(cases, "measure", lambda make: None)
