@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick docs asv cuda ci-dry-run calibrate peers tracks mutants faults page-library clean
+.PHONY: perf test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -33,11 +33,29 @@ quick: lint
 docs: $(STAMP)
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
-# Measures HEAD with the interpreter of .venv and writes the site; view it with: .venv/bin/asv preview
+# A quarter of an hour: measures HEAD with the interpreter of .venv, and makes the page. Under two minutes, a few cases, nothing
+# kept: make asv QUICK=1. Other commits: make asv-history COMMITS=10
+ASV := $(BIN)/asv run --python=same
+COMMITS ?= 10
 asv: $(STAMP)
-	$(BIN)/asv machine --yes > /dev/null
-	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
-	$(BIN)/asv publish --html-dir=.asv/html
+	$(BIN)/python -m suites.dashboard.machine
+ifdef QUICK
+	LOADERPERF_ASV_QUICK=1 $(ASV) --dry-run --bench "(, 32, .*'cpu'|'vectors', 'cpu'|'whole'|'npy'(, 'pre-loaded')?)\)"
+else
+	git diff --quiet HEAD || { echo "Files differ from HEAD, whose results these would be: commit first." >&2; exit 1; }
+	$(ASV) --show-stderr --set-commit-hash=$$(git rev-parse HEAD)
+	$(MAKE) asv-site
+endif
+
+asv-history: $(STAMP)
+	$(BIN)/python -m suites.dashboard.machine
+	$(BIN)/python -m suites.dashboard.fill $(COMMITS) $(if $(QUICK),--quick)
+	$(MAKE) asv-site
+
+# A page in .asv/html that needs no network, but http: .venv/bin/python -m http.server --directory .asv/html
+asv-site: $(STAMP)
+	$(BIN)/asv publish --no-pull --html-dir=.asv/html
+	$(BIN)/python -m suites.dashboard.site .asv/html
 
 # On a machine with a GPU: the tests that need one, its limits, and the measurement there.
 cuda: $(STAMP)

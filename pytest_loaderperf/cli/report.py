@@ -58,7 +58,7 @@ SUFFIXES = {
     ".csv": "csv",
     ".xml": "junit",
 }  # which a file's name may say instead
-_DEFAULT = "html"
+_ASV, _DEFAULT = "asv", "html"  # asv's results are a folder, to which each result is added
 # What JSON of the right schema with other content leads to.
 _FOREIGN = (LookupError, TypeError, AttributeError, ValueError, AssertionError)
 
@@ -74,8 +74,8 @@ def add_report_command(commands: Commands) -> None:
     report.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to FILE, default: standard output")
     report.add_argument(
         "--format",
-        metavar="|".join(FORMATS),
-        choices=[*FORMATS],
+        metavar="|".join([*FORMATS, _ASV]),
+        choices=[*FORMATS, _ASV],
         help=f"default: as FILE's name says, else {_DEFAULT}",
     )
     report.set_defaults(run=_report)
@@ -85,6 +85,8 @@ def _report(options: argparse.Namespace) -> int:
     from pytest_loaderperf.report import read_json
 
     name = options.format or _DEFAULT
+    if name == _ASV:
+        return _add_to_asv(options)
     if options.output is not None:
         name = options.format or SUFFIXES.get(options.output.suffix.lower(), _DEFAULT)
         _check_output(options.output)
@@ -95,6 +97,17 @@ def _report(options: argparse.Namespace) -> int:
         return 0
     _write(text, options.output)
     print(f"report written to {printable(options.output, MOST_OF_PATH)}")
+    return 0
+
+
+def _add_to_asv(options: argparse.Namespace) -> int:
+    from pytest_loaderperf.history.asv import write_asv
+    from pytest_loaderperf.report import read_json
+
+    if options.output is None:
+        raise LoaderPerfError("--format asv: expected -o DIR, the results directory of asv, such as .asv/results.")
+    for path in options.results:
+        print(write_asv(read_json(path), options.output, root=Path.cwd()))
     return 0
 
 

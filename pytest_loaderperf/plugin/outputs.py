@@ -46,9 +46,20 @@ def _annotations(document: Document, _settings: Settings) -> str | None:
     return "\n".join(annotation_lines([document], workspace)) or None
 
 
+def _asv(document: Document, settings: Settings) -> str | None:
+    if (target := settings.asv) is None:
+        return None
+    from pytest_loaderperf.history.asv import write_asv
+
+    if target.refusal:
+        return target.refusal
+    return write_asv(document, target.directory, root=target.root, dirty_ok=target.dirty_ok)
+
+
 # By what the user set, as an error names it.
 OUTPUTS: dict[str, Output] = {
     "--loaderperf-html": _page,
+    "--loaderperf-asv": _asv,
     "GITHUB_STEP_SUMMARY": _step_summary,
     "GITHUB_ACTIONS": _annotations,
 }

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -30,7 +30,10 @@ from pytest_loaderperf.defaults import (
     DEFAULT_TIMEOUT_SECONDS,
     POLICIES,
 )
-from pytest_loaderperf.errors import MOST_OF_PATH, printable
+from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.history.asv import AsvTarget
 
 SKIP_REASON = "measures a loader: run with --loaderperf"
 MARKER_KEYWORDS = ("base", "budget", "device", "inconclusive", "max_budget", "silent", "timeout")
@@ -70,6 +73,7 @@ class Settings(NamedTuple):
     inconclusive: str = DEFAULT_POLICY
     doctor_seconds: float = DEFAULT_DOCTOR_SECONDS
     html_path: Path | None = None
+    asv: AsvTarget | None = None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -113,6 +117,16 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--loaderperf-html", metavar="FILE", type=Path, default=None, help="write the result as a page to look at"
     )
+    group.addoption(
+        "--loaderperf-asv",
+        metavar="DIR",
+        type=Path,
+        default=None,
+        help="add the metrics to the results of asv in DIR, as those of this commit",
+    )
+    parser.addini(
+        "loaderperf_asv_dirty", "write results for asv also if files differ from the commit", type="bool", default=False
+    )
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -138,6 +152,7 @@ def read_settings(config: pytest.Config) -> Settings:
         _check_file("--loaderperf-json", json_path, not_a_file)
         _check_file("--loaderperf-html", html_path, not_a_page)
         _check_alone(config)
+        settings = settings._replace(asv=_asv(config))
     return settings
 
 
@@ -183,6 +198,19 @@ def _check_file(option: str, path: Path | None, problem_of: Callable[[Path], str
         raise pytest.UsageError(f"{option}: {problem}") from None
     if not os.access(path.parent, os.W_OK):
         raise pytest.UsageError(f"{option}: {not_writable(path)}")
+
+
+def _asv(config: pytest.Config) -> AsvTarget | None:
+    given = config.getoption("--loaderperf-asv")
+    if given is None or hasattr(config, "workerinput"):  # a worker of xdist sends what it measured
+        return None
+    from pytest_loaderperf.history.asv import asv_target
+
+    root = config.invocation_params.dir
+    try:
+        return asv_target(root / given, root, dirty_ok=config.getini("loaderperf_asv_dirty"))
+    except ResultError as error:
+        raise pytest.UsageError(f"--loaderperf-asv: {error}") from None
 
 
 def _check_alone(config: pytest.Config) -> None:

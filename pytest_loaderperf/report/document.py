@@ -24,12 +24,20 @@ _NAMING = ("name", "kind", "loader")  # what a side is called
 _MOST_OF_NOTE = 2000  # characters
 _MOST_OF_COURSE = 200  # points: more are not seen on a screen
 _LISTED = re.compile(r"\n +(?=[-\d]|null)|(?<=[\d,l])\n +(?=\])")  # line ends within a list of numbers
+_MOST_SAMPLES = 100  # of a metric: enough for quartiles and for a rank test, in about a kilobyte
+_SAMPLE_DIGITS = 6
 _MOST_OF_NAME = 200  # characters: with the added parts, still a valid file name
 
 
-def metric_entry(value: float, low: float, high: float, n: int, unit: str) -> Document:
-    """One entry of ``metrics``; what is unknown or unbounded is null."""
-    return {"value": _finite(value), "unit": unit, "low": _finite(low), "high": _finite(high), "n": n}
+def metric_entry(
+    value: float, low: float, high: float, n: int, unit: str, *, samples: Sequence[float] = ()
+) -> Document:
+    """One entry of ``metrics``; what is unknown or unbounded is null. ``samples`` are thinned and rounded."""
+    entry: Document = {"value": _finite(value), "unit": unit, "low": _finite(low), "high": _finite(high), "n": n}
+    if len(samples) > 1:
+        every = -(-len(samples) // _MOST_SAMPLES)
+        entry["samples"] = [_finite(float(f"{sample:.{_SAMPLE_DIGITS}g}")) for sample in samples[::every]]
+    return entry
 
 
 def claim_entry(verdict: Verdict) -> Document:

@@ -59,12 +59,16 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric's value over all records so far, its 95 % interval, and how many observations there are."""
+    """A metric's value over all records so far, its 95 % interval, and how many observations there are.
+
+    ``samples``: those of which the value is the median, in order; empty if it is another quantile, or exact.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    samples: tuple[float, ...] = ()
 
 
 class Claims(Protocol):

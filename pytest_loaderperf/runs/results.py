@@ -10,19 +10,16 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
-from pytest_loaderperf.measurement import Key, Steady
+from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.measurement.factory import describe
-from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.runs.batches import batches_entry, trials_by_side
-from pytest_loaderperf.runs.metric import DEFINITIONS, NS, Estimate
+from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
 from pytest_loaderperf.runs.run import Run
 from pytest_loaderperf.runs.sides import AGAINST, BASE, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
-
-_MOST_TRIALS = 1000  # of a side in the file: a long run has a few hundred
 
 
 def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
@@ -41,7 +38,6 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
             "rebuilt": side.rebuildable,
             "metrics": _metrics(run, name, unit_side),
             "batches": None if name == ROOFLINE else batches_entry(trials.get(name, [])),
-            "seconds_per_sample": _trials(run, name),
         }
         for name, side in rounds.sides.items()
     ]
@@ -71,13 +67,6 @@ def _is_plain_dataloader(loader: object) -> bool:
     return type(loader) is DataLoader and loader.num_workers == 0 and not hasattr(loader.dataset, "__getitems__")
 
 
-def _trials(run: Run, name: str) -> list[float]:
-    """Seconds a sample in each trial, in the order they were measured; of very many, evenly chosen ones."""
-    records = [seen.records.get(Key(name, Steady())) for seen in run.rounds.done]
-    seconds = [record.wall_ns * NS / record.samples for record in records if isinstance(record, SteadyRecord)]
-    return seconds[:: -(-len(seconds) // _MOST_TRIALS) or 1]
-
-
 def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for definition in DEFINITIONS.values():
@@ -95,7 +84,9 @@ def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
 
 def _put(entries: dict[str, Any], name: str, estimate: Estimate, unit: str) -> None:
     if not math.isnan(estimate.value):
-        entries[name] = metric_entry(estimate.value, estimate.low, estimate.high, estimate.n, unit)
+        entries[name] = metric_entry(
+            estimate.value, estimate.low, estimate.high, estimate.n, unit, samples=estimate.samples
+        )
 
 
 def write_result(document: dict[str, Any], file: Path) -> None:

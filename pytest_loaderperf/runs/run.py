@@ -212,7 +212,8 @@ class Run(Measured, Diagnosed):
             return Estimate(math.nan, math.nan, math.nan, 0)
         if definition.exact:
             return Estimate(max(values), max(values), max(values), len(values))
-        return Estimate(quantile(values, q), *quantile_interval(values, q), len(values))
+        samples = () if definition.q is not None else tuple(values)
+        return Estimate(quantile(values, q), *quantile_interval(values, q), len(values), samples)
 
     def ratio(self, side: str, other: str) -> Estimate:
         """Throughput of ``side`` over that of ``other``, from the rounds with both."""
@@ -221,7 +222,7 @@ class Run(Measured, Diagnosed):
         ratios = [of(records[keys[0]]) / of(records[keys[1]]) for records in both]
         if not ratios:
             return Estimate(math.nan, math.nan, math.nan, 0)
-        return Estimate(quantile(ratios, 0.5), *quantile_interval(ratios, 0.5), len(ratios))
+        return Estimate(quantile(ratios, 0.5), *quantile_interval(ratios, 0.5), len(ratios), tuple(ratios))
 
     def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
         """Measure until the claim is decided or its budget is spent, and keep the verdict."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
 from pytest_loaderperf.cli import main
 from pytest_loaderperf.report import write_json
 from tests.report import results
+
+
+IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 
 
 @pytest.fixture
@@ -34,6 +38,17 @@ def test_several_results_become_one_page_and_go_to_standard_output_without_a_fil
     text = capsys.readouterr().out
     assert "Side by side" in text
     assert text.endswith("</html>\n")
+
+
+def test_results_are_added_to_those_of_asv(result, tmp_path, capsys):
+    for arguments in (["init", "-q"], ["add", "."], [*IDENTITY, "commit", "-qm", "one"]):
+        subprocess.run(["git", *arguments], check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    write_json(json.loads((tmp_path / result).read_text()) | {"commit": commit}, tmp_path / "of_commit.json")
+    assert main(["report", "of_commit.json", "--format", "asv", "-o", "asv"]) == 0
+    assert len(list((tmp_path / "asv").glob(f"*/{commit[:8]}-*.json"))) == 1
+    assert main(["report", "of_commit.json", "--format", "asv"]) == 1
+    assert "--format asv: expected -o DIR" in capsys.readouterr().err
 
 
 ODD = {"schema": "loaderperf/1", "runs": [], "machine": {}, "alpha": 0.1, "partial": False, "base_commit": None}

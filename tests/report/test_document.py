@@ -118,6 +118,13 @@ def test_what_is_unknown_or_unbounded_is_null(value):
     assert entry == {"value": None, "unit": "s", "low": None, "high": None, "n": 0}
 
 
+def test_of_many_samples_a_hundred_at_most_are_written_evenly_chosen_and_rounded():
+    samples = [1 + n * 1e-9 for n in range(250)]
+    assert metric_entry(1.0, 0.9, 1.1, 250, "s", samples=samples)["samples"] == [1.0] * 84
+    assert metric_entry(1.0, 0.9, 1.1, 3, "s", samples=[3.0, 1.0, math.inf])["samples"] == [3.0, 1.0, None]
+    assert "samples" not in metric_entry(1.0, 0.9, 1.1, 1, "s", samples=[1.0])
+
+
 @pytest.mark.parametrize(
     "ruling",
     [UNKNOWN, SignTest(0.97, at_least=True).ruling(0.001, 0), PercentileTest(0.1, 0.99, at_least=False).ruling(0.1, 9)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from statistics import quantiles
@@ -187,7 +188,7 @@ def compared(folder, *arguments):
 def test_pytest_benchmark_compares_two_results(tmp_path):
     for name, factor in (("old", 1), ("new", 2)):
         times = [0.001 * factor, 0.002 * factor, 0.003 * factor]
-        sides = [side("loader", times, throughput=500.0), side("against", times)]
+        sides = [side("loader", times, throughput=500.0), side("against", times, throughput=500.0)]
         text = pytest_benchmark_json([result(run("t.py::test_it[a/b]", sides), run("t.py::test_it[a/b] #2"))])
         (tmp_path / f"{name}.json").write_text(text)
     shown = compared(tmp_path, "old.json", "new.json", "--between=median,ops", "--name=long", "--csv=out.csv")
@@ -215,9 +216,8 @@ def test_statistics_are_those_of_pytest_benchmark(times):
 
 
 def test_pytest_benchmark_needs_the_trials():
-    old = side("loader", throughput=1.0)
-    del old["seconds_per_sample"]
-    with pytest.raises(ResultError, match=r"expected a result with seconds_per_sample, got none: it was written by"):
+    old = side("loader", times=(), throughput=1.0)
+    with pytest.raises(ResultError, match=r"expected a result with samples of the throughput, got none: it was"):
         pytest_benchmark_json([result(run(sides=[old]))])
 
 
@@ -261,15 +261,17 @@ def test_csv_cells_are_neither_formulas_nor_line_ends(name):
 
 # All of them
 
+INTERCHANGE = sorted({*FORMATS} - {"html", "markdown"})  # these two have tests of their own
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+
+@pytest.mark.parametrize("name", INTERCHANGE)
 def test_every_format_takes_hostile_names_and_several_results(name):
     text = FORMATS[name]([HOSTILE_RESULT, HOSTILE_RESULT])
     assert "\x1b" not in text
     text.encode("utf-8")  # no lone surrogates
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("name", INTERCHANGE)
 def test_the_command_writes_every_format(name, tmp_path, capsys):
     write_json(result(run(claims=[claim()])), file := tmp_path / "r.json")
     assert main(["report", str(file), str(file), "--format", name]) == 0
@@ -292,4 +294,4 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path, capsys):
 def test_a_result_that_lacks_a_part_is_an_error_and_no_traceback(command, runs, tmp_path, capsys):
     write_json(result() | {"runs": runs}, file := tmp_path / "r.json")
     assert main([*command, str(file), str(file)]) == 1
-    assert "expected results as --loaderperf-json writes them, got one with a missing" in capsys.readouterr().err
+    assert re.search(r"expected (results as --loaderperf-json writes|the keys and types)", capsys.readouterr().err)

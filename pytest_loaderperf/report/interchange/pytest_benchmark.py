@@ -18,13 +18,13 @@ _WHISKER = 1.5  # interquartile ranges beyond the quartiles, beyond which a valu
 def pytest_benchmark_json(documents: Sequence[Document]) -> str:
     """Seconds a sample in each trial, as the times of a benchmark; ``ops`` are samples a second.
 
-    Raises ResultError if no loader of the results has ``seconds_per_sample``.
+    Raises ResultError if no loader of the results has ``samples`` of its throughput.
     """
     found = [(run, side, document) for document in documents for run, side in _measured(document)]
     if not found:
         raise ResultError(
-            "--format pytest-benchmark: expected a result with seconds_per_sample, got none: it was written by an "
-            "older version, or nothing was measured. Measure again with this version."
+            "--format pytest-benchmark: expected a result with samples of the throughput, got none: it was written by "
+            "an older version, or nothing was measured. Measure again with this version."
         )
     names = distinct([_fullname(run, side) for run, side, _ in found])
     machine = documents[0]["machine"]
@@ -46,8 +46,14 @@ def pytest_benchmark_json(documents: Sequence[Document]) -> str:
 def _measured(document: Document) -> Iterator[tuple[Document, Document]]:
     for run in document["runs"]:
         for side in run["sides"]:
-            if side["name"] != ROOFLINE and side.get("seconds_per_sample"):
+            if side["name"] != ROOFLINE and _times(side):
                 yield run, side
+
+
+def _times(side: Document) -> list[float]:
+    """Seconds a sample, in each trial of which the result has the throughput."""
+    found = side["metrics"].get("throughput", {}).get("samples", [])
+    return [1 / throughput for throughput in found if throughput]
 
 
 def _fullname(run: Document, side: Document) -> str:
@@ -71,7 +77,7 @@ def _benchmark(fullname: str, run: Document, side: Document, document: Document)
             "metrics": {figure.metric: figure.value for figure in figures({**run, "sides": [side]})},
         },
         "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
-        "stats": stats(side["seconds_per_sample"]),
+        "stats": stats(_times(side)),
     }
 
 
