@@ -21,6 +21,7 @@ LAYERS = [
     "measurement",
     "judge",
     "diagnosis",
+    "history",
     "report",
 ]  # each may import itself and what is to its left
 LEAVES = ["errors", "units", "defaults", "arguments"]

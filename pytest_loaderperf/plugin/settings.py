@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_loaderperf.arguments import device, not_a_file, not_writable, policy, probability, seconds
+from pytest_loaderperf.arguments import count, device, not_a_file, not_writable, policy, probability, seconds
 from pytest_loaderperf.defaults import (
     DEFAULT_ALPHA,
     DEFAULT_BUDGET_SECONDS,
     DEFAULT_DEVICE,
+    DEFAULT_KEPT_RESULTS,
     DEFAULT_MAX_BUDGET_SECONDS,
     DEFAULT_POLICY,
     DEFAULT_TIMEOUT_SECONDS,
@@ -45,7 +46,10 @@ _TYPES: dict[str, Callable[[str], Any]] = {
 
 
 class Settings(NamedTuple):
-    """What the user set for the whole run. Times are in seconds; ``alpha`` is shared by all claims."""
+    """What the user set for the whole run. Times are in seconds; ``alpha`` is shared by all claims.
+
+    ``keep``: so many results are kept in the store of the folder ``root``; 0: none is added.
+    """
 
     measuring: bool
     budget_seconds: float
@@ -56,6 +60,8 @@ class Settings(NamedTuple):
     json_path: Path | None
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
+    keep: int = DEFAULT_KEPT_RESULTS
+    root: Path = Path()
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -86,6 +92,12 @@ def add_options(parser: pytest.Parser) -> None:
         f"seconds without a batch after which a loader counts as hung (default {_DEFAULTS['timeout']})",
         default=None,
     )
+    parser.addini(
+        "loaderperf_history",
+        "how many results .loaderperf/history.sqlite3 keeps, the newest; off: this run is not added "
+        f"(default {DEFAULT_KEPT_RESULTS})",
+        default=None,
+    )
     group.addoption(
         "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
@@ -108,6 +120,8 @@ def read_settings(config: pytest.Config) -> Settings:
         json_path=None if json_path is None else config.invocation_params.dir / json_path,
         max_budget_seconds=values["max_budget"],
         inconclusive=values["inconclusive"],
+        keep=_keep(config),
+        root=config.rootpath,
     )
     if settings.measuring:
         _check_json(settings.json_path)
@@ -138,6 +152,19 @@ def _max_budget(budget: float, given: float | None) -> float:
             f"got {given:g} s. Raise it, or lower --loaderperf-budget."
         )
     return max(budget, DEFAULT_MAX_BUDGET_SECONDS) if given is None else given
+
+
+def _keep(config: pytest.Config) -> int:
+    """How many results to keep; 0 for off."""
+    text = config.getini("loaderperf_history")
+    if text in (None, ""):
+        return DEFAULT_KEPT_RESULTS
+    try:
+        return 0 if text == "off" else count(text)
+    except argparse.ArgumentTypeError:
+        raise pytest.UsageError(
+            f"ini key loaderperf_history: expected off or the number of results to keep, got {text!r}"
+        ) from None
 
 
 def _check_json(path: Path | None) -> None:
