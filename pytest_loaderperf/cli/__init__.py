@@ -15,6 +15,7 @@ from pytest_loaderperf.arguments import device, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
+from pytest_loaderperf.cli.history import add_history_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_doctor_command(commands)
+    add_history_command(commands)
     add_calibrate_command(commands)
     add_data_commands(commands)
     for stream in (sys.stdout, sys.stderr):

@@ -183,7 +183,7 @@ def _coincides(facts: Sequence[Facts]) -> tuple[str, ...]:
     """What changed between neighbours, besides the code."""
     changed = {
         "another machine": any(a.machine != b.machine for a, b in pairwise(facts)),
-        f"torch {facts[0].torch} -> {facts[-1].torch}": any(a.torch != b.torch for a, b in pairwise(facts)),
+        f"another torch ({facts[0].torch} -> {facts[-1].torch})": any(a.torch != b.torch for a, b in pairwise(facts)),
         "another driver": any(a.driver != b.driver for a, b in pairwise(facts)),
     }
     return tuple(name for name, is_so in changed.items() if is_so)

@@ -172,13 +172,13 @@ def _fit(values: Floats, edges: list[int], drift: float) -> Fit:
 
 def _noise_around(values: Floats, edges: list[int]) -> _Noise:
     rest = _around_levels(values, edges)
-    squares = float(rest @ rest)
-    correlation = float(rest[1:] @ rest[:-1]) / squares if squares else 0.0
+    squares = max(float(rest @ rest), len(values) * _LEAST_NOISE**2)
+    correlation = float(rest[1:] @ rest[:-1]) / squares if len(values) else 0.0
     correlation = min(max(correlation, 0.0), _MOST_CORRELATION)
     inflation = (1 + correlation) / (1 - correlation)
     freedom = max(1.0, (len(values) - len(edges) + 1) / inflation)
-    deviation = math.sqrt(squares / max(1, len(values) - len(edges) + 1))
-    return _Noise(max(deviation, _LEAST_NOISE), freedom, inflation)
+    deviation = max(math.sqrt(squares / max(1, len(values) - len(edges) + 1)), _LEAST_NOISE)
+    return _Noise(deviation, freedom, inflation)
 
 
 def _step(values: Floats, left: int, right: int, noise: _Noise) -> Step:

@@ -140,7 +140,8 @@ class Store:
         try:
             yield
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # SQLite ends it by itself where the disk is full
+                self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
 
@@ -254,11 +255,15 @@ def _log_ahead(database: sqlite3.Connection) -> None:
 
 
 def _opened_to_read(file: Path) -> sqlite3.Connection:
-    """A connection that changes nothing. Where SQLite cannot make its own files, nobody can write either."""
+    """A connection that changes no result. Where SQLite cannot make its own files, nobody can write either.
+
+    ``mode=ro`` would leave these files behind.
+    """
     address = file.resolve().as_uri()
-    for mode in ("mode=ro", "mode=ro&immutable=1"):
+    for mode in ("mode=rw", "mode=ro&immutable=1"):
         database = sqlite3.connect(f"{address}?{mode}", uri=True, timeout=_WAITS_S, isolation_level=None)
         try:
+            database.execute("PRAGMA query_only = ON")
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
             database.close()

@@ -47,6 +47,12 @@ class Timeline(NamedTuple):
         return max(found)
 
 
+def repository_of(table: Table, folders: Sequence[Path]) -> Path:
+    """The one of these folders whose repository has most of the commits, else the first."""
+    names = {run.commit for run in table.runs}
+    return max(folders, key=lambda folder: len(names & {commit.name for commit in repository.commits(folder)}))
+
+
 def timeline(table: Table, folder: Path) -> Timeline:
     """The runs in the order of the history of the repository around ``folder``; by time what it does not know."""
     commits = repository.commits(folder)

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
-from pytest_loaderperf.judge import Verdict
-from pytest_loaderperf.measurement import Disturbance
+
+if TYPE_CHECKING:  # light to import for commands that only read results
+    from pytest_loaderperf.judge import Verdict
+    from pytest_loaderperf.measurement import Disturbance
 
 SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
