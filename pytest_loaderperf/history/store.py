@@ -6,8 +6,9 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -93,7 +94,7 @@ class Store:
         with self._explained():
             self._database = _opened_to_write(file) if writes else _opened_to_read(file)
             try:
-                self._check(writes=writes)
+                self._check()
             except BaseException:
                 self._database.close()
                 raise
@@ -110,28 +111,16 @@ class Store:
         """Close the file. May be called twice."""
         self._database.close()
 
-    def _check(self, *, writes: bool) -> None:
+    def _check(self) -> None:
         ask = self._database.execute
-        version = ask("PRAGMA user_version").fetchone()[0]
-        if writes and not version and not ask("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self._make()
-            return
         if ask("PRAGMA application_id").fetchone()[0] != _APPLICATION:
             raise StoreError(f"{self.file}: expected results of earlier runs, got a database of another program.")
+        version = ask("PRAGMA user_version").fetchone()[0]
         if version != _VERSION:
             raise StoreError(
                 f"{self.file}: expected results in version {_VERSION}, got version {version}. "
                 "Use the version of pytest-loaderperf that wrote it, or move the file away."
             )
-
-    def _make(self) -> None:
-        with self._whole():
-            if self._database.execute("PRAGMA user_version").fetchone()[0]:
-                return  # another process was faster
-            for statement in _SCHEMA.split(";\n"):
-                self._database.execute(statement)
-            self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -234,24 +223,26 @@ class Store:
 
 
 def _opened_to_write(file: Path) -> sqlite3.Connection:
+    if not file.exists():
+        _make(file)
     database = sqlite3.connect(file, timeout=_WAITS_S, isolation_level=None)
-    try:
-        database.execute("PRAGMA foreign_keys = ON")
-        _log_ahead(database)
-    except BaseException:
-        database.close()
-        raise
+    database.execute("PRAGMA foreign_keys = ON")
     return database
 
 
-def _log_ahead(database: sqlite3.Connection) -> None:
-    """Let readers read while a run writes. Two processes that switch a new file at once: one of them does it."""
-    if database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
+def _make(file: Path) -> None:
+    """An empty store, which appears as a whole: two processes that switch a file to WAL at once wait for each other."""
+    scratch = file.with_name(f".{file.name}.{token_hex(8)}")
+    try:
+        with closing(sqlite3.connect(scratch)) as database:
+            database.execute("PRAGMA journal_mode = WAL")  # readers read while a run writes
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA application_id = {_APPLICATION}")
+            database.execute(f"PRAGMA user_version = {_VERSION}")
+        with suppress(FileExistsError):  # another process was faster
+            file.hardlink_to(scratch)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _opened_to_read(file: Path) -> sqlite3.Connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import ruptures
@@ -86,7 +88,7 @@ def test_an_exact_metric_steps_where_it_changes():
 
 
 def cost(values, edges):
-    return sum(((values[a:b] - values[a:b].mean()) ** 2).sum() for a, b in zip(edges, edges[1:], strict=False))
+    return sum(((values[a:b] - values[a:b].mean()) ** 2).sum() for a, b in pairwise(edges))
 
 
 def least_cost(values, penalty):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -20,11 +19,11 @@ WRITER = """
 import sys
 from pathlib import Path
 from pytest_loaderperf.history import Store
+from pytest_loaderperf.history.repository import Checkout
 from tests.history.made import document
-from tests.history.test_store import AT
 for i in range(20):
     with Store(Path(sys.argv[1]), writes=True) as store:
-        store.append(document(sys.argv[2], {"throughput": float(i)}), AT, 1.0, 1000)
+        store.append(document(sys.argv[2], {"throughput": float(i)}), Checkout(), 1.0, 1000)
 """
 
 
@@ -82,10 +81,8 @@ def test_the_oldest_results_are_removed_with_their_values(file):
         for i in range(7):
             store.append(document(f"c{i}", {"throughput": float(i)}), AT, float(i), 3)
         assert [run.commit for run in store.table().runs] == ["c4", "c5", "c6"]
-        assert [store._database.execute(f"SELECT count(*) FROM {name}").fetchone() for name in ("runs", "metrics")] == [
-            (3,),
-            (3,),
-        ]
+        assert store._database.execute("SELECT count(*) FROM runs").fetchone() == (3,)
+        assert store._database.execute("SELECT count(*) FROM metrics").fetchone() == (3,)
 
 
 def test_a_reader_reads_while_another_writes(file):
@@ -215,4 +212,4 @@ def test_errors_name_a_file_with_umlauts_and_spaces(tmp_path):
         store.append(document("abc", {"throughput": 1.0}), AT, 1.0, 10)
     with Store(file) as store:
         assert store.newest("abc", NODEID) is not None
-    assert os.listdir(tmp_path) == [file.name]
+    assert list(tmp_path.iterdir()) == [file]
