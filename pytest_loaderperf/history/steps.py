@@ -26,6 +26,8 @@ _TO_DEVIATION = 1.4826  # from the median of absolute deviations, for normal noi
 _PENALTY = 2.5  # times log(n) and the noise's variance, for each proposed step
 _FALSE_STEPS = 0.001  # that a series may have on average if nothing changed
 _MOST_CORRELATION = 0.9  # between neighbours
+_DRIFT = 4.0  # standard errors from 0: less is noise
+_ONE_LEVEL = 2  # edges
 _COARSE = 300  # points; longer series are proposed steps at every second point, third, ..., and then refined
 _RANGE = 0.95  # probability that a step is in its range
 _REACH = 2  # points: a step's best place has the most probability this far around it
@@ -62,12 +64,13 @@ def find_steps(series: Sequence[Floats]) -> list[Fit]:
     Where a slope describes a series better than steps alone, the steps are those that remain without it.
     """
     cleaned = [_without_outliers(np.asarray(values, np.float64)) for values in series]
-    fits = [_fit(values, edges, 0.0) for values, edges in zip(cleaned, _propose(cleaned), strict=True)]
+    proposed = _propose(cleaned)
+    uneven = [i for i, edges in enumerate(proposed) if len(edges) > _ONE_LEVEL]
+    fits = [_fit(values, edges, 0.0) for values, edges in zip(cleaned, proposed, strict=True)]
     for slope_of in (_slope_overall, _slope_within, _slope_within):
-        rising = [i for i, fit in enumerate(fits) if fit.steps]
-        slopes = [slope_of(cleaned[i], _edges(fits[i], cleaned[i])) for i in rising]
-        level = [cleaned[i] - slope * np.arange(len(cleaned[i])) for i, slope in zip(rising, slopes, strict=True)]
-        for i, values, edges, slope in zip(rising, level, _propose(level), slopes, strict=True):
+        slopes = [slope_of(cleaned[i], _edges(fits[i], cleaned[i])) for i in uneven]
+        level = [cleaned[i] - slope * np.arange(len(cleaned[i])) for i, slope in zip(uneven, slopes, strict=True)]
+        for i, values, edges, slope in zip(uneven, level, _propose(level), slopes, strict=True):
             fits[i] = min(fits[i], _fit(values, edges, slope), key=lambda fit: fit.cost)
     return fits
 
@@ -164,6 +167,9 @@ def _fit(values: Floats, edges: list[int], drift: float) -> Fit:
         if not doubts or max(doubts) * len(values) <= _FALSE_STEPS:
             break
         del edges[doubts.index(max(doubts)) + 1]
+    place = _around_levels(np.arange(len(values), dtype=np.float64), edges)
+    if drift and abs(drift) * float(np.linalg.norm(place)) < _DRIFT * noise.deviation * math.sqrt(noise.inflation):
+        return Fit(steps, drift, math.inf)
     rest = _around_levels(values, edges)
     parameters = len(steps) + (drift != 0)
     cost = float(rest @ rest) / _noise(values) ** 2 + parameters * _PENALTY * math.log(max(len(values), 2))
