@@ -68,10 +68,10 @@ def find_steps(series: Sequence[Floats]) -> list[Fit]:
     uneven = [i for i, edges in enumerate(proposed) if len(edges) > _ONE_LEVEL]
     fits = [_fit(values, edges, 0.0) for values, edges in zip(cleaned, proposed, strict=True)]
     for slope_of in (_slope_overall, _slope_within, _slope_within):
-        slopes = [slope_of(cleaned[i], _edges(fits[i], cleaned[i])) for i in uneven]
-        level = [cleaned[i] - slope * np.arange(len(cleaned[i])) for i, slope in zip(uneven, slopes, strict=True)]
-        for i, values, edges, slope in zip(uneven, level, _propose(level), slopes, strict=True):
-            fits[i] = min(fits[i], _fit(values, edges, slope), key=lambda fit: fit.cost)
+        slopes = {i: slope for i in uneven if (slope := slope_of(cleaned[i], _edges(fits[i], cleaned[i])))}
+        level = [cleaned[i] - slope * np.arange(len(cleaned[i])) for i, slope in slopes.items()]
+        for i, values, edges in zip(slopes, level, _propose(level), strict=True):
+            fits[i] = min(fits[i], _fit(values, edges, slopes[i]), key=lambda fit: fit.cost)
     return fits
 
 
@@ -226,11 +226,13 @@ def _edges(fit: Fit, values: Floats) -> list[int]:
 
 
 def _slope_within(values: Floats, edges: list[int]) -> float:
-    """The common slope of all levels, per point."""
+    """The common slope of all levels, per point; 0 if noise explains it."""
     place = _around_levels(np.arange(len(values), dtype=np.float64), edges)
-    return float(place @ values) / float(place @ place)
+    length = float(np.linalg.norm(place))
+    slope = float(place @ values) / length**2
+    return slope if abs(slope) * length > _DRIFT * _noise(values) else 0.0
 
 
 def _slope_overall(values: Floats, _edges: list[int]) -> float:
-    """The slope of the whole series, per point."""
+    """The slope of the whole series, per point; 0 if noise explains it."""
     return _slope_within(values, [0, len(values)])
