@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick asv calibrate peers tracks mutants faults clean
+.PHONY: perf test lint pytest quick asv calibrate peers tracks mutants faults detectors clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json suites/perf
@@ -66,6 +66,10 @@ mutants: $(STAMP)
 REPEATS ?= 1
 faults: $(STAMP)
 	$(BIN)/python -m suites.faults --repeats $(REPEATS)
+
+# Minutes: which detectors find steps across commits, and how many false ones, as in docs/history.md.
+detectors: $(STAMP)
+	$(BIN)/python -m suites.history
 
 # torch is installed first, with its own version, so that no other package chooses a build of several gigabytes. Another torch, in
 # an environment of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0

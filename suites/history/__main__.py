@@ -77,6 +77,21 @@ def line(case: Case, count: int, slow: int) -> str:
     return f"| {case.name} | {' | '.join(cells)} |"
 
 
+def limit(size: float, count: int) -> float:
+    """Share of steps whose place the best possible estimate finds: it knows the levels and the noise, and takes the
+    place with the most probability within reach.
+    """
+    rng, before, after, height = np.random.default_rng(0), 60, 60, np.log1p(size)
+    found = 0
+    for _ in range(count):
+        values = NOISE * rng.standard_normal(before + after) + height * (np.arange(before + after) >= before)
+        likelihood = np.cumsum((values - height) ** 2 - values**2) / (2 * NOISE**2)  # of the step being after each
+        chance = np.exp(likelihood - likelihood.max())
+        near = np.convolve(chance, np.ones(2 * REACH + 1), mode="same")
+        found += abs(int(near.argmax()) + 1 - before) <= REACH
+    return found / count
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m suites.history", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="histories of each kind (default: %(default)s)")
@@ -85,6 +100,7 @@ def main() -> None:
     print(f"| history | {' | '.join(DETECTORS)} |\n|---|{'---|' * len(DETECTORS)}", flush=True)
     for case in chain(simulated(), recorded()):
         print(line(case, options.count, options.slow), flush=True)
+    print(f"best possible place of a step of 5 %: {limit(0.05, 20 * options.count):.1%} within {REACH} commits")
     rng = np.random.default_rng(0)
     for name, step in (("no step", 0.0), ("a step of 10 %", 0.1)):
         series = [NOISE * rng.standard_normal(1000) + step * (np.arange(1000) > 500) for _ in range(200)]

@@ -77,7 +77,7 @@ def simulated() -> Iterator[Case]:
     yield Case("1,000 commits, drift of 10 %", (), _drift(0.1))
     yield Case("1,000 commits, drift of 20 %, step of 10 %", (QUIET // 2,), _drift(0.2, np.log1p(0.1)))
     for size in SIZES:
-        yield Case(f"step of {size:.0%}, {AFTER} commits after it", (BEFORE,), _step(size, BEFORE, AFTER))
+        yield Case(f"step of {100 * size:g} %, {AFTER} commits after it", (BEFORE,), _step(size, BEFORE, AFTER))
     yield Case("step of 5 %, 10 commits after it", (BEFORE,), _step(0.05, BEFORE, 10))
     yield Case("step of 5 %, 30 commits after it", (BEFORE,), _step(0.05, BEFORE, 30))
     yield Case("step of 5 %, 20 commits, 3 runs each", (BEFORE,), _step(0.05, BEFORE, AFTER, runs=3))
