@@ -67,8 +67,8 @@ def find_steps(series: Sequence[Floats]) -> list[Fit]:
     proposed = _propose(cleaned)
     uneven = [i for i, edges in enumerate(proposed) if len(edges) > _ONE_LEVEL]
     fits = [_fit(values, edges, 0.0) for values, edges in zip(cleaned, proposed, strict=True)]
-    for slope_of in (_slope_overall, _slope_within, _slope_within):
-        slopes = {i: slope for i in uneven if (slope := slope_of(cleaned[i], _edges(fits[i], cleaned[i])))}
+    for most in (0, 1, None):  # steps beside which a slope is searched, the largest of those found so far
+        slopes = {i: slope for i in uneven if (slope := _slope(cleaned[i], fits[i].steps, most))}
         level = [cleaned[i] - slope * np.arange(len(cleaned[i])) for i, slope in slopes.items()]
         for i, values, edges in zip(slopes, level, _propose(level), strict=True):
             fits[i] = min(fits[i], _fit(values, edges, slopes[i]), key=lambda fit: fit.cost)
@@ -221,18 +221,11 @@ def _around_levels(values: Floats, edges: list[int]) -> Floats:
     return rest
 
 
-def _edges(fit: Fit, values: Floats) -> list[int]:
-    return [0, *(step.at for step in fit.steps), len(values)]
-
-
-def _slope_within(values: Floats, edges: list[int]) -> float:
-    """The common slope of all levels, per point; 0 if noise explains it."""
+def _slope(values: Floats, steps: Sequence[Step], most: int | None) -> float:
+    """The common slope, per point, of the levels between the ``most`` largest steps; 0 if noise explains it."""
+    largest = sorted(steps, key=lambda step: -abs(step.size))[:most]
+    edges = [0, *sorted(step.at for step in largest), len(values)]
     place = _around_levels(np.arange(len(values), dtype=np.float64), edges)
     length = float(np.linalg.norm(place))
     slope = float(place @ values) / length**2
     return slope if abs(slope) * length > _DRIFT * _noise(values) else 0.0
-
-
-def _slope_overall(values: Floats, _edges: list[int]) -> float:
-    """The slope of the whole series, per point; 0 if noise explains it."""
-    return _slope_within(values, [0, len(values)])
