@@ -140,17 +140,19 @@ def _change_lines(found: Sequence[Series], width: int) -> list[TableLine]:
         for test, group in groupby(changes, key=lambda change: change.metric.test):
             lines.append(TableLine(f"  {_cut(printable(test, MOST_OF_PATH), width - 2)}"))
             for change in group:
-                lines.append(TableLine(f"    {_change_text(change)}", _color(change)))
+                lines += [TableLine(f"    {text}", _color(change)) for text in _change_texts(change, width - 4)]
                 if change.commits > 1:
                     lines.append(TableLine(f"      {range_text(change)}"))
     return [*lines, TableLine("")] if lines else []
 
 
-def _change_text(change: Change) -> str:
+def _change_texts(change: Change, width: int) -> list[str]:
+    """The change and its levels, in two lines if they are too long for one."""
     unit = change.metric.unit
     interval = f"{percent_text(change.low)} to {percent_text(change.high)}"
     levels = f"{figure_of(change.before, unit)} -> {figure_of(change.after, unit)}"
-    return f"{kind(change)}: {printable(change.metric.name)} {percent_text(change.percent)} ({interval}), {levels}"
+    what = f"{kind(change)}: {printable(change.metric.name)} {percent_text(change.percent)} ({interval})"
+    return [line] if len(line := f"{what}, {levels}") <= width else [what, f"  {levels}"]
 
 
 def range_text(change: Change) -> str:

@@ -50,7 +50,7 @@ def test_the_commit_of_a_regression_is_shown_and_gives_status_1(project, capsys)
     assert "samples/s -> 80" in shown
     assert "    another torch (2.13.0 -> 2.14): first_batch +" in shown
     assert lines[-1] == "1 regression"
-    assert max(map(len, lines)) <= 110
+    assert max(map(len, lines)) <= 80
     assert "▁" in shown
     assert "\x1b" not in shown
 
