@@ -104,9 +104,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for name, step in (("no step", 0.0), ("a step of 10 %", 0.1)):
         series = [NOISE * rng.standard_normal(1000) + step * (np.arange(1000) > 500) for _ in range(200)]
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         find_steps(series)
-        print(f"1,000 commits x 200 series, {name}: {time.perf_counter() - began_s:.2f} s")
+        print(f"1,000 commits x 200 series, {name}: {time.process_time() - began_s:.2f} s of CPU time")
 
 
 if __name__ == "__main__":

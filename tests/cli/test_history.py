@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.cli import main
-from tests.history.made import commits, document, fill
+from tests.history.made import commits, fill
 
 COUNT = 40
 NODEID = "test_a.py::test_it[<script>alert(1)</script>-ä-🚀-$x$]"
@@ -169,7 +169,3 @@ def test_a_drift_is_shown_and_is_no_regression(tmp_path, capsys):
     fill(tmp_path, names, {"throughput": (1000 * np.exp(-0.003 * np.arange(100)) * noise).tolist()})
     assert main(["history", str(tmp_path)]) == 0
     assert " % in 100 commits" in capsys.readouterr().out
-
-
-def test_the_document_of_a_result_is_what_the_store_takes():
-    assert document(None, {})["runs"][0]["claims"] == []
