@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pytest_loaderperf.history.steps import LEAST_POINTS, Fit, Floats, Step, find_steps
+from pytest_loaderperf.history.steps import Fit, Floats, Step, find_steps
 from pytest_loaderperf.history.table import Facts, Metric, Table
 from pytest_loaderperf.history.timeline import Column, Place, Timeline
 
@@ -187,8 +187,3 @@ def _coincides(facts: Sequence[Facts]) -> tuple[str, ...]:
         "another driver": any(a.driver != b.driver for a, b in pairwise(facts)),
     }
     return tuple(name for name, is_so in changed.items() if is_so)
-
-
-def points_needed() -> int:
-    """Commits that a series must have before a step can be found in it."""
-    return 2 * LEAST_POINTS

@@ -87,9 +87,9 @@ def _place(run: Facts, index: dict[str, int], latest: Sequence[float]) -> Place:
 def _left_out(dirty: int, elsewhere: int) -> list[str]:
     remarks = []
     if dirty:
-        remarks.append(f"left out: {dirty:,} runs with changes that were not committed")
+        remarks.append(f"left out, with changes that were not committed: {dirty:,} of the runs")
     if elsewhere:
-        remarks.append(f"left out: {elsewhere:,} runs of commits that are not in HEAD's history")
+        remarks.append(f"left out, of commits that are not in HEAD's history: {elsewhere:,} of the runs")
     return remarks
 
 

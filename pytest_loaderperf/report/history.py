@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.history.changes import Change, Series
+from pytest_loaderperf.history.steps import LEAST_POINTS
 from pytest_loaderperf.history.timeline import Column, Timeline
 from pytest_loaderperf.report.figures import figure, three_digits
 from pytest_loaderperf.report.terminal import TableLine
@@ -31,8 +32,10 @@ def history_lines(found: Sequence[Series], order: Timeline, width: int, since: s
     tests = {series.metric.test for series in found}
     columns = order.columns
     days = f"{_day(columns[0])} to {_day(columns[-1])}" if columns else "no commits"
-    lines = [TableLine(f"{len(columns):,} commits, {days}; {len(found)} series of {len(tests)} tests", "bold")]
-    lines += [TableLine(remark, "yellow") for remark in order.remarks]
+    counted = f"{_many(len(columns), 'commit')}, {days}; {len(found)} series of {_many(len(tests), 'test')}"
+    lines = [TableLine(counted, "bold"), *(TableLine(remark, "yellow") for remark in order.remarks)]
+    if max(len(series.values) for series in found) < 2 * LEAST_POINTS:
+        lines.append(TableLine(f"steps are found from {2 * LEAST_POINTS} commits on", "yellow"))
     for test, group in groupby(found, key=lambda series: series.metric.test):
         lines.append(TableLine(f"\n{_cut(printable(test, MOST_OF_PATH), width)}"))
         for series in group:
@@ -40,6 +43,10 @@ def history_lines(found: Sequence[Series], order: Timeline, width: int, since: s
             if len(found) <= CHARTED:
                 lines += [TableLine(f"  {line}") for line in chart(series, width - 2)]
     return [*lines, TableLine(""), *_change_lines(found, width), _total(found, since)]
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count:,} {name}{'s' * (count != 1)}"
 
 
 def _row(series: Series, width: int) -> str:
@@ -177,7 +184,7 @@ def _total(found: Sequence[Series], since: str | None) -> TableLine:
     when = "" if since is None else f" since {printable(since)}"
     if not regressions:
         return TableLine(f"no regressions{when}", "green")
-    return TableLine(f"{regressions} regression{'s' * (regressions > 1)}{when}", "red")
+    return TableLine(f"{_many(regressions, 'regression')}{when}", "red")
 
 
 def _cut(text: str, width: int) -> str:

@@ -195,7 +195,7 @@ def test_a_detached_head_shows_its_own_history(repository, tmp_path):
     subprocess.run(["git", "-C", tmp_path / "clone", "checkout", "-q", names[9]], check=True)
     order = timeline(table_of(names, Metric("t", "epoch", "s"), [1.0] * COUNT), tmp_path / "clone")
     assert [column.commit for column in order.columns] == names[:10]
-    assert order.remarks == ["left out: 50 runs of commits that are not in HEAD's history"]
+    assert order.remarks == ["left out, of commits that are not in HEAD's history: 50 of the runs"]
 
 
 def test_changes_that_were_not_committed_are_left_out(tmp_path):
@@ -206,7 +206,7 @@ def test_changes_that_were_not_committed_are_left_out(tmp_path):
         table = store.table()
     order = timeline(table, tmp_path)
     assert find_changes(table, order)[0].values == [1.0] * 3
-    assert order.remarks == ["left out: 3 runs with changes that were not committed"]
+    assert order.remarks == ["left out, with changes that were not committed: 3 of the runs"]
 
 
 def test_the_repository_that_knows_the_commits_is_taken(repository, tmp_path):
