@@ -239,8 +239,12 @@ def _make(file: Path) -> None:
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA application_id = {_APPLICATION}")
             database.execute(f"PRAGMA user_version = {_VERSION}")
-        with suppress(FileExistsError):  # another process was faster
+        try:
             file.hardlink_to(scratch)
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError:  # a file system without links
+            scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
 

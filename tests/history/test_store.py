@@ -101,6 +101,16 @@ def test_two_writers_lose_nothing(file):
         assert sorted(run.commit[0] for run in store.table().runs) == ["a"] * 20 + ["b"] * 20
 
 
+def test_a_file_system_without_links_has_a_store_too(file, monkeypatch):
+    def refuse(_self, _target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(type(file), "hardlink_to", refuse)
+    with Store(file, writes=True) as store:
+        store.append(document("abc", {"throughput": 1.0}), AT, 1.0, 10)
+    assert list(file.parent.iterdir()) == [file]
+
+
 def test_a_result_is_added_as_a_whole_or_not_at_all(file):
     broken = document("abc", {"throughput": 1.0})
     broken["runs"].append({"nodeid": "test_b.py::test_it"})
