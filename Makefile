@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults page-library clean
+.PHONY: perf test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -110,6 +110,9 @@ page-library:
 	cd $(VENDOR) && tar -xzOf observablehq-plot-*.tgz package/dist/plot.umd.min.js > plot.umd.min.js
 	cd $(VENDOR) && tar -xzOf observablehq-plot-*.tgz package/LICENSE > plot.LICENSE
 	rm $(VENDOR)/*.tgz
+# Minutes: which detectors find steps across commits, and how many false ones, as in docs/history.md.
+detectors: $(STAMP)
+	$(BIN)/python -m suites.history
 
 # torch is installed first, with its own version, so that no other package chooses a build of several gigabytes. Another torch, in
 # an environment of its own: make pytest VENV=.venv-oldest TORCH=torch==2.6.0

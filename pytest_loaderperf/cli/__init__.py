@@ -21,6 +21,7 @@ from pytest_loaderperf.cli.compare import add_compare_command
 from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
 from pytest_loaderperf.cli.github import add_github_commands
+from pytest_loaderperf.cli.history import add_history_command
 from pytest_loaderperf.cli.report import add_report_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
@@ -65,6 +66,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_doctor_command(commands)
+    add_history_command(commands)
     add_calibrate_command(commands)
     add_data_commands(commands)
     add_report_command(commands)

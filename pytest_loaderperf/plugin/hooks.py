@@ -194,6 +194,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _show_written(terminalreporter: pytest.TerminalReporter, written: Written) -> None:
     for text in written.lines:
         terminalreporter.write_line(text)
+    for note in written.notes:
+        terminalreporter.write_line(note, yellow=True)
     for problem in written.problems:
         terminalreporter.write_line(problem, red=True)
 

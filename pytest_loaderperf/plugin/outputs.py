@@ -56,13 +56,8 @@ def _asv(document: Document, settings: Settings) -> str | None:
     return write_asv(document, target.directory, root=target.root, dirty_ok=target.dirty_ok)
 
 
-# By what the user set, as an error names it.
-OUTPUTS: dict[str, Output] = {
-    "--loaderperf-html": _page,
-    "--loaderperf-asv": _asv,
-    "GITHUB_STEP_SUMMARY": _step_summary,
-    "GITHUB_ACTIONS": _annotations,
-}
+class NotKeptError(LoaderPerfError):
+    """An output that the user did not ask for cannot be written: a note, which does not change the exit status."""
 
 
 class Written(NamedTuple):
@@ -70,14 +65,42 @@ class Written(NamedTuple):
 
     lines: list[str]
     problems: list[str]
+    notes: list[str]
+
+
+def _keep(document: Document, settings: Settings) -> str | None:
+    """Add the result to the store of the root folder, unless that is off or nothing was measured."""
+    if not settings.keep or not document["runs"]:
+        return None
+    import time
+
+    from pytest_loaderperf.history import StoreError, keep
+
+    try:
+        keep(document, settings.root, time.time(), settings.keep)
+    except (OSError, StoreError) as error:
+        raise NotKeptError(f"not kept for `loaderperf history`: {error}") from None
+    return None
+
+
+# By what the user set, as an error names it.
+OUTPUTS: dict[str, Output] = {
+    "--loaderperf-html": _page,
+    "--loaderperf-asv": _asv,
+    "loaderperf_history": _keep,
+    "GITHUB_STEP_SUMMARY": _step_summary,
+    "GITHUB_ACTIONS": _annotations,
+}
 
 
 def write_outputs(document: Document, settings: Settings) -> Written:
     """Write all outputs that the settings ask for; one that fails does not keep the others from being written."""
-    written = Written([], [])
+    written = Written([], [], [])
     for name, output in OUTPUTS.items():
         try:
             line = output(document, settings)
+        except NotKeptError as note:
+            written.notes.append(printable(note, MOST_OF_PATH))
         except (OSError, ValueError, LoaderPerfError) as error:
             written.problems.append(printable(f"{name}: {error}"))
         else:

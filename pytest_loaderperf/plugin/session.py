@@ -51,7 +51,7 @@ class LoaderPerfSession:
     places: dict[str, Document] = field(default_factory=dict)  # of tests, by the name of the run: file and line
     steal_before_seconds: float = 0.0
     json_error: str | None = None
-    written: Written = field(default_factory=lambda: Written([], []))
+    written: Written = field(default_factory=lambda: Written([], [], []))
     serve: Callable[..., Any] | None = None  # in the child process of another commit's loaders
     files: list[Path] = field(default_factory=list)  # of the tests that measure
     other_files: list[Path] = field(default_factory=list)  # of other tests, which may still measure
@@ -169,6 +169,9 @@ class LoaderPerfSession:
                 self.keep(run)
         with suppress(Exception):  # the main thread may be using it
             self.close_bases()
+        if self.documents and not self.is_worker:
+            with suppress(Exception):
+                write_outputs(self.result(partial=True), self.settings)
 
     def keep(self, run: Run) -> None:
         """Keep the document of a run that is about to close; once. Fails the test whose loader cannot be described."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_loaderperf.arguments import (
+    count,
     device,
     not_a_file,
     not_a_page,
@@ -25,6 +26,7 @@ from pytest_loaderperf.defaults import (
     DEFAULT_BUDGET_SECONDS,
     DEFAULT_DEVICE,
     DEFAULT_DOCTOR_SECONDS,
+    DEFAULT_KEPT_RESULTS,
     DEFAULT_MAX_BUDGET_SECONDS,
     DEFAULT_POLICY,
     DEFAULT_TIMEOUT_SECONDS,
@@ -60,7 +62,10 @@ _TYPES: dict[str, Callable[[str], Any]] = {
 
 
 class Settings(NamedTuple):
-    """What the user set for the whole run. Times are in seconds; ``alpha`` is shared by all claims."""
+    """What the user set for the whole run. Times are in seconds; ``alpha`` is shared by all claims.
+
+    ``keep``: so many results are kept in the store of the folder ``root``; 0: none is added.
+    """
 
     measuring: bool
     budget_seconds: float
@@ -74,6 +79,8 @@ class Settings(NamedTuple):
     doctor_seconds: float = DEFAULT_DOCTOR_SECONDS
     html_path: Path | None = None
     asv: AsvTarget | None = None
+    keep: int = DEFAULT_KEPT_RESULTS
+    root: Path = Path()
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -108,6 +115,12 @@ def add_options(parser: pytest.Parser) -> None:
         "loaderperf_doctor",
         "seconds for each pass of the doctor over a loader that failed a claim, to say why; 0: it is not asked "
         f"(default {_DEFAULTS['doctor']})",
+        default=None,
+    )
+    parser.addini(
+        "loaderperf_history",
+        "how many results .loaderperf/history.sqlite3 keeps, the newest; off: this run is not added "
+        f"(default {DEFAULT_KEPT_RESULTS})",
         default=None,
     )
     group.addoption(
@@ -147,6 +160,8 @@ def read_settings(config: pytest.Config) -> Settings:
         inconclusive=values["inconclusive"],
         doctor_seconds=values["doctor"],
         html_path=html_path,
+        keep=_keep(config),
+        root=config.rootpath,
     )
     if settings.measuring:
         _check_file("--loaderperf-json", json_path, not_a_file)
@@ -184,6 +199,19 @@ def _max_budget(budget: float, given: float | None) -> float:
 def _path(config: pytest.Config, option: str) -> Path | None:
     path = config.getoption(option)
     return None if path is None else config.invocation_params.dir / path
+
+
+def _keep(config: pytest.Config) -> int:
+    """How many results to keep; 0 for off."""
+    text = config.getini("loaderperf_history")
+    if text in (None, ""):
+        return DEFAULT_KEPT_RESULTS
+    try:
+        return 0 if text == "off" else count(text)
+    except argparse.ArgumentTypeError:
+        raise pytest.UsageError(
+            f"ini key loaderperf_history: expected off or the number of results to keep, got {text!r}"
+        ) from None
 
 
 def _check_file(option: str, path: Path | None, problem_of: Callable[[Path], str | None]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pytest_loaderperf.data.checks.findings import CheckResult, Problem
-from pytest_loaderperf.data.workloads.make import Known, Listed, Made
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import size_text
+
+if TYPE_CHECKING:  # light to import for commands that only read results
+    from pytest_loaderperf.data.checks.findings import CheckResult, Problem
+    from pytest_loaderperf.data.workloads.make import Known, Listed, Made
 
 _GAP = "  "
 

@@ -11,7 +11,6 @@ from pytest_loaderperf.cli import main
 from pytest_loaderperf.report import write_json
 from tests.report import results
 
-
 IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 
 

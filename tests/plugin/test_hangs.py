@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pytest_loaderperf.history import Store
+
 HANGING = """
     import threading
     import time
@@ -170,6 +172,8 @@ def test_a_loader_stuck_in_native_code_ends_the_process_with_the_report_and_the_
     document = json.loads((pytester.path / "result.json").read_text())
     assert document["partial"] is True
     assert [run["nodeid"] for run in document["runs"]] == ["test_it.py::test_before"]
+    with Store(pytester.path / ".loaderperf" / "history.sqlite3") as store:
+        assert {metric.test for metric in store.table().values} == {"test_it.py::test_before"}
     shown = result.stdout.str() + result.stderr.str()
     assert "the loader hangs: got nothing for 0.3 s in stage 'loader: building the loader'" in shown
     assert "The loader does not return from native code; the process ends here." in shown

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pytest_loaderperf import measure
+from pytest_loaderperf.history import Store
 
 MEASURING = """
     import pathlib
@@ -71,6 +72,8 @@ def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, whole_g
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, shown
     assert "KeyboardInterrupt" in shown
+    with Store(pytester.path / ".loaderperf" / "history.sqlite3") as store:
+        assert "test_it.py::test_first" in {metric.test for metric in store.table().values}
     left = [p for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE and os.getsid(p.pid) == process.pid]
     assert left == []
     result = json.loads((pytester.path / "result.json").read_text())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_loaderperf.history import Store
+
 NEIGHBOURS = Path(sys.prefix) / "neighbours"  # where make installs those that would take part in every run
 
 MEASURING = """
@@ -54,6 +56,8 @@ def test_one_xdist_worker_or_none_measures_and_reports_once(pytester, workers):
     document = json.loads((pytester.path / "result.json").read_text())
     assert [run["nodeid"] for run in document["runs"]] == ["test_it.py::test_measures"]
     assert document["partial"] is False
+    with Store(pytester.path / ".loaderperf" / "history.sqlite3") as store:
+        assert len(store.table().runs) == 1
 
 
 def test_one_xdist_worker_that_measures_nothing_is_not_green(pytester):

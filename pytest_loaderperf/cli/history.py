@@ -1,0 +1,140 @@
+# ruff: noqa: T201 a command prints
+"""``loaderperf history``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_loaderperf.arguments import not_a_file, not_a_place
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.history.table import Table
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
+
+GOOD, REGRESSED, USAGE = 0, 1, 2  # exit status
+_COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
+_ASV_FOLDERS = (".", "results", ".asv/results")  # in the folder that the user names
+
+
+def add_history_command(commands: Commands) -> None:
+    """Add the command ``history``."""
+    history = commands.add_parser(
+        "history",
+        help="show metrics across commits, and the commits where they changed",
+        description="Show metrics across commits, and the commits where they changed. Exit status 1: a regression.",
+    )
+    add = history.add_argument
+    add(
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="a project with .loaderperf/history.sqlite3, or a results directory of asv (default: here)",
+    )
+    add("--metric", metavar="M", default="", help="only this metric, such as throughput")
+    add("--test", metavar="TEXT", default="", help="only tests with this text in their name")
+    add("--since", metavar="REF", help="only changes after this commit")
+    add("--html", metavar="FILE", type=_page, help="write a page to FILE")
+    add("--png", metavar="FILE", type=_picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
+    add("--json", metavar="FILE", type=Path, help="write what was found to FILE")
+    history.set_defaults(run=_history)
+
+
+def _page(text: str) -> Path:
+    return _ending(text, ".html", ".htm")
+
+
+def _picture(text: str) -> Path:
+    return _ending(text, ".png", ".svg", ".pdf")
+
+
+def _ending(text: str, *endings: str) -> Path:
+    file = Path(text)
+    if file.suffix not in endings:
+        raise argparse.ArgumentTypeError(f"expected a name that ends in {' or '.join(endings)}, got {text!r}")
+    return file
+
+
+def _history(options: argparse.Namespace) -> int:
+    """Its exit status. What cannot be read is status 2: 1 says that there are regressions."""
+    try:
+        return _shown(options)
+    except LoaderPerfError as error:
+        shown = str(error).replace("\n", "\n  ")
+        print(f"loaderperf: {shown}", file=sys.stderr)
+        return USAGE
+
+
+def _shown(options: argparse.Namespace) -> int:
+    from pytest_loaderperf.history.changes import find_changes
+    from pytest_loaderperf.history.timeline import repository_of, timeline
+    from pytest_loaderperf.report.history import history_lines
+
+    _check(options)
+    table = _table(options.folder)
+    repository = repository_of(table, [Path(), options.folder])
+    order = timeline(table, repository)
+    since = None if options.since is None else order.since(repository, options.since)
+    found = find_changes(table, order, metric=options.metric, test=options.test, since=since)
+    if not found:
+        names = ", ".join(sorted({metric.name for metric in table.values}))
+        raise LoaderPerfError(
+            f"no values of committed code for --metric {options.metric or '(any)'} and --test {options.test or '(any)'}"
+            f". Expected one of the metrics {names or '(none is kept)'}. {' '.join(order.remarks)}".rstrip()
+        )
+    colored = sys.stdout.isatty()
+    for line in history_lines(found, order, shutil.get_terminal_size().columns, options.since):
+        color = _COLORS.get(line.color, "") if colored else ""
+        print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)
+    if options.html is not None:
+        from pytest_loaderperf.report.history_pictures import write_page
+
+        write_page(found, order, options.html, "Metrics across commits")
+    if options.png is not None:
+        from pytest_loaderperf.report.history_pictures import draw_history
+
+        draw_history(found, order, options.png)
+    if options.json is not None:
+        from pytest_loaderperf.report import write_json
+        from pytest_loaderperf.report.history import history_document
+
+        try:
+            write_json(history_document(found, order), options.json)
+        except OSError as error:
+            raise LoaderPerfError(f"cannot write {options.json}: {error}") from error
+    for file in filter(None, (options.html, options.png, options.json)):
+        print(f"written to {printable(file, MOST_OF_PATH)}")
+    return REGRESSED if any(change.regression for series in found for change in series.changes) else GOOD
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.json is not None and (problem := not_a_file(options.json)):
+        raise LoaderPerfError(f"--json: {problem}")
+    for name in ("html", "png"):
+        file = getattr(options, name)
+        if file is not None and (problem := not_a_place(file)):
+            raise LoaderPerfError(f"--{name}: {problem}")
+
+
+def _table(folder: Path) -> Table:
+    from pytest_loaderperf.history import FILE, FOLDER, Store
+    from pytest_loaderperf.history.asv_results import is_asv, read_asv
+
+    for file in (folder / FOLDER / FILE, folder / FILE, folder):
+        if file.is_file():
+            with Store(file) as store:
+                return store.table()
+    for name in _ASV_FOLDERS:
+        if is_asv(folder / name):
+            return read_asv(folder / name)
+    raise LoaderPerfError(
+        f"{folder}: expected a project with {FOLDER}/{FILE}, or results of asv, got neither. "
+        "Measure first: pytest --loaderperf."
+    )

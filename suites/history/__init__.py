@@ -1,0 +1,1 @@
+"""Which detector finds steps across commits: python -m suites.history."""
