@@ -112,13 +112,13 @@ HERE = [
 
 
 @given(workers=st.sampled_from(HERE), **CASES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_in_one_process_batches_and_errors_are_those_of_torch(workers, **case):
     assert_same(workers=workers, **case)
 
 
 @given(workers=st.sampled_from([{"num_workers": 1}, {"num_workers": 2, "worker_kind": "processes"}]), **CASES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_in_worker_processes_batches_and_errors_are_those_of_torch(workers, **case):
     assert_same(workers=workers, **case)
 
