@@ -149,7 +149,7 @@ def test_an_exact_claim_refuses_what_is_no_number():
 @pytest.mark.parametrize("burst", [1, 10])
 def test_a_percentile_at_its_limit_fails_less_often_than_alpha(alpha, burst):
     """Exactly the allowed share is slow; bursts reach across trials."""
-    slow = slow_batches(np.random.default_rng(SEED), CLAIMS, TRIALS // 2, burst=burst)
+    slow = slow_batches(np.random.default_rng(SEED), CLAIMS // 4, TRIALS // 2, burst=burst)
     assert slow.mean() / TRIAL_BATCHES == pytest.approx(0.01, rel=0.02)
     passes, failed = percentile_looks(slow, TRIAL_BATCHES, 0.01, alpha)
     assert alpha / 20 < (failed <= TRIALS // 2).mean() <= alpha

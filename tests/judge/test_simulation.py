@@ -50,7 +50,7 @@ from tests.judge.simulation import (
 
 @pytest.mark.parametrize("scenario", FAIR, **NAMED)
 def test_false_alarms_at_the_threshold_are_fewer_than_alpha_on_either_side(scenario):
-    seen = evidence(scenario(np.random.default_rng(SEED), CLAIMS, PAIRS), 1.0)
+    seen = evidence(scenario(np.random.default_rng(SEED), CLAIMS // 2, PAIRS), 1.0)
     for alpha in ALPHAS:
         for at_least in (True, False):
             passes, failed = looks_at(seen, alpha, at_least=at_least)
@@ -61,7 +61,7 @@ def test_false_alarms_at_the_threshold_are_fewer_than_alpha_on_either_side(scena
 @pytest.mark.parametrize("scenario", [*FAIR, layout_shifts], **NAMED)
 @pytest.mark.parametrize("at_least", [True, False])
 def test_the_same_loader_twice_fails_a_claim_with_room_less_often_than_alpha(scenario, at_least):
-    series = scenario(np.random.default_rng(SEED), CLAIMS, PAIRS // 2)
+    series = scenario(np.random.default_rng(SEED), CLAIMS // 4, PAIRS // 2)
     seen = evidence(series, THRESHOLD if at_least else 1 / THRESHOLD)
     for alpha in ALPHAS:
         passes, failed = looks_at(seen, alpha, at_least=at_least)

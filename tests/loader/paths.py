@@ -243,16 +243,15 @@ ENGINES = {
     for name in (
         "array, consumer's thread",
         "array, two threads",
-        "array, own collate",
         "array, own batches",
         "map-style, consumer's thread",
         "map-style, two threads",
         "map-style, two processes",
-        "skipping, consumer's thread",
         "skipping, a process",
         "single samples, two threads",
-        "iterable, consumer's thread",
         "iterable, a thread",
         "iterable, two processes",
     )
 }
+# Batches made in this process, which may share memory with their source.
+IN_PROCESS = {name: path for name, path in PATHS.items() if "process" not in name}

@@ -123,8 +123,10 @@ class TestWithASeed:
         for _ in range(2):
             assert torch.equal(images(here), images(there))
 
-    @pytest.mark.parametrize("delivered", [0, 1, 3, 5, 6])
-    @pytest.mark.parametrize("before, after", [(0, 0), (0, 2), (2, 0), (2, 2)])
+    @pytest.mark.parametrize(
+        "before, after, delivered",
+        [*((0, 0, delivered) for delivered in (0, 1, 3, 5, 6)), (0, 2, 5), (2, 0, 3), (2, 2, 6)],
+    )
     def test_a_restart_goes_on_with_the_same_draws(self, store, delivered, before, after):
         whole = self.loader(store, num_workers=0)
         wanted = [images(whole), images(whole), images(whole)]

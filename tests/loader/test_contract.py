@@ -11,18 +11,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from pytest_loaderperf.data.stores.preload import Preloaded
-from tests.loader.paths import ARRAY_PATHS, BATCH_SIZE, ENGINES, FEATURES, PATHS
+from tests.loader.paths import ARRAY_PATHS, BATCH_SIZE, ENGINES, FEATURES, IN_PROCESS, PATHS
 
 CHUNKED = {
     name: path
     for name, path in ARRAY_PATHS.items()
     if not any(word in name for word in ("collate", "single", "process", "background", "little"))
 }
-TORCH_TAKES = {
-    name: path for name, path in PATHS.items() if not name.startswith(("tuple", "dict")) and "two processes" not in name
-}
-COLLATED = {name: path for name, path in PATHS.items() if "single samples" not in name}
-THREADED = {name: path for name, path in ENGINES.items() if name in COLLATED and "process" not in name}
+TORCH_TAKES = {name: path for name, path in IN_PROCESS.items() if not name.startswith(("tuple", "dict"))}
+COLLATED = {name: path for name, path in IN_PROCESS.items() if "single samples" not in name}
+THREADED = {name: path for name, path in ENGINES.items() if name in COLLATED}
 TORCHS = ("collate_fn", "sampler", "batch_sampler", "batch_size")
 
 # What a consumer may keep of a batch's features, and how to read the values back from it.
@@ -48,7 +46,8 @@ def over(paths):
     return pytest.mark.parametrize("path", paths.values(), ids=paths)
 
 
-over_all_paths = over(PATHS)
+def is_collated(path):
+    return path.arguments.get("batch_size", BATCH_SIZE) is not None
 
 
 def same(came: list[Any], wanted: list[np.ndarray]) -> bool:
@@ -60,22 +59,18 @@ def test_several_batches_are_gathered_at_a_time(make_loader, path):
     assert make_loader()._engine.buffers.plan.chunk > 1
 
 
-@over_all_paths
-@pytest.mark.parametrize(
-    "shuffle, drop_last", [(False, False), (True, True)], ids=["in sequence", "shuffled, the last dropped"]
-)
-def test_each_epoch_gives_the_samples_of_its_order_exactly_once(make_loader, path, shuffle, drop_last):
-    loader = make_loader(shuffle=shuffle, drop_last=drop_last)
-    for epoch in range(3):
-        assert same(path.features(loader), path.expected(epoch, shuffle=shuffle, drop_last=drop_last))
-        if isinstance(loader.dataset, Preloaded):
-            loader.dataset.wait()
-
-
-@over(COLLATED)
-def test_batches_are_tensors_of_the_sources_dtype_and_row_shape(make_loader, path):
-    batches = path.features(make_loader())
-    assert {(type(batch), batch.dtype, batch.shape[1:]) for batch in batches} == {(torch.Tensor, torch.float32, (2,))}
+@over(PATHS)
+def test_each_epoch_gives_the_samples_of_its_order_exactly_once_as_tensors(make_loader, path):
+    for chosen, epochs in (({"shuffle": False, "drop_last": False}, 1), ({"shuffle": True, "drop_last": True}, 2)):
+        loader = make_loader(**chosen)
+        for epoch in range(epochs):
+            batches = path.features(loader)
+            assert same(batches, path.expected(epoch, **chosen))
+            if is_collated(path):
+                kinds = {(type(batch), batch.dtype, batch.shape[1:]) for batch in batches}
+                assert kinds == {(torch.Tensor, torch.float32, (2,))}
+            if isinstance(loader.dataset, Preloaded):
+                loader.dataset.wait()
 
 
 @over(TORCH_TAKES)
@@ -89,7 +84,7 @@ def test_torchs_loader_gives_the_same_batches(make_loader, path):
         assert torch.equal(path.features_of(ours), path.features_of(wanted))
 
 
-@over_all_paths
+@over(ENGINES)
 def test_set_epoch_chooses_the_order(make_loader, path):
     loader = make_loader(shuffle=True)
     loader.set_epoch(7)

@@ -20,8 +20,8 @@ from torch.utils.data import IterableDataset
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.loader import ReferenceLoader, fetch, plan
 
-EPOCHS, WARM_UP = 300, 50
-GROWTH_NBYTES = 9_000  # over all epochs: 30 bytes an epoch are less than a number and its place in a list take
+EPOCHS, WARM_UP = 200, 40
+GROWTH_NBYTES = 6_000  # over all epochs: 30 bytes an epoch are less than a number and its place in a list take
 PATIENCE_S = 60
 SAMPLES, BATCH_SIZE, BAD = 6, 2, 3
 
@@ -70,6 +70,7 @@ PATHS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "iterable, here": (Stream, {"num_workers": 0}),
     "iterable, a thread": (Stream, {"worker_kind": "threads"}),
 }
+THREADED = ["array, threads", "map-style, threads", "skipping, threads", "iterable, a thread"]
 FAILING = {name: path for name, path in PATHS.items() if path[0] in (Numbers, Stream)}
 
 
@@ -148,9 +149,16 @@ def _every_batch_is_handed_over_and_buffered(monkeypatch):
     monkeypatch.setattr(fetch, "BUFFERED_NBYTES", 0)
 
 
-@pytest.mark.parametrize("epoch", [whole, left_early, held_beyond_the_next], ids=lambda epoch: epoch.__name__)
-@pytest.mark.parametrize("make_dataset, arguments", PATHS.values(), ids=PATHS)
-def test_hundreds_of_epochs_leave_nothing(make_dataset, arguments, epoch):
+@pytest.mark.parametrize(
+    "name, epoch",
+    [
+        *((name, whole) for name in PATHS),
+        *((name, epoch) for name in (*THREADED, "skipping, here") for epoch in (left_early, held_beyond_the_next)),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_hundreds_of_epochs_leave_nothing(name, epoch):
+    make_dataset, arguments = PATHS[name]
     with ReferenceLoader(make_dataset(fails=False), BATCH_SIZE, **arguments) as loader:
         assert_nothing_grows(loader, epoch)
 
@@ -172,7 +180,7 @@ def test_the_epochs_that_should_fail_do(make_dataset, arguments):
         whole(loader)
 
 
-@pytest.mark.parametrize("name", ["array, threads", "map-style, threads", "skipping, threads", "iterable, a thread"])
+@pytest.mark.parametrize("name", THREADED)
 def test_the_threads_of_loaders_that_are_dropped_end(name):
     make_dataset, arguments = PATHS[name]
     before = threading.active_count()
@@ -192,10 +200,19 @@ PROCESSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("persistent, epochs", [(True, 30), (False, 5)], ids=["persistent", "new ones each epoch"])
-@pytest.mark.parametrize("epoch", [whole, left_early, failing], ids=lambda epoch: epoch.__name__)
-@pytest.mark.parametrize("make_dataset, arguments", PROCESSES.values(), ids=PROCESSES)
-def test_epochs_of_processes_leave_no_process_and_no_open_file(make_dataset, arguments, epoch, persistent, epochs):
+@pytest.mark.parametrize(
+    "name, epoch, persistent",
+    [
+        *(("map-style", epoch, persistent) for epoch in (whole, left_early, failing) for persistent in (True, False)),
+        *((name, left_early, True) for name in ("skipping", "iterable")),
+        *((name, failing, False) for name in ("skipping", "iterable")),
+        ("array", whole, False),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_epochs_of_processes_leave_no_process_and_no_open_file(name, epoch, persistent):
+    make_dataset, arguments = PROCESSES[name]
+    epochs = 30 if persistent else 5  # of new workers each
     before = children()
     with ReferenceLoader(
         make_dataset(fails=epoch is failing),

@@ -36,7 +36,7 @@ class Slow:
     def __len__(self):
         return 100
     def __getitem__(self, index):
-        time.sleep(0.01)
+        time.sleep(0.002)
         return torch.tensor(index)
 
 ARRAY = np.zeros((5000, 256))

@@ -65,7 +65,7 @@ def none_is_left():
 
 
 @pytest.mark.parametrize("persists", [False, True])
-@pytest.mark.parametrize("arguments", [{}, {"on_error": "skip"}, {"pin_memory": False, "drop_last": True}], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"on_error": "skip", "pin_memory": False, "drop_last": True}], ids=str)
 def test_epochs_taken_by_their_length_have_as_many_workers_and_torchs_orders(arguments, persists):
     def orders(loader: Any) -> tuple[list[list[int]], list[set[int]]]:
         torch.manual_seed(0)

@@ -115,17 +115,16 @@ def restarted_equals_uninterrupted(
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["default generator", "own generator"])
-@pytest.mark.parametrize("taken", [0, 1, 3, 99])
-@pytest.mark.parametrize("epoch", [0, 2])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_each_of_torchs_samplers_goes_on_exactly(sampling, epoch, taken, own):
-    restarted_equals_uninterrupted(sampling, ("here", "threads"), own=own, epoch=epoch, taken=taken)
+def test_each_of_torchs_samplers_goes_on_exactly(sampling, own):
+    for epoch, taken in ((0, 0), (0, 3), (2, 1), (2, 99)):
+        restarted_equals_uninterrupted(sampling, ("here", "threads"), own=own, epoch=epoch, taken=taken)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     sampling=st.sampled_from(sorted(SAMPLINGS)),
-    kinds=st.sampled_from(["here", "threads", "processes"]).map(lambda kind: (kind, kind)),
+    kinds=st.sampled_from(["here", "threads", "here", "threads", "processes"]).map(lambda kind: (kind, kind)),
     own=st.booleans(),
     epoch=st.integers(0, 2),
     taken=st.integers(0, 20),
@@ -230,8 +229,10 @@ def test_a_dataset_in_its_own_order_may_have_grown():
     assert lists(other) == [[8, 9, 10, 11], [12, 13]]
 
 
-@pytest.mark.parametrize("batch_size, drop_last", [(5, False), (5, True), (4, False), (None, False)])
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(
+    "workers, batch_size, drop_last",
+    [(0, 5, False), (0, 5, True), (0, 4, False), (0, None, False), (1, 5, True), (2, 4, False), (2, 5, False)],
+)
 def test_after_the_last_batch_of_a_stream_the_next_epoch_is_whole(batch_size, drop_last, workers):
     first, other = (ReferenceLoader(Sharded(), batch_size, drop_last=drop_last, num_workers=workers) for _ in range(2))
     with first, other:

@@ -111,20 +111,24 @@ HERE = [
 ]
 
 
+BEYOND = [SequentialSampler(range(7)), RandomSampler(range(99)), [0, -6]]
+
+
 @given(workers=st.sampled_from(HERE), **CASES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_in_one_process_batches_and_errors_are_those_of_torch(workers, **case):
     assert_same(workers=workers, **case)
 
 
 @given(workers=st.sampled_from([{"num_workers": 1}, {"num_workers": 2, "worker_kind": "processes"}]), **CASES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_in_worker_processes_batches_and_errors_are_those_of_torch(workers, **case):
     assert_same(workers=workers, **case)
 
 
-@pytest.mark.parametrize("workers", HERE)
-@pytest.mark.parametrize("sampler", [SequentialSampler(range(7)), RandomSampler(range(99)), [0, -6]], ids=type)
+@pytest.mark.parametrize(
+    "workers, sampler", [*((each, BEYOND[0]) for each in HERE), *((HERE[0], each) for each in BEYOND[1:])]
+)
 @pytest.mark.parametrize("cache", ["whole", "chunked", "compressed", "lru", "lazy"])
 @pytest.mark.parametrize("values", [[1, 2, 3, 4, 5], [[1], [2, 3], [4], [5], [6, 7]]], ids=["uniform", "ragged"])
 def test_an_index_beyond_a_table_raises_however_it_is_kept(tmp_path, values, cache, sampler, workers):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pytest_loaderperf.measurement import ahead
+from pytest_loaderperf.measurement import side as side_module
 from pytest_loaderperf.measurement.ahead import Clocks, runs_ahead, torch_threads, works_in_a_pause
 from pytest_loaderperf.measurement.standing import Standing
 
@@ -92,11 +93,16 @@ def test_a_pool_that_works_when_it_is_asked_does_not_work_ahead(side, pool):
 
 
 def test_who_begins_to_work_later_is_not_taken_for_torchs(side, pool):
-    torchs = torch_threads()
-    working = pool.submit(spin, 0.3)
-    time.sleep(0.01)
+    torchs, enough = torch_threads(), threading.Event()
+
+    def works():
+        while not enough.is_set():
+            pass
+
+    working = pool.submit(works)
     assert torch_threads() == torchs
-    assert works_in_a_pause()
+    assert any(works_in_a_pause() for _ in range(500))  # beside busy processes it waits for a core
+    enough.set()
     working.result()
     assert not works_in_a_pause()
 
@@ -168,16 +174,68 @@ def test_a_process_that_was_there_before_is_noticed_by_what_is_ready_after_a_pau
     assert runs_ahead(measured, 0.02)
 
 
-@pytest.mark.parametrize("work", [spin, sleep, parallel])
-def test_a_loader_that_makes_its_batches_itself_is_inline(side, work):
-    def itself():
-        for _ in range(2000):
-            yield work()
+ME, TORCHS, HELPER = 1, 2, 3
 
-    measured = side(itself)
-    assert not runs_ahead(measured, BATCH_S)
+
+class Simulated:
+    """A process by a clock of its own: who uses CPU time while batches are made, and who while the consumer sleeps."""
+
+    def __init__(self, in_batches, in_pauses, ready):
+        self.in_batches, self.in_pauses, self.ready = in_batches, in_pauses, ready
+        self.now_ns, self.cpu_ns, self.slept_s = 0, dict.fromkeys((ME, TORCHS, HELPER), 0), 0.0
+
+    def perf_counter(self):
+        return self.now_ns * 1e-9
+
+    def passes(self, seconds, threads):
+        self.now_ns += round(seconds * 1e9)
+        for thread in threads:
+            self.cpu_ns[thread] += round(seconds * 1e9)
+
+    def sleep(self, seconds):
+        self.slept_s += seconds
+        self.passes(seconds, self.in_pauses)
+
+    def more_in_epoch(self, batches):
+        return True
+
+    def take(self, batches):
+        took_s = BATCH_S / 100 if self.ready and self.slept_s >= BATCH_S else BATCH_S
+        self.slept_s = 0.0
+        self.passes(took_s, self.in_batches)
+        return SimpleNamespace(wall_ns=round(took_s * 1e9))
+
+
+SIMULATED = {
+    "spins": ([ME], [], False, False),
+    "sleeps": ([], [], False, False),
+    "in torch's threads": ([ME, TORCHS], [], False, False),
+    "torch's threads still spin in a pause": ([ME, TORCHS], [TORCHS], False, False),
+    "a pool works in pauses": ([], [HELPER], False, True),
+    "a pool works when asked, and in pauses": ([HELPER], [HELPER], False, True),
+    "ready after each pause": ([], [], True, True),
+}
+
+
+@pytest.mark.parametrize("in_batches, in_pauses, ready, ahead_of_it", SIMULATED.values(), ids=SIMULATED)
+def test_a_loader_runs_ahead_where_others_work_in_pauses_or_batches_are_ready_after_them(
+    monkeypatch, in_batches, in_pauses, ready, ahead_of_it
+):
+    process = Simulated(in_batches, in_pauses, ready)
+    monkeypatch.setattr(ahead, "time", process)
+    monkeypatch.setattr(ahead, "thread_cpu_ns", lambda: dict(process.cpu_ns))
+    monkeypatch.setattr(ahead, "torch_threads", lambda: frozenset({ME, TORCHS}))
+    monkeypatch.setattr(ahead, "threading", SimpleNamespace(get_native_id=lambda: ME))
+    assert runs_ahead(process, BATCH_S) is ahead_of_it
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_loader_that_waits_for_its_batches_is_inline_unless_it_runs_ahead(side, monkeypatch, runs):
+    monkeypatch.setattr(side_module, "works_in_a_pause", lambda: False)
+    monkeypatch.setattr(side_module, "runs_ahead", lambda measured, batch_seconds: runs)
+    measured = side(lambda: (sleep() for _ in range(200)))
     Standing.probed(measured)
-    assert measured.inline
+    assert measured.inline is not runs
 
 
 @pytest.mark.parametrize("quick_from_s, ahead_of_it", [(0.0005, False), (0.01, True)])

@@ -60,7 +60,14 @@ def project(pytester):
 def run(pytester, *arguments, base="HEAD"):
     named = [f"--loaderperf-base={base}"] if base is not None else []
     return pytester.runpytest_subprocess(
-        "--loaderperf", *named, "--loaderperf-budget=20", "-p", "no:cacheprovider", "-rs", *arguments
+        "--loaderperf",
+        *named,
+        "--loaderperf-budget=20",
+        "--loaderperf-alpha=0.1",
+        "-p",
+        "no:cacheprovider",
+        "-rs",
+        *arguments,
     )
 
 
@@ -232,7 +239,7 @@ def session(project, kept):
             "test_new.py": TESTS["test_slower.py"],
         }
         pytester = project(TESTS | same | base, head)
-        result = run(pytester, "-v", "--loaderperf-json=result.json", "--loaderperf-alpha=0.1")
+        result = run(pytester, "-v", "--loaderperf-json=result.json")
         document = json.loads((pytester.path / "result.json").read_text())
         kept["session"] = result, document, git(pytester.path, "rev-parse", "HEAD"), nothing_is_left(pytester)
     return kept["session"]

@@ -64,7 +64,7 @@ WRAPPED = SIZES.replace("def test_sizes(loaderperf)", "def test_wrapped(wrapped)
 INI = '[pytest]\naddopts = -m "not perf"\nmarkers = perf: slow\n'
 
 
-OPTIONS = ("--loaderperf", "--loaderperf-base=HEAD", "--loaderperf-budget=20", "-rs")
+OPTIONS = ("--loaderperf", "--loaderperf-base=HEAD", "--loaderperf-budget=20", "--loaderperf-alpha=0.1", "-rs")
 
 
 def run(pytester, *arguments):
@@ -236,7 +236,7 @@ def slow():
     base = {"mydata.py": LOADER.format(pause_s=FAST), "conftest.py": fixture.format(pause_s=FAST)}
     for name, (error, claim) in INTERRUPTS.items():
         base[f"test_{name}.py"] = INTERRUPTED.format(error=error, claim=claim)
-    result = run(project(base, {"conftest.py": fixture.format(pause_s=10 * FAST)}), "-v", "--loaderperf-alpha=0.1")
+    result = run(project(base, {"conftest.py": fixture.format(pause_s=10 * FAST)}), "-v")
     for name, interrupted in {"time_out": "FAILED", "ctrl_c": "PASSED"}.items():
         for test, word in {"interrupted": interrupted, "next": "PASSED", "slower": "FAILED"}.items():
             result.stdout.fnmatch_lines([f"test_{name}.py::test_{test} {word}*"])

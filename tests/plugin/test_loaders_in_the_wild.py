@@ -164,8 +164,11 @@ def test_an_epoch_starts_one_iterator_of_the_loader():
         assert len(started) == 1
 
 
-@pytest.mark.parametrize("epoch_batches", [12, 400])
-@pytest.mark.parametrize("wrap", [lambda loader: loader, lambda loader: lambda: loader], ids=["object", "factory"])
+@pytest.mark.parametrize(
+    "epoch_batches, wrap",
+    [(12, lambda loader: loader), (400, lambda loader: lambda: loader)],
+    ids=["object", "factory, long epoch"],
+)
 def test_two_sides_that_share_one_iterator_are_refused(epoch_batches, wrap):
     loader = DataLoader(TensorDataset(torch.zeros(4 * epoch_batches, 8)), 4, num_workers=1, persistent_workers=True)
     words = (

@@ -28,8 +28,20 @@ MEASURING = """
         assert run.throughput <= 1000 * run.against.throughput
 """
 SAVED = "\x1b7"
-SLOW, QUICK = "0.04", "0.0001"
-LONG = ("--loaderperf", "--loaderperf-budget=20", "--loaderperf-alpha=0.01")  # some rounds of a third of a second each
+SLOW, QUICK = "0.004", "0.0001"
+LONG = ("--loaderperf", "--loaderperf-budget=20", "--loaderperf-alpha=0.01")  # some rounds
+IMPATIENT = """
+    from pytest_loaderperf.report import progress
+    progress._PATIENCE_SECONDS = progress._EVERY_SECONDS = 0.0
+"""
+
+
+@pytest.fixture
+def long_measurement(pytester):
+    """One of which each step is shown at once, where anything is shown."""
+    pytester.makeconftest(IMPATIENT)
+    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
+    return pytester
 
 
 def on_a_terminal(pytester, *arguments, ci=""):
@@ -45,22 +57,19 @@ def on_a_terminal(pytester, *arguments, ci=""):
 
 
 @pytest.mark.parametrize("capture", ["--capture=fd", "--capture=no"])
-def test_a_long_measurement_shows_its_progress_on_a_terminal(pytester, capture):
-    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
-    shown = on_a_terminal(pytester, capture)
+def test_a_long_measurement_shows_its_progress_on_a_terminal(long_measurement, capture):
+    shown = on_a_terminal(long_measurement, capture)
     assert f"{SAVED} throughput <= 1000 * against.throughput: " in shown
     assert " rounds, " in shown
     assert shown.rindex(SAVED) < shown.index("= loaderperf =")
 
 
-def test_ci_shows_no_progress(pytester):
-    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
-    assert SAVED not in on_a_terminal(pytester, ci="true")
+def test_ci_shows_no_progress(long_measurement):
+    assert SAVED not in on_a_terminal(long_measurement, ci="true")
 
 
-def test_a_log_gets_neither_progress_nor_colour(pytester):
-    pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
-    result = pytester.runpytest_subprocess(*LONG, timeout=60)
+def test_a_log_gets_neither_progress_nor_colour(long_measurement):
+    result = long_measurement.runpytest_subprocess(*LONG, timeout=60)
     assert result.ret == 0
     assert "\x1b" not in result.stdout.str() + result.stderr.str()
 

@@ -147,9 +147,9 @@ def of(dataset, **named):
 SIDES = ["loader", "against"]
 # In the explanation; sums are not named.
 BY = {"work": " of the workers' work, in turns", "refills": " of CPU time, in turns", "cpu": " of CPU time in "}
-# Of claims whose truth is far off: they are settled long before their budget is spent, by half the rounds that the
-# usual false-alarm share asks for.
-FAR = Options(budget_seconds=60, next_alpha=lambda: 0.05)
+# Of claims whose truth is far off: they are settled long before their budget is spent, by a quarter of the rounds that
+# the usual false-alarm share asks for.
+FAR = Options(budget_seconds=60, next_alpha=lambda: 0.2)
 
 
 def judged(loader, against, needed, *, replayed=None, released=True, seconds=1.5):
@@ -435,12 +435,10 @@ def of_tensors(method):
     )
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_start_method_of_the_users_own_is_measured(method):
+def test_start_methods_of_the_users_own_are_measured():
     resource_tracker.ensure_running()  # it and the server stay for whoever comes next
-    if method == "forkserver":
-        forkserver.ensure_running()
-    assert outcome(of_tensors(method), of_tensors("fork"), 0.1) != "FAIL"
+    forkserver.ensure_running()
+    assert outcome(of_tensors("spawn"), of_tensors("forkserver"), 0.1) != "FAIL"
 
 
 class Meddles(Busy):
@@ -519,15 +517,16 @@ class Huge(Dataset):
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
-@pytest.mark.parametrize("named", [{}, {"timeout": 30}, {"pin_memory": True}], ids=["huge", "timeout", "pinned"])
-def test_batches_are_handed_over_as_the_user_asks(named):
-    assert outcome(lambda: of(Huge(), **named), lambda: of(Huge(), **named), 0.1) != "FAIL"
+def test_huge_batches_are_handed_over_as_the_user_asks():
+    assert outcome(lambda: of(Huge(), timeout=30), lambda: of(Huge(), pin_memory=True), 0.1) != "FAIL"
 
 
 def test_threads_are_gone_afterwards():
-    threads = threading.active_count()
+    threads, deadline_s = set(threading.enumerate()), time.monotonic() + 60
     assert outcome(lambda: of(Sharded()), lambda: of(Sharded()), 0.1) == "PASS"
-    assert threading.active_count() <= threads + 1  # the watchdog ends by itself
+    while (left := set(threading.enumerate()) - threads) and time.monotonic() < deadline_s:
+        time.sleep(0.01)  # they end by themselves, the watchdog and those that feed queues
+    assert left == set()
 
 
 @pytest.fixture

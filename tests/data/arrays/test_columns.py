@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -121,23 +122,22 @@ class TestOwnCollate:
 
 
 class TestDtypes:
-    @pytest.mark.parametrize("dtype", [*DTYPES, *BIG_ENDIAN])
-    def test_a_numpy_dtype_and_its_values_arrive(self, arguments, shuffle, dtype):
-        source = (X % 100).astype(dtype)
-        rows = loaded(source, shuffle=shuffle, **arguments)
-        native = source.dtype.newbyteorder("=")
-        assert {row.numpy().dtype for row in rows} == {native}
-        assert np.array_equal([row.numpy() for row in rows], source)
+    def test_numpy_dtypes_and_their_values_arrive(self, arguments, shuffle):
+        for dtype in (*DTYPES, *BIG_ENDIAN):
+            source = (X % 100).astype(dtype)
+            rows = loaded(source, shuffle=shuffle, **arguments)
+            native = source.dtype.newbyteorder("=")
+            assert {row.numpy().dtype for row in rows} == {native}, dtype
+            assert np.array_equal([row.numpy() for row in rows], source), dtype
 
-    @pytest.mark.parametrize("dtype", TORCH_ONLY, ids=str)
-    @pytest.mark.parametrize("layout", ["contiguous", "strided"])
-    def test_a_dtype_that_numpy_lacks_arrives(self, arguments, shuffle, dtype, layout):
-        source = torch.tensor(X).to(dtype)
-        if layout == "strided":
-            source = source.transpose(1, 2)
-        rows = loaded(source, shuffle=shuffle, **arguments)
-        assert {row.dtype for row in rows} == {dtype}
-        assert torch.equal(torch.stack([row.float() for row in rows]), source.float())
+    def test_dtypes_that_numpy_lacks_arrive(self, arguments, shuffle):
+        for dtype, strided in product(TORCH_ONLY, (False, True)):
+            source = torch.tensor(X).to(dtype)
+            if strided:
+                source = source.transpose(1, 2)
+            rows = loaded(source, shuffle=shuffle, **arguments)
+            assert {row.dtype for row in rows} == {dtype}, (dtype, strided)
+            assert torch.equal(torch.stack([row.float() for row in rows]), source.float()), (dtype, strided)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -0.0, 1e-45], ids=str)
     def test_special_floats_keep_their_bits(self, shuffle, value):
@@ -167,12 +167,12 @@ LAYOUTS = {
 
 
 class TestLayouts:
-    @pytest.mark.parametrize("make", LAYOUTS.values(), ids=LAYOUTS)
-    def test_any_layout_gives_the_values_of_its_rows(self, arguments, shuffle, make):
-        source = make()
-        rows = loaded(source, shuffle=shuffle, **arguments)
-        values = source.detach().resolve_conj().resolve_neg() if isinstance(source, torch.Tensor) else source
-        assert np.array_equal([row.numpy() for row in rows], np.asarray(values))
+    def test_any_layout_gives_the_values_of_its_rows(self, arguments, shuffle):
+        for layout, make in LAYOUTS.items():
+            source = make()
+            rows = loaded(source, shuffle=shuffle, **arguments)
+            values = source.detach().resolve_conj().resolve_neg() if isinstance(source, torch.Tensor) else source
+            assert np.array_equal([row.numpy() for row in rows], np.asarray(values)), layout
 
     def test_batches_do_not_require_a_gradient(self, arguments):
         source = {"x": torch.tensor(X, requires_grad=True)}

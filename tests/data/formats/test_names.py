@@ -32,6 +32,24 @@ NAMES = [
 ]
 HOLDERS = ("parquet", "arrow", "lance", "duckdb", "vortex", "safetensors")
 OTHER = "x"
+# Libraries that parse names, or have columns of their own; the others need but one name of each sort.
+PARSING = ("lance", "duckdb", "vortex")
+ONE_OF_EACH_SORT = (
+    "rowid",
+    "filename",
+    "label",
+    "select",
+    "*",
+    "?",
+    "a.b",
+    'a"b',
+    " ",
+    "",
+    "a\nb",
+    "\0",
+    "日本",
+    "item",
+)
 
 
 @pytest.mark.parametrize("name", HOLDERS)
@@ -53,8 +71,10 @@ def test_columns_of_any_name_are_written_and_read(name, tmp_path):
     assert check(path).good
 
 
-@pytest.mark.parametrize("column", NAMES)
-@pytest.mark.parametrize("name", HOLDERS)
+@pytest.mark.parametrize(
+    "name, column",
+    [(name, column) for name in HOLDERS for column in (NAMES if name in PARSING else ONE_OF_EACH_SORT)],
+)
 def test_a_column_of_any_name_changes_no_row(name, column, tmp_path):
     """The values are places, so that they would be taken for the library's own numbers of rows."""
     path = tmp_path / f"rows{FORMATS[name].suffix}"

@@ -154,12 +154,13 @@ class TestWithTorchsLoader:
         loader = DataLoader(store, batch_size=None, sampler=BatchSampler(SequentialSampler(store), 4, drop_last=False))
         assert [label.tolist() for _, label in loader][:2] == [[1, 2, 3, 4], [6, 7, 8, 9]]
 
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize("part", [lambda store: store, lambda store: Subset(store, range(8))])
+    @pytest.mark.parametrize("workers, part", [(0, lambda store: store), (1, lambda store: Subset(store, range(8)))])
     def test_batches_are_refused_sample_by_sample(self, part, workers):
         store = optimize(Read(), transform=Count(), per="batch")
-        with pytest.raises(DataError, match=r"expected the indices of a batch, got 0: with per=\"batch\" there are no"):
+        words = r"expected the indices of a batch, got 0: with per=\"batch\" there are no"
+        with pytest.raises(DataError, match=words) as refused:
             list(DataLoader(part(store), 4, num_workers=workers))
+        refused.value.with_traceback(None)  # torch's hangs in a cycle with the iterator, which takes seconds to collect
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,10 @@ class Single(Batched):
     __getitems__ = None
 
 
-@with_and_without_workers
 @pytest.mark.parametrize("make", [lambda n: list(range(n)), torch.arange], ids=["map-style", "tensor"])
-@pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
-def test_the_last_short_batch_comes_unless_dropped(loader_class, num_workers, make, edge):
-    samples, batch_size, sizes, sizes_dropping = edge
+@pytest.mark.parametrize("edge, num_workers", [*((edge, 0) for edge in EDGES), ("short last batch", 2), ("empty", 2)])
+def test_the_last_short_batch_comes_unless_dropped(loader_class, make, edge, num_workers):
+    samples, batch_size, sizes, sizes_dropping = EDGES[edge]
     for drop_last, expected in ((False, sizes), (True, sizes_dropping)):
         loader = loader_class(make(samples), batch_size=batch_size, drop_last=drop_last, num_workers=num_workers)
         assert [len(batch) for batch in loader] == expected

@@ -87,9 +87,9 @@ def test_many_epochs_left_early_keep_no_process_and_no_file_open(loader_class, c
     assert open_files() <= before
 
 
-def test_many_small_batches_do_not_use_up_the_open_files(run_script):
+def test_many_small_batches_do_not_use_up_the_open_files(run_main):
     """Neither those that are dropped, nor, under torch's other strategy, those that are held."""
-    done = run_script("""
+    done = run_main("""
 import resource
 import torch
 
@@ -106,8 +106,8 @@ def main():
     assert (done.stdout, done.stderr) == ("300\n[300, 300]\n300\n", "")
 
 
-def test_holding_more_large_batches_than_files_may_be_open_says_what_to_do(run_script):
-    done = run_script("""
+def test_holding_more_large_batches_than_files_may_be_open_says_what_to_do(run_main):
+    done = run_main("""
 import resource
 import torch
 
@@ -130,8 +130,8 @@ def main():
     assert (done.stdout, done.returncode) == (expected, 0)
 
 
-def test_the_interpreter_exits_in_silence_whatever_is_left(run_script):
-    done = run_script("""
+def test_the_interpreter_exits_in_silence_whatever_is_left(run_main):
+    done = run_main("""
 import torch
 
 def main():
@@ -152,9 +152,9 @@ def main():
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 
-def test_the_interpreter_exits_by_an_error_though_the_workers_queues_are_full(run_script):
+def test_the_interpreter_exits_by_an_error_though_the_workers_queues_are_full(run_main):
     """Indices too large for the pipe that they are sent through."""
-    done = run_script("""
+    done = run_main("""
 import torch
 from torch.utils.data import Dataset
 
@@ -174,8 +174,8 @@ def main():
     assert done.stderr.endswith("LookupError: the consumer gives up\n")
 
 
-def test_workers_end_when_the_consumers_process_is_killed(run_script, children):
-    done = run_script("""
+def test_workers_end_when_the_consumers_process_is_killed(run_main, children):
+    done = run_main("""
 import os, signal
 from torch.utils.data import Dataset
 from torch.utils.data._utils import worker

@@ -61,18 +61,19 @@ def batches_of(loader):
 
 
 @pytest.mark.parametrize(
-    "batch_size, drop_last, expected",
+    "batch_size, drop_last, expected, num_workers",
     [
-        (3, False, [[0, 1, 2], [3, 4, 5], [6, 7]]),
-        (3, True, [[0, 1, 2], [3, 4, 5]]),
-        (4, True, [[0, 1, 2, 3], [4, 5, 6, 7]]),
-        (1, False, [[i] for i in range(8)]),
-        (9, False, [list(range(8))]),
-        (9, True, []),
+        (3, False, [[0, 1, 2], [3, 4, 5], [6, 7]], 0),
+        (3, False, [[0, 1, 2], [3, 4, 5], [6, 7]], 1),
+        (3, True, [[0, 1, 2], [3, 4, 5]], 0),
+        (4, True, [[0, 1, 2, 3], [4, 5, 6, 7]], 0),
+        (1, False, [[i] for i in range(8)], 0),
+        (9, False, [list(range(8))], 0),
+        (9, True, [], 0),
+        (9, True, [], 1),
     ],
 )
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_samples_are_batched_as_they_come(loader_class, num_workers, batch_size, drop_last, expected):
+def test_samples_are_batched_as_they_come(loader_class, batch_size, drop_last, expected, num_workers):
     loader = loader_class(Counting(8), batch_size=batch_size, drop_last=drop_last, num_workers=num_workers)
     assert batches_of(loader) == batches_of(loader) == expected
     assert len(loader) == len(expected)

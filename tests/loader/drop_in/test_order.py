@@ -17,7 +17,7 @@ DATASETS = {
 EPOCHS = 3
 
 over_datasets = pytest.mark.parametrize("dataset", DATASETS.values(), ids=DATASETS)
-with_and_without_workers = pytest.mark.parametrize("num_workers", [0, 2])
+over_batches = pytest.mark.parametrize("batch_size, num_workers", [(1, 0), (4, 0), (None, 0), (4, 2)])
 
 
 def batches_of(loader):
@@ -44,8 +44,7 @@ def expected_epochs(generator, *, shuffle, persistent):
 
 
 @over_datasets
-@with_and_without_workers
-@pytest.mark.parametrize("batch_size", [1, 4, None])
+@over_batches
 def test_samples_come_in_the_datasets_order(loader_class, dataset, num_workers, batch_size):
     loader = loader_class(dataset, batch_size=batch_size, num_workers=num_workers)
     size = batch_size or 1
@@ -53,8 +52,7 @@ def test_samples_come_in_the_datasets_order(loader_class, dataset, num_workers, 
 
 
 @over_datasets
-@with_and_without_workers
-@pytest.mark.parametrize("batch_size", [1, 4, None])
+@over_batches
 def test_a_shuffled_epoch_has_every_sample_once_and_differs_from_the_next(
     loader_class, dataset, num_workers, batch_size
 ):
@@ -65,14 +63,19 @@ def test_a_shuffled_epoch_has_every_sample_once_and_differs_from_the_next(
     assert one != two
 
 
-@over_datasets
 @pytest.mark.parametrize(
-    "workers", [{}, {"num_workers": 0}, {"num_workers": 2}], ids=["workers left open", "no workers", "2 workers"]
+    "name, workers",
+    [
+        *((name, {}) for name in DATASETS),
+        *((name, {"num_workers": 0}) for name in DATASETS),
+        ("tensor", {"num_workers": 2}),
+    ],
 )
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("given", [False, True], ids=["default generator", "generator given"])
-def test_orders_and_draws_are_those_of_torch_under_the_same_seed(loader_class, dataset, workers, shuffle, given):
+def test_orders_and_draws_are_those_of_torch_under_the_same_seed(loader_class, name, workers, shuffle, given):
     """What is drawn afterwards, such as a model's weights, is the same, too."""
+    dataset = DATASETS[name]
 
     def generator():
         torch.manual_seed(7)
@@ -99,7 +102,7 @@ def test_persistent_workers_draw_their_base_seed_once(loader_class, dataset):
     assert torch.equal(torch.get_rng_state(), after)
 
 
-@over_datasets
+@pytest.mark.parametrize("dataset", [DATASETS["map-style"], DATASETS["tensor"]], ids=["map-style", "tensor"])
 def test_the_order_does_not_depend_on_the_number_of_workers(loader_class, dataset):
     def orders(num_workers):
         generator = torch.Generator().manual_seed(3)
