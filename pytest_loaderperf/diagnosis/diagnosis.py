@@ -38,12 +38,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor says of a loader. True if there are findings."""
+    """What the doctor says of a loader. True if there are findings. ``untried``: settings, and why, in words."""
 
     name: str
     ledger: Ledger
     findings: list[Finding]
     advice: tuple[Advice, ...] = ()
+    untried: tuple[str, ...] = ()
 
     @property
     def samples_per_second(self) -> float:
@@ -140,6 +141,7 @@ class Diagnosis:
                 for line in self.lines()
             ],
             "advice": [asdict(one) for one in self.advice],
+            "untried": list(self.untried),
             "findings": [finding.to_json() for finding in self.findings],
             "unseen": list(self.ledger.unseen),
         }
@@ -178,15 +180,13 @@ def diagnose(
     if tries:
         _measure_fixes(source, findings, seconds, progress, **how)
     advice: tuple[Advice, ...] = ()
+    untried: tuple[str, ...] = ()
     if advises:
         reason = (
             not_tried(ledger) if is_factory(source) else "settings: the loader was given as an object, not as a factory"
         )
-        if reason:
-            ledger = replace(ledger, unseen=(*ledger.unseen, reason))
-        else:
-            advice = advise(source, ledger, seconds, progress, **how)
-    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice)
+        advice, untried = ((), (reason,)) if reason else advise(source, ledger, seconds, progress, **how)
+    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice, untried)
 
 
 def _measure_fixes(

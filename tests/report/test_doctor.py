@@ -78,14 +78,15 @@ def test_what_was_not_seen_is_said():
 
 def test_what_was_tried_is_shown_with_the_fastest_first():
     advice = (
-        Advice("DataLoader(dataset, num_workers=2, ...)", None),
         Advice("DataLoader(dataset, num_workers=0, ...)", Gain(1.2, 0.9, 1.5, "measured")),
-        Advice("ReferenceLoader(dataset, ...)", Gain(2.0, 1.8, 2.2, "measured")),
+        Advice("ReferenceLoader(dataset, ...)", Gain(2.0, 1.8, 2.2, "measured"), "fits: 8 MB"),
     )
-    lines = doctor_lines(Diagnosis("mypkg:make_loader", LEDGER, [], advice), 70)[-4:]
+    untried = ("pin_memory: no CUDA device here",)
+    lines = doctor_lines(Diagnosis("mypkg:make_loader", LEDGER, [], advice, untried), 70)[-5:]
     assert [(" ".join(line.text.split()), line.color) for line in lines] == [
         ("tried on this machine, in pairs", "bold"),
         ("ReferenceLoader(dataset, ...) 2x (1.8 to 2.2)", "green"),
+        ("fits: 8 MB", "green"),
         ("DataLoader(dataset, num_workers=0, ...) 1.2x (0.9 to 1.5)", ""),
-        ("DataLoader(dataset, num_workers=2, ...) not measured", ""),
+        ("not tried: pin_memory: no CUDA device here", ""),
     ]

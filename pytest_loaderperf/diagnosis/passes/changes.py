@@ -20,7 +20,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "shallow-prefetch": {"prefetch_factor": 8},
 }
 _CALLS = frozenset(["repeated-work", "needless-copy", "executor-per-item", "gc-pauses", "too-many-threads"])
-_FEWEST_EPOCHS = 2  # of a pass: the first one loads things
+LEAST_EPOCHS = 2  # of a pass: the first one loads things
 _LARGE = 256  # characters or bytes
 _SHARES: dict[str, Callable[..., Any]] = {"tensor": torch.as_tensor, "array": np.asarray}  # the same without a copy
 
@@ -136,7 +136,7 @@ def _nothing(*_args: object, **_kwargs: object) -> None:
 
 def ratios(before: list[Ledger], after: list[Ledger]) -> tuple[float, float, float] | None:
     """How many times faster ``after`` is: low, median and high over pairs of passes. None if a pass had one epoch."""
-    if any(len(ledger.timed) < _FEWEST_EPOCHS for ledger in (*before, *after)):
+    if any(len(ledger.timed) < LEAST_EPOCHS for ledger in (*before, *after)):
         return None
     times = [[_epoch_ns(ledger) for ledger in ledgers] for ledgers in (before, after)]
     found = [one / other for one, other in zip(*times, strict=True) if one and other]

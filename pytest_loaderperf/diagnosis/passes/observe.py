@@ -27,13 +27,14 @@ from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
 from pytest_loaderperf.diagnosis.passes.events import Events
 from pytest_loaderperf.diagnosis.passes.facts import loader_facts, open_files
+from pytest_loaderperf.diagnosis.passes.keeping import kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
+from pytest_loaderperf.diagnosis.passes.settings import check_applied, remade
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement.counting import Declared, counter
 from pytest_loaderperf.measurement.factory import call_factory, is_factory
 from pytest_loaderperf.measurement.roofline import Roofline
@@ -61,9 +62,11 @@ class Pass:
         threads: int | None = None,
         change: Change | None = None,
         compared: bool = False,
+        keeps: bool = False,
+        moves: bool = False,
     ) -> None:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
-        self._change, self._compared = change, compared
+        self._change, self._compared, self._keeps, self._moves = change, compared, keeps, moves
         self._recorder, self._events = Recorder(), Events()
         self._parts = TorchParts(self._worker_batch, self._forked, self._recorder.paused_ns)
         self._wrote_ns = 0
@@ -84,14 +87,10 @@ class Pass:
         if self._change is not None:
             instrument(self._change.register, Changed(self._change))
             self._parts.settings = self._change.settings
+            torch.set_num_threads(self._change.settings.get("threads", torch.get_num_threads()))
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
-        if self._parts.settings and not self._parts.applied and "ReferenceLoader" not in self._parts.settings:
-            raise LoaderError(
-                "expected a DataLoader made by the factory, with num_workers by keyword, got none to change."
-            )
-        if self._change is not None and self._change.settings.get("ReferenceLoader"):
-            made: Any = loader
-            loader = ReferenceLoader(made.dataset, batch_sampler=made.batch_sampler, collate_fn=made.collate_fn)
+        check_applied(self._parts.settings, applied=self._parts.applied)
+        loader = remade(loader, self._parts.settings)
         if self._counts:
             instrument(self._recorder.register, self._recorder)
         seen, batch = self._iterate(loader, seconds, epochs)
@@ -100,7 +99,7 @@ class Pass:
                 "expected at least one batch to observe, got an empty epoch. Give a dataset with samples."
             )
         ledger = self._ledger(loader, seen, batch)
-        if not self._counts:
+        if not self._counts and not self._compared and not self._keeps:
             ledger = replace(ledger, copy_ns=_copy_ns(batch))
         del loader
         return ledger
@@ -143,7 +142,7 @@ class Pass:
         while True:
             asked = clock()
             try:
-                batch = next(iterator)
+                batch = next(iterator) if not self._moves else moved(next(iterator))
             except StopIteration:
                 whole = True
                 break
@@ -232,6 +231,8 @@ class Pass:
         main = self._piece()
         everything = [main, *pieces]
         facts = loader_facts(loader, self._parts, batch, self._opened_before)
+        if self._keeps:
+            facts = replace(facts, cuda=torch.cuda.is_available(), **kept_in_memory(loader))
         seen = in_made_samples(seen, everything)
         made = [sum(piece[name] for piece in everything) for name in ("samples", "batches")]
         return Ledger(

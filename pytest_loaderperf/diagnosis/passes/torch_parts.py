@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, _utils, get_worker_info
 from torch.utils.data import dataloader as torch_dataloader
 
 from pytest_loaderperf.diagnosis.passes.rewriting import users_frame
+from pytest_loaderperf.diagnosis.passes.settings import applies, arguments
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.measurement.structure import batch_leaves, batch_nbytes
 
@@ -147,14 +148,9 @@ class TorchParts:
         util.register_after_fork(self, TorchParts._forked)
 
     def _changed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of a loader with the settings that are tried: those of workers only where there are some."""
-        settings = {name: value for name, value in self.settings.items() if name != "ReferenceLoader"}
-        workers = settings.get("num_workers", given.get("num_workers"))
-        self.applied = self.applied or bool(settings and (workers or "num_workers" in settings))
-        if workers:
-            return given | settings
-        of_workers = ("persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout")
-        return {name: value for name, value in (given | settings).items() if not settings or name not in of_workers}
+        """Arguments of a loader with the settings that are tried."""
+        self.applied = self.applied or applies(self.settings, given)
+        return arguments(self.settings, given)
 
     def _fork_only(self, loader: Any) -> None:
         """Let its workers be forked, so that they can be seen; keep what the user had chosen."""
