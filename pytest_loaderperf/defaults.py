@@ -7,6 +7,7 @@ DEFAULT_MAX_BUDGET_SECONDS = 60.0  # of a claim whose interval does not contain 
 DEFAULT_ALPHA = 0.001
 DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice, shorter than a CI job's time-out
 DEFAULT_BENCH_SECONDS = 5.0
+DEFAULT_DIAGNOSIS_SECONDS = 30.0  # of the doctor: to observe, and to try changes
 DEFAULT_CLAIMS = 50  # of each kind that is calibrated
 DEFAULT_DEVICE = "cpu"
 DEVICES = (DEFAULT_DEVICE, "cuda", "auto")

@@ -47,6 +47,11 @@ class Diagnosis:
     untried: tuple[str, ...] = ()
 
     @property
+    def fastest_first(self) -> list[Advice]:
+        """The advice, with the largest gain first."""
+        return sorted(self.advice, key=lambda one: -one.gain.value)
+
+    @property
     def samples_per_second(self) -> float:
         """Throughput of the timing pass; 0 if nothing was timed."""
         per_sample_ns = sample_ns(self.ledger)

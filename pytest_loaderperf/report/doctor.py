@@ -22,7 +22,7 @@ _LITTLE, _LARGE = 1.05, 50  # times: gains beyond these are not known better
 def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
     """The whole report: what the loader is, where its time goes, what to change."""
     width = min(width, _MOST_WIDTH)
-    lines = [TableLine(text, "bold") for text in _wrapped(_headline(diagnosis), width, 0)]
+    lines = [TableLine(text, "bold") for text in _wrapped(headline(diagnosis), width, 0)]
     lines += [TableLine(""), TableLine("where a batch's time goes", "bold"), *_time_lines(diagnosis, width)]
     lines += [TableLine(""), *_finding_lines(diagnosis.findings, width)]
     lines += _advice_lines(diagnosis, width)
@@ -31,9 +31,10 @@ def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
     return lines
 
 
-def _headline(diagnosis: Diagnosis) -> str:
+def headline(diagnosis: Diagnosis) -> str:
+    """What the loader is, and how fast."""
     loader = diagnosis.ledger.loader
-    parts = [loader.kind]
+    parts = [loader.kind] if loader.kind != diagnosis.name else []
     if loader.torch_like or loader.num_workers:
         parts.append(f"{loader.num_workers} worker{'s' * (loader.num_workers != 1)}")
     if loader.batch_size is not None:
@@ -46,7 +47,8 @@ def _headline(diagnosis: Diagnosis) -> str:
     return printable(f"{diagnosis.name}   {', '.join(parts)}: {', '.join(figures)}")
 
 
-def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
+def stage_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, float, str, str]]:
+    """Each stage that takes time: its name, its share, what works there, and where; the longest first."""
     loader, ledger = diagnosis.ledger.loader, diagnosis.ledger
     where = {
         "fetch": (f"{loader.dataset}.__getitem__", loader.dataset_file, loader.dataset_line),
@@ -56,16 +58,21 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     for stage, share in sorted(diagnosis.stages.items(), key=lambda item: -item[1]):
         if share >= _LEAST_SHARE:
             what, file, line = where.get(stage, ("", "", 0))
-            yield TableLine(_row(stage, share, what, _place(file, line), width))
+            yield stage, share, what, place(file, line)
+
+
+def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
+    for row in stage_rows(diagnosis):
+        yield TableLine(_row(*row, width))
     for busy in diagnosis.lines():
-        text = f"  line {busy.line}" if diagnosis.stages else _place(busy.file, busy.line)
+        text = f"  line {busy.line}" if diagnosis.stages else place(busy.file, busy.line)
         yield TableLine(_row(text, busy.share, busy.callee, "", width, unit="of your lines"))
 
 
-def _row(name: str, share: float, what: str, place: str, width: int, unit: str = "") -> str:  # noqa: PLR0917 private, and called in one place
+def _row(name: str, share: float, what: str, where: str, width: int, unit: str = "") -> str:  # noqa: PLR0917 private, and called in one place
     bar = "█" * max(1, round(share * _BAR)) if not unit else ""
     text = f"  {printable(name):<12} {share:>4.0%} {unit or bar:<{_BAR}}  {printable(what)}"
-    text = f"{text}  {place}" if place and len(text) + len(place) + 2 <= width else text
+    text = f"{text}  {where}" if where and len(text) + len(where) + 2 <= width else text
     return text[:width].rstrip()
 
 
@@ -77,8 +84,8 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
     for number, finding in enumerate(findings, 1):
         gain = finding.gain
         head = f"  {number}  {finding.rule}"
-        place = _place(finding.file, finding.line)
-        head = f"{head}   {place}" if place else head
+        where = place(finding.file, finding.line)
+        head = f"{head}   {where}" if where else head
         if gain is not None:
             text = gain_text(gain)
             head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
@@ -91,7 +98,7 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     if diagnosis.advice:
         yield TableLine("")
         yield TableLine("tried on this machine, in pairs", "bold")
-    for one in sorted(diagnosis.advice, key=lambda one: -one.gain.value):
+    for one in diagnosis.fastest_first:
         gain = gain_text(one.gain).removesuffix(", measured")
         color = "green" if one.helps else ""
         text = printable(one.text)
@@ -117,7 +124,7 @@ def _wrapped(text: str, width: int, indent: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
 
 
-def _place(file: str, line: int) -> str:
+def place(file: str, line: int) -> str:
     """``file:line``, from the current folder if the file is inside it."""
     if not file:
         return ""
