@@ -183,7 +183,7 @@ def diagnose(
     findings = findings_of(ledger, silent=silent)
     how: dict[str, Any] = {"count": count, "threads": threads}
     if tries:
-        _measure_fixes(source, findings, seconds, progress, **how)
+        _measure_fixes(source, ledger, findings, seconds, progress, **how)
     advice: tuple[Advice, ...] = ()
     untried: tuple[str, ...] = ()
     if advises:
@@ -195,15 +195,23 @@ def diagnose(
 
 
 def _measure_fixes(
-    source: object, findings: list[Finding], seconds: float, progress: Callable[[str], object], **how: Any
+    source: object,
+    ledger: Ledger,
+    findings: list[Finding],
+    seconds: float,
+    progress: Callable[[str], object],
+    **how: Any,
 ) -> None:
     """Replace predicted gains of the first findings by measured ones, where the change can be made."""
+    loader = ledger.loader
+    stays = loader.persistent_workers or not loader.num_workers  # a new worker would have nothing to give again
     changes = [Change(one.rule, one.file, one.line, one.callee) for one in findings[:_MOST_TRIED]]
-    possible = sum(change.possible for change in changes)
+    possible = [change.possible and (stays or not change.replays) for change in changes]
     for number, change in enumerate(changes):
-        if change.possible:
+        if possible[number]:
             progress(f"measuring what the fix of {change.rule} brings")
-            gain = gain_of_change(source, change, seconds / possible, **how)
+            gain = gain_of_change(source, change, seconds / sum(possible), **how)
             if gain is not None:
                 low, value, high = gain
-                findings[number] = replace(findings[number], gain=Gain(value, low, high, "measured"))
+                known = "measured" if change.exact else "predicted"
+                findings[number] = replace(findings[number], gain=Gain(value, low, high, known))

@@ -30,6 +30,7 @@ from pytest_loaderperf.diagnosis.passes.facts import loader_facts, open_files
 from pytest_loaderperf.diagnosis.passes.keeping import kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
+from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
 from pytest_loaderperf.diagnosis.passes.settings import check_applied, remade
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
@@ -78,14 +79,16 @@ class Pass:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         self._opened_before = open_files()
-        self._parts.install()
+        self._parts.install(stages=not self._compared)
         self._events.watch_collections()
         if self._counts:
             instrument(self._recorder.register, self._recorder)
             gc.freeze()  # what was there before is not the loader's
             self._events.install()
+        changed: Changed | None = None
         if self._change is not None:
-            instrument(self._change.register, Changed(self._change))
+            changed = Changed(self._change)
+            instrument(self._change.register, changed, LineRewriter if self._change.replays else CallRewriter)
             self._parts.settings = self._change.settings
             torch.set_num_threads(self._change.settings.get("threads", torch.get_num_threads()))
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
@@ -99,6 +102,12 @@ class Pass:
                 "expected at least one batch to observe, got an empty epoch. Give a dataset with samples."
             )
         ledger = self._ledger(loader, seen, batch)
+        if (
+            changed is not None
+            and self._change
+            and not (self._change.settings or changed.used or ledger.stages.by_worker)
+        ):
+            raise LoaderError(f"expected line {self._change.line} to be reached, got no call of it to change.")
         if not self._counts and not self._compared and not self._keeps:
             ledger = replace(ledger, copy_ns=_copy_ns(batch))
         del loader

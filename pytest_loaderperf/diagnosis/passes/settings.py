@@ -2,6 +2,7 @@
 
 ``ReferenceLoader``: the loader is made anew by that class, with ``worker_kind`` and ``num_workers`` if they are given
 and, with ``optimize``, over the dataset in memory. ``threads``: of torch's operations, in the workers if there are any.
+``batched``: the dataset is asked for all rows of a batch at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.errors import LoaderError
@@ -35,10 +37,16 @@ def arguments(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
 
 def remade(loader: Any, settings: Mapping[str, Any]) -> Any:
-    """``loader`` itself, or a ReferenceLoader with its dataset, order and collate function.
-
-    Raises LoaderError if the settings changed no loader.
-    """
+    """``loader`` itself, or one with its dataset and order that is made anew."""
+    if settings.get("batched"):
+        workers = {name: getattr(loader, name) for name in _OF_WORKERS if loader.num_workers}
+        return DataLoader(
+            _Batched(loader.dataset),
+            batch_sampler=loader.batch_sampler,
+            num_workers=loader.num_workers,
+            collate_fn=_as_it_is,
+            **workers,
+        )
     if not settings.get("ReferenceLoader"):
         return loader
     dataset = optimize(loader.dataset) if settings.get("optimize") else loader.dataset
@@ -59,9 +67,26 @@ def check_applied(settings: Mapping[str, Any], *, applied: bool) -> None:
 
 def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are arguments of torch's DataLoader."""
-    if settings.get("ReferenceLoader"):
+    if settings.get("ReferenceLoader") or settings.get("batched"):
         return {}
     return {name: value for name, value in settings.items() if name != "threads"}
+
+
+class _Batched(Dataset[Any]):
+    """A dataset that is asked for all rows of a batch at once, with their indices as a list."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return self._dataset[indices]
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 class _WithThreads:

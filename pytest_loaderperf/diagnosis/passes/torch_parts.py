@@ -66,8 +66,14 @@ class TorchParts:
 
         return timed
 
-    def install(self) -> None:
-        """Wrap torch's functions in this process, and so in the workers that it forks."""
+    def install(self, *, stages: bool = True) -> None:
+        """Wrap torch's functions in this process, and so in the workers that it forks.
+
+        Without ``stages`` only how loaders are made: timing each batch would slow down the fast one of two.
+        """
+        self._wrap_loader()
+        if not stages:
+            return
         base: Any = torch_dataloader._BaseDataLoaderIter  # noqa: SLF001 torch and the interpreter have no public name for it
         base._next_index = self._timed("index", base._next_index)  # noqa: SLF001 torch and the interpreter have no public name for it
         for fetcher in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):  # noqa: SLF001 torch and the interpreter have no public name for it
@@ -76,7 +82,6 @@ class TorchParts:
         ForkingPickler.dumps = self._dumps(dumps)  # type: ignore[method-assign]
         ForkingPickler.loads = staticmethod(self._timed("receive", loads))
         _utils.pin_memory.pin_memory = self._timed("pin", _utils.pin_memory.pin_memory)
-        self._wrap_loader()
 
     def _wrap_fetcher(self, fetcher: Any, *, counts_indices: bool) -> None:
         parts, fetch, start = self, fetcher.fetch, fetcher.__init__
