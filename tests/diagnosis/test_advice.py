@@ -16,7 +16,7 @@ from pytest_loaderperf.diagnosis.advice import Setting, advise, call_of, candida
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Event, LoaderFacts, Stages
 from pytest_loaderperf.diagnosis.passes import keeping
 from pytest_loaderperf.diagnosis.passes.changes import Change
-from pytest_loaderperf.diagnosis.passes.keeping import batch_kind, kept_in_memory
+from pytest_loaderperf.diagnosis.passes.keeping import batch_kind, kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.running import gain_in_pairs
 from pytest_loaderperf.diagnosis.passes.settings import applies, arguments, check_applied, remade
 from pytest_loaderperf.errors import LoaderError
@@ -226,6 +226,15 @@ def test_batches_are_compared_by_their_parts():
     )
 
 
+def test_a_batch_is_moved_to_the_gpu_and_waited_for(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda _tensor, device, **how: done.append((device, how)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("waited"))
+    batch = {"x": torch.zeros(2), "name": ["a"]}
+    assert moved(batch) is batch
+    assert done == [("cuda", {"non_blocking": True}), "waited"]
+
+
 def test_arguments_of_workers_are_left_out_without_workers():
     given = {"batch_size": 8, "num_workers": 2, "prefetch_factor": 4}
     assert arguments({"num_workers": 0}, given) == {"batch_size": 8, "num_workers": 0}
@@ -255,6 +264,19 @@ def test_the_reference_loader_gives_the_same_batches(settings, how):
     again = remade(loader, {"ReferenceLoader": True, **settings})
     assert isinstance(again, ReferenceLoader)
     assert all(torch.equal(one, other) for one, other in zip(loader, again, strict=True))
+
+
+def test_rows_are_asked_for_together():
+    asked = []
+
+    class Asked(Rows):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    again = remade(DataLoader(Asked(16), batch_size=8), {"batched": True})
+    assert all(torch.equal(*both) for both in zip(again, DataLoader(Rows(16), batch_size=8), strict=True))
+    assert [len(index) for index in asked] == [8, 8]
 
 
 class Batched(Rows):

@@ -64,7 +64,7 @@ def test_a_copy_becomes_what_it_copies(function, args):
 
 def test_a_setting_is_an_argument_of_the_loader():
     assert Change("workers-restarted", "data.py", 7, "").settings == {"persistent_workers": True}
-    assert not Change("sleeping", "data.py", 7, "time.sleep").possible
+    assert not Change("slow-exit", "data.py", 7, "threading.Thread.join").possible
     assert not Change("repeated-work", "data.py", 7, "").possible
 
 
@@ -87,5 +87,6 @@ def test_ratios_are_of_epochs_after_the_first():
     assert ratios([timed(99, 20), timed(99, 30)], [timed(99, 10), timed(99, 10)]) == (2.0, 2.5, 3.0)
 
 
-def test_one_epoch_is_too_few():
+def test_one_epoch_is_too_few_of_the_fast_loader():
     assert ratios([timed(20)], [timed(10)]) is None
+    assert ratios([timed(20)], [timed(10, 10)]) == (2.0, 2.0, 2.0)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Ledger, diagnose
 from pytest_loaderperf.diagnosis.passes.changes import Change
-from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
+from pytest_loaderperf.diagnosis.passes.running import gain_in_pairs, gain_of_change, observe
 from pytest_loaderperf.errors import LoaderError
 
 SAMPLES, BATCH = 64, 8
@@ -224,6 +224,12 @@ def test_settings_are_tried_and_a_gain_is_measured():
     assert any(f"ReferenceLoader(dataset, batch_size={BATCH}, ...)" in text for text in said)
     assert all(one.gain.low <= one.gain.value <= one.gain.high for one in diagnosis.advice)
     assert "pin_memory: no CUDA device here" in diagnosis.untried or torch.cuda.is_available()
+
+
+def test_a_line_that_is_not_reached_measures_nothing():
+    change = Change("repeated-work", __file__, line_of("a pool"), "json.loads")
+    with pytest.raises(LoaderError, match=r"expected line \d+ to be reached, got no call of it to change."):
+        gain_in_pairs(lambda: DataLoader(Pools(), batch_size=BATCH), change, 0.3, threads=1)
 
 
 def test_a_setting_that_cannot_be_applied_measures_nothing():
