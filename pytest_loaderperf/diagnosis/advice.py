@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from pytest_loaderperf.diagnosis.findings import Gain
@@ -137,7 +138,7 @@ def _of_workers(ledger: Ledger, seen: _Seen) -> Iterator[Setting | str]:
     ahead_nbytes = loader.num_workers * _PREFETCH * loader.batch_nbytes
     if (loader.prefetch_factor or 0) >= _PREFETCH:
         yield f"prefetch_factor: {loader.prefetch_factor} batches ahead are enough"
-    elif ahead_nbytes > loader.free_nbytes // _FREE_SHARE:
+    elif 0 < loader.free_nbytes // _FREE_SHARE < ahead_nbytes:
         yield f"prefetch_factor: {ahead_nbytes / 1e6:,.0f} MB of batches ahead do not fit"
     else:
         yield Setting({"prefetch_factor": _PREFETCH}, seen.uneven)
@@ -166,7 +167,7 @@ def _epoch_ns(epoch: EpochSeen) -> int:
 
 
 def _megabytes(loader: Any) -> str:
-    return f"{loader.store_nbytes / 1e6:,.0f} MB of {loader.free_nbytes / 1e9:,.1f} GB free"
+    return f"{ceil(loader.store_nbytes / 1e6):,} MB of {loader.free_nbytes / 1e9:,.1f} GB free"
 
 
 def call_of(ledger: Ledger, settings: dict[str, Any]) -> str:

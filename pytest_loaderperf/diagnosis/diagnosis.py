@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_loaderperf.diagnosis.advice import Advice, advise, not_tried
-from pytest_loaderperf.diagnosis.findings import Finding, Gain, sample_ns
+from pytest_loaderperf.diagnosis.findings import Finding, Gain, near_gain, sample_ns
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 from pytest_loaderperf.diagnosis.passes.changes import Change
 from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
@@ -213,5 +213,5 @@ def _measure_fixes(
             gain = gain_of_change(source, change, seconds / sum(possible), **how)
             if gain is not None:
                 low, value, high = gain
-                known = "measured" if change.exact else "predicted"
-                findings[number] = replace(findings[number], gain=Gain(value, low, high, known))
+                found = Gain(value, low, high, "measured") if change.exact else near_gain(value, low, high)
+                findings[number] = replace(findings[number], gain=found)

@@ -100,6 +100,11 @@ def gain_of(share: float) -> Gain:
     return Gain(value, low, high)
 
 
+def near_gain(value: float, low: float, high: float) -> Gain:
+    """A gain that was measured of a change that is near to the fix."""
+    return Gain(value, low * (1 - _SPREAD), high * (1 + _SPREAD))
+
+
 def timed_work_ns(ledger: Ledger, site: Site | None = None) -> float:
     """The same as ``counted_work_ns`` of the timing pass, for as many samples; 0 if nothing was timed."""
     samples = sum(epoch.samples for epoch in ledger.timed)

@@ -95,8 +95,9 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
 
 
 def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
-    if diagnosis.advice:
+    if diagnosis.advice or diagnosis.untried:
         yield TableLine("")
+    if diagnosis.advice:
         yield TableLine("tried on this machine, in pairs", "bold")
     for one in diagnosis.fastest_first:
         gain = gain_text(one.gain).removesuffix(", measured")

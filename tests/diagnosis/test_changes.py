@@ -68,15 +68,19 @@ def test_a_setting_is_an_argument_of_the_loader():
     assert not Change("repeated-work", "data.py", 7, "").possible
 
 
-def test_only_calls_of_the_line_are_rewritten():
-    change = Change("repeated-work", "data.py", 7, "json.loads")
-    assert [
-        change.register(*at, "f") for at in (("data.py", "call", 7), ("data.py", "call", 8), ("data.py", "loop", 7))
-    ] == [
-        1,
-        0,
-        0,
-    ]
+@pytest.mark.parametrize(
+    ("rule", "callee", "kind"),
+    [
+        ("repeated-work", "json.loads", "call"),
+        ("repeated-work", "dict.__getitem__", "item"),
+        ("list-to-array", "torch.tensor", "line"),
+        ("repeated-work", "comprehension", "line"),
+    ],
+)
+def test_only_what_the_rule_named_is_rewritten(rule, callee, kind):
+    change = Change(rule, "data.py", 7, callee)
+    places = [(line, one) for line in (7, 8) for one in ("call", "item", "line", "loop")]
+    assert [place for place in places if change.register("data.py", place[1], place[0], "f")] == [(7, kind)]
 
 
 def timed(*epochs_ms):

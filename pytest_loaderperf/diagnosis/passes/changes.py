@@ -18,6 +18,8 @@ from pytest_loaderperf.diagnosis.passes.fixes import (
     shared,
 )
 from pytest_loaderperf.diagnosis.passes.naming import Subscript, callee_name, name_key
+from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
+from pytest_loaderperf.diagnosis.passes.rewriting import ExpressionRewriter, Rewriter
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "workers-restarted": {"persistent_workers": True},
@@ -87,8 +89,16 @@ class Change:
 
     def register(self, file: str, kind: str, line: int, _function: str) -> int:
         """1 for expressions of its line, which are rewritten; 0 for all others."""
-        kinds = ("line",) if self.replays else ("call", "item") if self.rule in _CALLS else ()
-        return int((file, line) == (self.file, self.line) and kind in kinds)
+        called = "item" if self.callee.endswith("__getitem__") else "call"
+        wanted = "line" if self.replays else called if self.rule in _CALLS else ""
+        return int((file, line, kind) == (self.file, self.line, wanted))
+
+    @property
+    def rewriter(self) -> Rewriter:
+        """How its line is rewritten; no more than it needs, because that takes time."""
+        if self.replays:
+            return LineRewriter
+        return CallRewriter if self.rule == "repeated-work" else ExpressionRewriter
 
 
 class Changed:

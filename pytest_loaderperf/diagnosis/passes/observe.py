@@ -30,7 +30,6 @@ from pytest_loaderperf.diagnosis.passes.facts import loader_facts, open_files
 from pytest_loaderperf.diagnosis.passes.keeping import kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
-from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
 from pytest_loaderperf.diagnosis.passes.settings import check_applied, remade
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
@@ -88,7 +87,7 @@ class Pass:
         changed: Changed | None = None
         if self._change is not None:
             changed = Changed(self._change)
-            instrument(self._change.register, changed, LineRewriter if self._change.replays else CallRewriter)
+            instrument(self._change.register, changed, self._change.rewriter)
             self._parts.settings = self._change.settings
             torch.set_num_threads(self._change.settings.get("threads", torch.get_num_threads()))
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
