@@ -110,6 +110,7 @@ class Changed:
         self._callee, self._name = change.callee, change.callee.rpartition(".")[2]
         self._once, self._replay = Once(), Replay(copies=change.rule in _REPLAYS)
         self._ours: dict[object, bool] = {}
+        self._seen: object = None
         self._fix = self._fix_of(change.rule)
         self.used = False
 
@@ -137,9 +138,11 @@ class Changed:
     def call(self, _site: int, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """What the fixed line would give for ``function(*args, **kwargs)``."""
         owner = getattr(function, "__self__", None)
-        if not self._is_ours(function, owner):
-            return function(*args, **kwargs)
-        self.used = True
+        if function is not self._seen:  # a method is a new object in each call
+            if not self._is_ours(function, owner):
+                return function(*args, **kwargs)
+            self._seen = function
+            self.used = True
         return self._fix(function, owner, args, kwargs)
 
     def item(self, _site: int, holder: Any, wanted: Any, /) -> Any:
