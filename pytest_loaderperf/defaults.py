@@ -9,6 +9,7 @@ DEFAULT_TIMEOUT_SECONDS = 120.0  # longer than loaders take to build in practice
 DEFAULT_DOCTOR_SECONDS = 3.0  # of each pass over a loader that failed a claim
 DEFAULT_BENCH_SECONDS = 5.0
 DEFAULT_KEPT_RESULTS = 2000  # in the store: years of daily runs, in tens of megabytes
+DEFAULT_DIAGNOSIS_SECONDS = 30.0  # of the doctor: to observe, and to try changes
 DEFAULT_CLAIMS = 50  # of each kind that is calibrated
 DEFAULT_DEVICE = "cpu"
 DEVICES = (DEFAULT_DEVICE, "cuda", "auto")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_loaderperf.arguments import count, not_a_file, seconds, step
+from pytest_loaderperf.defaults import DEFAULT_DIAGNOSIS_SECONDS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 GOOD, FOUND, USAGE = 0, 1, 2  # exit status
 _COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
-_DEFAULT_SECONDS = 30.0
 _PARTS = 4  # of the time: timing, counting, what fixes bring, and settings to try; --step adds one
 _FEWEST_STEPS = 3  # in the time of its pass: to wait for a batch, there must have been one before
 
@@ -38,7 +38,7 @@ def add_doctor_command(commands: Commands) -> None:
         "--budget",
         metavar="SECONDS",
         type=seconds,
-        default=_DEFAULT_SECONDS,
+        default=DEFAULT_DIAGNOSIS_SECONDS,
         help="time to observe and to try changes, default %(default)s",
     )
     doctor.add_argument("--rules", metavar="LIST", help="only these rules, separated by commas")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_loaderperf.diagnosis.advice import Advice, advise, not_tried
-from pytest_loaderperf.diagnosis.findings import Finding, Gain, sample_ns
+from pytest_loaderperf.diagnosis.findings import Finding, Gain, near_gain, sample_ns
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 from pytest_loaderperf.diagnosis.passes.changes import Change
 from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
@@ -38,12 +38,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor says of a loader. True if there are findings."""
+    """What the doctor says of a loader. True if there are findings. ``untried``: settings, and why, in words."""
 
     name: str
     ledger: Ledger
     findings: list[Finding]
     advice: tuple[Advice, ...] = ()
+    untried: tuple[str, ...] = ()
+
+    @property
+    def fastest_first(self) -> list[Advice]:
+        """The advice, with the largest gain first."""
+        return sorted(self.advice, key=lambda one: -one.gain.value)
 
     @property
     def samples_per_second(self) -> float:
@@ -169,6 +175,7 @@ class Diagnosis:
             "queue": asdict(self.ledger.queue) if self.ledger.queue.asks else None,
             "step": self._step_json(),
             "advice": [asdict(one) for one in self.advice],
+            "untried": list(self.untried),
             "findings": [finding.to_json() for finding in self.findings],
             "unseen": list(self.ledger.unseen),
         }
@@ -223,29 +230,35 @@ def diagnose(
     findings = findings_of(ledger, silent=silent)
     how: dict[str, Any] = {"count": count, "threads": threads}
     if tries:
-        _measure_fixes(source, findings, seconds, progress, **how)
+        _measure_fixes(source, ledger, findings, seconds, progress, **how)
     advice: tuple[Advice, ...] = ()
+    untried: tuple[str, ...] = ()
     if advises:
         reason = (
             not_tried(ledger) if is_factory(source) else "settings: the loader was given as an object, not as a factory"
         )
-        if reason:
-            ledger = replace(ledger, unseen=(*ledger.unseen, reason))
-        else:
-            advice = advise(source, ledger, seconds, progress, **how)
-    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice)
+        advice, untried = ((), (reason,)) if reason else advise(source, ledger, seconds, progress, **how)
+    return Diagnosis(name or ledger.loader.kind, ledger, findings, advice, untried)
 
 
 def _measure_fixes(
-    source: object, findings: list[Finding], seconds: float, progress: Callable[[str], object], **how: Any
+    source: object,
+    ledger: Ledger,
+    findings: list[Finding],
+    seconds: float,
+    progress: Callable[[str], object],
+    **how: Any,
 ) -> None:
     """Replace predicted gains of the first findings by measured ones, where the change can be made."""
+    loader = ledger.loader
+    stays = loader.persistent_workers or not loader.num_workers  # a new worker would have nothing to give again
     changes = [Change(one.rule, one.file, one.line, one.callee) for one in findings[:_MOST_TRIED]]
-    possible = sum(change.possible for change in changes)
+    possible = [change.possible and (stays or not change.replays) for change in changes]
     for number, change in enumerate(changes):
-        if change.possible:
+        if possible[number]:
             progress(f"measuring what the fix of {change.rule} brings")
-            gain = gain_of_change(source, change, seconds / possible, **how)
+            gain = gain_of_change(source, change, seconds / sum(possible), **how)
             if gain is not None:
                 low, value, high = gain
-                findings[number] = replace(findings[number], gain=Gain(value, low, high, "measured"))
+                found = Gain(value, low, high, "measured") if change.exact else near_gain(value, low, high)
+                findings[number] = replace(findings[number], gain=found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,19 @@ class Rule:
 def predicted(ledger: Ledger, saved_ns: float, site: Site | None = None) -> Gain | None:
     """The gain if ``saved_ns`` of the counting pass were not spent; None if nothing was timed.
 
-    Both times are of one pass, so that a large share is exact. With workers it is their work that counts, but for a
-    ``site`` of the main process.
+    What is left is slowed down by counting in the counting pass, and may have met a faster or slower machine in the
+    timing pass: the gain lies between what the two say. With workers it is their work that counts, but for a ``site``
+    of the main process.
     """
     all_ns = counted_work_ns(ledger, site)
-    return gain_of(saved_ns / all_ns) if all_ns > 0 and saved_ns > 0 else None
+    if all_ns <= 0 or saved_ns <= 0:
+        return None
+    counted, timed_ns = gain_of(saved_ns / all_ns), timed_work_ns(ledger, site)
+    if timed_ns <= saved_ns:
+        return counted
+    timed = gain_of(saved_ns / timed_ns)
+    low, high = min(counted.low, timed.low), max(counted.high, timed.high)
+    return Gain(sqrt(counted.value * timed.value), low, high)
 
 
 def gain_of(share: float) -> Gain:
@@ -91,10 +100,28 @@ def gain_of(share: float) -> Gain:
     return Gain(value, low, high)
 
 
+def near_gain(value: float, low: float, high: float) -> Gain:
+    """A gain that was measured of a change that is near to the fix."""
+    return Gain(value, low * (1 - _SPREAD), high * (1 + _SPREAD))
+
+
+def timed_work_ns(ledger: Ledger, site: Site | None = None) -> float:
+    """The same as ``counted_work_ns`` of the timing pass, for as many samples; 0 if nothing was timed."""
+    samples = sum(epoch.samples for epoch in ledger.timed)
+    if _is_of_workers(ledger, site):
+        spent: float = sum(ledger.stages.ns.get(stage, 0) for stage in ("fetch", "collate", "send"))
+    else:
+        spent = sum(epoch.first_ns + epoch.waits_ns for epoch in ledger.timed)
+    return spent / samples * ledger.samples if samples else 0.0
+
+
+def _is_of_workers(ledger: Ledger, site: Site | None) -> bool:
+    return bool(ledger.loader.num_workers and ledger.loader.torch_like and (site is None or site.in_workers))
+
+
 def counted_work_ns(ledger: Ledger, site: Site | None = None) -> float:
     """Time of the counting pass, without what counting takes: of the workers' work, if ``site`` is theirs."""
-    of_workers = ledger.loader.num_workers and ledger.loader.torch_like and (site is None or site.in_workers)
-    if of_workers:
+    if _is_of_workers(ledger, site):
         return sum(ledger.counted_ns.get(stage, 0) for stage in ("fetch", "collate", "send"))
     return ledger.counted_ns.get("all", 0)
 

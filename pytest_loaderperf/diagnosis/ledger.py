@@ -148,7 +148,12 @@ class EpochSeen:
 
 @dataclass(frozen=True, slots=True)
 class LoaderFacts:
-    """What the loader says about itself, and where it was made."""
+    """What the loader says about itself, and where it was made.
+
+    ``batch_kind``: type, dtype and dimensions of each part of a batch. ``cuda``: whether there is a device of it.
+    ``set_epoch``: whether the dataset is told of a new epoch. ``store_nbytes``: of all samples as arrays in memory, of
+    which ``free_nbytes`` are free; ``not_kept``: why they cannot be kept there, in words.
+    """
 
     kind: str = ""
     text: str = ""
@@ -174,6 +179,13 @@ class LoaderFacts:
     open_files: int = 0
     collate_file: str = ""
     collate_line: int = 0
+    batch_kind: str = ""
+    pin_memory: bool = False
+    cuda: bool = False
+    set_epoch: bool = False
+    store_nbytes: int = 0
+    free_nbytes: int = 0
+    not_kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)

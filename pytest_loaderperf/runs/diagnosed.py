@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pytest_loaderperf.defaults import DEFAULT_DIAGNOSIS_SECONDS
 from pytest_loaderperf.diagnosis import (
     Comparison,
     Diagnosis,
@@ -21,7 +22,9 @@ from pytest_loaderperf.diagnosis.passes.running import observe
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.measurement import Reading, Rounds
 from pytest_loaderperf.runs.options import Options
+from pytest_loaderperf.runs.shown import ShownDiagnosis
 from pytest_loaderperf.runs.sides import BASE
+from pytest_loaderperf.units import Quantity, as_seconds, s
 
 _EPOCHS = 1  # of each pass over the loader of a failed claim
 _PATIENCE_SECONDS = 10.0  # beyond a pass's own time; the base's process is given up after 30
@@ -64,14 +67,34 @@ class Diagnosed:
 
         Raises LoaderError if the loader fails there.
         """
-        return diagnose(
+        return self._diagnosed()
+
+    def diagnose(
+        self, seconds: Quantity | float = DEFAULT_DIAGNOSIS_SECONDS * s, *, advises: bool = True
+    ) -> ShownDiagnosis:
+        """``diagnosis`` as ``loaderperf doctor`` gives it: gains are measured where the doctor can make the change.
+
+        ``advises``: it also tries settings. ``seconds``: for all of it. The result is ``diagnosis`` from now on, also
+        for ``findings``. A notebook shows it as a page; ``print`` shows it as text. Raises LoaderError if the loader
+        fails there.
+        """
+        given = as_seconds(seconds, "seconds", f"{DEFAULT_DIAGNOSIS_SECONDS:g} * s", bare=True)
+        parts = 3 + advises  # timing, counting, what fixes bring, and settings to try
+        found = self._diagnosed(seconds=given / parts, tries=True, advises=advises)
+        self.__dict__["diagnosis"] = found
+        return found
+
+    def _diagnosed(self, **how: Any) -> ShownDiagnosis:
+        found = diagnose(
             self._source,
             name=self.name,
             silent=self.options.silent,
             threads=1,  # those of this process do not exist in a forked one
             count=self.reading.count,
             progress=self.options.progress,
+            **how,
         )
+        return ShownDiagnosis.of(found)
 
     @property
     def findings(self) -> list[Finding]:

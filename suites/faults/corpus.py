@@ -55,9 +55,16 @@ class Outcome:
             return None
         return abs(self.predicted[0] / self.true_gain - 1) <= _NEAR
 
+    @property
+    def inside(self) -> bool | None:
+        """Whether the true gain lies in the interval of the prediction; None as above."""
+        if self.predicted is None or self.true_gain < _WORTH:
+            return None
+        return self.predicted[1] <= self.true_gain <= self.predicted[2]
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self) | {"named": self.named, "silent": self.silent, "near": self.near}
+        return asdict(self) | {"named": self.named, "silent": self.silent, "near": self.near, "inside": self.inside}
 
 
 def cases_in(folder: Path, names: Sequence[str] = ()) -> list[Case]:

@@ -30,6 +30,7 @@ def table(outcomes: Sequence[Outcome], *, heading: bool) -> list[str]:
 def summary(outcomes: Sequence[Outcome]) -> list[str]:
     """How many were right."""
     near = [one.near for one in outcomes if one.near is not None]
+    inside = [one.inside for one in outcomes if one.inside is not None]
     most = max((one.seconds for one in outcomes), default=0.0)
     named = sum(one.named for one in outcomes)
     return [
@@ -37,5 +38,6 @@ def summary(outcomes: Sequence[Outcome]) -> list[str]:
         f"{sum(one.silent for one in outcomes)} of {len(outcomes)} fixed twins without a finding",
         f"{sum(one.same_counts for one in outcomes)} of {len(outcomes)} with equal counts in repeats",
         f"{sum(near)} of {len(near)} predicted gains within 20 % of the true one",
+        f"{sum(inside)} of {len(inside)} true gains inside the predicted interval",
         f"the doctor took at most {most:.0f} s",
     ]

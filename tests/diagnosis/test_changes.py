@@ -64,19 +64,23 @@ def test_a_copy_becomes_what_it_copies(function, args):
 
 def test_a_setting_is_an_argument_of_the_loader():
     assert Change("workers-restarted", "data.py", 7, "").settings == {"persistent_workers": True}
-    assert not Change("sleeping", "data.py", 7, "time.sleep").possible
+    assert not Change("slow-exit", "data.py", 7, "threading.Thread.join").possible
     assert not Change("repeated-work", "data.py", 7, "").possible
 
 
-def test_only_calls_of_the_line_are_rewritten():
-    change = Change("repeated-work", "data.py", 7, "json.loads")
-    assert [
-        change.register(*at, "f") for at in (("data.py", "call", 7), ("data.py", "call", 8), ("data.py", "loop", 7))
-    ] == [
-        1,
-        0,
-        0,
-    ]
+@pytest.mark.parametrize(
+    ("rule", "callee", "kind"),
+    [
+        ("repeated-work", "json.loads", "call"),
+        ("repeated-work", "dict.__getitem__", "item"),
+        ("list-to-array", "torch.tensor", "line"),
+        ("repeated-work", "comprehension", "line"),
+    ],
+)
+def test_only_what_the_rule_named_is_rewritten(rule, callee, kind):
+    change = Change(rule, "data.py", 7, callee)
+    places = [(line, one) for line in (7, 8) for one in ("call", "item", "line", "loop")]
+    assert [place for place in places if change.register("data.py", place[1], place[0], "f")] == [(7, kind)]
 
 
 def timed(*epochs_ms):
@@ -87,5 +91,6 @@ def test_ratios_are_of_epochs_after_the_first():
     assert ratios([timed(99, 20), timed(99, 30)], [timed(99, 10), timed(99, 10)]) == (2.0, 2.5, 3.0)
 
 
-def test_one_epoch_is_too_few():
+def test_one_epoch_is_too_few_of_the_fast_loader():
     assert ratios([timed(20)], [timed(10)]) is None
+    assert ratios([timed(20)], [timed(10, 10)]) == (2.0, 2.0, 2.0)

@@ -21,7 +21,7 @@ from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Diagnosis, Ledger, diagnose
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Stages
 from pytest_loaderperf.diagnosis.passes.changes import Change
-from pytest_loaderperf.diagnosis.passes.running import gain_of_change, observe
+from pytest_loaderperf.diagnosis.passes.running import gain_in_pairs, gain_of_change, observe
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.report.trace import trace_events
@@ -295,9 +295,16 @@ def test_settings_are_tried_and_a_gain_is_measured():
         diagnosis = diagnose(lambda: DataLoader(Pools(), batch_size=BATCH), seconds=1.0, tries=True, advises=True)
     (finding,) = diagnosis.findings
     assert finding.gain.how == "measured"
-    texts = [one.text for one in diagnosis.advice]
-    assert texts[-1] == f"ReferenceLoader(dataset, batch_size={BATCH}, ...)"
-    assert all(one.gain is None or one.gain.low <= one.gain.value <= one.gain.high for one in diagnosis.advice)
+    said = [*(one.text for one in diagnosis.advice), *diagnosis.untried]
+    assert any(f"ReferenceLoader(dataset, batch_size={BATCH}, ...)" in text for text in said)
+    assert all(one.gain.low <= one.gain.value <= one.gain.high for one in diagnosis.advice)
+    assert "pin_memory: no CUDA device here" in diagnosis.untried or torch.cuda.is_available()
+
+
+def test_a_line_that_is_not_reached_measures_nothing():
+    change = Change("repeated-work", __file__, line_of("a pool"), "json.loads")
+    with pytest.raises(LoaderError, match=r"expected line \d+ to be reached, got no call of it to change."):
+        gain_in_pairs(lambda: DataLoader(Pools(), batch_size=BATCH), change, 0.3, threads=1)
 
 
 def test_a_setting_that_cannot_be_applied_measures_nothing():
@@ -319,4 +326,17 @@ def test_a_setting_that_cannot_be_applied_measures_nothing():
 def test_settings_that_may_not_be_safe_are_not_tried(make_loader, reason):
     diagnosis = diagnose(make_loader, seconds=0.5, advises=True)
     assert diagnosis.advice == ()
-    assert reason in diagnosis.ledger.unseen[-1]
+    (said,) = diagnosis.untried
+    assert reason in said
+
+
+def test_functions_that_are_frozen_are_found(run_code):
+    code = """
+import gc
+from tests.diagnosis.test_diagnose import Pools, found, line_of
+from torch.utils.data import DataLoader
+gc.freeze()
+assert found(lambda: DataLoader(Pools(), batch_size=8)) == [("executor-per-item", line_of("a pool"))]
+"""
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr

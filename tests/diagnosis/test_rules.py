@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import sqrt
 
 import pytest
 
@@ -403,6 +404,16 @@ def test_a_gain_is_exact_and_has_a_limit(loader, others_ns, saved_ns, share):
     shares = [share * part for part in (1 - _SPREAD, 1, 1 + _SPREAD)]
     assert (gain.low, gain.value, gain.high) == pytest.approx([1 / max(_LEAST_LEFT, 1 - part) for part in shares])
     assert gain.how == "predicted"
+
+
+def test_a_prediction_spans_the_counting_pass_and_the_timing_pass():
+    timed = (EpochSeen(1, 100, 50 * MS, 50 * MS, 0, whole=True),)
+    one = Ledger(samples=100, counted_ns={"all": 200 * MS}, timed=timed)
+    gain = predicted(one, 80 * MS)
+    assert gain.value == pytest.approx(sqrt(1 / 0.6 / 0.2))
+    assert gain.low == pytest.approx(1 / (1 - 0.4 * (1 - _SPREAD)))
+    assert gain.high == pytest.approx(1 / (1 - 0.8 * (1 + _SPREAD)))
+    assert predicted(one, 100 * MS).value == pytest.approx(2.0)  # the timing pass met a faster machine
 
 
 @pytest.mark.parametrize("changes, saved_ns", [({"counted_ns": {}}, MS), ({}, 0)])

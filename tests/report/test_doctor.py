@@ -60,8 +60,8 @@ def test_the_whole_report():
         "",
         "where a batch's time goes",
         "  fetch         80% ████████████████      Cells.__getitem__  data.py:38",
-        "    line 41     48% ░░░░░░░░░░            zlib.decompress  data.py:41",
-        "    line 42     12% ░░                    torch.stack  data.py:42",
+        "    line 41     48% ░░░░░░░░░░            zlib.decompress",
+        "    line 42     12% ░░                    torch.stack",
         "    the rest    20% ░░░░                  ".rstrip(),
         "  collate       20% ████                  collate_fn",
         "  elsewhere     25% of your lines         io.open  pool.py:7",
@@ -73,11 +73,10 @@ def test_the_whole_report():
     ]
 
 
-def test_a_line_in_the_file_of_its_stage_is_named_without_it():
-    sites = tuple(replace(site, file=LOADER.dataset_file) for site in LEDGER.sites[:2])
-    assert (
-        text_of(ledger=replace(LEDGER, sites=sites))[5] == "    line 41     48% ░░░░░░░░░░            zlib.decompress"
-    )
+def test_a_line_in_another_file_than_its_stage_is_named_with_it():
+    sites = tuple(replace(site, file="parts.py") for site in LEDGER.sites[:2])
+    shown = text_of(ledger=replace(LEDGER, sites=sites))
+    assert shown[5] == "    line 41     48% ░░░░░░░░░░            zlib.decompress  parts.py:41"
 
 
 def test_lines_that_took_more_than_their_stage_do_not_exceed_its_share():
@@ -149,14 +148,15 @@ def test_what_was_not_seen_is_said():
 
 def test_what_was_tried_is_shown_with_the_fastest_first():
     advice = (
-        Advice("DataLoader(dataset, num_workers=2, ...)", None),
         Advice("DataLoader(dataset, num_workers=0, ...)", Gain(1.2, 0.9, 1.5, "measured")),
-        Advice("ReferenceLoader(dataset, ...)", Gain(2.0, 1.8, 2.2, "measured")),
+        Advice("ReferenceLoader(dataset, ...)", Gain(2.0, 1.8, 2.2, "measured"), "fits: 8 MB"),
     )
-    lines = doctor_lines(Diagnosis("mypkg:make_loader", LEDGER, [], advice), 70)[-4:]
+    untried = ("pin_memory: no CUDA device here",)
+    lines = doctor_lines(Diagnosis("mypkg:make_loader", LEDGER, [], advice, untried), 70)[-5:]
     assert [(" ".join(line.text.split()), line.color) for line in lines] == [
         ("tried on this machine, in pairs", "bold"),
         ("ReferenceLoader(dataset, ...) 2x (1.8 to 2.2)", "green"),
+        ("fits: 8 MB", "green"),
         ("DataLoader(dataset, num_workers=0, ...) 1.2x (0.9 to 1.5)", ""),
-        ("DataLoader(dataset, num_workers=2, ...) not measured", ""),
+        ("not tried: pin_memory: no CUDA device here", ""),
     ]

@@ -73,6 +73,16 @@ def test_a_gain_is_right_within_a_fifth(predicted, true, near):
     assert judged(CASE, answers(slow=[finding(gain=predicted)], gain=true), 1).near is near
 
 
+@pytest.mark.parametrize(("true", "inside"), [(1.9, True), (2.6, False), (1.05, None)])
+def test_the_true_gain_may_lie_in_the_interval(true, inside):
+    slow = [finding() | {"gain": {"value": 2.1, "low": 1.8, "high": 2.4}}]
+    outcome = judged(CASE, answers(slow=slow, gain=true), 1)
+    assert outcome.inside is inside
+    assert f"{int(inside is True)} of {int(inside is not None)} true gains inside the predicted interval" in summary(
+        [outcome]
+    )
+
+
 def test_the_summary_counts_what_is_right():
     outcomes = [judged(CASE, answers(), 1), judged(CASE, answers(slow=(), fixed=[finding()]), 1)]
     assert summary(outcomes)[:2] == [

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Self
 
-import numpy as np
-import torch
-
 from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.passes.naming import Subscript, callee_name
-from pytest_loaderperf.diagnosis.passes.values import key
+from pytest_loaderperf.diagnosis.passes.fixes import (
+    Growing,
+    Once,
+    Replay,
+    Slept,
+    kept,
+    rewound,
+    shared,
+)
+from pytest_loaderperf.diagnosis.passes.naming import Subscript, callee_name, name_key
+from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
+from pytest_loaderperf.diagnosis.passes.rewriting import ExpressionRewriter, Rewriter
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "workers-restarted": {"persistent_workers": True},
     "shallow-prefetch": {"prefetch_factor": 8},
+    "sample-by-sample": {"batched": True},
+    "hidden-getitems": {"batched": True},
 }
-_CALLS = frozenset(["repeated-work", "needless-copy", "executor-per-item", "gc-pauses", "too-many-threads"])
-_FEWEST_EPOCHS = 2  # of a pass: the first one loads things
-_LARGE = 256  # characters or bytes
-_SHARES: dict[str, Callable[..., Any]] = {"tensor": torch.as_tensor, "array": np.asarray}  # the same without a copy
+_LEFT_OUT = ("gc-pauses", "too-many-threads")
+_KEPT_OPEN = ("executor-per-item", "file-reopened")
+_CALLS = frozenset(
+    [
+        *_LEFT_OUT,
+        *_KEPT_OPEN,
+        "repeated-work",
+        "needless-copy",
+        "growing-concatenation",
+        "sleeping",
+        "snapshot-per-batch",
+    ]
+)
+_REPLAYS = frozenset(["arrow-to-python", "element-by-element", "list-to-array", "scan-per-item"])
+LEAST_EPOCHS = 2  # of a pass: the first one loads things
+
+
+_Fix = Callable[[Any, object, tuple[Any, ...], dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +65,22 @@ class Change:
     @property
     def possible(self) -> bool:
         """Whether it can be made without knowing the user's code."""
-        return self.rule in _SETTINGS or (self.rule in _CALLS and bool(self.callee))
+        return self.rule in _SETTINGS or (self.rule in _CALLS and bool(self.callee)) or self.replays
+
+    @property
+    def replays(self) -> bool:
+        """Whether the line's expression is not evaluated, but gives earlier results again: what is near to its fix."""
+        return bool(self.line) and (self.rule in _REPLAYS or self._is_made_again)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the changed line does what the fixed one does, not only what is near to it."""
+        return self.rule not in _REPLAYS
+
+    @property
+    def _is_made_again(self) -> bool:
+        """Whether it is a comprehension that always gives the same."""
+        return (self.rule, self.callee) == ("repeated-work", "comprehension")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -52,91 +89,93 @@ class Change:
 
     def register(self, file: str, kind: str, line: int, _function: str) -> int:
         """1 for expressions of its line, which are rewritten; 0 for all others."""
-        return int((file, line) == (self.file, self.line) and kind in ("call", "item") and self.rule in _CALLS)
+        called = "item" if self.callee.endswith("__getitem__") else "call"
+        wanted = "line" if self.replays else called if self.rule in _CALLS else ""
+        return int((file, line, kind) == (self.file, self.line, wanted))
+
+    @property
+    def rewriter(self) -> Rewriter:
+        """How its line is rewritten; no more than it needs, because that takes time."""
+        if self.replays:
+            return LineRewriter
+        return CallRewriter if self.rule == "repeated-work" else ExpressionRewriter
 
 
 class Changed:
-    """The object that the rewritten line calls in place of what it called."""
+    """The object that the rewritten line calls in place of what it called. ``used``: it did so."""
 
     slice = slice
 
     def __init__(self, change: Change) -> None:
-        self._callee, self._rule = change.callee, change.rule
-        self._results: dict[object, Any] = {}
-        self._held: list[object] = []
+        self._callee, self._name = change.callee, change.callee.rpartition(".")[2]
+        self._once, self._replay = Once(), Replay(copies=change.rule in _REPLAYS)
+        self._ours: dict[object, bool] = {}
+        self._seen: object = None
+        self._fix = self._fix_of(change.rule)
+        self.used = False
+
+    def _fix_of(self, rule: str) -> _Fix:
+        """What the fixed line of a rule gives for a function, the object that it belongs to, and its arguments."""
+        if rule == "sleeping":
+            sleep = Slept()
+            return lambda _function, _owner, args, _named: sleep(*args)
+        grow = Growing()
+        fixes: dict[str, _Fix] = {
+            **dict.fromkeys(_LEFT_OUT, lambda _function, _owner, _args, _named: None),
+            **dict.fromkeys(_KEPT_OPEN, self._kept),
+            "needless-copy": lambda _function, owner, args, named: shared(self._name, owner, args, named),
+            "snapshot-per-batch": lambda _function, _owner, args, _named: args[0] if "copy" in self._name else b"",
+            "growing-concatenation": lambda function, _owner, args, named: grow(self._name, function, args, named),
+        }
+        return fixes.get(rule, self._known)
+
+    def _kept(self, function: Any, _owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return rewound(self._once((self._callee, *args, *named.values()), lambda: kept(function(*args, **named))))
+
+    def _known(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return self._once((owner, *args, *named.values()), lambda: function(*args, **named))
 
     def call(self, _site: int, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """What the fixed line would give for ``function(*args, **kwargs)``."""
         owner = getattr(function, "__self__", None)
-        if callee_name(function, owner) != self._callee:
-            return function(*args, **kwargs)
-        if self._rule in ("gc-pauses", "too-many-threads"):
-            return None
-        if self._rule == "needless-copy":
-            return self._shared(function, owner, args, kwargs)
-        arguments = (owner, *args, *kwargs.values())
-
-        def make() -> Any:
-            return function(*args, **kwargs)
-
-        if self._rule == "executor-per-item":
-            return self._once((self._callee, args), lambda: _Kept(make()))
-        return self._once(arguments, make)
+        if function is not self._seen:  # a method is a new object in each call
+            if not self._is_ours(function, owner):
+                return function(*args, **kwargs)
+            self._seen = function
+            self.used = True
+        return self._fix(function, owner, args, kwargs)
 
     def item(self, _site: int, holder: Any, wanted: Any, /) -> Any:
         """What the fixed line would give for ``holder[wanted]``."""
-        if self._callee != callee_name(Subscript(type(holder)), None):
+        if not self._is_ours(Subscript(type(holder)), None):
             return holder[wanted]
+        self.used = True
         return self._once((holder, wanted), lambda: holder[wanted])
 
-    def _once(self, arguments: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        held: list[object] = []
-        known = tuple(self._key(argument, held) for argument in arguments)
-        if known not in self._results:
-            self._results[known] = make()
-            self._held += held
-        return self._results[known]
+    def settled(self, name: str, make: Callable[[], Any], /) -> Any:
+        """A call with its arguments, which are evaluated only until it is known that the result is always the same."""
+        return self._once.only if self._once.settled and name == self._name else make()
 
-    @staticmethod
-    def _key(argument: Any, held: list[object]) -> object:
-        """As ``key``, but large texts are known by the object, which takes no time."""
-        if isinstance(argument, (str, bytes)) and len(argument) > _LARGE:
-            held.append(argument)
-            return id(argument)
-        return key(argument, held, {})
+    def replay(self, _name: str, make: Callable[[], Any], /) -> Any:
+        """What the line's expression gave before."""
+        self.used = True
+        return self._replay(make)
 
-    def _shared(self, function: Any, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = self._callee.rpartition(".")[2]
-        if name in _SHARES:
-            return _SHARES[name](*args, **kwargs)
-        if name == "deepcopy":
-            return copy.copy(args[0])
-        return owner if isinstance(owner, (torch.Tensor, np.ndarray)) else args[0]
-
-
-class _Kept:
-    """A pool that stays open when its user closes it."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    def __getattr__(self, name: str) -> Any:
-        return _nothing if name in ("shutdown", "close", "terminate", "join") else getattr(self._pool, name)
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        pass
-
-
-def _nothing(*_args: object, **_kwargs: object) -> None:
-    return None
+    def _is_ours(self, function: Any, owner: object) -> bool:
+        """Whether it is the call that the rule named: the line may have others."""
+        known = name_key(function, owner)
+        if known not in self._ours:
+            self._ours[known] = callee_name(function, owner) == self._callee
+        return self._ours[known]
 
 
 def ratios(before: list[Ledger], after: list[Ledger]) -> tuple[float, float, float] | None:
-    """How many times faster ``after`` is: low, median and high over pairs of passes. None if a pass had one epoch."""
-    if any(len(ledger.timed) < _FEWEST_EPOCHS for ledger in (*before, *after)):
+    """How many times faster ``after`` is: low, median and high over pairs of passes. None if a pass had too few epochs.
+
+    One is enough of the slow loader: then it takes so long that what a first one loads hardly counts.
+    """
+    slow, fast = ([ledger.timed for ledger in ledgers] for ledgers in (before, after))
+    if any(len(epochs) < LEAST_EPOCHS for epochs in fast) or any(not epochs or not epochs[0].whole for epochs in slow):
         return None
     times = [[_epoch_ns(ledger) for ledger in ledgers] for ledgers in (before, after)]
     found = [one / other for one, other in zip(*times, strict=True) if one and other]
@@ -144,6 +183,6 @@ def ratios(before: list[Ledger], after: list[Ledger]) -> tuple[float, float, flo
 
 
 def _epoch_ns(ledger: Ledger) -> float:
-    """Time of a sample in an epoch, start and end included: of the median epoch after the first."""
-    epochs = ledger.timed[1:]
+    """Time of a sample in an epoch, start and end included: of the median epoch after the first, if there are more."""
+    epochs = ledger.timed[1:] or ledger.timed
     return median([(epoch.first_ns + epoch.waits_ns + epoch.exit_ns) / max(1, epoch.samples) for epoch in epochs])

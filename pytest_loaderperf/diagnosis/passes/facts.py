@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from pytest_loaderperf.diagnosis.ledger import LoaderFacts
+from pytest_loaderperf.diagnosis.passes.keeping import batch_kind
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, pickled_nbytes
 from pytest_loaderperf.diagnosis.passes.values import base_of
@@ -70,6 +71,9 @@ def loader_facts(
         open_files=len(open_files() - opened_before),
         collate_file=collate_file,
         collate_line=collate_line,
+        batch_kind=batch_kind(batch),
+        pin_memory=bool(getattr(inner, "pin_memory", False)),
+        set_epoch=any(hasattr(found, "set_epoch") for found in _chain(dataset)),
     )
 
 

@@ -26,15 +26,16 @@ from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
 from pytest_loaderperf.diagnosis.passes.events import Events
 from pytest_loaderperf.diagnosis.passes.facts import copy_ns, descriptors, loader_facts, open_files
+from pytest_loaderperf.diagnosis.passes.keeping import kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
+from pytest_loaderperf.diagnosis.passes.settings import check_applied, remade
 from pytest_loaderperf.diagnosis.passes.spans import EPOCH, OF_QUEUE, Spans
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.diagnosis.timeline import Timeline, queue_seen
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement.counting import Declared, counter
 from pytest_loaderperf.measurement.factory import call_factory, is_factory
 
@@ -63,11 +64,14 @@ class Pass:
         threads: int | None = None,
         change: Change | None = None,
         compared: bool = False,
+        keeps: bool = False,
+        moves: bool = False,
         step_seconds: float = 0.0,
         traced: bool = False,
     ) -> None:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
         self._change, self._compared, self._step_seconds = change, compared, step_seconds
+        self._keeps, self._moves = keeps, moves
         self._recorder, self._events = Recorder(), Events()
         self._spans = Spans(None if traced else () if counts or compared else OF_QUEUE)
         recorder = self._recorder
@@ -78,10 +82,11 @@ class Pass:
 
     def run(self, seconds: float, epochs: int) -> Ledger:
         """Iterate for at most ``seconds`` or ``epochs`` epochs, at least one batch. Raises what the loader raises."""
+        gc.unfreeze()  # functions that are frozen would not be found
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         self._opened_before = open_files()
-        self._parts.install()
+        self._parts.install(stages=not self._compared)
         self._events.watch_collections(self._spans.collected)
         if self._spans.all:
             self._spans.watch_threads()
@@ -89,17 +94,15 @@ class Pass:
             instrument(self._recorder.register, self._recorder)
             gc.freeze()  # what was there before is not the loader's
             self._events.install()
+        changed: Changed | None = None
         if self._change is not None:
-            instrument(self._change.register, Changed(self._change))
+            changed = Changed(self._change)
+            instrument(self._change.register, changed, self._change.rewriter)
             self._parts.settings = self._change.settings
+            torch.set_num_threads(self._change.settings.get("threads", torch.get_num_threads()))
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
-        if self._parts.settings and not self._parts.applied and "ReferenceLoader" not in self._parts.settings:
-            raise LoaderError(
-                "expected a DataLoader made by the factory, with num_workers by keyword, got none to change."
-            )
-        if self._change is not None and self._change.settings.get("ReferenceLoader"):
-            made: Any = loader
-            loader = ReferenceLoader(made.dataset, batch_sampler=made.batch_sampler, collate_fn=made.collate_fn)
+        check_applied(self._parts.settings, applied=self._parts.applied)
+        loader = remade(loader, self._parts.settings)
         if self._counts:
             instrument(self._recorder.register, self._recorder)
         seen, batch = self._iterate(loader, seconds, epochs)
@@ -108,7 +111,13 @@ class Pass:
                 "expected at least one batch to observe, got an empty epoch. Give a dataset with samples."
             )
         ledger = self._ledger(loader, seen, batch)
-        if not self._counts:
+        if (
+            changed is not None
+            and self._change
+            and not (self._change.settings or changed.used or ledger.stages.by_worker)
+        ):
+            raise LoaderError(f"expected line {self._change.line} to be reached, got no call of it to change.")
+        if not self._counts and not self._compared and not self._keeps:
             ledger = replace(ledger, copy_ns=copy_ns(batch))
         del loader
         return ledger
@@ -154,7 +163,7 @@ class Pass:
             spans.batch = batches
             asked = clock()
             try:
-                batch = next(iterator)
+                batch = next(iterator) if not self._moves else moved(next(iterator))
             except StopIteration:
                 whole = True
                 break
@@ -262,6 +271,8 @@ class Pass:
         main = self._piece()
         everything = [main, *pieces]
         facts = loader_facts(loader, self._parts, batch, self._opened_before)
+        if self._keeps:
+            facts = replace(facts, cuda=torch.cuda.is_available(), **kept_in_memory(loader))
         seen = in_made_samples(seen, everything)
         made = [sum(piece[name] for piece in everything) for name in ("samples", "batches")]
         timeline = self._spans.timeline(self._folder, pieces)

@@ -22,6 +22,7 @@ from typing import Any
 
 PROBE = "__loaderperf_probe__"
 Register = Callable[[str, str, int, str], int]  # file, kind, line, function -> number of the site; 0: leave it
+Rewriter = Callable[[str, Register], ast.NodeTransformer]
 
 # They read the frame that calls them, so a call through another function would change their meaning.
 _READS_ITS_CALLER = frozenset(
@@ -66,7 +67,7 @@ def users_frame_of(frame: Any) -> Any:
     return frame
 
 
-def instrument(register: Register, probe: object) -> int:
+def instrument(register: Register, probe: object, rewriter: Rewriter | None = None) -> int:
     """Rewrite all functions of the user's code that exist now. How many were changed; those that were are skipped."""
     setattr(builtins, PROBE, probe)
     by_file: dict[str, list[FunctionType]] = {}
@@ -75,7 +76,7 @@ def instrument(register: Register, probe: object) -> int:
             by_file.setdefault(found.__code__.co_filename, []).append(found)
     changed = 0
     for file, functions in by_file.items():
-        codes = _rewritten(file, register)
+        codes = _rewritten(file, (rewriter or ExpressionRewriter)(file, register))
         for function in functions:
             code = codes.get(_key(function.__code__))
             if code is not None and code.co_freevars == function.__code__.co_freevars:
@@ -92,11 +93,11 @@ def _key(code: CodeType) -> tuple[str, int, int]:
     return code.co_qualname, code.co_firstlineno, code.co_argcount
 
 
-def _rewritten(file: str, register: Register) -> dict[tuple[str, int, int], CodeType]:
+def _rewritten(file: str, rewriter: ast.NodeTransformer) -> dict[tuple[str, int, int], CodeType]:
     """New code of every function in ``file``, but for those that cannot be told apart."""
     source = "".join(linecache.getlines(file))
     try:
-        tree = ast.fix_missing_locations(_Rewriter(file, register).visit(ast.parse(source)))
+        tree = ast.fix_missing_locations(rewriter.visit(ast.parse(source)))
         module = compile(tree, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):  # a cell with magics, or source that changed since
         return {}
@@ -117,7 +118,7 @@ def _inside(code: CodeType) -> Iterator[CodeType]:
             yield from _inside(constant)
 
 
-class _Rewriter(ast.NodeTransformer):
+class ExpressionRewriter(ast.NodeTransformer):
     """Wraps expressions inside functions; what a module or class body does has been done already."""
 
     def __init__(self, file: str, register: Register) -> None:

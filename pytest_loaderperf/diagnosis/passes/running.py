@@ -31,8 +31,9 @@ from pytest_loaderperf.errors import LoaderError, printable
 
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 20.0  # beyond its own limit: a factory or a batch may be slow
-_PAIRS = 3  # of passes, with and without a change
-_EPOCHS_TIMED = 4
+PAIRS = 3  # of passes, with and without a change
+EPOCHS_TIMED = 4
+_ONE_BATCH_SECONDS = 0.05
 _STACKS_SECONDS = 1.0  # before a pass is ended, its threads tell where they stand
 _PR_SET_PDEATHSIG = 1  # see prctl(2)
 _FRAME = re.compile(r'\s*File "(.+)", line \d+')
@@ -96,26 +97,47 @@ def gain_of_change(
 
     None if it cannot be made, or the loader fails with it.
     """
-    each = seconds / _PAIRS
-    ledgers: dict[bool, list[Ledger]] = {False: [], True: []}
     try:
-        for pair in range(_PAIRS):
-            for changed in (False, True) if pair % 2 else (True, False):
-                how: dict[str, Any] = {"change": change if changed else None, "compared": True}
-                done = _forked(
-                    source,
-                    each,
-                    _EPOCHS_TIMED,
-                    each + _GRACE_SECONDS,
-                    counts=False,
-                    count=count,
-                    threads=threads,
-                    **how,
-                )
-                ledgers[changed].append(done)
+        return gain_in_pairs(source, change, seconds, count=count, threads=threads)
     except LoaderError:
         return None
+
+
+def gain_in_pairs(
+    source: object,
+    change: Change,
+    seconds: float,
+    *,
+    count: Callable[[Any], int] | None = None,
+    threads: int | None = None,
+) -> tuple[float, float, float] | None:
+    """The same; None if there were too few epochs.
+
+    Raises LoaderError if the loader fails with the change, or gives batches of another kind.
+    """
+    each = seconds / PAIRS
+    ledgers: dict[bool, list[Ledger]] = {False: [], True: []}
+    moves = "pin_memory" in change.settings  # it pays only on the way to the GPU
+    for pair in range(PAIRS):
+        for changed in (False, True) if pair % 2 else (True, False):
+            how: dict[str, Any] = {"change": change if changed else None, "compared": True, "moves": moves}
+            done = _forked(
+                source, each, EPOCHS_TIMED, each + _GRACE_SECONDS, counts=False, count=count, threads=threads, **how
+            )
+            ledgers[changed].append(done)
+    kinds = [ledgers[changed][0].loader.batch_kind for changed in (False, True)]
+    if kinds[0] != kinds[1]:
+        raise LoaderError(f"it gives other batches: expected {kinds[0]}, got {kinds[1]}.")
     return ratios(ledgers[False], ledgers[True])
+
+
+def with_keeping(source: object, ledger: Ledger, **how: Any) -> Ledger:
+    """The ledger, with what a pass of one batch says of keeping the dataset in memory; as it is if that fails."""
+    with suppress(LoaderError):
+        facts = _forked(source, _ONE_BATCH_SECONDS, 1, _GRACE_SECONDS, counts=False, keeps=True, **how).loader
+        known = {name: getattr(facts, name) for name in ("cuda", "store_nbytes", "free_nbytes", "not_kept")}
+        return replace(ledger, loader=replace(ledger.loader, **known))
+    return replace(ledger, loader=replace(ledger.loader, not_kept="reading a few samples failed"))
 
 
 def _forked(source: object, seconds: float, epochs: int, patience_seconds: float, **how: Any) -> Ledger:

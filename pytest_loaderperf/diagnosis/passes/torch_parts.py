@@ -18,6 +18,7 @@ from torch.utils.data import dataloader as torch_dataloader
 
 from pytest_loaderperf.diagnosis.passes.hand_over import HandOver
 from pytest_loaderperf.diagnosis.passes.rewriting import users_frame
+from pytest_loaderperf.diagnosis.passes.settings import applies, arguments
 from pytest_loaderperf.diagnosis.passes.spans import Spans
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.measurement.structure import batch_leaves, batch_nbytes
@@ -83,15 +84,20 @@ class TorchParts:
 
         return timed
 
-    def install(self) -> None:
-        """Wrap torch's functions in this process, and so in the workers that it forks."""
+    def install(self, *, stages: bool = True) -> None:
+        """Wrap torch's functions in this process, and so in the workers that it forks.
+
+        Without ``stages`` only how loaders are made: timing each batch would slow down the fast one of two.
+        """
+        self._wrap_loader()
+        if not stages:
+            return
         base: Any = torch_dataloader._BaseDataLoaderIter  # noqa: SLF001 torch and the interpreter have no public name for it
         base._next_index = self._timed("index", base._next_index)  # noqa: SLF001 torch and the interpreter have no public name for it
         for fetcher in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):  # noqa: SLF001 torch and the interpreter have no public name for it
             self._wrap_fetcher(fetcher, counts_indices=fetcher is _utils.fetch._MapDatasetFetcher)  # noqa: SLF001 likewise
         _utils.pin_memory.pin_memory = self._timed("pin", _utils.pin_memory.pin_memory)
         self._hand_over.install()
-        self._wrap_loader()
 
     def _wrap_fetcher(self, fetcher: Any, *, counts_indices: bool) -> None:
         parts, fetch, start = self, fetcher.fetch, fetcher.__init__
@@ -158,14 +164,9 @@ class TorchParts:
         util.register_after_fork(self, TorchParts._forked)
 
     def _changed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of a loader with the settings that are tried: those of workers only where there are some."""
-        settings = {name: value for name, value in self.settings.items() if name != "ReferenceLoader"}
-        workers = settings.get("num_workers", given.get("num_workers"))
-        self.applied = self.applied or bool(settings and (workers or "num_workers" in settings))
-        if workers:
-            return given | settings
-        of_workers = ("persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout")
-        return {name: value for name, value in (given | settings).items() if not settings or name not in of_workers}
+        """Arguments of a loader with the settings that are tried."""
+        self.applied = self.applied or applies(self.settings, given)
+        return arguments(self.settings, given)
 
     def _fork_only(self, loader: Any) -> None:
         """Let its workers be forked, so that they can be seen; keep what the user had chosen."""

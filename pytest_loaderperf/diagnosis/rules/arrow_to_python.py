@@ -32,6 +32,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"calls a {unit}",
                 RULE.fix,
                 predicted(ledger, rewritten_ns(ledger, site), site),
+                callee=site.callee,
             )
 
 

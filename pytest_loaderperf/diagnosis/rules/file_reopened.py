@@ -37,7 +37,8 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         opening = [site for site in calls if site.kind == "call" and site.path_calls]
         if not unit or (calls and not opening):
             continue  # a subscript or a method that reads what is open: read-amplification
-        name = plain(max(opening, key=lambda site: site.total_ns).callee) if opening else "open()"
+        callee = max(opening, key=lambda site: site.total_ns).callee if opening else ""
+        name = plain(callee) if callee else "open()"
         yield Finding(
             RULE.id,
             f"{name} opens the same {'file' if files == 1 else f'{files} files'} again: {per(times)} times a {unit}",
@@ -48,6 +49,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             f"opens a {unit}",
             RULE.fix,
             predicted(ledger, max((site.total_ns for site in opening), default=0)),
+            callee=callee,
         )
 
 

@@ -30,6 +30,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"joins a {unit}",
                 RULE.fix,
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 

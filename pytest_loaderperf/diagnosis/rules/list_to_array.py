@@ -36,6 +36,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"lists a {unit}",
                 "join the arrays first: torch.from_numpy(np.stack(arrays))" if arrays else RULE.fix,
                 predicted(ledger, rewritten_ns(ledger, site), site),
+                callee=site.callee,
             )
 
 

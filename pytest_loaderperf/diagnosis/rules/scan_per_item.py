@@ -70,6 +70,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"scans a {unit}",
                 RULE.fix,
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 

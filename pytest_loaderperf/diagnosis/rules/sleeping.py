@@ -25,6 +25,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 "sleeps a batch",
                 RULE.fix,
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 

@@ -31,6 +31,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"snapshots a {unit}",
                 RULE.fix,
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 

@@ -1,0 +1,189 @@
+"""What a fixed line would give in place of what it calls, for rules whose fix is the same whatever the code is."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from pytest_loaderperf.diagnosis.passes.values import key
+
+_LARGE = 256  # characters or bytes
+_FEWEST_CALLS = 8  # that all have the same arguments, or all different ones: then there is one result for all
+_REPLAYED = 8  # results that are given in turns
+_SLEEP_SECONDS = 0.00005  # of a wait that looks again and again
+_MOST_DEPTH = 4  # of a result, whose arrays are copied
+_SHARES: dict[str, Callable[..., Any]] = {"tensor": torch.as_tensor, "array": np.asarray}  # the same without a copy
+
+
+def nothing(*_args: object, **_kwargs: object) -> None:
+    """In place of a call that is left out."""
+
+
+class Once:
+    """Results of calls by their arguments.
+
+    Where all of the first ones are alike, or none is like another, the first result is given from then on: to look at
+    arguments takes time, which the fixed line would not.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[object, Any] = {}
+        self._held: list[object] = []
+        self._calls = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is one result for all calls."""
+        return self._calls >= _FEWEST_CALLS and len(self._results) in (1, self._calls)
+
+    @property
+    def only(self) -> Any:
+        """The result of the first call."""
+        return next(iter(self._results.values()))
+
+    def __call__(self, arguments: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What ``make`` gave for equal arguments."""
+        if self.settled:
+            return self.only
+        self._calls += 1
+        held: list[object] = []
+        known = tuple(self._key(argument, held) for argument in arguments)
+        if known not in self._results:
+            self._results[known] = make()
+            self._held += held
+        return self._results[known]
+
+    @staticmethod
+    def _key(argument: Any, held: list[object]) -> object:
+        """As ``key``, but large texts are known by the object, which takes no time."""
+        if isinstance(argument, (str, bytes)) and len(argument) > _LARGE:
+            held.append(argument)
+            return id(argument)
+        return key(argument, held, {})
+
+
+class Kept:
+    """A pool or a file that stays open when its user closes it."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Any:
+        return nothing if name in ("shutdown", "close", "terminate", "join") else getattr(self._opened, name)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._opened)
+
+    def __getitem__(self, wanted: Any) -> Any:
+        return self._opened[wanted]
+
+
+def kept(opened: Any) -> Any:
+    """``opened``, which its user cannot close; arrays have nothing to close."""
+    return Kept(opened) if hasattr(opened, "__enter__") or hasattr(opened, "close") else opened
+
+
+def rewound(opened: Any) -> Any:
+    """A file that is read again from its start."""
+    if isinstance(opened, Kept) and isinstance(vars(opened)["_opened"], io.IOBase):
+        opened.seek(0)
+    return opened
+
+
+def shared(name: str, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What ``name`` of an array, or of its arguments, gives without a copy."""
+    if name in _SHARES:
+        return _SHARES[name](*args, **kwargs)
+    return owner if isinstance(owner, (torch.Tensor, np.ndarray)) else args[0]
+
+
+class Growing:
+    """Joins pieces in a buffer that has room for more, as one join of all of them would copy each once."""
+
+    def __init__(self) -> None:
+        self._buffer: Any = None
+        self._last: Any = None
+        self._most = 0
+
+    def __call__(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``function(*args)`` for ``cat``, ``concatenate`` and ``append`` along the first dimension, if it is two."""
+        parts = args if name == "append" else args[0] if len(args) == 1 else ()
+        if kwargs or len(parts) != 2 or not all(isinstance(part, (torch.Tensor, np.ndarray)) for part in parts):  # noqa: PLR2004 said beside it
+            return function(*args, **kwargs)
+        before, piece = parts
+        same = type(before) is type(piece) and before.dtype == piece.dtype and before.shape[1:] == piece.shape[1:]
+        if not same or not before.ndim or (name == "append" and before.ndim > 1):
+            return function(*args, **kwargs)
+        length, wanted = len(before), len(before) + len(piece)
+        if before is not self._last or wanted > len(self._buffer):
+            self._most = max(self._most, 2 * wanted if before is self._last else wanted)
+            shape = (self._most, *before.shape[1:])
+            self._buffer = (
+                before.new_empty(shape) if isinstance(before, torch.Tensor) else np.empty(shape, before.dtype)
+            )
+            self._buffer[:length] = before
+        self._buffer[length:wanted] = piece
+        self._most = max(self._most, wanted)
+        self._last = self._buffer[:wanted]
+        return self._last
+
+
+class Slept:
+    """``time.sleep`` that looks again soon; as it is, once this process talks to another machine."""
+
+    def __init__(self) -> None:
+        self._sleep, self._remote = time.sleep, False
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and isinstance(args[1], tuple):
+            self._remote = True
+
+    def __call__(self, seconds: float) -> None:
+        """Sleep for less."""
+        self._sleep(seconds if self._remote else min(seconds, _SLEEP_SECONDS))
+
+
+class Replay:
+    """The first results of an expression, given again in turns.
+
+    ``copies``: arrays among them are copied, because the fixed expression would make new ones.
+    """
+
+    def __init__(self, *, copies: bool) -> None:
+        self._copies = copies
+        self._results: list[Any] = []
+        self._turn = 0
+
+    def __call__(self, make: Callable[[], Any]) -> Any:
+        """The result of ``make``, or an earlier one."""
+        if len(self._results) < _REPLAYED:
+            self._results.append(make())
+            return self._results[-1]
+        self._turn = (self._turn + 1) % _REPLAYED
+        result = self._results[self._turn]
+        return _copied(result) if self._copies else result
+
+
+def _copied(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if depth < _MOST_DEPTH and type(value) in (tuple, dict):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        inner = {name: _copied(part, depth + 1) for name, part in parts}
+        return inner if isinstance(value, dict) else tuple(inner.values())
+    return value
