@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_loaderperf.errors import ResultError
-from pytest_loaderperf.history import checkout
+from pytest_loaderperf.history import repository
 from pytest_loaderperf.history.asv_files import (
     BENCHMARKS,
     BENCHMARKS_VERSION,
@@ -66,9 +66,9 @@ class AsvTarget:
 
 def asv_target(directory: Path, root: Path, *, dirty_ok: bool) -> AsvTarget:
     """Check the place before anything is measured. Raises ResultError if nothing could be written to it."""
-    commit = checkout.head(root)
+    commit = repository.head(root)
     _check(directory, root)
-    changed = [] if dirty_ok else checkout.changed_files(root, directory)
+    changed = [] if dirty_ok else repository.changed_files(root, directory)
     return AsvTarget(directory, root, dirty_ok, _dirty(changed, commit) if changed else "")
 
 
@@ -86,8 +86,8 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
         )
     if not document["runs"]:
         return "asv: nothing was measured, so nothing was written"
-    date_ms = checkout.commit_date_ms(root, commit)
-    if not dirty_ok and commit == checkout.head(root) and (changed := checkout.changed_files(root, directory)):
+    date_ms = repository.commit_date_ms(root, commit)
+    if not dirty_ok and commit == repository.head(root) and (changed := repository.changed_files(root, directory)):
         return _dirty(changed, commit)
     machine = machine_of(document["machine"])
     folder = directory / machine["machine"]
@@ -108,7 +108,7 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
 
 def _dirty(changed: Sequence[str], commit: str) -> str:
     return (
-        f"asv: nothing was written: {checkout.dirty_text(list(changed), commit)}, so these are not its results. "
+        f"asv: nothing was written: {repository.dirty_text(list(changed), commit)}, so these are not its results. "
         "Commit first, or set loaderperf_asv_dirty = true."
     )
 
@@ -125,7 +125,7 @@ def _check(directory: Path, root: Path) -> None:
         read(path, MACHINE_VERSION)
     commits = [path.name.partition("-")[0] for path in directory.glob("*/*-*.json")]
     asked = list(dict.fromkeys(commits))[:_MOST_ASKED]
-    if asked and not checkout.known_commits(root, asked) and not checkout.is_shallow(root):
+    if asked and not repository.known(root, set(asked)) and not repository.is_shallow(root):
         raise ResultError(
             f"{directory} has results of {len(set(commits))} commits, such as {asked[0]}, and the repository at {root} "
             "has none of them: they are another project's. Give another folder."

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.errors import ResultError
-from pytest_loaderperf.history import checkout
+from pytest_loaderperf.history import repository as asked_of_git
 from pytest_loaderperf.history.asv import asv_target, write_asv
 from tests.history.asv_results import make_repository, result
 
@@ -241,8 +241,8 @@ ids = st.lists(st.sampled_from(["a-1", "a-2", "b-1", "c", "d-1-2"]), min_size=1,
 def test_whatever_is_measured_in_whatever_order_asv_shows_the_last_of_each(writes):
     measured = {}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        for name, value in {"commit_date_ms": 1, "head": "", "changed_files": [], "known_commits": ["1"]}.items():
-            patch.setattr(checkout, name, lambda *_, value=value: value)
+        for name, value in {"commit_date_ms": 1, "head": "", "changed_files": [], "known": {"1"}}.items():
+            patch.setattr(asked_of_git, name, lambda *_, value=value: value)
         out = Path(folder) / "out"
         for number, (commit, found, dropped) in enumerate(writes):
             tests = {f"test_data.py::test_it[{one}]": 1 / (number + 1) for one in found}
