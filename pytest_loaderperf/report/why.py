@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pytest_loaderperf.diagnosis import Comparison, Difference, Finding
+from pytest_loaderperf.diagnosis import Comparison, Finding
 from pytest_loaderperf.errors import printable
+from pytest_loaderperf.report.changes import changed
 from pytest_loaderperf.report.doctor import place_text
-from pytest_loaderperf.report.figures import three_digits, time_text
 
 _MOST = 3  # of each kind: a failure is read, not studied
-_OPERATORS = dict(
-    pair.split("=", 1)
-    for pair in "Add=+ Sub=- Mult=* Div=/ FloorDiv=// Mod=% Pow=** MatMult=@ BitAnd=& BitOr=| Eq=== NotEq=!= Lt=< "
-    "LtE=<= Gt=> GtE=>= In=in".split()
-)
 _MOST_UNSEEN = 300  # characters
 
 
@@ -35,22 +30,15 @@ def why_section(findings: Iterable[Finding], comparison: Comparison | None, unse
         if lines:
             return Why("doctor: what makes the loader slow", lines)
         return Why("doctor: no known mistake", ["loaderperf doctor MODULE:FACTORY shows where its time goes."])
-    lines = [
-        *(
-            f"{printable(name)} is {printable(mine)}, at the base {printable(other)}"
-            for name, mine, other in comparison.settings
-        ),
-        *map(_difference_line, comparison.differences[:_MOST]),
-        *_finding_lines(comparison.findings),
-    ]
-    if lines:
-        return Why("doctor: what the loader does that it did not do at the base", lines)
-    longer = [
-        f"{printable(name)} takes {time_text(mine)} a batch, at the base {time_text(other)}"
-        for name, mine, other in comparison.stages[:_MOST]
-    ]
+    found = changed(comparison.to_json())
+    said = [f"{place_text(one.file, one.line)}: {one.text}" if one.file else one.text for one in found]
+    differs = comparison.settings or comparison.differences  # else ``said`` are the stages
+    if differs or comparison.findings:
+        kept = said[: len(comparison.settings) + _MOST] if differs else []
+        title = "doctor: what the loader does that it did not do at the base"
+        return Why(title, [*kept, *_finding_lines(comparison.findings)])
     return Why(
-        "doctor: the same calls as at the base", longer or ["and each takes about as long, as far as it can see"]
+        "doctor: the same calls as at the base", said[:_MOST] or ["and each takes about as long, as far as it can see"]
     )
 
 
@@ -58,25 +46,6 @@ def _unseen_lines(unseen: str) -> list[str]:
     """What kept the doctor from seeing more: the first line of an error, and the last one, which has the cause."""
     said = [line.strip() for line in unseen.splitlines() if line.strip()]
     return [printable(" ".join([said[0], *said[1:][-1:]]), _MOST_UNSEEN)] if said else []
-
-
-def _difference_line(one: Difference) -> str:
-    base = f"at the base {_times(one.base_count)}" if one.base_count else "at the base never"
-    before = f", at the base {time_text(one.base_seconds)}" if one.base_seconds else ""
-    return (
-        f"{place_text(one.file, one.line)}: {_called(one.callee)} {_times(one.count)} a {one.unit}, {base}; "
-        f"takes {time_text(one.seconds)} a sample{before}"
-    )
-
-
-def _called(callee: str) -> str:
-    return f"operator {_OPERATORS[callee]}" if callee in _OPERATORS else printable(callee)
-
-
-def _times(count: float) -> str:
-    number = three_digits(count)
-    number = number.rstrip("0").rstrip(".") if "." in number else number
-    return "once" if number == "1" else f"{number} times"
 
 
 def _finding_lines(findings: Iterable[Finding]) -> Iterator[str]:

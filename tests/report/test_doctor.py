@@ -38,7 +38,7 @@ LEDGER = Ledger(
 EPOCH = EpochSeen(10, 320, 10_000_000, 30_000_000, 0, whole=True, steps_ns=90_000_000)
 FINDING = Finding(
     "repeated-work",
-    "json.loads() gives the same result 1 times a sample, in 40% of the time",
+    "json.loads() gives the same result once a sample, in 40% of the time",
     str(Path.cwd() / "data.py"),
     41,
     "Cells.__getitem__",
@@ -68,7 +68,7 @@ def test_the_whole_report():
         "",
         "what to change",
         "  1  repeated-work   data.py:41                                         2.6x (2.4 to 2.8), predicted",
-        "     json.loads() gives the same result 1 times a sample, in 40% of the time",
+        "     json.loads() gives the same result once a sample, in 40% of the time",
         "     fix: do it once, in __init__ or on first use, and keep the result",
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import last_name, per, plain, regular, rewritten_ns
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, plain, regular, rewritten_ns
 
 _CALLS = frozenset(["as_py", "to_pylist", "to_pydict"])
 _ITEMS = 16  # of a list, from which an array is worth it
@@ -24,7 +24,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if site.callee.startswith("pyarrow") and last_name(site.callee) in _CALLS and _is_many(site, times, unit):
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} makes Python objects of Arrow data, {per(times)} times a {unit}",
+                f"{plain(site.callee)} makes Python objects of Arrow data, {often_text(times)} a {unit}",
                 site.file,
                 site.line,
                 site.function,

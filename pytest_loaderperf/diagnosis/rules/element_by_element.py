@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import last_name, per, plain, regular, rewritten_ns
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, per, plain, regular, rewritten_ns
 
 _ARRAYS = ("torch.Tensor", "numpy.ndarray")
 _SINGLE = frozenset(["item", "float", "int", "bool"])
@@ -39,7 +39,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         yield Finding(
             RULE.id,
             f"{what} takes elements of an array one by one: {per(elements)} a {'time' if many else unit}, "
-            f"{per(times)} times a {unit}"
+            f"{often_text(times)} a {unit}"
             if many
             else f"{what} takes single elements of an array: {per(times)} a {unit}",
             site.file,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import often, per, plain
+from pytest_loaderperf.diagnosis.rules.reading import often, often_text, plain
 
 _REPEATS = 1.5  # opens of a file in an epoch, from which they are too many
 
@@ -41,7 +41,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         name = plain(callee) if callee else "open()"
         yield Finding(
             RULE.id,
-            f"{name} opens the same {'file' if files == 1 else f'{files} files'} again: {per(times)} times a {unit}",
+            f"{name} opens the same {'file' if files == 1 else f'{files} files'} again: {often_text(times)} a {unit}",
             place.file,
             place.line,
             place.function,

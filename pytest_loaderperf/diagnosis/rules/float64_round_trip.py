@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import per, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import often_text, plain, regular
 
 _WIDE = "float64"
 _NARROW = ("float32", "float16", "bfloat16", "uint8", "int32", "int16")
@@ -30,8 +30,8 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(
                 RULE.id,
                 f"{plain(site.callee) if site.kind == 'call' else f'an operator ({site.callee})'} makes float64 of "
-                f"{_dtype(site)}, and line {back[0].line} makes {back[0].result.dtype} of it: {per(times)} "
-                f"times a {unit}",
+                f"{_dtype(site)}, and line {back[0].line} makes {back[0].result.dtype} of it: {often_text(times)} "
+                f"a {unit}",
                 site.file,
                 site.line,
                 site.function,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, gain_of
 from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.rules.reading import per, regular
+from pytest_loaderperf.diagnosis.rules.reading import often_text, regular
 
 _SHARE = 0.03  # of the time
 
@@ -18,7 +18,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if site.callee == "gc.collect" and share >= _SHARE:
             yield Finding(
                 RULE.id,
-                f"gc.collect() runs {per(times)} times a {unit}, in {share:.0%} of the time",
+                f"gc.collect() runs {often_text(times)} a {unit}, in {share:.0%} of the time",
                 site.file,
                 site.line,
                 site.function,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.rules.reading import HALF, per, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import HALF, often_text, plain, regular
 
 _NBYTES = 4 << 20  # of a batch
 _TIMES = 2  # wider
@@ -34,7 +34,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(
                 RULE.id,
                 f"{plain(site.callee)} makes samples {after // before} times as large before they cross processes: "
-                f"{nbytes:,} bytes a batch, {per(times)} times a {unit}",
+                f"{nbytes:,} bytes a batch, {often_text(times)} a {unit}",
                 site.file,
                 site.line,
                 site.function,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
 from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.rules.reading import last_name, per, plain, regular, rewritten_ns
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, plain, regular, rewritten_ns
 
 _MAKES = frozenset(
     "tensor as_tensor array asarray asanyarray FloatTensor LongTensor IntTensor DoubleTensor Tensor".split()
@@ -28,7 +28,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 RULE.id,
                 f"{plain(site.callee)} reads a Python list of {listed.items:,} "
                 f"{'arrays, element by element' if arrays else 'numbers'}, "
-                f"{per(times)} times a {unit}",
+                f"{often_text(times)} a {unit}",
                 site.file,
                 site.line,
                 site.function,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, per, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, often_text, plain, regular
 
 _ARRAYS = ("Tensor", "ndarray", "memmap")
 _NBYTES = 1024  # of a copy, from which it is worth a line
@@ -42,10 +42,10 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if worth and _is_needless(site):
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} copies what nothing modifies afterwards: {per(times)} times a {unit}, "
+                f"{plain(site.callee)} copies what nothing modifies afterwards: {often_text(times)} a {unit}, "
                 f"{site.result.nbytes:,} bytes each"
                 if site.result.nbytes
-                else f"{plain(site.callee)} copies what nothing modifies afterwards: {per(times)} times a {unit}",
+                else f"{plain(site.callee)} copies what nothing modifies afterwards: {often_text(times)} a {unit}",
                 site.file,
                 site.line,
                 site.function,

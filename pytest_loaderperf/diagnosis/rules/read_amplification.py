@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 from pytest_loaderperf.diagnosis.rules.file_reopened import lines
-from pytest_loaderperf.diagnosis.rules.reading import often, per, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import often, often_text, per, plain, regular
 
 _STORES = (
     "pyarrow.parquet",
@@ -51,7 +51,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if (site.file, site.line) not in seen and not site.user and _again(ledger, site):
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} reads a piece of {site.result.nbytes:,} bytes, {per(times)} times a "
+                f"{plain(site.callee)} reads a piece of {site.result.nbytes:,} bytes, {often_text(times)} a "
                 f"{unit}, and the "
                 f"same piece again for other samples",
                 site.file,

@@ -43,6 +43,12 @@ def per(count: float) -> str:
     return f"{count:,.0f}" if abs(count - round(count)) < 0.05 else f"{count:,.1f}"  # noqa: PLR2004 said beside it
 
 
+def often_text(count: float) -> str:
+    """How often, in words: ``once``, ``5.2 times``."""
+    said = per(count)
+    return "once" if said == "1" else f"{said} times"
+
+
 def callers(ledger: Ledger, inner: Site | Event) -> list[Site]:
     """Other sites in the same function as ``inner``."""
     return [site for site in ledger.sites if (site.file, site.function) == (inner.file, inner.function)]

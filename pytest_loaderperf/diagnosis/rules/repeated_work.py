@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import last_name, per, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, plain, regular
 
 _SHARE = 0.05  # of a sample's time, from which it is worth a line
 _NS = 10_000  # of a call
@@ -50,7 +50,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             name = "this expression" if site.kind == "comprehension" else plain(site.callee)
             yield Finding(
                 RULE.id,
-                f"{name} gives {_same(site)} {per(times)} times a {unit}, in {share:.0%} of the time",
+                f"{name} gives {_same(site)} {often_text(times)} a {unit}, in {share:.0%} of the time",
                 site.file,
                 site.line,
                 site.function,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import HALF, callers, last_name, per, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import HALF, callers, last_name, often_text, plain, regular
 
 _LISTS = ("list", "tuple")
 _COMPARES = frozenset("Eq NotEq Lt LtE Gt GtE".split())
@@ -62,7 +62,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             what = {"loop": "a loop", "operator": "a comparison"}.get(site.kind, plain(site.callee))
             yield Finding(
                 RULE.id,
-                f"{what} goes through {elements:,} elements, {per(times)} times a {unit}: time grows with the dataset",
+                f"{what} goes through {elements:,} elements, {often_text(times)} a {unit}: time grows with the dataset",
                 site.file,
                 site.line,
                 site.function,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_loaderperf.diagnosis.findings import Gain
+from pytest_loaderperf.report.changes import changed
 from pytest_loaderperf.report.doctor import gain_text, place_text
 from pytest_loaderperf.report.figures import budget_text, time_text
 from pytest_loaderperf.report.page import charts as drawn
@@ -114,6 +115,7 @@ def run_view(charts: Charts, run: Document, claims: Sequence[Document], ident: s
         "facts": [f"batches of {run['batch_size']:,}", run["device"], f"{time_text(run['seconds'])} measured"],
         "claims": claims,
         "findings": [*map(_finding, run["findings"])],
+        "changes": [(place_text(one.file, one.line), one.text) for one in changed(run.get("changes"))],
         "stages": stages,
         "latencies": latencies,
         "timeline": timeline,
