@@ -5,7 +5,20 @@ from __future__ import annotations
 import json
 
 from pytest_loaderperf.plugin.outputs import write_outputs
+from pytest_loaderperf.plugin.settings import Settings
 from tests.report.by_hand import failed, result, run
+
+# No other output is asked for.
+QUIET = Settings(
+    measuring=True,
+    budget_seconds=1.0,
+    alpha=0.001,
+    device="cpu",
+    timeout_seconds=60.0,
+    base=None,
+    json_path=None,
+    keep=0,
+)
 
 TESTS = """
     import torch
@@ -37,7 +50,7 @@ def test_a_summary_that_cannot_be_written_is_said_and_annotations_are_not_lost(m
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/no/such/folder/s.md")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_WORKSPACE", "/repo")
-    written = write_outputs(result(run(failed())), None)
+    written = write_outputs(result(run(failed())), QUIET)
     assert written.problems == [
         "GITHUB_STEP_SUMMARY: [Errno 2] No such file or directory: '/no/such/folder/s.md'",
     ]
@@ -47,4 +60,4 @@ def test_a_summary_that_cannot_be_written_is_said_and_annotations_are_not_lost(m
 def test_elsewhere_nothing_is_written(monkeypatch):
     for name in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-    assert write_outputs(result(run(failed())), None) == ([], [])
+    assert write_outputs(result(run(failed())), QUIET) == ([], [], [])

@@ -55,7 +55,7 @@ def test_a_run_is_kept_with_its_commit_and_found_by_test(measure, pytester):
     assert kept.metrics["loader", "throughput"]["value"] > 0
     assert ("roofline", "throughput") in kept.metrics
     assert [claim["verdict"] for claim in kept.claims] == ["PASS"]
-    assert git("status", "--porcelain") == ""
+    assert git("status", "--porcelain", "--", ".", ":!*__pycache__*") == ""
     (pytester.path / "test_it.py").write_text((pytester.path / "test_it.py").read_text("utf-8") + "\n", "utf-8")
     measure()
     with Store(measure.file) as store:

@@ -177,6 +177,8 @@ def test_all_neighbours_in_one_run(pytester, monkeypatch):
     pytester.makepyfile(mypkg=PACKAGE, test_it=BESIDE_ALL)
     path = [str(NEIGHBOURS), str(pytester.path), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)  # pytest-benchmark measures nothing beside other workers
     arguments = ["--loaderperf", "--loaderperf-budget=1", "--loaderperf-json=result.json", "-rA"]
     arguments += ["--cov=mypkg", "--cov-report=term-missing", "--reruns=1", "--timeout=60", "--memray"]
     result = pytester.runpytest_subprocess(*arguments, "-p", "randomly", "-p", "no:cacheprovider", timeout=100)
