@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 import pytest_loaderperf
 from pytest_loaderperf.data.formats import open_table
 from pytest_loaderperf.history import keep
-from tests.report import by_hand
+from tests.report import results
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -112,7 +112,7 @@ def names(page, tmp_path, monkeypatch):
             Image.new("RGB", (300, 280), (number, 0, 0)).save(f"photos/{label}/{number}.png")
     pictures = [Path(f"photos/a/{number}.png").read_bytes() for number in range(20)]
     pq.write_table(pa.table({"image": pictures, "label": np.arange(20)}), "photographs.parquet")
-    keep(by_hand.result(by_hand.run(by_hand.claim())), tmp_path, 0.0, 10)
+    keep(results.result([results.run("t.py::test_t", [results.ratio_verdict(1.0)])]), tmp_path, 0.0, 10)
     bundled = ROOT / "fixtures" / "workloads" / "images.toml"
     Path("mine.toml").write_text(re.sub(r"(?m)^samples = .*", "samples = 50", bundled.read_text("utf-8")))
     return {
