@@ -61,12 +61,18 @@ class Ring:
         self._taken = count()
         self._returned: deque[Slab] = deque()
 
-    def take(self) -> Slab:
-        """A slab that nobody holds: the one returned longest ago, or a new one."""
+    def take(self, *, cached: bool) -> Slab:
+        """A slab that nobody holds: the one returned longest ago, or a new one.
+
+        ``cached``: the one returned before the latest, which the consumer may hold; it may still be in a core's cache.
+        """
         # No lock, which a fork could leave taken for ever: each of these steps is one of the interpreter's own.
         if next(self._taken) >= self._size:
             try:
-                slab = self._returned.popleft()
+                latest = self._returned.pop() if cached else None
+                slab = self._returned.popleft() if latest is None else self._returned.pop()
+                if latest is not None:
+                    self._returned.append(latest)
             except IndexError:
                 slab = None
             if slab is not None and not slab.held():
@@ -95,7 +101,7 @@ class Buffers:
         self._budget = budget
         self._ring = _NO_RING
 
-    def take(self, fields: Sequence[Sized], rows: int) -> Slab:
+    def take(self, fields: Sequence[Sized], rows: int, *, cached: bool = False) -> Slab:
         """A slab for ``plan.chunk`` batches of up to ``rows`` rows. Raises DataError beyond the budget."""
         ring, fields = self._ring, tuple(fields)
         held_fields, held_rows, empty = ring.layout
@@ -103,7 +109,7 @@ class Buffers:
             self.batch_nbytes = nbytes(fields, rows)
             self.plan = within(self.plan, self.batch_nbytes, self._budget)
             ring = self._ring = Ring(fields, rows, self.plan.chunk, self.plan.ahead + SPARE_BATCHES, self.empty)
-        return ring.take()
+        return ring.take(cached=cached)
 
     def put(self, slab: Slab) -> None:
         """Return a slab whose batches have all been delivered."""

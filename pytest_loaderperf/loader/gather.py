@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import vectorized_collate
 from pytest_loaderperf.loader.fetch import Begun, Delivery
-from pytest_loaderperf.loader.plan import Plan
+from pytest_loaderperf.loader.plan import INLINE_NBYTES, Plan
 from pytest_loaderperf.loader.prefetch import Prefetcher, Task
 from pytest_loaderperf.loader.progress import Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples, collated
@@ -43,6 +44,7 @@ class Gather:
         self._samples, self._columns, self.executor = MapSamples(dataset), columns, executor
         self.buffers = Buffers(plan, budget, batch_nbytes)
         self._worth = Worth()
+        self._alone = max(1, INLINE_NBYTES // max(1, batch_nbytes))  # batches at once that stay in a core's cache
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch; counts each in ``progress`` when it is delivered."""
@@ -76,7 +78,7 @@ class Gather:
         make_batch = self._columns.batch_maker()
         gathered = self._made(self._tasks(order, min(size, len(order)), taken))
         try:
-            for rows in gathered:
+            for rows in gathered if not self.buffers.plan.workers else self._timed(gathered):
                 slab = taken[0]
                 full, rest = divmod(rows, size)
                 for views in slab.views[:full]:
@@ -92,12 +94,25 @@ class Gather:
                 for slab in taken:
                     self.buffers.put(slab)
 
+    def _timed(self, gathered: Iterator[int]) -> Iterator[int]:
+        """The same; counts what each chunk costs this thread, by which it is decided whether threads are worth it."""
+        began_ns = time.perf_counter_ns()
+        for rows in gathered:
+            self._worth.note(time.perf_counter_ns() - began_ns, rows)
+            yield rows
+            began_ns = time.perf_counter_ns()
+
     def _tasks(self, order: Order, rows: int, taken: deque[Slab]) -> Iterator[Task[int]]:
         """What gathers a chunk each, of batches of ``rows``; its slab is appended to ``taken``."""
-        for indices in _chunks(order, rows, self.buffers.plan.chunk):
-            slab = self.buffers.take(self._columns.columns, rows)
+        for indices in _chunks(order, rows, self._most):
+            slab = self.buffers.take(self._columns.columns, rows, cached=not self._worth.hands_over)
             taken.append(slab)
             yield partial(_gather, self._columns, indices, slab)
+
+    def _most(self) -> int:
+        """Batches in a chunk at most."""
+        chunk = self.buffers.plan.chunk
+        return chunk if self._worth.hands_over else min(chunk, self._alone)
 
     def close(self) -> None:
         """Free the buffers."""
@@ -111,11 +126,11 @@ def _last(order: Order) -> int:
     return max(order[0], order[-1]) if isinstance(order, range) else int(order.max())
 
 
-def _chunks(order: Order, batch_size: int, most: int) -> Iterator[Order]:
-    """Slices of ``order`` for 1, 4, 16 and so on up to ``most`` batches: the first batch waits for itself alone."""
+def _chunks(order: Order, batch_size: int, most: Callable[[], int]) -> Iterator[Order]:
+    """Slices of ``order`` for 1, 4, 16 and so on up to ``most()`` batches: the first batch waits for itself alone."""
     start, batches = 0, 1
     while start < len(order):
-        rows = min(batches, most) * batch_size
+        rows = min(batches, most()) * batch_size
         yield order[start : start + rows]
         start, batches = start + rows, 4 * batches
 

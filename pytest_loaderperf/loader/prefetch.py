@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from itertools import islice
+from itertools import chain, islice
 from typing import Generic, Self, TypeVar
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
@@ -184,27 +183,37 @@ class Prefetcher(Generic[T]):
     def __next__(self) -> T:
         if os.getpid() != self._pid:
             raise LoaderPerfError("this iteration began in the parent process, whose threads are not here. Begin anew.")
+        if not (self._pending or self._hands_over()):
+            return self._run_next()
         self.begin()
         if not self._pending:
             raise StopIteration
-        began_ns = time.perf_counter_ns()
         if self._worth is not None:
             self._help()
         self._pending[0].wait(self._timeout_s)  # whoever is interrupted, or asks again after a timeout, gets this one
-        if self._worth is not None:
-            self._worth.note(time.perf_counter_ns() - began_ns)
         return self._pending.popleft().result()
 
     def begin(self, spared: int = 0) -> None:
         """Hand over as many tasks as may be begun early, but for ``spared`` of them."""
-        hands_over = self._worth is None or self._worth.hands_over
-        while len(self._pending) <= (self._ahead() - spared if hands_over else 0):
+        while self._hands_over() and len(self._pending) <= self._ahead() - spared:
             task = next(self._tasks, None)
             if task is None:
                 break
             self._pending.append(_Job(task))
-            if hands_over:
-                self._pumps.submit(self._pending[-1])
+            self._pumps.submit(self._pending[-1])
+
+    def _hands_over(self) -> bool:
+        return self._worth is None or self._worth.hands_over
+
+    def _run_next(self) -> T:
+        """The next result, without the locks that threads need, which cost more than small tasks."""
+        task = next(self._tasks)
+        try:
+            return task()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # an interrupt: the task is still to be run
+                self._tasks = chain([task], self._tasks)
+            raise
 
     def _help(self) -> None:
         first = self._pending[0]

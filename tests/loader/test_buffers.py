@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.loader import ReferenceLoader, gather
 
 SAMPLES, BATCH_SIZE = 4000, 64
@@ -122,3 +123,42 @@ def test_a_batch_outlives_its_loader(plan):
     del loader
     gc.collect()
     assert torch.equal(batch, torch.tensor(ROWS[:BATCH_SIZE]))
+
+
+class Alternates(Worth):
+    """Hands over and works alone in turns, every three chunks."""
+
+    def __init__(self):
+        super().__init__()
+        self.chunks = 0
+
+    def note(self, spent_ns, size):
+        self.chunks += 1
+        self.hands_over = self.chunks // 3 % 2 == 0
+
+
+class Alone(Worth):
+    def note(self, spent_ns, size):
+        self.hands_over = False
+
+
+@pytest.mark.parametrize("worth", [Alternates, Alone])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_batches_are_right_whoever_gathers_them(worth, keeps, monkeypatch):
+    monkeypatch.setattr(gather, "Worth", worth)
+    kept = []
+    with ReferenceLoader(ROWS, BATCH_SIZE, shuffle=True, seed=0, num_workers=1) as loader:
+        for _ in range(2):
+            seen = []
+            for batch in loader:
+                seen.extend((batch[:, 0] / 512).tolist())
+                kept.append((batch if keeps else None, batch[:, 0].clone()))
+            assert sorted(seen) == list(range(SAMPLES))
+    assert all(torch.equal(batch[:, 0], first) for batch, first in kept if batch is not None)
+
+
+def test_alone_a_consumer_that_keeps_no_batch_writes_to_two_buffers(monkeypatch):
+    monkeypatch.setattr(gather, "Worth", Alone)
+    with ReferenceLoader(ROWS, BATCH_SIZE, seed=0, num_workers=1) as loader:
+        addresses(loader)
+        assert len(addresses(loader)) <= 4  # with those of the chunk that a thread gathered before

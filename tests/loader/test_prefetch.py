@@ -76,18 +76,6 @@ def test_where_threads_are_not_worth_it_the_consumer_runs_each_task_when_it_is_d
     assert ran == [(i, threading.get_ident()) for i in range(6)]
 
 
-def test_what_each_result_costs_the_consumer_is_noted(executor):
-    noted = []
-
-    class Noting(Worth):
-        def note(self, spent_ns):
-            noted.append(spent_ns)
-
-    list(Prefetcher(iter([int] * 5), executor, workers=1, ahead=lambda: 2, worth=Noting()))
-    assert len(noted) == 5
-    assert min(noted) > 0
-
-
 def test_no_more_than_ahead_tasks_start_before_they_are_due(executor, helps):
     ahead, begun = 3, []
 
@@ -346,3 +334,24 @@ def test_a_consumer_that_goes_on_after_its_executor_was_closed_gets_the_error_an
         except LoaderPerfError as error:
             assert "closed" in str(error)  # noqa: PT017 either a result of the consumer's own or this error
     results.close()
+
+
+def test_an_interrupt_in_a_task_that_the_consumer_runs_alone_leaves_it_to_be_run(executor):
+    tries = []
+
+    def work():
+        tries.append(1)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+        return "done"
+
+    def fails():
+        raise ValueError("once")
+
+    results = prefetched(iter([work, fails, int]), executor, workers=1, ahead=2, helps="alone")
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert next(results) == "done"
+    with pytest.raises(ValueError, match="once"):
+        next(results)
+    assert list(results) == [0]

@@ -11,10 +11,10 @@ _MARGIN = 0.95  # of the time of the way so far: a change must bring more than w
 
 
 class Worth:
-    """Says whether to hand work to threads, from what each call costs the caller: its own work, and its waiting.
+    """Says whether to hand work to threads, from what it costs the caller: its own work, and its waiting.
 
-    It hands work over, and compares that with working alone from time to time, in turns. Calls that cost the caller
-    next to nothing bring no comparison nearer.
+    It hands work over, and compares that with working alone from time to time, in turns. Work that costs the caller
+    next to nothing brings no comparison nearer.
     """
 
     def __init__(self) -> None:
@@ -22,15 +22,15 @@ class Worth:
         self._prefers = True  # to hand over; in a comparison, ``hands_over`` alternates
         self._patience = self._left = _FIRST
         self._costs_ns: dict[bool, list[float]] = {}
-        self._spent_ns = self._calls = 0
+        self._spent_ns = self._size = 0
 
-    def note(self, spent_ns: int) -> None:
-        """Count one call, and the caller's time for it."""
+    def note(self, spent_ns: int, size: int) -> None:
+        """Count the caller's time for work of that size."""
         self._spent_ns += spent_ns
-        self._calls += 1
+        self._size += size
         if self._spent_ns >= WINDOW_NS:
-            self._judge(self._spent_ns / self._calls)
-            self._spent_ns = self._calls = 0
+            self._judge(self._spent_ns / self._size)
+            self._spent_ns = self._size = 0
 
     def _judge(self, cost_ns: float) -> None:
         if self._left:
