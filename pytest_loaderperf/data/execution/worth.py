@@ -6,7 +6,7 @@ from statistics import median
 
 WINDOW_NS = 10_000_000  # of the caller's time, over which a way is judged: longer than a scheduler's turn
 _EACH = 3  # windows of each way in a comparison
-_FIRST, _MOST = 32, 256  # windows until the next comparison; each that changes nothing doubles them
+_FIRST, _MOST = 16, 256  # windows until the next comparison; each that changes nothing doubles them
 _MARGIN = 0.95  # of the time of the way so far: a change must bring more than windows differ by
 
 

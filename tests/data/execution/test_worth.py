@@ -69,9 +69,9 @@ def test_ways_that_are_alike_are_not_changed():
     assert sum(ways) > 0.9 * len(ways)
 
 
-def test_the_first_comparison_is_after_32_windows():
+def test_the_first_comparison_is_after_16_windows():
     worth = Worth()
-    for _ in range(32):
+    for _ in range(16):
         worth.note(WINDOW_NS // 2, 1)
         worth.note(WINDOW_NS // 2, 1)
         assert worth.hands_over
