@@ -29,7 +29,9 @@ def test_a_slow_pull_request_fails_and_is_commented_on(place, repository):
     gate = place.gate(repository, SLOW)
     assert gate.failed, gate.output
     assert gate.summary.startswith("### ❌ loaderperf: 1 of 1 claim failed"), gate.output
-    assert [line.partition(",")[0] for line in gate.annotations] == ["::error file=tests/test_data.py"]
+    at = [line.partition(",")[0] for line in gate.annotations]
+    assert at == ["::error file=tests/test_data.py", "::warning file=mypkg/datasets.py"]  # the claim, and what changed
+    assert "title=loaderperf%3A not at the base::" in gate.annotations[1]
     kept = place.folder / "artifacts" / str(SLOW) / "loaderperf"
     assert {file.name for file in kept.iterdir()} == {"pull-request.txt", "report.html", "result.json"}
     assert (kept / "pull-request.txt").read_text() == f"{SLOW}\n"
