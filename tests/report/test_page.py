@@ -27,7 +27,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.attributes, self.words, self.scripts, self._inside = [], [], [], [], ""
-        self.feed(text)
+        self.feed(text.replace("<wbr>", ""))  # where a name may continue on the next line
         self.close()
 
     def handle_starttag(self, tag, attrs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,17 +16,19 @@ from pytest_loaderperf.report.page.view import claim_view, file_view, headline, 
 
 Document = dict[str, Any]
 _HERE = Path(__file__).parent
+_ENDS = re.compile(r"::|[/_]")  # after which a name may continue on the next line
 _LIBRARY = ("d3.LICENSE", "d3.min.js", "plot.LICENSE", "plot.umd.min.js")
 
 
 def page(documents: Sequence[Document]) -> str:
     """The page of one or several results, as HTML. A document's ``file`` is its name, where there are several."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
+    environment.filters["parts"] = lambda name: Markup(_ENDS.sub(r"\g<0><wbr>", str(escape(name))))  # noqa: S704 escaped
     view = _view([_shown(document) for document in documents])
     data = json.dumps(view.pop("data"), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     assets = {
