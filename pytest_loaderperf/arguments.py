@@ -24,7 +24,10 @@ def seconds(text: str) -> float:
 
 def seconds_or_none(text: str) -> float:
     """Argument type: a number of seconds, or 0 for none."""
-    return 0.0 if _number(text) == 0 else seconds(text)
+    value = _number(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds such as 3, or 0 for none, got {text!r}")
+    return value
 
 
 def step(text: str) -> float:
@@ -80,18 +83,18 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def not_a_file(path: Path) -> str | None:
-    """Why a result cannot be written to ``path``; None if it can.
+def not_a_file(path: Path, *kinds: str) -> str | None:
+    """Why a document of one of these ``kinds`` (its schema without the version) cannot be written to ``path``.
 
-    A device, a pipe or a folder is not replaced by a file. Neither is a file that is not a result: an option without
-    its value takes the next argument, which may be a test.
+    None if it can. A device, a pipe or a folder is not replaced by a file. Neither is a file of another kind: an option
+    without its value takes the next argument, which may be a test, and a result is not replaced by a trace.
     """
     if problem := not_a_place(path):
         return problem
     try:
         target = path.resolve()
-        if target.exists() and target.stat().st_size and not is_result(target):
-            return _not_ours(path)
+        if target.exists() and target.stat().st_size and (kind := _kind_of(target)) not in (kinds or ("loaderperf",)):
+            return _not_ours(path) if kind is None else _of_another_kind(path, kind)
     except OSError:
         return not_writable(path)
     return None
@@ -130,8 +133,19 @@ def not_writable(path: Path) -> str:
 
 def is_result(file: Path) -> bool:
     """Whether a file is a loaderperf result: results of runs, checks and calibrations have a schema with that name."""
+    return _kind_of(file) is not None
+
+
+def _kind_of(file: Path) -> str | None:
+    """``loaderperf`` of a result, ``loaderperf-trace`` of a trace and so on; None of another program's file."""
     try:
         document = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and str(document.get("schema")).startswith("loaderperf")
+        return None
+    schema = str(document.get("schema")) if isinstance(document, dict) else ""
+    return schema.partition("/")[0] if schema.startswith("loaderperf") else None
+
+
+def _of_another_kind(path: Path, kind: str) -> str:
+    shown = printable(path, MOST_OF_PATH)
+    return f"{shown} is a {printable(kind)} document, which is not replaced by another kind. Give another path."

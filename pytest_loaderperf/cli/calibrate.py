@@ -131,7 +131,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from pytest_loaderperf.runs.results import write_result
 
     effects = options.effects or EFFECTS
-    if options.json is not None and (problem := arguments.not_a_file(options.json)):
+    if options.json is not None and (problem := arguments.not_a_file(options.json, "loaderperf-calibration")):
         raise LoaderPerfError(f"--json: {problem}")
     if options.plot is not None and (problem := arguments.not_a_place(options.plot)):
         raise LoaderPerfError(f"--plot: {problem}")

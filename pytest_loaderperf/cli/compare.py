@@ -44,7 +44,9 @@ def add_compare_command(commands: Commands) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.json is not None and (problem := not_a_file(options.json)):
+    if options.json is not None and (
+        problem := not_a_file(options.json, "loaderperf-comparison", "loaderperf-engines")
+    ):
         raise LoaderPerfError(f"--json: {problem}")
     what = options.what
     if len(what) == 1 and ":" in what[0] and not Path(what[0]).exists():

@@ -126,7 +126,7 @@ def _check(options: argparse.Namespace) -> int:
 
     progress = _progress()
     try:
-        if options.json is not None and (problem := arguments.not_a_file(options.json)):
+        if options.json is not None and (problem := arguments.not_a_file(options.json, "loaderperf-check")):
             raise LoaderPerfError(f"--json: {problem}")
         with progress:
             given = _given(options, "max_errors", "workers", "classes", "shape", "dtype")

@@ -88,7 +88,8 @@ def _diagnosed(options: argparse.Namespace) -> int:
         )
         return USAGE
     for option, file in (("--json", options.json), ("--trace", options.trace)):
-        if file is not None and (problem := not_a_file(file)):
+        kind = "loaderperf-diagnosis" if option == "--json" else "loaderperf-trace"
+        if file is not None and (problem := not_a_file(file, kind)):
             raise LoaderPerfError(f"{option}: {problem}")
     if options.trace is not None and options.trace == options.json:
         raise LoaderPerfError("--trace: expected another file than that of --json, got the same.")

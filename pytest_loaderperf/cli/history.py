@@ -115,7 +115,7 @@ def _shown(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.json is not None and (problem := not_a_file(options.json)):
+    if options.json is not None and (problem := not_a_file(options.json, "loaderperf-history")):
         raise LoaderPerfError(f"--json: {problem}")
     for name in ("html", "png"):
         file = getattr(options, name)

@@ -166,6 +166,10 @@ def read_settings(config: pytest.Config) -> Settings:
     if settings.measuring:
         _check_file("--loaderperf-json", json_path, not_a_file)
         _check_file("--loaderperf-html", html_path, not_a_page)
+        if html_path is not None and json_path is not None and html_path.resolve() == json_path.resolve():
+            raise pytest.UsageError(
+                "--loaderperf-html: expected another file than that of --loaderperf-json, got the same"
+            )
         _check_alone(config)
         settings = settings._replace(asv=_asv(config))
     return settings

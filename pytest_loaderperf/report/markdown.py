@@ -154,11 +154,11 @@ def _section(document: Document, several: bool) -> _Section:  # noqa: FBT001 one
     runs, root = document["runs"], document.get("root")
     claims = [_claim_row(run, claim) for run in runs for claim in run["claims"]]
     findings = list(dict.fromkeys(_finding_row(finding, root) for run in runs for finding in run["findings"]))
-    changes = list(dict.fromkeys(_change_row(one, root) for run in runs for one in changed(run.get("changes"))))
+    changes = [_change_row(run["nodeid"], one, root) for run in runs for one in changed(run.get("changes"))]
     loaders = [_loader_row(run, side) for run in runs for side in run["sides"]]
     tables = [
         _Table("Claims", ("Verdict", "Test", "Claim", "Measured, 95 % interval", "Needed", "Evidence"), claims),
-        _Table("What it did not do at the base", ("Place", "Change"), changes),
+        _Table("What it did not do at the base", ("Test", "Place", "Change"), changes),
         _Table("Findings", ("Mistake", "Place", "Faster by", "What to change"), findings),
         _Table("Loaders", ("Test", "Loader", "samples/s", "p50", "p99", "TTFB"), loaders, folded=True),
     ]
@@ -178,9 +178,9 @@ def _claim_row(run: Document, claim: Document) -> tuple[int, str]:
     return rank, _row((verdict, *names, seen, f"{bound} {needed}", evidence))
 
 
-def _change_row(one: Changed, root: object) -> tuple[int, str]:
+def _change_row(nodeid: str, one: Changed, root: object) -> tuple[int, str]:
     place = code(f"{relative_to(one.file, root)}:{one.line:d}", MOST_OF_PATH) if one.file else NOTHING
-    return _FINDING, _row((place, prose(one.text)))
+    return _FINDING, _row((code(nodeid, _MOST_OF_CELL), place, prose(one.text)))
 
 
 def _finding_row(finding: Document, root: object) -> tuple[int, str]:

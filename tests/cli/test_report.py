@@ -93,3 +93,21 @@ def test_an_unknown_format_is_bad_usage(result, capsys):
         main(["report", result, "--format", "pdf"])
     assert ended.value.code == 2
     assert "invalid choice: 'pdf'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["doctor", "mypkg:make", "--trace"],
+        ["doctor", "mypkg:make", "--json"],
+        ["compare", "result.json", "result.json", "--json"],
+        ["history", "--json"],
+    ],
+)
+def test_a_result_is_not_replaced_by_another_kind_of_document(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_json(results.result([]), tmp_path / "result.json")
+    before = (tmp_path / "result.json").read_bytes()
+    assert main([*command, "result.json"]) != 0
+    assert "result.json is a loaderperf document, which is not replaced by another kind" in capsys.readouterr().err
+    assert (tmp_path / "result.json").read_bytes() == before

@@ -155,4 +155,6 @@ def test_the_doctor_is_not_asked(seconds, sides):
 def test_a_wrong_number_of_seconds(pytester):
     pytester.makepyfile("def test_it(loaderperf): pass")
     result = pytester.runpytest_subprocess("--loaderperf", "-oloaderperf_doctor=-1")
-    result.stderr.fnmatch_lines(["ERROR: ini key loaderperf_doctor: expected a positive number of seconds *got '-1'"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: ini key loaderperf_doctor: expected a number of seconds such as 3, or 0 for none, got '-1'"]
+    )
