@@ -26,7 +26,7 @@ from pytest_loaderperf.cli.report import add_report_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
-INTERRUPTED = 130  # as in shells: 128 plus the signal
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as in shells: 128 plus the signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +80,9 @@ def _command(arguments: Sequence[str] | None) -> int:
         with _interrupts_kept():
             status = int(options.run(options))
         sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has enough of it, as head does
+        _abandon_output()
+        return PIPE_CLOSED
     except (OSError, MemoryError) as error:
         print(f"loaderperf: {refusal(error)}", file=sys.stderr)
         _abandon_output()

@@ -78,6 +78,7 @@ def _differences(head: Ledger, base: Ledger) -> list[Difference]:
     if not head.samples or not base.samples:
         return []
     here, there = _by_call(head), _by_call(base)
+    other_settings = _settings(head, base)  # with which each call takes another time, for example in small batches
     elsewhere = _unmatched(there, here)
     work_ns = counted_work_ns(head) or sum(site.own_ns for site in head.sites)
     least_s = _LEAST_SHARE * work_ns / head.samples * 1e-9
@@ -85,11 +86,12 @@ def _differences(head: Ledger, base: Ledger) -> list[Difference]:
     for key, sites in here.items():
         others = there.get(key) or elsewhere.get(key[2], [])
         mine, theirs = _Rate.of(sites, head), _Rate.of(others, base)
-        differs = mine.calls > _MORE * theirs.calls or mine.each > _LONGER * theirs.each
+        grew = mine.calls > _MORE * theirs.calls
+        differs = grew or (mine.each > _LONGER * theirs.each and not other_settings)
         if differs and mine.seconds - theirs.seconds >= least_s:
             site = max(sites, key=lambda one: one.own_ns)
             unit, count, other = _for_each(mine, theirs, head, base)
-            at = site.file, site.line, site.function, site.callee
+            at = *((site.file, site.line) if grew else _begins(site)), site.function, site.callee
             found.append(Difference(*at, count, other, unit, mine.seconds, theirs.seconds))
     return sorted(found, key=lambda one: (one.count <= _MORE * one.base_count, one.base_seconds - one.seconds))
 
@@ -131,6 +133,12 @@ class _Rate(NamedTuple):
         return self.seconds / self.calls if self.calls else 0.0
 
 
+def _begins(site: Site) -> tuple[str, int]:
+    """Where the user's function begins that a line calls, as it is what takes longer; else the line."""
+    file, _, line = site.user.rpartition(":")
+    return (file, int(line)) if file and line.isdigit() else (site.file, site.line)
+
+
 def _interrupted_ns(site: Site) -> int:
     return site.longest_ns if site.own_ns == site.total_ns and site.count > _MANY * site.processes else 0
 
@@ -148,7 +156,11 @@ def _for_each(mine: _Rate, theirs: _Rate, head: Ledger, base: Ledger) -> tuple[s
 
 def _settings(head: Ledger, base: Ledger) -> list[tuple[str, str, str]]:
     pairs = [(name, getattr(head.loader, name), getattr(base.loader, name)) for name in _SETTINGS]
-    return [(name, str(mine), str(theirs)) for name, mine, theirs in pairs if mine != theirs]
+    found = [(name, str(mine), str(theirs)) for name, mine, theirs in pairs if mine != theirs]
+    mine, theirs = (ledger.loader.sample_nbytes for ledger in (head, base))
+    if mine > _LONGER * theirs > 0:
+        found.append(("the size of a sample", f"{mine:,} bytes", f"{theirs:,} bytes"))
+    return found
 
 
 def _stages(head: Ledger, base: Ledger) -> list[tuple[str, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -111,3 +112,10 @@ def test_a_result_is_not_replaced_by_another_kind_of_document(command, tmp_path,
     assert main([*command, "result.json"]) != 0
     assert "result.json is a loaderperf document, which is not replaced by another kind" in capsys.readouterr().err
     assert (tmp_path / "result.json").read_bytes() == before
+
+
+def test_a_reader_that_has_enough_ends_the_command_without_a_word(result):
+    code = f"import sys; from pytest_loaderperf.cli import main; sys.exit(main(['report', {result!r}]))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 141)

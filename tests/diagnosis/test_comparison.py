@@ -115,6 +115,26 @@ def test_workers_are_compared_by_what_they_work():
     assert calls(replace(head, loader=LoaderFacts()), ledger()) == ()  # 0.04 % of what it waits
 
 
+def test_a_function_that_takes_longer_is_named_where_it_begins():
+    (found,) = calls(ledger(site(us=80, user="/repo/parts.py:62")), ledger(site(user="/repo/parts.py:60")))
+    assert (found.file, found.line) == ("/repo/parts.py", 62)
+    (found,) = calls(ledger(site(us=80, count=2 * SAMPLES, user="/repo/parts.py:62")), ledger(site()))
+    assert (found.file, found.line) == ("/repo/data.py", 12)  # what is new is the call
+
+
+def test_with_other_settings_times_of_the_same_calls_say_nothing():
+    small = LoaderFacts(kind="DataLoader", batch_size=2)
+    assert calls(ledger(site(us=80), loader=small), ledger(site())) == ()
+    assert len(calls(ledger(site(us=80, count=2 * SAMPLES), loader=small), ledger(site()))) == 1
+
+
+def test_samples_that_are_larger():
+    head, base = (ledger(loader=LoaderFacts(sample_nbytes=n)) for n in (60_000, 1_000))
+    assert compared(head, base, [], []).settings == (("the size of a sample", "60,000 bytes", "1,000 bytes"),)
+    assert compared(base, head, [], []).settings == ()
+    assert compared(head, ledger(loader=LoaderFacts()), [], []).settings == ()  # unknown
+
+
 def test_settings_that_differ():
     head = ledger(loader=LoaderFacts(kind="DataLoader", batch_size=4, num_workers=0))
     base = ledger(loader=LoaderFacts(kind="DataLoader", batch_size=4, num_workers=2, prefetch_factor=2))
