@@ -69,10 +69,11 @@ class Ring:
         # No lock, which a fork could leave taken for ever: each of these steps is one of the interpreter's own.
         if next(self._taken) >= self._size:
             try:
-                latest = self._returned.pop() if cached else None
-                slab = self._returned.popleft() if latest is None else self._returned.pop()
-                if latest is not None:
-                    self._returned.append(latest)
+                if cached and len(self._returned) > 1:
+                    slab = self._returned[-2]
+                    del self._returned[-2]
+                else:
+                    slab = self._returned.popleft()
             except IndexError:
                 slab = None
             if slab is not None and not slab.held():

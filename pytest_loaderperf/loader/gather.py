@@ -111,8 +111,7 @@ class Gather:
 
     def _most(self) -> int:
         """Batches in a chunk at most."""
-        chunk = self.buffers.plan.chunk
-        return chunk if self._worth.hands_over else min(chunk, self._alone)
+        return self.buffers.plan.chunk if self._worth.hands_over else min(self.buffers.plan.chunk, self._alone)
 
     def close(self) -> None:
         """Free the buffers."""

@@ -130,7 +130,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     own = session_of(item.config)
     if call.when == "call":
-        for title, lines in own.reasons.take() if report.failed else ():
+        said = own.reasons.take()  # also if the test passes in spite of it
+        for title, lines in said if report.failed else ():
             add = getattr(report.longrepr, "addsection", lambda *section: report.sections.append(section))
             add(title, "\n".join(lines))
     if own.is_worker and call.when == "teardown":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pytest_loaderperf.errors import ResultError
+from pytest_loaderperf.history import table
 from pytest_loaderperf.units import BYTES_PER_SECOND, SAMPLES_PER_SECOND
 
 Document = dict[str, Any]
@@ -17,7 +16,6 @@ LOADER, ROOFLINE = "loader", "roofline"  # names of sides
 _RATIOS = ("against_ratio", "base_ratio", "dataloader_ratio", "roofline_fraction")
 _HARDWARE = ("cpu", "cores", "usable_cores", "system", "gpu", "driver", "container_limits")
 VERSIONS = ("python", "torch", "numpy", "pyarrow")
-_FINGERPRINT = 12  # hexadecimal digits: two of a million machines share one with a probability of 0.2 %
 
 
 class Figure(NamedTuple):
@@ -67,8 +65,7 @@ def figures(run: Document) -> Iterator[Figure]:
 
 def fingerprint(machine: Mapping[str, Any]) -> str:
     """A short name of the machine's hardware and limits; versions of software are not part of it."""
-    facts = json.dumps([machine.get(name) for name in _HARDWARE], sort_keys=True, default=str)
-    return hashlib.sha256(facts.encode()).hexdigest()[:_FINGERPRINT]
+    return table.fingerprint({name: machine.get(name) for name in _HARDWARE})
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -102,6 +102,27 @@ def test_it(loaderperf):
 """
 
 
+def test_a_failure_that_a_test_expects_is_not_shown_with_the_next_one(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        import torch
+        from pytest_loaderperf import s
+
+        def test_expects(loaderperf):
+            run = loaderperf(lambda: [torch.zeros(4, 8)] * 50)
+            with pytest.raises(AssertionError):
+                assert run.batch_latency.p50 <= 1e-12 * s
+
+        def test_other():
+            assert False
+        """
+    )
+    result = pytester.runpytest_subprocess("--loaderperf", OBSERVING, timeout=60)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*- doctor: *")
+
+
 def test_a_loader_that_fails_while_it_is_observed_still_fails_by_its_claim(pytester):
     pytester.makepyfile(BROKEN)
     result = pytester.runpytest_subprocess("--loaderperf", OBSERVING, timeout=60)
