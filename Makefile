@@ -64,7 +64,7 @@ cuda: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-device=cuda --loaderperf-budget=$(BUDGET) \
 		--loaderperf-json=.loaderperf/cuda.json suites/perf
 
-# Two minutes: the action, the workflows and the examples of docs/github-actions.md, run here as GitHub Actions runs them, on a
+# Minutes: the action, the workflows and the examples of docs/github-actions.md, run here as GitHub Actions runs them, on a
 # repository made for it. What they write is in .loaderperf/ci-dry-run.
 ci-dry-run: $(STAMP)
 	$(BIN)/python -m suites.actions
