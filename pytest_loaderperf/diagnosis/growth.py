@@ -40,11 +40,11 @@ def growth(call: Callable[[int], Any], sizes: Sequence[int] = (100, 1_000, 10_00
         )
     prepared = [_prepared(call, size) for size in sizes]
     counts = [float(_counted(work)) for work in prepared]
-    exponent = _exponent(sizes, counts)
-    if exponent > _NOTHING:
-        return Growth(exponent, tuple(sizes), tuple(counts), "counted")
+    of_counts = exponent(sizes, counts)
+    if of_counts > _NOTHING:
+        return Growth(of_counts, tuple(sizes), tuple(counts), "counted")
     times = [_timed(work) for work in prepared]
-    return Growth(max(0.0, _exponent(sizes, times)), tuple(sizes), tuple(times), "timed")
+    return Growth(max(0.0, exponent(sizes, times)), tuple(sizes), tuple(times), "timed")
 
 
 def _prepared(call: Callable[[int], Any], size: int) -> Callable[[], Any]:
@@ -88,7 +88,7 @@ def _seconds(work: Callable[[], Any], calls: int) -> float:
     return time.perf_counter() - began
 
 
-def _exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
+def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
     """The slope of log(cost) over log(size), by least squares."""
     xs, ys = [math.log(size) for size in sizes], [math.log(max(cost, 1e-12)) for cost in costs]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)

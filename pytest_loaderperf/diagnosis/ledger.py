@@ -17,7 +17,7 @@ class Value:
 
     ``items``: elements of an array, length of a list. ``numbers``: a list of Python numbers, at any depth. ``device``,
     ``dtype``, ``dims``, ``contiguous``: of arrays and tensors. ``shareable``: torch can use an array's memory:
-    it is writable and has no negative strides.
+    it is writable and has no negative strides. ``pinned``: a GPU reads it without help of the CPU.
     """
 
     type: str = ""
@@ -29,6 +29,7 @@ class Value:
     shareable: bool = True
     contiguous: bool = True
     dims: int = 0
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Site:
     larger result than all before. ``kept``: copies that nothing modified afterwards, of ``checked``. ``holds``:
     length of the container that it adds to. ``random_states``: digests of a generator's state at its first use, one
     a process; ``made_at``: "file:line" of the call that made it. ``dtypes``: of all arrays among the arguments.
+    ``exponent``: the power of its result's size with which its time grows, where that has grown fourfold; else 0.
     """
 
     file: str
@@ -87,6 +89,7 @@ class Site:
     result: Value = field(default_factory=Value)
     random_states: tuple[str, ...] = ()
     made_at: str = ""
+    exponent: float = 0.0
     dtypes: tuple[str, ...] = ()
     user: str = ""
 
@@ -116,6 +119,7 @@ class Stages:
     ``by_worker``: samples that each worker made. ``first_samples``: digests of each worker's first. ``threads``: of an
     operation, in each worker. ``slow_batches`` took three times the median of their worker or more, and
     ``slow_share`` of the time. ``sent_tensors``, ``sent_nbytes``: of a batch that a worker sends.
+    ``grown_nbytes``: by how much the memory that a worker shares with no other process grew, where that was most.
     """
 
     ns: Mapping[str, int] = field(default_factory=dict)
@@ -127,6 +131,7 @@ class Stages:
     sent_tensors: int = 0
     sent_nbytes: int = 0
     threads: Mapping[str, int] = field(default_factory=dict)
+    grown_nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ class EpochSeen:
     """One epoch of a pass: ``first_ns`` from ``iter()`` to the first batch, ``exit_ns`` after the last.
 
     ``waits_ns``: in ``next()`` for the batches after the first. ``steps_ns``: in the consumer between these.
+    ``shared``: areas of shared memory that exist after it, of all programs.
     """
 
     batches: int
@@ -144,6 +150,7 @@ class EpochSeen:
     whole: bool
     descriptors: int = 0
     steps_ns: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +159,8 @@ class LoaderFacts:
 
     ``batch_kind``: type, dtype and dimensions of each part of a batch. ``cuda``: whether there is a device of it.
     ``set_epoch``: whether the dataset is told of a new epoch. ``store_nbytes``: of all samples as arrays in memory, of
-    which ``free_nbytes`` are free; ``not_kept``: why they cannot be kept there, in words.
+    which ``free_nbytes`` are free; ``not_kept``: why they cannot be kept there, in words. ``objects``: Python objects
+    in the largest list or dict of the dataset, its attribute ``objects_name``, and where that is assigned.
     """
 
     kind: str = ""
@@ -186,6 +194,10 @@ class LoaderFacts:
     store_nbytes: int = 0
     free_nbytes: int = 0
     not_kept: str = ""
+    objects: int = 0
+    objects_name: str = ""
+    objects_file: str = ""
+    objects_line: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_loaderperf.diagnosis import Diagnosis, Finding, Gain
 from pytest_loaderperf.diagnosis.diagnosis import Line
+from pytest_loaderperf.diagnosis.findings import LARGE_GAIN
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import short_count
@@ -20,7 +21,7 @@ _LEAST_SHARE = 0.005
 _MOST_LINES, _LEAST_OF_LINE = 3, 0.01  # of a stage that are shown, and their least share
 _OFTEN, _SELDOM = 0.5, 0.1  # of the asks: from which the workers are slower, and up to which they are faster
 _MOST_WIDTH = 120
-_LITTLE, _LARGE = 1.05, 50  # times: gains beyond these are not known better
+_LITTLE = 1.05  # times: smaller gains are not known better
 
 
 def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
@@ -170,8 +171,8 @@ def gain_text(gain: Gain) -> str:
     low, value, high = (f"{times:.2g}x" for times in (gain.low, gain.value, gain.high))
     if gain.value < _LITTLE:
         return f"under {_LITTLE}x, {gain.how}"
-    if gain.value > _LARGE:
-        return f"over {_LARGE}x, {gain.how}"
+    if gain.value > LARGE_GAIN:
+        return f"over {LARGE_GAIN}x, {gain.how}"
     return f"{value} ({low.removesuffix('x')} to {high.removesuffix('x')}), {gain.how}"
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.diagnosis.findings import LARGE_GAIN
+
 _MARK = re.compile(r"# fault: (\S+)")
 _NEAR = 0.2  # of the true gain: a prediction within it is right
 _WORTH = 1.1  # times faster: smaller gains are within the noise of a measurement
@@ -50,17 +52,22 @@ class Outcome:
 
     @property
     def near(self) -> bool | None:
-        """Whether the predicted gain is within 20 % of the true one; None without a prediction or a gain in time."""
+        """Whether the gain that is told is within 20 % of the true one, where "over 50x" is right of any larger one.
+
+        None without a prediction or a gain in time.
+        """
         if self.predicted is None or self.true_gain < _WORTH:
             return None
-        return abs(self.predicted[0] / self.true_gain - 1) <= _NEAR
+        told, true = (min(gain, LARGE_GAIN) for gain in (self.predicted[0], self.true_gain))
+        return abs(told / true - 1) <= _NEAR
 
     @property
     def inside(self) -> bool | None:
         """Whether the true gain lies in the interval of the prediction; None as above."""
         if self.predicted is None or self.true_gain < _WORTH:
             return None
-        return self.predicted[1] <= self.true_gain <= self.predicted[2]
+        low, true, high = (min(gain, LARGE_GAIN) for gain in (self.predicted[1], self.true_gain, self.predicted[2]))
+        return low <= true <= high
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

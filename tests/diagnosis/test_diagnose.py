@@ -9,7 +9,9 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -21,6 +23,8 @@ from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Diagnosis, Ledger, diagnose
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Stages
 from pytest_loaderperf.diagnosis.passes.changes import Change
+from pytest_loaderperf.diagnosis.passes.facts import shared_areas
+from pytest_loaderperf.diagnosis.passes.objects import objects_held
 from pytest_loaderperf.diagnosis.passes.running import gain_in_pairs, gain_of_change, observe
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import LoaderError
@@ -43,7 +47,7 @@ def line_of(mark):
 class Rows(Dataset):
     def __init__(self):
         self.rows = np.random.default_rng(0).random((SAMPLES, 4096), dtype=np.float32)
-        self.names = [f"row {n}" for n in range(SAMPLES)]
+        self.names = [f"row {n}" for n in range(SAMPLES)]  # its objects
 
     def __len__(self):
         return SAMPLES
@@ -340,3 +344,34 @@ assert found(lambda: DataLoader(Pools(), batch_size=8)) == [("executor-per-item"
 """
     done = run_code(code)
     assert done.returncode == 0, done.stderr
+
+
+class Areas(Rows):
+    def __getitem__(self, index):
+        SharedMemory(create=True, size=4096).close()  # an area
+        return super().__getitem__(index)
+
+
+def test_shared_memory_that_is_left_is_named_and_nothing_of_it_stays():
+    before = shared_areas()
+    assert found(lambda: DataLoader(Areas(), batch_size=BATCH)) == [("shared-memory-leak", line_of("an area"))]
+    assert shared_areas() == before
+
+
+@pytest.mark.parametrize(
+    ("attributes", "objects", "name"),
+    [
+        ({"files": ["a"] * 9}, 9, "files"),
+        ({"files": ["a"] * 9, "pairs": [("a", 1)] * 5}, 15, "pairs"),
+        ({"labels": {"a": 1, "b": 2}}, 4, "labels"),
+        ({"rows": np.zeros(99), "text": "a" * 99}, 0, None),
+    ],
+)
+def test_the_python_objects_of_a_dataset_are_counted(attributes, objects, name):
+    held = objects_held([SimpleNamespace(), SimpleNamespace(**attributes)])
+    assert (held["objects"], held.get("objects_name")) == (objects, name)
+
+
+def test_where_a_dataset_takes_its_objects_is_known():
+    held = objects_held([Rows()])
+    assert (held["objects_file"], held["objects_line"]) == (__file__, line_of("its objects"))

@@ -204,3 +204,19 @@ def test_values_are_described():
     assert describe([[1.0, 2.0], [3.0, 4.0]]).items == 4
     assert not describe(["a"]).numbers
     assert not describe(np.ones(4)[::-1]).shareable
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_time_of_what_grows_has_an_exponent(recorder, power):
+    number, seen = one(recorder)
+    for size in range(1, 10):
+        recorder._keep(number, bytes, (), bytes(100 * size), 1_000 * size**power, 0)
+    assert seen()["exponent"] == pytest.approx(power)
+
+
+@pytest.mark.parametrize("sizes", [[100] * 9, [100, 200, 400], [100 + n for n in range(9)]])
+def test_without_enough_sizes_there_is_no_exponent(recorder, sizes):
+    number, seen = one(recorder)
+    for size in sizes:
+        recorder._keep(number, bytes, (), bytes(size), size, 0)
+    assert seen()["exponent"] == 0

@@ -77,6 +77,10 @@ SLOW = {"ns": {"fetch": 200 * MS}, "slow_batches": 3, "slow_share": 0.3}
 LONG = (replace(EPOCH, first_ns=40 * MS, waits_ns=40 * MS),) * 3
 LONGER = (replace(EPOCH, first_ns=80 * MS, waits_ns=110 * MS, exit_ns=5 * MS),) * 3
 LATE = (replace(EPOCH, waits_ns=800 * MS, exit_ns=100 * MS),) * 3
+OBJECTS = {"objects": 100_000, "objects_name": "files", "objects_file": "data.py", "objects_line": 5}
+UNPLACED = {"objects_file": "", "objects_line": 0}
+ON_CPU, ON_GPU = (Value("Tensor", "float32", nbytes=64 * KIB, device=device) for device in ("cpu", "cuda"))
+AREAS = tuple(replace(EPOCH, shared=4 + n) for n in range(3))
 MORE = [tuple(replace(EPOCH, descriptors=n * step) for n in range(3)) for step in (1, 2)]
 
 SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
@@ -132,12 +136,20 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
         site("f"), site("cv2.setNumThreads", 0), loader=TWO, cores=3, stages={"threads": {"0": 1, "1": 2}}
     ),
     "too-many-threads: set": ledger(site("cv2.setNumThreads", 0, in_start=1), stages={"threads": {"0": 2}}),
+    "objects-in-workers": ledger(loader=TWO | OBJECTS, stages={"grown_nbytes": 4 * MIB}),
+    "objects-in-workers: nowhere": ledger(loader=TWO | OBJECTS | UNPLACED, stages={"grown_nbytes": 9 * MIB}),
     "lock-contention": ledger(site("lock", **LOCKED), counted=PLAIN.timed),
     "lock-contention: acquire": ledger(site("_thread.lock.acquire", **LOCKED), counted=PLAIN.timed),
     "many-small-tensors": ledger(stages={"sent_tensors": 64, "sent_nbytes": 64 * KIB}),
     "many-small-tensors: collate": ledger(loader=COLLATE, stages={"sent_tensors": 64, "sent_nbytes": 2 * MIB}),
     "large-hand-over": ledger(WIDENED, loader=TWO, stages={"sent_nbytes": 4 * MIB}),
     "large-hand-over: batch": ledger(JOINED, stages={"sent_nbytes": 4 * MIB}),
+    "sync-per-batch": ledger(site("torch.Tensor.item", A_BATCH, argument=ON_GPU)),
+    "sync-per-batch: int": ledger(site("builtins.int", argument=ON_GPU)),
+    "sync-per-batch: to": ledger(site("torch.Tensor.to", A_BATCH, argument=ON_GPU, result=ON_CPU)),
+    "sync-per-batch: wait": ledger(site("torch.cuda.synchronize", A_BATCH)),
+    "pageable-copy": ledger(site("torch.Tensor.to", A_BATCH, argument=ON_CPU, result=ON_GPU)),
+    "pageable-copy: samples": ledger(site("torch.Tensor.cuda", argument=ON_CPU, result=replace(ON_GPU, nbytes=64))),
     "sleeping": ledger(site("time.sleep", A_BATCH)),
     "slow-exit": ledger(GET, replace(GET, line=13, in_helper_thread=1, longest_ns=50 * MS), timed=LATE),
     "slow-exit: nowhere": ledger(*NOT_WAITS, timed=LATE),
@@ -145,6 +157,7 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "process-leak": ledger(events=(event("process", 0, alive=(2, 4)),)),
     "descriptor-leak": ledger(events=(event("open", 2),), timed=MORE[0]),
     "descriptor-leak: call": ledger(site("builtins.open", path_calls=3), timed=MORE[1]),
+    "shared-memory-leak": ledger(site("multiprocessing.shared_memory.SharedMemory", count=3), timed=AREAS),
     "memory-kept": ledger(site("list.append", count=5, holds=5, processes=2), whole_epochs=2),
     "memory-kept: store": ledger(site("dict.__setitem__", kind="store", count=20, holds=9, processes=2)),
     "same-random-numbers": ledger(DRAWN),
@@ -184,7 +197,11 @@ SAYS = [  # where, how often, and words of the message
     ("growing-concatenation", "data.py:12: 1 joins a sample", "torch.cat() in a loop copies all that it joined before"),
     ("dataset-copied-per-epoch", "data.py:12: 2 copies an epoch", "numpy.take() copies the whole dataset, 262,144 byt"),
     ("snapshot-per-batch", "data.py:12: 1 snapshots a batch", "pickle.dumps() copies 65,536 bytes of state, once"),
-    ("snapshot-per-batch: grows", "data.py:12: 1 snapshots a sample", "copy.deepcopy() copies a state that grows"),
+    (
+        "snapshot-per-batch: grows",
+        "data.py:12: 1 snapshots a sample",
+        "copy.deepcopy() copies a state that grows, once",
+    ),
     ("sample-by-sample", "data.py:12: 8 fetches a batch", "Rows gives rows of one array one at a time: 8 fetches"),
     ("sample-by-sample: nowhere", "train.py:7: 8 fetches a batch", "Rows gives rows of one array"),
     ("hidden-getitems", "data.py:12: 32 calls a batch", "Subset asks Rows for one sample at a time, and hides its"),
@@ -195,10 +212,24 @@ SAYS = [  # where, how often, and words of the message
     ("shallow-prefetch", "train.py:7: 2 batches ahead a worker", "prefetch_factor=2: workers are idle 63% of the time"),
     ("too-many-threads", "train.py:7: 4 threads", "each of 2 workers uses 2 threads for an operation: 4 on 3 cores"),
     ("too-many-threads: set", "data.py:12: 2 threads", "2 on 1 cores"),
+    (
+        "objects-in-workers",
+        "data.py:5: 100,000 objects",
+        "Rows holds 100,000 Python objects in files: each worker copies",
+    ),
+    ("objects-in-workers: nowhere", "data.py:3: 100,000 objects", "of those that it looks at, 9 MiB so far"),
     ("lock-contention", "data.py:12: 0.25 seconds a second", "threads wait for this lock for 0.2 s of every second"),
     ("many-small-tensors", "train.py:7: 64 tensors a batch", "crosses processes as 64 tensors of 1,024 bytes"),
     ("many-small-tensors: collate", "data.py:30: 64 tensors a batch", "64 tensors of 32,768 bytes"),
     ("large-hand-over", "data.py:12: 4,194,304 bytes a batch", "numpy.float64() makes samples 2 times as large before"),
+    ("sync-per-batch", "data.py:12: 1 waits a batch", "torch.Tensor.item() waits until the GPU has done all"),
+    ("sync-per-batch: int", "data.py:12: 1 waits a sample", "int() waits until the GPU has done all that it was given"),
+    (
+        "pageable-copy",
+        "data.py:12: 1 copies a batch",
+        "copies memory that is not pinned to the GPU, 65,536 bytes a batch",
+    ),
+    ("pageable-copy: samples", "data.py:12: 1 copies a sample", "to the GPU, each sample alone"),
     ("sleeping", "data.py:12: 1 sleeps a batch", "waits for 5% of the time: 9 sleeps of 1.7 ms in 9 batches"),
     ("slow-exit", "data.py:12: 0.1 seconds an epoch", "0.10 s after its last batch, 11% of its time; its thread waits"),
     ("slow-exit: nowhere", "train.py:7: 0.1 seconds an epoch", "11% of its time"),
@@ -206,6 +237,7 @@ SAYS = [  # where, how often, and words of the message
     ("process-leak", "data.py:14: 2 processes an epoch", "2 processes of this line still run after each epoch, 4"),
     ("descriptor-leak", "data.py:14: 1 descriptors an epoch", "1 file more is open after each epoch"),
     ("descriptor-leak: call", "data.py:12: 2 descriptors an epoch", "2 files more are open after each epoch"),
+    ("shared-memory-leak", "data.py:12: 1 areas an epoch", "SharedMemory() leaves 1 area of shared memory after each"),
     ("memory-kept", "data.py:12: 1.67 objects an epoch", "list.append() keeps 2 objects more in every epoch, 5 so far"),
     ("memory-kept: store", "data.py:12: 6.67 objects an epoch", "this assignment keeps 7 objects more in every epoch"),
     (
@@ -292,6 +324,8 @@ SILENT = [
     *beside("shallow-prefetch", stages_batches=0, stages_slow_batches=2, stages_slow_share=0.29),
     *beside("shallow-prefetch", stages_ns={"fetch": 400 * MS, "collate": 30 * MS, "send": 30 * MS}),
     *beside("too-many-threads", ledger_cores=4, stages_threads={"0": 1}),
+    *beside("objects-in-workers", loader_num_workers=0, loader_start_method="spawn", loader_objects=99_999),
+    *beside("objects-in-workers", stages_grown_nbytes=4 * MIB - 1),
     *beside("lock-contention", total_ns=74.9 * MS, in_helper_thread=0, callee="unlock", ledger_counted=()),
     *beside("lock-contention: acquire", callee="threading.Semaphore.acquire"),
     *beside("many-small-tensors", stages_sent_tensors=63),
@@ -299,12 +333,18 @@ SILENT = [
     *beside("large-hand-over", count=4, in_workers=143, user="x", largest_dtype=["", "int64"], result_dtype="float32"),
     *beside("large-hand-over", result_nbytes=64 * KIB - 1, stages_sent_nbytes=4 * MIB - 1),
     *beside("large-hand-over: batch", result_nbytes=2 * MIB - 1),
+    *beside("sync-per-batch", count=4, argument_device="cpu", callee="torch.Tensor.sum", user="x"),
+    *beside("sync-per-batch: to", argument_device="cpu", result_device="cuda", count=4),
+    *beside("sync-per-batch: wait", callee="Step.synchronize", count=4),
+    *beside("pageable-copy", count=4, argument_pinned=True, argument_device="cuda", result_device="cpu", user="x"),
+    *beside("pageable-copy", result_nbytes=64 * KIB - 1, callee="torch.Tensor.float"),
     *beside("sleeping", total_ns=14.99 * MS, callee="asyncio.sleep"),
     *beside("slow-exit", epoch_exit_ns=99.9 * MS, epoch_waits_ns=900 * MS, epoch_whole=False),
     *beside("thread-leak", event_alive=(1, 2, 2), event_kind="process"),
     *beside("process-leak", event_alive=(4,), event_kind="thread"),
     *beside("descriptor-leak", event_count=1, event_kind="thread", ledger_timed=MORE[0][:2] + MORE[0][:1]),
     *beside("descriptor-leak: call", path_calls=2, user="x"),
+    *beside("shared-memory-leak", count=1, callee="SharedArea", user="x", ledger_timed=AREAS[:1] * 3),
     *beside("memory-kept", count=4, holds=4, callee="set.add", ledger_whole_epochs=1),
     *beside("memory-kept: store", holds=8, kind="call"),
     *beside("same-random-numbers", random_states=("a", "b"), in_workers=0),

@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from pytest_loaderperf.diagnosis.ledger import LoaderFacts
 from pytest_loaderperf.diagnosis.passes.keeping import batch_kind
+from pytest_loaderperf.diagnosis.passes.objects import objects_held
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, pickled_nbytes
 from pytest_loaderperf.diagnosis.passes.values import base_of
@@ -28,6 +29,8 @@ _COMPARED_SAMPLES = 4  # that must lie in the same memory
 _MOST_DEPTH = 4  # of datasets in datasets
 _LISTED = (list, tuple)
 _COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
+_OWN = b"Private_Dirty:"  # of /proc/PID/smaps_rollup: pages of no other process
+_SHARED = Path("/dev/shm")  # noqa: S108 where Linux shows shared memory; nothing is written there
 
 
 def loader_facts(
@@ -74,6 +77,7 @@ def loader_facts(
         batch_kind=batch_kind(batch),
         pin_memory=bool(getattr(inner, "pin_memory", False)),
         set_epoch=any(hasattr(found, "set_epoch") for found in _chain(dataset)),
+        **objects_held(_chain(dataset)),
     )
 
 
@@ -207,4 +211,20 @@ def descriptors() -> int:
     """Files, sockets and pipes that this process has open; 0 if the system does not say."""
     with suppress(psutil.Error, OSError):
         return int(psutil.Process().num_fds())
+    return 0
+
+
+def own_nbytes() -> int:
+    """Bytes of memory that this process alone has written; 0 if the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/smaps_rollup").read_bytes().splitlines():
+            if line.startswith(_OWN):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def shared_areas() -> int:
+    """How many areas of shared memory there are, of all programs; 0 if the system does not say."""
+    with suppress(OSError):
+        return sum(1 for _ in _SHARED.iterdir())
     return 0

@@ -18,21 +18,27 @@ from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from pytest_loaderperf.data.execution.cores import usable_cores
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
 from pytest_loaderperf.diagnosis.passes.events import Events
-from pytest_loaderperf.diagnosis.passes.facts import copy_ns, descriptors, loader_facts, open_files
+from pytest_loaderperf.diagnosis.passes.facts import (
+    copy_ns,
+    descriptors,
+    loader_facts,
+    open_files,
+    own_nbytes,
+    shared_areas,
+)
 from pytest_loaderperf.diagnosis.passes.keeping import kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.rewriting import instrument
 from pytest_loaderperf.diagnosis.passes.settings import check_applied, remade
 from pytest_loaderperf.diagnosis.passes.spans import EPOCH, OF_QUEUE, Spans
-from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts
+from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, end_workers
 from pytest_loaderperf.diagnosis.passes.values import digest
 from pytest_loaderperf.diagnosis.timeline import Timeline, queue_seen
 from pytest_loaderperf.errors import LoaderError
@@ -76,7 +82,7 @@ class Pass:
         self._spans = Spans(None if traced else () if counts or compared else OF_QUEUE)
         recorder = self._recorder
         self._parts = TorchParts(self._worker_batch, self._forked, recorder.paused_ns, recorder.in_stage, self._spans)
-        self._wrote_ns = 0
+        self._wrote_ns = self._forked_nbytes = 0
         self._opened_before: frozenset[tuple[str, int]] = frozenset()
         self._digests: list[str | None] = []
 
@@ -192,7 +198,8 @@ class Pass:
             instrument(self._recorder.register, self._recorder)
         self._settle()
         self._events.epoch_ended()
-        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, descriptors(), steps), kept
+        left = descriptors(), steps, shared_areas()
+        return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, *left), kept
 
     def _consume(self) -> int:
         """Take as long as a training step on an accelerator, which leaves the CPU to the loader."""
@@ -228,6 +235,7 @@ class Pass:
         self._recorder.forget()
         self._events.forget()
         self._recorder.is_worker = self._events.is_worker = True
+        self._forked_nbytes = own_nbytes()
         util.Finalize(None, self._write, kwargs={"final": True}, exitpriority=100)
 
     def _worker_batch(self) -> None:
@@ -260,13 +268,14 @@ class Pass:
             "sent_nbytes": parts.sent_nbytes,
             "first_sample": parts.first_sample,
             "threads": torch.get_num_threads(),
+            "grown_nbytes": own_nbytes() - self._forked_nbytes if self._recorder.is_worker else 0,
             "process": os.getpid(),
             "tracks": self._spans.names(),
             "full_ns": self._spans.full_ns,
         }
 
     def _ledger(self, loader: Any, seen: list[EpochSeen], batch: Any) -> Ledger:
-        _end_workers(self._parts.loaders)
+        end_workers(self._parts.loaders)
         pieces = [json.loads(file.read_text()) for file in sorted(self._folder.glob("*.json"))]
         main = self._piece()
         everything = [main, *pieces]
@@ -300,15 +309,3 @@ class Pass:
             if seen[-1].whole
             else (f"the end of an epoch: it takes longer; {seen[-1].batches} batches were",),
         )
-
-
-def _end_workers(loaders: list[Any]) -> None:
-    """End persistent workers, so that they write what they saw."""
-    for loader in loaders:
-        iterator: Any = getattr(loader, "_iterator", None)
-        if hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()  # noqa: SLF001 torch and the interpreter have no public name for it
-    gc.collect()
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            child.wait(2)

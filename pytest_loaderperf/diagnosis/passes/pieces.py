@@ -89,6 +89,7 @@ def stages_of(main: Piece, pieces: list[Piece]) -> Stages:
         sent_tensors=max((piece["sent_tensors"] for piece in pieces), default=0),
         sent_nbytes=max((piece["sent_nbytes"] for piece in pieces), default=0),
         threads={str(piece["worker"]): piece["threads"] for piece in pieces if piece["worker"] >= 0},
+        grown_nbytes=max((piece["grown_nbytes"] for piece in pieces if piece["worker"] >= 0), default=0),
     )
 
 

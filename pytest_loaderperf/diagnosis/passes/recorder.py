@@ -196,7 +196,7 @@ class Recorder:
             record.holds = max(record.holds, len(args[0] if owner is None else owner))
         if counts["looked_at"] < LOOKED_AT:
             counts["looked_at"] += 1
-            record.look(self._digests, args, result)
+            record.look(self._digests, args, result, ns)
         elif record.keys and counts["keyed"] < _KEYED:
             record.look_at_key(self._digests, args, None, compares=False)
 
@@ -226,6 +226,7 @@ class Recorder:
                         result=record.result,
                         random_states=(record.random_state,) if record.random_state else (),
                         made_at=record.made_at,
+                        exponent=record.exponent,
                         dtypes=tuple(sorted(record.dtypes)),
                         user=record.user,
                     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pytest_loaderperf.diagnosis.growth import exponent
 from pytest_loaderperf.diagnosis.ledger import Value
 from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest, key, overlap, random_state
 from pytest_loaderperf.measurement.structure import batch_leaves
@@ -20,6 +21,7 @@ from pytest_loaderperf.measurement.structure import batch_leaves
 _MOST_KEYS = 16  # different arguments of a line that are remembered
 _MOST_COPIES = 8  # of a line that are held to see whether anything modifies them
 _MOST_PATHS = 4096
+_FEWEST_SIZES, _GROWN = 8, 4  # results of different sizes, and times from the first to the last, to see growth
 _NO_PATHS = frozenset({"posixpath", "genericpath", "os", "pathlib", "posix", "nt", "shutil", "str", "builtins"})
 _COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype".split())
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
@@ -50,6 +52,7 @@ class Record:
         self.random_state: str | None = None
         self.made_at = ""
         self.holds = 0
+        self.grown: list[tuple[int, int]] = []  # sizes of results, each larger than all before, and the time they took
 
     def look_at_random(
         self, generators: Mapping[int, tuple[str, object]], owner: object, args: tuple[Any, ...]
@@ -76,7 +79,7 @@ class Record:
                 self.paths.add(str(argument))
                 return
 
-    def look(self, digests: Digests, args: tuple[Any, ...], result: Any) -> None:
+    def look(self, digests: Digests, args: tuple[Any, ...], result: Any, ns: int) -> None:
         counts = self.counts
         described = [describe(argument) for argument in args[:4]]
         if described:
@@ -96,7 +99,9 @@ class Record:
             if self.last is not None and any(part is self.last for part in first[:4]):
                 counts["grows"] += 1
         found = describe(result)
-        counts["growing"] += _size(found) > _size(self.result) > (0, 0)
+        if _size(found) > _size(self.result) > (0, 0):
+            counts["growing"] += 1
+            self.grown.append((found.nbytes or found.items, ns))
         self.result = max(self.result, found, key=_size)
         self.last = result if isinstance(result, (torch.Tensor, np.ndarray, list)) else None
         now = digest(result)
@@ -120,6 +125,14 @@ class Record:
         elif compares and len(self.keys) < _MOST_KEYS:
             self.keys[found] = now
             self.held.extend(held)
+
+    @property
+    def exponent(self) -> float:
+        """The power of the result's size with which the time grows; 0 if there are too few sizes to tell."""
+        sizes = [size for size, _ in self.grown]
+        if len(sizes) < _FEWEST_SIZES or sizes[-1] < _GROWN * sizes[0] or not sizes[0]:
+            return 0.0
+        return exponent(sizes, [float(ns) for _, ns in self.grown])
 
 
 class Copy:

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,8 @@ def _child(  # noqa: PLR0917 private, and called in one place
         with suppress(BaseException):
             sys.stdout.flush()
             sys.stderr.flush()
+        with suppress(BaseException):  # it removes shared memory that the loader has left, unless it is killed first
+            resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # noqa: SLF001 no public name
         os._exit(status)
 
 

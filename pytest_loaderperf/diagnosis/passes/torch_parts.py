@@ -5,13 +5,16 @@ Torch has no public hooks for these, so its own functions are wrapped, in a proc
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import util
 from typing import Any
 
+import psutil
 import torch
 from torch.utils.data import DataLoader, _utils, get_worker_info
 from torch.utils.data import dataloader as torch_dataloader
@@ -203,3 +206,15 @@ def pickled_nbytes(dataset: object) -> int:
 def tensors_in(batch: object) -> int:
     """How many tensors a batch hands over, each on its own."""
     return sum(isinstance(leaf, torch.Tensor) for _, leaf in batch_leaves(batch))
+
+
+def end_workers(loaders: list[Any]) -> None:
+    """End persistent workers, so that they write what they saw."""
+    for loader in loaders:
+        iterator: Any = getattr(loader, "_iterator", None)
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()  # noqa: SLF001 torch and the interpreter have no public name for it
+    gc.collect()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            child.wait(2)

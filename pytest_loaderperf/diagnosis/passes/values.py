@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePath
 from types import FunctionType
@@ -184,9 +185,9 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
     if isinstance(value, torch.Tensor):
         kind, items = str(value.dtype).removeprefix("torch."), value.numel()
         contiguous = value.layout == torch.strided and value.is_contiguous()
-        return Value(
-            name, kind, items, items * value.element_size(), value.device.type, contiguous=contiguous, dims=value.ndim
-        )
+        made = Value(name, kind, items, items * value.element_size(), value.device.type)
+        pinned = made.device == "cpu" and torch.cuda.is_available() and value.is_pinned()
+        return replace(made, contiguous=contiguous, dims=value.ndim, pinned=pinned)
     if isinstance(value, np.ndarray):
         flags = value.flags
         shareable = bool(flags.writeable) and all(stride >= 0 for stride in value.strides)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, often_text, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import HALF, growth_text, last_name, often_text, plain, regular
 
 _JOINS = frozenset("cat concat concatenate append hstack vstack row_stack column_stack Add".split())
 
@@ -22,7 +22,8 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if _grows(site):
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} in a loop copies all that it joined before: {often_text(times)} a {unit}",
+                f"{plain(site.callee)} in a loop copies all that it joined before: {often_text(times)} a {unit}"
+                f"{growth_text(site)}",
                 site.file,
                 site.line,
                 site.function,

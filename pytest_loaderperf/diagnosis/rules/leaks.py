@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import HALF, plain
+from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, plain
 
 _KEPT = 0.9  # of what was added
 _EPOCHS = 2  # needed, to see growth
+_SHARED_MAKERS = frozenset(["SharedMemory", "ShareableList", "share_memory_", "moveToSharedMemory", "_new_shared"])
 
 
 def _grows(alive: tuple[int, ...]) -> float:
@@ -63,6 +64,27 @@ def _descriptors(ledger: Ledger) -> Iterator[Finding]:
         "descriptors an epoch",
         DESCRIPTORS.fix,
     )
+
+
+def _shared(ledger: Ledger) -> Iterator[Finding]:
+    each = _grows(tuple(epoch.shared for epoch in ledger.timed))
+    made = [site for site in ledger.sites if _makes_shared(site) and site.count >= HALF * each * ledger.epochs]
+    if each and made:
+        at = max(made, key=lambda site: site.count)
+        yield Finding(
+            SHARED.id,
+            f"{plain(at.callee)} leaves {each:.0f} area{'s' * (each != 1)} of shared memory after each epoch",
+            at.file,
+            at.line,
+            at.function,
+            each,
+            "areas an epoch",
+            SHARED.fix,
+        )
+
+
+def _makes_shared(site: Site) -> bool:
+    return last_name(site.callee) in _SHARED_MAKERS and not site.user
 
 
 def _is_kept(ledger: Ledger, site: Site) -> bool:
@@ -126,4 +148,13 @@ MEMORY = Rule(
     fix="keep what is needed (a count, a mean), or clear the list when an epoch starts",
     limits="Lists, deques and dicts are watched, other containers are not.",
     find=_memory,
+)
+SHARED = Rule(
+    id="shared-memory-leak",
+    reason="Shared memory outlives the process that made it, and counts against the machine's memory until it is "
+    "removed: /dev/shm is full after some epochs.",
+    example="area = SharedMemory(create=True, size=batch.nbytes)\nnp.ndarray(shape, dtype, area.buf)[:] = batch",
+    fix="call area.close() and area.unlink() when the batch is done, or use one area for all batches",
+    limits="Linux only; areas that a C library makes, or that workers leave, are not given a line.",
+    find=_shared,
 )

@@ -49,6 +49,11 @@ def often_text(count: float) -> str:
     return "once" if said == "1" else f"{said} times"
 
 
+def growth_text(site: Site) -> str:
+    """How its time grows with its size, in words; "" if that is not known, or it does not."""
+    return f"; its time grows with size to the power {site.exponent:.1f}" if site.exponent >= HALF else ""
+
+
 def callers(ledger: Ledger, inner: Site | Event) -> list[Site]:
     """Other sites in the same function as ``inner``."""
     return [site for site in ledger.sites if (site.file, site.function) == (inner.file, inner.function)]

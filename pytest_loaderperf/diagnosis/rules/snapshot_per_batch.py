@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
 from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, often_text, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import HALF, growth_text, last_name, often_text, plain, regular
 
 _COPIES = frozenset(["deepcopy", "dumps", "copy", "dump", "save"])
 _FEWEST = 4
@@ -23,7 +23,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             what = "a state that grows" if grows else f"{site.result.nbytes:,} bytes of state"
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} copies {what}, {often_text(times)} a {unit}",
+                f"{plain(site.callee)} copies {what}, {often_text(times)} a {unit}{growth_text(site)}",
                 site.file,
                 site.line,
                 site.function,
