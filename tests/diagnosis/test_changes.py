@@ -18,14 +18,15 @@ def changed(rule, function):
     return Changed(Change(rule, "data.py", 7, callee_name(function, getattr(function, "__self__", None))))
 
 
-def test_repeated_work_is_done_once():
+@pytest.mark.parametrize("rule", ["repeated-work", "read-amplification"])
+def test_repeated_work_is_done_once(rule):
     calls = []
 
     def parse(text):
         calls.append(text)
         return [text]
 
-    probe = changed("repeated-work", parse)
+    probe = changed(rule, parse)
     assert [probe.call(1, parse, text) for text in ("a", "a", "b", "a")] == [["a"], ["a"], ["b"], ["a"]]
     assert calls == ["a", "b"]
 

@@ -34,6 +34,7 @@ _CALLS = frozenset(
         *_LEFT_OUT,
         *_KEPT_OPEN,
         "repeated-work",
+        "read-amplification",
         "needless-copy",
         "growing-concatenation",
         "sleeping",

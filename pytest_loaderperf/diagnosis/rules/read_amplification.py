@@ -61,6 +61,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"reads a {unit}",
                 RULE.fix,
                 predicted(ledger, site.total_ns, site),
+                callee=site.callee,
             )
 
 
