@@ -78,16 +78,18 @@ def order(samples: int, epoch: int, *, shuffle: bool = True) -> list[int]:
     ),
     dataset=st.sampled_from(sorted(DATASETS)),
     shuffle=st.booleans(),
+    seeded=st.booleans(),
     drop_last=st.booleans(),
 )
-def test_each_sample_of_an_epoch_comes_once_whatever_ranks_and_batches_go_on(
-    samples, runs, dataset, shuffle, drop_last
+def test_each_sample_of_an_epoch_comes_once_whatever_ranks_and_batches_go_on(  # noqa: PLR0917 Hypothesis names them
+    samples, runs, dataset, shuffle, seeded, drop_last
 ):
     epochs: dict[int, list[int]] = defaultdict(list)
     state = None
     for number, (ranks, size, taken) in enumerate(runs, 1):
         drops = drop_last and size is not None
-        arguments = {"shuffle": shuffle, "drop_last": drops, "state": state}
+        seed = SEED if shuffle or seeded else None
+        arguments = {"shuffle": shuffle, "seed": seed, "drop_last": drops, "state": state}
         loaders = loaders_of(DATASETS[dataset](samples), ranks, size, **arguments)
         before = 0 if state is None else state["epoch"]
         came, state = steps(loaders, None if number == len(runs) else taken)
