@@ -117,7 +117,7 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
         raise DataError("rank and world_size cut the loader's own order, got a sampler. Let the sampler do it.")
 
 
-def processes() -> int | None:
+def process_count() -> int | None:
     """How many torch.distributed has, None where it is not in use."""
     started = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if started else None
@@ -125,7 +125,7 @@ def processes() -> int | None:
 
 def check_shared_out(world_size: int | None, sampler: object, batch_sampler: object) -> None:
     """Raise DataError where several processes would each go through the whole of a dataset."""
-    if world_size is not None or (ranks := processes()) in (1, None):
+    if world_size is not None or (ranks := process_count()) in (1, None):
         return
     if isinstance(sampler, (SequentialSampler, RandomSampler, EpochSampler)) and type(batch_sampler) in _OWN_BATCHES:
         raise DataError(

@@ -63,7 +63,7 @@ class Trail:
             raise DataError(
                 f"expected the sampler to give the same first {position} indices as before the restart, got others. "
                 "Give it a generator or a seed of its own, or the loader seed=; where it has set_epoch(), call that "
-                "with the epoch of the state; the dataset must be the same."
+                "with the epoch of the state; the dataset, and the rank of a DistributedSampler, must be the same."
             )
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 
 from pytest_loaderperf.data.arrays.order import Draw, can_be_dealt, generator_of, innermost, is_shuffled, with_epochs
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.arguments import check_whole, processes
+from pytest_loaderperf.loader.arguments import check_whole, process_count
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress, Trail
@@ -166,7 +166,7 @@ class Restart(DataLoader[T_co]):
     def _step(self) -> dict[str, int | None]:
         """How much of an epoch a batch of all ranks takes. A stream may share its samples out to torch's processes."""
         own = self.world_size or getattr(innermost(self._fed_by), "num_replicas", None)
-        ranks = processes() if isinstance(self.dataset, IterableDataset) else own
+        ranks = process_count() if isinstance(self.dataset, IterableDataset) else own
         return {"batch_size": self.batch_size, "world_size": ranks}
 
     @property
@@ -242,7 +242,7 @@ class Restart(DataLoader[T_co]):
         elif state["rank"] is not None and state["world_size"] != 1:
             why = "with on_error='skip' each rank left out samples of its own"
         elif state["indices"] is not None or state["order_seed"] is not None or not can_be_dealt(self._fed_by):
-            why = "only the loader's own order, in sequence or shuffled with seed=, can be dealt anew"
+            why = "only the loader's own order (seed=, rank=, world_size=) can be dealt anew, not that of a sampler"
         else:
             return
         differ = {name: here for name, here in self._step.items() if state[name] != here}

@@ -268,7 +268,7 @@ def state_of(loader: ReferenceLoader[Any], taken: int = 2) -> Any:
     return state
 
 
-OWN = "only the loader's own order, in sequence or shuffled with seed=, can be dealt anew"
+OWN = "only the loader's own order (seed=, rank=, world_size=) can be dealt anew, not that of a sampler"
 SKIP = {"on_error": "skip", "rank": 0}
 REFUSED = {
     "shuffled without a seed": (
