@@ -118,14 +118,15 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
 
 
 def process_count() -> int | None:
-    """How many torch.distributed has, None where it is not in use."""
+    """How many processes torch.distributed has, None for this one alone."""
     started = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if started else None
+    count = torch.distributed.get_world_size() if started else 1
+    return count if count > 1 else None
 
 
 def check_shared_out(world_size: int | None, sampler: object, batch_sampler: object) -> None:
     """Raise DataError where several processes would each go through the whole of a dataset."""
-    if world_size is not None or (ranks := process_count()) in (1, None):
+    if world_size is not None or (ranks := process_count()) is None:
         return
     if isinstance(sampler, (SequentialSampler, RandomSampler, EpochSampler)) and type(batch_sampler) in _OWN_BATCHES:
         raise DataError(
