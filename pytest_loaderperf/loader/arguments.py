@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
+import torch
 from torch.utils.data import (
     BatchSampler,
     IterableDataset,
@@ -67,17 +68,15 @@ def check_numbers(
     num_workers: object, prefetch_factor: object, seed: object, memory_budget: object, error_limit: object
 ) -> None:
     """Raise DataError for a number that cannot be meant. What torch's constructor checks is left to it."""
-    if num_workers is not None:
-        check_whole("num_workers", num_workers, None)
-    if memory_budget is not None:
-        check_whole("memory_budget", memory_budget, 1)
+    numbers = ("num_workers", num_workers, None), ("memory_budget", memory_budget, 1), ("seed", seed, 0)
+    for name, value, least in numbers:
+        if value is not None:
+            check_whole(name, value, least)
     if prefetch_factor is not None:
         torch_refuses = _is_whole(prefetch_factor) and prefetch_factor < 0 and num_workers is not None
         check_whole("prefetch_factor", prefetch_factor, None if torch_refuses else 1)
-    if seed is not None:
-        check_whole("seed", seed, 0)
-        if _is_whole(seed) and seed > MAX_SEED:
-            raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, got {seed}.")
+    if _is_whole(seed) and seed > MAX_SEED:
+        raise DataError(f"seed must be at most {MAX_SEED}, what torch's generator takes, got {seed}.")
     is_count = _is_whole(error_limit) and error_limit >= 0
     if not is_count and not (isinstance(error_limit, float) and 0 <= error_limit <= 1):
         raise DataError(
@@ -118,13 +117,20 @@ def check_share(rank: object, world_size: object, *, orders: bool, streams: bool
         raise DataError("rank and world_size cut the loader's own order, got a sampler. Let the sampler do it.")
 
 
-def check_shared_out(processes: int, world_size: int | None, sampler: object, batch_sampler: object) -> None:
-    """Raise DataError where several ``processes`` would each go through the whole of a dataset."""
-    if processes == 1 or world_size is not None:
+def process_count() -> int | None:
+    """How many processes torch.distributed has, None for this one alone."""
+    started = torch.distributed.is_available() and torch.distributed.is_initialized()
+    count = torch.distributed.get_world_size() if started else 1
+    return count if count > 1 else None
+
+
+def check_shared_out(world_size: int | None, sampler: object, batch_sampler: object) -> None:
+    """Raise DataError where several processes would each go through the whole of a dataset."""
+    if world_size is not None or (ranks := process_count()) is None:
         return
     if isinstance(sampler, (SequentialSampler, RandomSampler, EpochSampler)) and type(batch_sampler) in _OWN_BATCHES:
         raise DataError(
-            f"expected rank= and world_size={processes} for a loader in {processes} processes, got none: each would be "
+            f"expected rank= and world_size={ranks} for a loader in {ranks} processes, got none: each would be "
             "given the whole dataset. Give both to ReferenceLoader, or a DistributedSampler."
         )
 

@@ -17,7 +17,6 @@ from pytest_loaderperf.data.arrays.order import EpochSampler, generator_of, inne
 from pytest_loaderperf.data.arrays.randomness import seeded_indices
 from pytest_loaderperf.data.stores.augment import is_augmented
 from pytest_loaderperf.loader.engines import Engines
-from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress
@@ -77,7 +76,7 @@ class Epochs(Restart[T_co]):
         epoch = self._epoch(progress)
         if isinstance(self._engine, Processes):  # the base seed was drawn before the restart, or would not have been
             torch.set_rng_state(stands)
-        if progress.batches and not self._keeps_epoch:
+        if (progress.batches or progress.dealt) and not self._keeps_epoch:
             epoch = _Epoch(_Rest(epoch, self), self._engines.indices)
         return epoch
 
@@ -93,8 +92,10 @@ class Epochs(Restart[T_co]):
         engine: Any = self._engine
         make_feed: Any = partial(self._feed, progress)
         if self.seed is not None and self.worker_kind != "threads" and is_augmented(self.dataset):
-            place = progress.epoch, progress.position(self.batch_size)
-            make_feed = partial(seeded_indices, make_feed, self.seed, *place, single=self.batch_size is None)
+            ranks = self.world_size or 1
+            first = progress.dealt + ranks * progress.position(self.batch_size) + (self.rank or 0)
+            seeds = self.seed, progress.epoch, first
+            make_feed = partial(seeded_indices, make_feed, *seeds, step=ranks, single=self.batch_size is None)
         if isinstance(engine, Processes):
             told: Any = self._IterableDataset_len_called
             if told is not None:
@@ -119,7 +120,7 @@ class Epochs(Restart[T_co]):
             batches = engine.stream(stream, self.batch_size, progress)
             told: Any = self._IterableDataset_len_called  # what len(dataset) said when len(loader) asked for it
             return batches if told is None else self._warning_of_length(batches, progress, told)
-        if self.on_error == "skip" and not isinstance(engine, Gather):
+        if self._leaves_out:
             return self._skipping(make_feed, progress)
         return engine.epoch(make_feed, progress)
 
@@ -165,8 +166,7 @@ class Epochs(Restart[T_co]):
         feed, progress.trail.feed = progress.trail.feed, None
         if feed is not None:
             return feed
-        drops = self.drop_last and (self.on_error == "raise" or isinstance(self._engine, Gather))
-        return Feed(self._fed_by, self.batch_size, progress, drop_last=drops)
+        return Feed(self._fed_by, self.batch_size, progress, drop_last=self.drop_last and not self._leaves_out)
 
     @property
     def skipped(self) -> list[Skipped]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pytest_loaderperf.data.arrays.columns import Columns, Order
 from pytest_loaderperf.data.arrays.indices import positions_of
+from pytest_loaderperf.data.arrays.order import chunks, highest
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.loader.buffers import Buffers, Slab
@@ -52,7 +53,7 @@ class Gather:
 
     def _begin(self, feed: Feed, progress: Progress) -> Iterator[Any]:
         order, size = feed.order, feed.batch_size
-        if order is not None and size is not None and _last(order) < len(self._columns):
+        if order is not None and size is not None and highest(order) < len(self._columns):
             return self._in_chunks(order, size, progress)
         tasks = (partial(self._make, indices) for indices in feed)
         return Delivery(self, lambda: (iter(()), self._made(tasks)), progress)
@@ -104,7 +105,7 @@ class Gather:
 
     def _tasks(self, order: Order, rows: int, taken: deque[Slab]) -> Iterator[Task[int]]:
         """What gathers a chunk each, of batches of ``rows``; its slab is appended to ``taken``."""
-        for indices in _chunks(order, rows, self._most):
+        for indices in chunks(order, rows, self._most):
             slab = self.buffers.take(self._columns.columns, rows, cached=not self._worth.hands_over)
             taken.append(slab)
             yield partial(_gather, self._columns, indices, slab)
@@ -116,22 +117,6 @@ class Gather:
     def close(self) -> None:
         """Free the buffers."""
         self.buffers.close()
-
-
-def _last(order: Order) -> int:
-    """The highest index of an order, in which none is below 0."""
-    if not len(order):
-        return -1
-    return max(order[0], order[-1]) if isinstance(order, range) else int(order.max())
-
-
-def _chunks(order: Order, batch_size: int, most: Callable[[], int]) -> Iterator[Order]:
-    """Slices of ``order`` for 1, 4, 16 and so on up to ``most()`` batches: the first batch waits for itself alone."""
-    start, batches = 0, 1
-    while start < len(order):
-        rows = min(batches, most()) * batch_size
-        yield order[start : start + rows]
-        start, batches = start + rows, 4 * batches
 
 
 def _gather(source: Columns, indices: Order, slab: Slab) -> int:

@@ -7,13 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 from typing import Any, Self
-from zlib import crc32
-
-import numpy as np
-import torch
 
 from pytest_loaderperf.data.arrays.columns import Order
-from pytest_loaderperf.data.arrays.order import Draw, as_list, known_order, with_epochs
+from pytest_loaderperf.data.arrays.order import Draw, as_list, joined, known_order, shuffled_samples, with_epochs
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.states import State
 
@@ -25,7 +21,7 @@ class Trail:
     """What a sampler gave in an epoch, as a checksum at any index from the latest delivered one on.
 
     ``expected``: the checksum of the indices that a restart passes over; the sampler must give them again.
-    ``samples``: how many indices a shuffled order has that is known at once, None for others.
+    ``samples``: how many, of all ranks, a shuffled order has that is known at once, None for others.
     ``total``: the batches of the epoch, None where that is not known yet. ``feed``: one begun before it was asked for.
     """
 
@@ -45,7 +41,7 @@ class Trail:
         self._rest.append(index)
         if len(self._rest) > _FOLDED:
             while self._folded < delivered and self._rest:
-                self._checksum = _joined(self._checksum, self._rest.popleft())
+                self._checksum = joined(self._checksum, self._rest.popleft())
                 self._folded += 1
 
     def checksum(self, position: int) -> int | None:
@@ -57,7 +53,7 @@ class Trail:
             return self.expected
         checksum = self._checksum
         for index in islice(self._rest, max(0, position - self._folded)):
-            checksum = _joined(checksum, index)
+            checksum = joined(checksum, index)
         return checksum
 
     def check(self, position: int) -> None:
@@ -67,27 +63,15 @@ class Trail:
             raise DataError(
                 f"expected the sampler to give the same first {position} indices as before the restart, got others. "
                 "Give it a generator or a seed of its own, or the loader seed=; where it has set_epoch(), call that "
-                "with the epoch of the state; the dataset must be the same."
+                "with the epoch of the state; the dataset, and the rank of a DistributedSampler, must be the same."
             )
-
-
-def _joined(checksum: int, index: Any) -> int:
-    return crc32(repr(_plain(index)).encode(), checksum)
-
-
-def _plain(index: Any) -> Any:
-    """What of ``index`` is the same in every process."""
-    if isinstance(index, (torch.Tensor, np.ndarray, np.generic)):
-        return index.tolist()
-    if isinstance(index, (list, tuple)):
-        return [_plain(one) for one in index]
-    return index if isinstance(index, (int, float, str, bytes, bool, type(None))) else type(index).__qualname__
 
 
 @dataclass(slots=True)
 class Progress:
     """One epoch: ``batches`` delivered of it, ``skipped`` samples left out before them; ``done`` at its end.
 
+    ``dealt``: how many samples of its order other ranks, or batches of another size, were given before that.
     ``began``: how the sampler's generator, if it has one, stood before the epoch; ``draw``: what came of it.
     ``draws_seed``: whether a base seed for workers is still to be drawn before the order, as torch does.
     ``states``: by worker, that of the dataset after its latest batch; 0 is the consumer's thread, too. ``lasting``:
@@ -97,6 +81,7 @@ class Progress:
     epoch: int
     batches: int = 0
     skipped: int = 0
+    dealt: int = 0
     done: bool = False
     draw: Draw = field(default_factory=Draw)
     began: Draw = field(default_factory=Draw)
@@ -121,7 +106,7 @@ class Progress:
             self.states = {0: state}
 
     def position(self, batch_size: int | None) -> int:
-        """How many indices of the sampler went into what was delivered."""
+        """How many indices of the sampler went into what was delivered, beyond those ``dealt`` before."""
         return self.batches * batch_size + self.skipped if batch_size else self.batches
 
 
@@ -142,17 +127,19 @@ class Feed:
         trail.begun = True
         if (counting := with_epochs(sampler)) is not None:
             trail.sampler_epoch = counting.epoch
-        if (order := known_order(sampler, progress.epoch, progress.draw)) is not None:
-            self._check_length(order)
+        if (order := known_order(sampler, progress.epoch, progress.draw, progress.dealt)) is not None:
+            self._check_length(shuffled_samples(sampler))
             whole = len(order) // batch_size * batch_size if batch_size is not None and drop_last else len(order)
             self.order = order[self._skip : whole]
             trail.total = -(-whole // (batch_size or 1))
         else:
+            if progress.dealt:
+                trail.check(progress.dealt)  # raises, for those were not of this sampler
             self._indices = self._noted(progress.draw.indices(sampler))
 
-    def _check_length(self, order: Order) -> None:
-        trail, samples = self._progress.trail, None if isinstance(order, range) else len(order)
-        if self._skip and (trail.samples != samples or trail.expected is not None):
+    def _check_length(self, samples: int | None) -> None:
+        trail = self._progress.trail
+        if (self._skip or self._progress.dealt) and (trail.samples != samples or trail.expected is not None):
             raise DataError(
                 f"expected a shuffled order of {trail.samples} indices as before the restart, got one of {samples}: it "
                 "would be another order. Restart with the same dataset, or begin a new epoch with set_epoch()."

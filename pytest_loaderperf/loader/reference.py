@@ -24,7 +24,6 @@ from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.mover import Mover
 from pytest_loaderperf.loader.plan import Memory
 from pytest_loaderperf.loader.processes import Processes
-from pytest_loaderperf.loader.progress import Progress
 from pytest_loaderperf.loader.restart import T_co
 from pytest_loaderperf.loader.skip import SkipPolicy
 from pytest_loaderperf.loader.transfer import copy_into, pinned_empty
@@ -32,15 +31,7 @@ from pytest_loaderperf.loader.transfer import copy_into, pinned_empty
 _log = logging.getLogger("pytest_loaderperf")
 
 # What is handed on to the DataLoader that drives worker processes.
-_TORCHS = (
-    "pin_memory",
-    "timeout",
-    "worker_init_fn",
-    "multiprocessing_context",
-    "generator",
-    "pin_memory_device",
-    "in_order",
-)
+_TORCHS = "pin_memory timeout worker_init_fn multiprocessing_context generator pin_memory_device in_order".split()
 
 
 class ReferenceLoader(Epochs[T_co]):
@@ -99,10 +90,8 @@ class ReferenceLoader(Epochs[T_co]):
         given.check_choices(worker_kind, on_error, streams=streams, apart=apart)
         if not is_share(order, rank, world_size):
             given.check_share(rank, world_size, orders=order is not None, streams=streams)
-        num_workers, prefetch_factor, seed, memory_budget = given.plain(
-            num_workers, prefetch_factor, seed, memory_budget
-        )
-        rank, world_size = given.plain(rank, world_size)
+        numbers = given.plain(num_workers, prefetch_factor, seed, memory_budget, rank, world_size)
+        num_workers, prefetch_factor, seed, memory_budget, rank, world_size = numbers
         samples = RowDataset(dataset) if is_named(dataset) else dataset
         given.check_dataset(samples, on_error)
         if samples is not dataset:
@@ -145,8 +134,7 @@ class ReferenceLoader(Epochs[T_co]):
         self._persists, self._pins = persistent_workers, pin_memory
         self._default_collate = self.collate_fn if collate_fn is None else None
         self._executor = executor
-        self._progress: Progress | None = None
-        self._resumed: Progress | None = None
+        self._progress = self._resumed = None
         self._begin()
         self.check_worker_number_rationality()
 
@@ -191,11 +179,10 @@ class ReferenceLoader(Epochs[T_co]):
         _log.info("%r", self)
 
     def _fetching_threads(self, *, streams: bool) -> int:
-        if self._workers is not None:
-            return min(self._workers, 1) if streams else self._workers
-        if self.worker_kind == "auto":
-            return 0
-        return 1 if streams else min(MAX_DEFAULT_WORKERS, usable_cores())
+        workers = self._workers
+        if workers is None:
+            workers = 0 if self.worker_kind == "auto" else min(MAX_DEFAULT_WORKERS, usable_cores())
+        return min(workers, 1) if streams else workers
 
     def _settable(self) -> tuple[Any, ...]:
         return (self.num_workers, self.collate_fn, *(getattr(self, name) for name in _TORCHS))
@@ -273,9 +260,7 @@ class ReferenceLoader(Epochs[T_co]):
 
         Raises DataError where several processes would each be given the whole dataset.
         """
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        processes = torch.distributed.get_world_size() if distributed else 1
-        given.check_shared_out(processes, self.world_size, self.sampler, self.batch_sampler)
+        given.check_shared_out(self.world_size, self.sampler, self.batch_sampler)
         warnings.warn(
             f"Accelerate leaves a ReferenceLoader as it is: its batches come to device={self.device!r}, and "
             "accumulate() and gather_for_metrics() do not see the end of its epochs. For those, give Accelerate a "

@@ -6,38 +6,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
-from torch.utils.data.graph import traverse_dps
-from torch.utils.data.graph_settings import get_all_graph_pipes
 
-from pytest_loaderperf.data.arrays.order import Draw, generator_of, with_epochs
+from pytest_loaderperf.data.arrays.order import Draw, can_be_dealt, generator_of, innermost, is_shuffled, with_epochs
 from pytest_loaderperf.errors import DataError
-from pytest_loaderperf.loader.arguments import check_whole
+from pytest_loaderperf.loader.arguments import check_whole, process_count
 from pytest_loaderperf.loader.gather import Gather
 from pytest_loaderperf.loader.processes import Processes
 from pytest_loaderperf.loader.progress import Feed, Progress, Trail
 from pytest_loaderperf.loader.states import State, is_stateful, lasting, standing
 
 T_co = TypeVar("T_co", covariant=True)
-_SAME = ("batch_size", "world_size", "shuffle", "seed")
-_PLACE = ("epoch", "batches", "skipped")
-_ORDER = (
-    "order_seed",
-    "draws_seed",
-    "generator_state",
-    "default_state",
-    "indices",
-    "samples",
-    "sampler_epoch",
-    "shards",
-    "states",
-)
-_STATE = (*_PLACE, *_ORDER, *_SAME)
+_SAME = ("shuffle", "seed")
+_STEP = ("batch_size", "world_size")
+_PLACE = ("epoch", "batches", "skipped", "dealt")
+_ORDER = "order_seed draws_seed generator_state default_state indices samples sampler_epoch shards states rank".split()
+_STATE = (*_PLACE, *_ORDER, *_STEP, *_SAME)
+_LATER: dict[str, Any] = {"dealt": 0, "rank": None}  # what states did not have at first
 
 
 class Restart(DataLoader[T_co]):
     """A DataLoader that goes on in mid-epoch. Who derives from it notes in ``_progress`` what is delivered."""
 
     on_error: str
+    rank: int | None
     seed: int | None
     world_size: int | None
     _engine: Any
@@ -92,6 +83,8 @@ class Restart(DataLoader[T_co]):
             "sampler_epoch": trail.sampler_epoch if trail.begun or counting is None else counting.epoch,
             "shards": self._shards,
             "states": {worker: state._asdict() for worker, state in progress.all_states.items()},
+            "rank": self.rank if progress.batches and (self._leaves_out or progress.states) else None,
+            **self._step,
             **{name: getattr(self, name) for name in _SAME},
         }
 
@@ -136,7 +129,7 @@ class Restart(DataLoader[T_co]):
                 "which has a state_dict() of its own, got others: the dataset's state after a batch is not known. Take "
                 "the state between epochs, or leave worker_kind and on_error out."
             )
-        if self.seed is None and isinstance(dataset, IterDataPipe) and _shuffles(dataset):
+        if self.seed is None and isinstance(dataset, IterDataPipe) and is_shuffled(dataset):
             raise DataError(
                 "expected seed= for a state in mid-epoch of a datapipe that draws at random, got none: it would draw "
                 "another order. Give the loader a seed, or take the state between epochs."
@@ -170,6 +163,18 @@ class Restart(DataLoader[T_co]):
         return not (self._persists and self.num_workers and self.epoch)
 
     @property
+    def _step(self) -> dict[str, int | None]:
+        """How much of an epoch a batch of all ranks takes. A stream may share its samples out to torch's processes."""
+        own = self.world_size or getattr(innermost(self._fed_by), "num_replicas", None)
+        ranks = process_count() if isinstance(self.dataset, IterableDataset) else own
+        return {"batch_size": self.batch_size, "world_size": ranks}
+
+    @property
+    def _leaves_out(self) -> bool:
+        """Whether samples that raise are left out; arrays have none."""
+        return self.on_error == "skip" and not isinstance(self._engine, Gather)
+
+    @property
     def _shards(self) -> int | None:
         """How many copies a dataset has, one a worker, where their shares or states may differ. None: of others."""
         if not isinstance(self.dataset, IterableDataset) and not is_stateful(self.dataset):
@@ -179,31 +184,29 @@ class Restart(DataLoader[T_co]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where ``state`` was taken, whatever the number of workers.
 
-        That of an iterable dataset must be the same. Raises DataError for a state that does not fit this loader; the
-        next iteration raises it where the sampler gives other indices than before.
+        That of an iterable dataset must be the same. With another ``world_size`` or ``batch_size``, the rest of the
+        loader's own order is dealt anew: to all ranks from the state of any of them, each of which was given as many
+        batches. Raises DataError for a state that does not fit this loader; the next iteration raises it where the
+        sampler gives other indices than before.
         """
-        if not isinstance(state, Mapping) or set(state) != set(_STATE):
-            raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, got {state!r}.")
-        for name in _SAME:
-            if state[name] != getattr(self, name):
-                raise DataError(
-                    f"the state was taken with {name}={state[name]!r}, but this loader has {getattr(self, name)!r}. "
-                    "Delivered batches can only be counted in one order and in batches of one size."
-                )
-        for name in _PLACE:
-            check_whole(f"the state's {name}", state[name], 0)
+        state = _checked(state)
+        self._check_order(state)
         try:
             states = {int(worker): State(**values) for worker, values in state["states"].items()}
         except (AttributeError, TypeError, ValueError):
             raise DataError(f"expected the state's states by worker, got {state['states']!r}.") from None
-        drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
-        if drawn != draws:
-            raise DataError(
-                f"the state was taken {'with' if drawn else 'without'} a generator, but this loader's sampler has "
-                f"{'one' if draws else 'none'}, so its order would be another."
-            )
-        if (state["batches"] or state["states"]) and state["shards"] != self._shards:
+        if (state["batches"] or states) and state["shards"] != self._shards:
             raise DataError(_other_shards(state["shards"], self._shards))
+        epoch, batches, skipped, dealt = (state[name] for name in _PLACE)
+        if (batches or dealt or states) and any(state[name] != here for name, here in self._step.items()):
+            self._check_can_be_dealt(state)
+            dealt += Progress(epoch, batches, skipped).position(state["batch_size"]) * (state["world_size"] or 1)
+            batches = skipped = 0
+        elif state["rank"] not in (None, self.rank):
+            raise DataError(
+                f"expected a state of rank {self.rank}, got one of rank {state['rank']}: with on_error='skip', or a "
+                "dataset that has a state_dict() of its own, ranks differ. Save and load one for each rank."
+            )
         if self._shards is not None and isinstance(self._engine, Processes):
             self._engine.close()  # what workers that persist have of the dataset has gone on since
         trail = Trail(state["indices"], state["samples"], state["sampler_epoch"])
@@ -212,11 +215,41 @@ class Restart(DataLoader[T_co]):
         counting = with_epochs(self._fed_by)
         if counting is not None and state["sampler_epoch"] is not None:
             counting.set_epoch(state["sampler_epoch"])
-        epoch, batches, skipped = (state[name] for name in _PLACE)
-        self._resumed = Progress(
-            epoch, batches, skipped, draw=draw, began=began, trail=trail, draws_seed=state["draws_seed"], states=states
+        begin = {"draw": draw, "began": began, "trail": trail, "draws_seed": state["draws_seed"], "states": states}
+        self._resumed = Progress(epoch, batches, skipped, dealt, **begin)
+        self._next_epoch, self._keeps_epoch = epoch, False
+
+    def _check_order(self, state: Mapping[str, Any]) -> None:
+        for name in _SAME:
+            if state[name] != getattr(self, name):
+                raise DataError(
+                    f"the state was taken with {name}={state[name]!r}, but this loader has {getattr(self, name)!r}, "
+                    "so its order would be another."
+                )
+        drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
+        if drawn != draws:
+            raise DataError(
+                f"the state was taken {'with' if drawn else 'without'} a generator, but this loader's sampler has "
+                f"{'one' if draws else 'none'}, so its order would be another."
+            )
+
+    def _check_can_be_dealt(self, state: Mapping[str, Any]) -> None:
+        """Raise DataError unless what all ranks were given is the begin of an order that ``state`` alone tells."""
+        if isinstance(self.dataset, IterableDataset):
+            why = "what each rank was given of an iterable dataset is not known"
+        elif state["states"]:
+            why = "a dataset with a state_dict() of its own has another state on each rank"
+        elif state["rank"] is not None and state["world_size"] != 1:
+            why = "with on_error='skip' each rank left out samples of its own"
+        elif state["indices"] is not None or state["order_seed"] is not None or not can_be_dealt(self._fed_by):
+            why = "only the loader's own order (seed=, rank=, world_size=) can be dealt anew, not that of a sampler"
+        else:
+            return
+        differ = {name: here for name, here in self._step.items() if state[name] != here}
+        was, has = (" and ".join(f"{name}={one[name]!r}" for name in differ) for one in (state, differ))
+        raise DataError(
+            f"expected {was} as when the state was taken, got {has}: {why}. Restart with {was}, or begin a new epoch."
         )
-        self._next_epoch, self._keeps_epoch = self._resumed.epoch, False
 
     def set_epoch(self, epoch: int) -> None:
         """Make ``epoch`` the next one to be iterated, as torch's DistributedSampler does."""
@@ -227,9 +260,15 @@ class Restart(DataLoader[T_co]):
         self._next_epoch = epoch
 
 
-def _shuffles(pipe: Any) -> bool:
-    pipes = get_all_graph_pipes(traverse_dps(pipe))
-    return any(hasattr(one, "set_seed") and getattr(one, "_enabled", True) for one in pipes)
+def _checked(state: Any) -> dict[str, Any]:
+    """``state`` with all that one has. Raises DataError for none of ours."""
+    if not isinstance(state, Mapping) or {*_LATER, *state} != set(_STATE):
+        raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, got {state!r}.")
+    for name in _PLACE:
+        check_whole(f"the state's {name}", state.get(name, 0), 0)
+    for name in _STEP:
+        check_whole(f"the state's {name}", 1 if state[name] is None else state[name], 1)
+    return {**_LATER, **state}
 
 
 def _other_shards(was: int | None, has: int | None) -> str:

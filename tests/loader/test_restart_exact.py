@@ -207,7 +207,7 @@ def test_a_sampler_that_gives_another_order_is_refused(kind, permutation, in_a_b
     assert str(caught.value) == (
         f"expected the sampler to give the same first {position} indices as before the restart, got others. "
         "Give it a generator or a seed of its own, or the loader seed=; where it has set_epoch(), call that with "
-        "the epoch of the state; the dataset must be the same."
+        "the epoch of the state; the dataset, and the rank of a DistributedSampler, must be the same."
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data.graph import traverse_dps
+from torch.utils.data.graph_settings import get_all_graph_pipes
 
 from pytest_loaderperf.data.arrays.columns import Order
 from pytest_loaderperf.errors import DataError
@@ -35,6 +38,7 @@ class EpochSampler(Sampler[int]):
     """The share of ``rank`` in an epoch of ``dataset``, a pure function of (seed, epoch, rank, world_size).
 
     The indices are those of torch's DistributedSampler: all ranks get the same number; the first ones are repeated.
+    The ranks take turns, so batches of n indices of each rank are the next n * world_size of the epoch's order.
     """
 
     def __init__(self, dataset: Sized, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -42,13 +46,16 @@ class EpochSampler(Sampler[int]):
         self.rank, self.world_size, self.epoch = rank, world_size, 0
         self._asked: int | None = None
 
-    def order(self, epoch: int) -> Order:
-        """The indices of ``epoch``."""
+    def order(self, epoch: int, dealt: int = 0) -> Order:
+        """The indices of ``epoch``, from what is left after the first ``dealt``, which any number of ranks were given.
+
+        At most ``world_size - 1`` are repeated, the first ones of the epoch.
+        """
         order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=epoch)
-        missing = len(self) * self.world_size - len(order)
-        if missing:
-            order = np.resize(order, len(order) + missing)  # repeats from the start
-        return order[self.rank :: self.world_size]
+        end = dealt + math.ceil(max(0, len(order) - dealt) / self.world_size) * self.world_size
+        if end > len(order):
+            order = np.resize(order, end)  # repeats from the start
+        return order[dealt + self.rank :: self.world_size]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next indices. The sampler's loader continues from there."""
@@ -167,6 +174,12 @@ def with_epochs(sampler: object) -> Any:
     return inner if counts and not isinstance(inner, EpochSampler) else None
 
 
+def is_shuffled(pipe: Any) -> bool:
+    """Whether a datapipe draws at random."""
+    pipes = get_all_graph_pipes(traverse_dps(pipe))
+    return any(hasattr(one, "set_seed") and getattr(one, "_enabled", True) for one in pipes)
+
+
 def innermost(sampler: object) -> object:
     """``sampler``, or the one inside a batch sampler of torch's."""
     while isinstance(sampler, BatchSampler) and not hasattr(sampler, "generator"):
@@ -192,15 +205,28 @@ def check_counted(sampler: object, arrays: Sized, samples: int) -> None:
         )
 
 
-def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:
+def can_be_dealt(sampler: object) -> bool:
+    """Whether the rest of an epoch of ``sampler``, a function of seed and epoch, can go to other ranks."""
+    return isinstance(sampler, EpochSampler) or type(sampler) is SequentialSampler
+
+
+def shuffled_samples(sampler: Any) -> int | None:
+    """How many samples, of all ranks, the known order of ``sampler`` shuffles; None where it does not."""
+    if can_be_dealt(sampler):
+        return len(sampler.dataset) if getattr(sampler, "shuffle", False) else None
+    return len(sampler)
+
+
+def known_order(sampler: object, epoch: int, draw: Draw, dealt: int = 0) -> Order | None:
     """All indices of ``epoch`` of ``sampler``, as iterating it would give them; None for other samplers.
 
-    Repeats ``draw``; an empty one is filled in. The generators advance as by iterating the sampler.
+    Repeats ``draw``; an empty one is filled in. The generators advance as by iterating the sampler. Without the first
+    ``dealt`` of all ranks, where the sampler `can_be_dealt`.
     """
     if isinstance(sampler, EpochSampler):
-        return sampler.order(epoch)
+        return sampler.order(epoch, dealt)
     if type(sampler) is SequentialSampler:
-        return range(len(sampler))
+        return range(dealt, len(sampler))
     if type(sampler) is not RandomSampler or sampler.replacement or len(sampler) != len(sampler.data_source):
         return None
     samples, generator = len(sampler), sampler.generator
@@ -217,3 +243,32 @@ def known_order(sampler: object, epoch: int, draw: Draw) -> Order | None:
 def as_list(order: Order) -> list[int]:
     """``order`` as Python integers."""
     return list(order) if isinstance(order, range) else order.tolist()
+
+
+def highest(order: Order) -> int:
+    """The highest index of an order, in which none is below 0; -1 of an empty one."""
+    if not len(order):
+        return -1
+    return max(order[0], order[-1]) if isinstance(order, range) else int(order.max())
+
+
+def chunks(order: Order, batch_size: int, most: Callable[[], int]) -> Iterator[Order]:
+    """Slices of ``order`` for 1, 4, 16 and so on up to ``most()`` batches: the first batch waits for itself alone."""
+    start, batches = 0, 1
+    while start < len(order):
+        rows = min(batches, most()) * batch_size
+        yield order[start : start + rows]
+        start, batches = start + rows, 4 * batches
+
+
+def joined(checksum: int, index: Any) -> int:
+    """The ``checksum`` of indices with ``index`` after them, the same in every process."""
+    return crc32(repr(_plain(index)).encode(), checksum)
+
+
+def _plain(index: Any) -> Any:
+    if isinstance(index, (torch.Tensor, np.ndarray, np.generic)):
+        return index.tolist()
+    if isinstance(index, (list, tuple)):
+        return [_plain(one) for one in index]
+    return index if isinstance(index, (int, float, str, bytes, bool, type(None))) else type(index).__qualname__

@@ -50,24 +50,24 @@ def at(indices: Any, index: Any) -> Any:
 
 
 def seeded_indices(
-    make_feed: Callable[[], Iterable[Any]], seed: int, epoch: int, first: int, *, single: bool
+    make_feed: Callable[[], Iterable[Any]], seed: int, epoch: int, first: int, *, step: int, single: bool
 ) -> Iterator[Any]:
     """The batches of indices of a feed, each index with its own seed, made from seed, epoch, place and index.
 
-    ``make_feed`` is called for the first batch. ``first``: the place of its first index; ``single``: each item of the
-    feed, a sample or a batch, counts as one place.
+    ``make_feed`` is called for the first batch. ``first``: the place of its first index among those of all ranks;
+    ``step``: from one to the next; ``single``: each item of the feed, a sample or a batch, counts as one place.
     """
     place = first
     for indices in make_feed():
         if not isinstance(indices, list | tuple | np.ndarray | torch.Tensor) or not getattr(indices, "ndim", 1):
             yield _seeded(indices, seed, epoch, place)
-            place += 1
+            place += step
         elif single:
             yield [_seeded(index, seed, epoch, place, i) for i, index in enumerate(indices)]
-            place += 1
+            place += step
         else:
-            yield [_seeded(index, seed, epoch, place + i) for i, index in enumerate(indices)]
-            place += len(indices)
+            yield [_seeded(index, seed, epoch, place + i * step) for i, index in enumerate(indices)]
+            place += len(indices) * step
 
 
 def _seeded(index: Any, *key: int) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from pytest_loaderperf.data.arrays.order import epoch_order
+from pytest_loaderperf.data.arrays.order import EpochSampler, as_list, epoch_order
 
 SIZES = st.integers(0, 200)
 SEEDS = st.integers(0, 2**32)
@@ -46,3 +46,28 @@ def test_the_order_leaves_torchs_default_generator_alone():
 @pytest.mark.parametrize("epoch", [0, 5])
 def test_without_shuffle_every_epoch_is_in_sequence(epoch):
     assert epoch_order(7, shuffle=False, seed=3, epoch=epoch) == range(7)
+
+
+@given(
+    samples=st.integers(1, 200),
+    seed=SEEDS,
+    epoch=EPOCHS,
+    shuffle=st.booleans(),
+    dealings=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=1, max_size=4),
+)
+def test_dealt_to_changing_ranks_an_epoch_comes_once_in_its_order(samples, seed, epoch, shuffle, dealings):
+    """Each dealing is to so many ranks, of which each takes so many indices; the last one deals all that is left."""
+    order = list(epoch_order(samples, shuffle=shuffle, seed=seed, epoch=epoch))
+    given_before: list[int] = []
+    for ranks, taken in dealings:
+        samplers = [
+            EpochSampler(range(samples), shuffle=shuffle, seed=seed, rank=rank, world_size=ranks)
+            for rank in range(ranks)
+        ]
+        shares = [as_list(sampler.order(epoch, len(given_before))) for sampler in samplers]
+        assert {len(share) for share in shares} == {-(-max(0, samples - len(given_before)) // ranks)}
+        rest = [index for turn in zip(*shares, strict=True) for index in turn]
+        assert (given_before + rest)[:samples] == order
+        assert (given_before + rest)[samples:] == (order * ranks)[: len(given_before + rest) - samples]
+        if taken < len(shares[0]):
+            given_before += rest[: taken * ranks]
