@@ -10,7 +10,6 @@ from typing import Any
 
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 
-LARGE_GAIN = 50  # times faster: gains beyond it are not known better, and "over 50x" is said
 _LEAST_LEFT = 0.002  # of a batch's time: no fix takes all of it
 _SPREAD = 0.1  # of the time that a fix would save: what single measurements of a line scatter by
 

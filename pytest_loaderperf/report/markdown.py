@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_loaderperf.errors import MOST_OF_PATH, ResultError
-from pytest_loaderperf.report.changes import Changed, changed
-from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, short_count, time_text
+from pytest_loaderperf.errors import MOST_OF_PATH
+from pytest_loaderperf.report.changes import Changed, changed, different
+from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, gain_text, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
-from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
+from pytest_loaderperf.report.reading import mistakes
+from pytest_loaderperf.units import ONE
 
 Document = dict[str, Any]
 SUMMARY_BYTES = 1024 * 1024  # GitHub's limit for the summary of a step
 COMMENT_BYTES = 64 * 1024  # and for a comment: so many characters, of at least one byte each
-_UNITS = (SECOND, SAMPLES_PER_SECOND, BYTES_PER_SECOND, BYTE, ONE)
 _MOST_OF_CELL = 200  # characters of a name or a claim: longer ones make a table unreadable
 _NAMED = 5  # failed claims that the headline tells; the table has all
 _NOTABLE = 0.05  # of the measuring time: less disturbance is not worth a line
@@ -29,17 +28,11 @@ _FAILED, _UNDECIDED, _FINDING, _PASSED, _LOADER = range(5)  # which rows matter 
 def markdown(documents: Sequence[Document], most_bytes: int = SUMMARY_BYTES) -> str:
     """``documents`` as GitHub's Markdown of at most ``most_bytes``: verdicts, findings, loaders and machine.
 
-    Tables are cut by whole rows; claims that failed go last. Text from outside is inert. Raises ResultError for a
-    document that is not as docs/result-file.md says, and ValueError if there is not even room for the headline.
+    Tables are cut by whole rows; claims that failed go last. Text from outside is inert. Raises ValueError if there is
+    not even room for the headline.
     """
-    try:
-        headline = _headline(documents)
-        sections = [_section(document, len(documents) > 1) for document in documents]
-    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise ResultError(
-            f"expected a result as docs/result-file.md describes it, got {type(error).__name__}: {error}. "
-            "Measure again with this version."
-        ) from None
+    headline = _headline(documents)
+    sections = [_section(document, len(documents) > 1) for document in documents]
     tables = [table for section in sections for table in section.tables]
     _fill(tables, most_bytes - len(_text(headline, sections).encode()))
     return _text(headline, sections)
@@ -125,8 +118,8 @@ def _headline(documents: Sequence[Document]) -> list[str]:
         lines.append(
             f"- {undecided} {of} undecided: nothing protects what {'it says' if undecided == 1 else 'they say'}"
         )
-    if mistakes := sum(len(run["findings"]) for run in runs):
-        lines.append(f"- {mistakes} mistake{'s' * (mistakes != 1)} found by the doctor")
+    if found := len(mistakes(runs)):
+        lines.append(f"- {found} mistake{'s' * (found != 1)} found by the doctor")
     if partial:
         lines.append("- the run did not reach its end: this is what was measured until then")
     return [*lines, ""]
@@ -145,25 +138,34 @@ def _figures(claim: Document) -> tuple[str, str, str]:
     """Estimate, interval and threshold."""
     unit = claim["unit"]
     times = " x" if unit == ONE and claim["counted"] == "pairs" else ""
-    low, high = (UNBOUNDED if claim[end] is None else _figure(claim[end], unit) for end in ("low", "high"))
+    low, high = (UNBOUNDED if claim[end] is None else figure(claim[end], unit) for end in ("low", "high"))
     interval = low if low == high else f"{low} to {high}"
-    return f"{_figure(claim['estimate'], unit)}{times}", interval, f"{_figure(claim['needed'], unit)}{times}"
+    return f"{figure(claim['estimate'], unit)}{times}", interval, f"{figure(claim['needed'], unit)}{times}"
 
 
 def _section(document: Document, several: bool) -> _Section:  # noqa: FBT001 one caller, next to it
     runs, root = document["runs"], document.get("root")
     claims = [_claim_row(run, claim) for run in runs for claim in run["claims"]]
-    findings = list(dict.fromkeys(_finding_row(finding, root) for run in runs for finding in run["findings"]))
+    findings = [_finding_row(finding, tests, root) for finding, tests in mistakes(runs)]
     changes = [_change_row(run["nodeid"], one, root) for run in runs for one in changed(run.get("changes"))]
+    differences = [_change_row(run["nodeid"], one, root) for run in runs for one in different(run)]
+    unobserved = [_unobserved_row(run["nodeid"], one, root) for run in runs for one in run.get("unobserved", [])]
     loaders = [_loader_row(run, side) for run in runs for side in run["sides"]]
     tables = [
         _Table("Claims", ("Verdict", "Test", "Claim", "Measured, 95 % interval", "Needed", "Evidence"), claims),
         _Table("What it did not do at the base", ("Test", "Place", "Change"), changes),
+        _Table("What the other loader does not do", ("Test", "Place", "Difference"), differences),
         _Table("Findings", ("Mistake", "Place", "Faster by", "What to change"), findings),
+        _Table("Could not be observed by the doctor", ("Test", "Loader", "Place", "Reason"), unobserved),
         _Table("Loaders", ("Test", "Loader", "samples/s", "p50", "p99", "TTFB"), loaders, folded=True),
     ]
-    title = f"### Result of {code(str(document.get('commit') or 'no commit')[:_HASH])}\n" if several else ""
-    return _Section(title, tables, _foot(document))
+    return _Section(f"### {_name(document)}\n" if several else "", tables, _foot(document))
+
+
+def _name(document: Document) -> str:
+    """Which of several results it is."""
+    commit = code(str(document.get("commit") or "no commit")[:_HASH])
+    return f"{code(document['file'], MOST_OF_PATH)}, of {commit}" if "file" in document else f"Result of {commit}"
 
 
 def _claim_row(run: Document, claim: Document) -> tuple[int, str]:
@@ -183,14 +185,16 @@ def _change_row(nodeid: str, one: Changed, root: object) -> tuple[int, str]:
     return _FINDING, _row((code(nodeid, _MOST_OF_CELL), place, prose(one.text)))
 
 
-def _finding_row(finding: Document, root: object) -> tuple[int, str]:
-    gain, file = finding["gain"], finding["file"]
+def _unobserved_row(nodeid: str, one: Document, root: object) -> tuple[int, str]:
+    place = code(f"{relative_to(one['file'], root)}:{one['line']:d}", MOST_OF_PATH) if one["file"] else NOTHING
+    return _FINDING, _row((*_names(nodeid, one["side"]), place, prose(one["reason"])))
+
+
+def _finding_row(finding: Document, tests: int, root: object) -> tuple[int, str]:
+    file, gain = finding["file"], finding["gain"]
     place = code(f"{relative_to(file, root)}:{finding['line']:d}", MOST_OF_PATH) if file else NOTHING
-    faster = NOTHING
-    if gain is not None:
-        low, value, high = (f"{gain[key]:.2g}" for key in ("low", "value", "high"))
-        faster = f"{value} x ({low} to {high}), {prose(gain['how'])}"
-    change = prose(finding["message"])
+    faster = NOTHING if gain is None else prose(gain_text(**gain))
+    change = prose(finding["message"]) + (f" (in {tests} tests)" if tests > 1 else "")
     if finding["fix"]:
         change += f"<br>Fix: {prose(finding['fix'])}"
     return _FINDING, _row((code(finding["rule"]), place, faster, change))
@@ -236,12 +240,6 @@ def relative_to(file: object, folder: object) -> str:
 
 def _names(*texts: object) -> list[str]:
     return [code(text, _MOST_OF_CELL) for text in texts]
-
-
-def _figure(value: Any, unit: Any) -> str:
-    if unit not in _UNITS or not (value is None or math.isfinite(value)):
-        raise ValueError(f"expected a number in {', '.join(_UNITS)}, got {value!r} {unit!r}")
-    return figure(value, unit)
 
 
 def _row(cells: Sequence[str]) -> str:

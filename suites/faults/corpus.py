@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_loaderperf.diagnosis.findings import LARGE_GAIN
+from pytest_loaderperf.report.figures import LARGE_GAIN
 
 _MARK = re.compile(r"# fault: (\S+)")
 _NEAR = 0.2  # of the true gain: a prediction within it is right

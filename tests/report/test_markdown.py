@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pytest_loaderperf.errors import ResultError
 from pytest_loaderperf.report.markdown import markdown, relative_to, verdict_of
 from tests.report.by_hand import claim, failed, finding, result, run
 
@@ -39,7 +38,7 @@ def test_a_report_has_verdicts_findings_loaders_machine_and_commits():
         "≥ 0.97 x",
         "37 pairs in 840 ms |",
     ]
-    assert "| `repeated-work` | `pkg/data.py:9` | 4.5 x (3.3 to 6.9), predicted | the same result, twice" in text
+    assert "| `repeated-work` | `pkg/data.py:9` | 4.5x (3.3 to 6.9), predicted | the same result, twice" in text
     assert "| `tests/test_a.py::test_it` | `loader: DataLoader` | 6.21M | - | - | - |" in text
     assert text.rstrip().endswith(
         "Commits: head `cccccccccccc`, base `bbbbbbbbbbbb`<br>"
@@ -76,6 +75,25 @@ def test_several_results_are_headed_together():
     assert "### Result of `no commit`\n" in text
 
 
+def test_several_files_are_headed_by_their_names():
+    text = markdown([result(run(claim())) | {"file": "a.json"}, result(run(claim())) | {"file": "b.json"}])
+    heads = [line for line in text.splitlines() if line.startswith("### `")]
+    assert heads == ["### `a.json`, of `cccccccccccc`", "### `b.json`, of `cccccccccccc`"]
+
+
+def test_a_mistake_that_several_tests_have_is_told_once():
+    gains = ({"value": value, "low": value, "high": value, "how": "measured"} for value in (500.0, 2.0))
+    one, other = (finding(gain=gain, message=f"{gain['value']} times") for gain in gains)
+    elsewhere = finding(line=10)
+    lines = markdown([result(run(findings=[one, one, elsewhere]), run(findings=[other]))]).splitlines()
+    rows = [line for line in lines if line.startswith("| `repeated-work`")]
+    assert [row.split(" | ")[1:4] for row in rows] == [
+        ["`pkg/data.py:9`", "over 50x, measured", "500.0 times (in 2 tests)<br>Fix: do it once |"],
+        ["`pkg/data.py:10`", "4.5x (3.3 to 6.9), predicted", "the same result, twice<br>Fix: do it once |"],
+    ]
+    assert "- 2 mistakes found by the doctor" in lines
+
+
 MANY = [result(run(*[claim()] * 40, *[failed()] * 40, findings=[finding(line=n + 1) for n in range(40)]))]
 LEFT = re.compile(r"… (\d+) more in the artifact")
 
@@ -97,23 +115,6 @@ def test_tables_are_cut_by_whole_rows_and_failures_go_last(most_bytes):
 def test_without_room_for_the_headline_an_error_says_how_much_is_missing():
     with pytest.raises(ValueError, match=r"^expected room for at least [\d,]+ bytes more: a report needs so much"):
         markdown(MANY, 300)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"verdict": "<b>"},
-        {"unit": "parsecs"},
-        {"estimate": "0.9"},
-        {"estimate": float("inf")},
-        {"pairs": "many"},
-        {"seconds": None},
-        {"needed": 10**400},
-    ],
-)
-def test_what_is_no_result_is_refused(changes):
-    with pytest.raises(ResultError, match=r"^expected a result as docs/result-file.md describes it, got \w+Error: "):
-        markdown([result(run(failed() | changes))])
 
 
 def test_hostile_names_stay_in_their_cells():
