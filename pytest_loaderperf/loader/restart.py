@@ -224,7 +224,7 @@ class Restart(DataLoader[T_co]):
             if state[name] != getattr(self, name):
                 raise DataError(
                     f"the state was taken with {name}={state[name]!r}, but this loader has {getattr(self, name)!r}, "
-                    "so its order would be another."
+                    "so its order would be another. Give it the same, or begin a new epoch."
                 )
         drawn, draws = (one is not None for one in (state["generator_state"], generator_of(self._fed_by)))
         if drawn != draws:

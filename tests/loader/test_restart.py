@@ -412,7 +412,8 @@ class TestAWrongState:
     )
     def test_of_another_order_is_refused(self, make, arguments, name, was, has):
         assert self.refusal(make(**arguments), make().state_dict()) == (
-            f"the state was taken with {name}={was!r}, but this loader has {has!r}, so its order would be another."
+            f"the state was taken with {name}={was!r}, but this loader has {has!r}, so its order would be another. "
+            "Give it the same, or begin a new epoch."
         )
 
     def test_with_a_generator_fits_no_loader_without_one(self, make):
