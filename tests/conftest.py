@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.quick_sessions import TORCH_WAITS_S, Source
+from tests.quick_sessions import CHILDREN_TOO, TORCH_WAITS_S, Source
 
 pytest_plugins = ["pytester"]
 
@@ -63,8 +63,11 @@ def pytester(pytester, request, monkeypatch, _source):
     start = pytester.popen
 
     def popen(command, **how):
-        if tuple(command[:2]) == (sys.executable, "-mpytest") and how.get("stdin") is pytester.CLOSE_STDIN:
-            return _source.start(tuple(command[1:]), how["stdout"], how["stderr"])
+        if command[:2] == (sys.executable, "-mpytest"):
+            command = [sys.executable, "-m", "pytest", *command[2:]]
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(subprocess, "Popen", _source.popen)
+                return start(command, **how)
         return start(command, **how)
 
     if request.node.get_closest_marker("own_interpreter") is None:
@@ -73,12 +76,24 @@ def pytester(pytester, request, monkeypatch, _source):
 
 
 @pytest.fixture
+def quick_start(monkeypatch, _source):
+    """Interpreters that the test starts are forked where torch is imported already."""
+    monkeypatch.setattr(subprocess, "Popen", _source.popen)
+
+
+@pytest.fixture
+def quick_children(monkeypatch, quick_start):
+    """As ``quick_start``, and also those that its sub-sessions start."""
+    monkeypatch.setenv(CHILDREN_TOO, "1")
+
+
+@pytest.fixture
 def run_code(tmp_path, _source):
     """Run a script in a process of its own, where torch is imported already."""
 
     def run(code, timeout_s=60):
         with (tmp_path / "stdout").open("w+") as out, (tmp_path / "stderr").open("w+") as err:
-            process = _source.start(("-c", code), out, err)
+            process = _source.popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=out, stderr=err)
             try:
                 process.wait(timeout_s)
             except subprocess.TimeoutExpired:

@@ -39,7 +39,7 @@ def git(folder, *arguments):
 
 
 @pytest.fixture
-def project(pytester):
+def project(pytester, quick_children):
     """A repository of a loader and its test, committed with files of ``base``; then ``head`` is written over them."""
 
     def make(base, head):

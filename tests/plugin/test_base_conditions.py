@@ -27,7 +27,7 @@ def seen(request, tmp_path):
     import json, os
     config = request.config
     seen = {
-        "optimize": sys.flags.optimize, "xoptions": sys._xoptions, "warnings": sys.warnoptions,
+        "bytes": sys.flags.bytes_warning, "xoptions": sys._xoptions, "warnings": sys.warnoptions,
         "mode": config.getoption("--mode"), "file": str(config.getoption("--pause-file")), "folder": os.getcwd(),
         "tmp": str(tmp_path), "xml": config.getoption("xmlpath"), "coverage": os.environ.get("COVERAGE_PROCESS_START"),
     }
@@ -97,7 +97,7 @@ def test_options_of_the_command_line_reach_the_child_and_what_is_the_parents_doe
         monkeypatch.setenv(name, value)
     result = pytester.run(  # as the user does it, from a shell
         sys.executable,
-        *("-O", "-Xno_debug_ranges", "-Wignore::ImportWarning", "-m", "pytest", *OPTIONS),
+        *("-b", "-Xno_debug_ranges", "-Wignore::ImportWarning", "-m", "pytest", *OPTIONS),
         *("-m", "perf", "--mode=fast", f"--pause-file={pytester.path / 'mydata.py'}", "--junitxml=report.xml"),
         *("--durations=3", "-x", "--maxfail=9", "--lf", "test_mydata.py", "test_path.py", "test_wrapped.py", "tests"),
     )
@@ -111,9 +111,9 @@ def test_options_of_the_command_line_reach_the_child_and_what_is_the_parents_doe
     assert sorted(pages) == ["test_linked", "test_path", "test_speed", "test_wrapped"]
     for both in pages.values():
         here, there = sorted(both, key=lambda page: ".loaderperf" in page["folder"])
-        for name in ("optimize", "xoptions", "warnings", "mode"):
+        for name in ("bytes", "xoptions", "warnings", "mode"):
             assert here[name] == there[name], name
-        assert here["optimize"] == 1
+        assert here["bytes"] == 1
         assert (here["folder"], here["file"]) == (str(pytester.path), str(pytester.path / "mydata.py"))
         assert Path(there["file"]).parent == Path(there["folder"])
         assert here["tmp"].startswith(str(kept))

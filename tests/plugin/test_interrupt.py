@@ -45,7 +45,7 @@ MEASURING = """
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
-def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, whole_group):
+def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, quick_start, whole_group):
     pytester.makepyfile(test_it=MEASURING)
     command = [
         sys.executable,

@@ -26,6 +26,7 @@ MEASURING = """
 """
 
 
+@pytest.mark.usefixtures("quick_children")
 @pytest.mark.parametrize(
     "arguments, workers",
     [(["-n", "2"], 2), (["--dist", "load", "--tx", "2*popen"], 2)],
@@ -40,11 +41,13 @@ def test_more_than_one_xdist_worker_is_a_usage_error_that_says_why(pytester, arg
     )
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_xdist_workers_are_welcome_where_nothing_is_measured(pytester):
     pytester.makepyfile(MEASURING)
     pytester.runpytest_subprocess("-n", "2", timeout=60).assert_outcomes(skipped=1, passed=1)
 
 
+@pytest.mark.usefixtures("quick_children")
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_one_xdist_worker_or_none_measures_and_reports_once(pytester, workers):
     pytester.makepyfile(test_it=MEASURING)
@@ -60,6 +63,7 @@ def test_one_xdist_worker_or_none_measures_and_reports_once(pytester, workers):
         assert len(store.table().runs) == 1
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_one_xdist_worker_that_measures_nothing_is_not_green(pytester):
     pytester.makepyfile("def test_other(): pass")
     assert pytester.runpytest_subprocess("--loaderperf", "-n", "1", timeout=60).ret != 0
@@ -137,7 +141,7 @@ BESIDE_ALL = """
         traced.clear()
         run = loaderperf(make_loader, against=make_loader)
         assert run.throughput >= 0.01 * run.against.throughput
-        assert len(traced) > 1000
+        assert len(traced) >= 400
         assert not any(traced)
         assert sys.gettrace() is tracer
 

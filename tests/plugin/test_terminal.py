@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import pty
+import subprocess
 import sys
+import termios
 
-import pexpect
 import pytest
+from pexpect.fdpexpect import fdspawn
 
 from pytest_loaderperf.report import progress
 
@@ -28,7 +31,7 @@ MEASURING = """
         assert run.throughput <= 1000 * run.against.throughput
 """
 SAVED = "\x1b7"
-SLOW, QUICK = "0.004", "0.0001"
+SLOW, QUICK = "0.002", "0.0001"
 LONG = ("--loaderperf", "--loaderperf-budget=20", "--loaderperf-alpha=0.01")  # some rounds
 IMPATIENT = """
     from pytest_loaderperf.report import progress
@@ -37,7 +40,7 @@ IMPATIENT = """
 
 
 @pytest.fixture
-def long_measurement(pytester):
+def long_measurement(pytester, quick_start):
     """One of which each step is shown at once, where anything is shown."""
     pytester.makeconftest(IMPATIENT)
     pytester.makepyfile(test_it=MEASURING.replace("{delay_s}", SLOW))
@@ -46,13 +49,15 @@ def long_measurement(pytester):
 
 def on_a_terminal(pytester, *arguments, ci=""):
     env = {**os.environ, "TERM": "xterm", "CI": ci, "PY_COLORS": ""}
-    command = ["-m", "pytest", *LONG, *arguments]
-    child = pexpect.spawn(
-        sys.executable, command, env=env, cwd=str(pytester.path), timeout=60, dimensions=(24, 100), encoding="utf-8"
-    )
-    shown = child.read()
-    child.close()
-    assert child.exitstatus == 0, shown
+    command = [sys.executable, "-m", "pytest", *LONG, *arguments]
+    screen, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        screen = fdspawn(screen, timeout=60, encoding="utf-8")
+        shown = screen.read()
+    screen.close()
+    assert process.returncode == 0, shown
     return shown
 
 
