@@ -63,6 +63,9 @@ def read_nothing(batch):
     raise KeyError("nothing")
 
 
+pytestmark = pytest.mark.usefixtures("quick_start")  # but the two of ``run`` are whole interpreters
+
+
 @pytest.fixture(scope="module")
 def loaders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")

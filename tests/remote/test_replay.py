@@ -564,11 +564,9 @@ if __name__ == "__main__":
 """
 
 
-def test_replays_end_with_a_parent_that_was_killed(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
+def test_replays_end_with_a_parent_that_was_killed(tmp_path, quick_start):
     with (tmp_path / "out.txt").open("w+") as out:  # no pipe: its children would hold it open
-        subprocess.run([sys.executable, script], stdout=out, check=False, timeout=60)
+        subprocess.run([sys.executable, "-c", PARENT], stdout=out, check=False, timeout=60)
         out.seek(0)
         pids = [int(pid) for pid in out.read().split()]
     assert len(pids) == 3
