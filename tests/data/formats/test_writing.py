@@ -40,6 +40,7 @@ def write(folder):
         new.write_text("mine")
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_what_a_killed_writer_left_goes_when_the_path_is_written_again(writer, tmp_path):
     (tmp_path / "rows[1].npy").write_text("old")
     writer.kill()
@@ -51,6 +52,7 @@ def test_what_a_killed_writer_left_goes_when_the_path_is_written_again(writer, t
     assert (tmp_path / "rows[1].npy").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_a_writer_that_lives_is_left_alone(writer, tmp_path):
     write(tmp_path)
     assert (tmp_path / "rows[1].npy").read_text() == "mine"
