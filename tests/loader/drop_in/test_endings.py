@@ -94,7 +94,7 @@ import resource
 import torch
 
 def main():
-    dataset = [torch.zeros(4)] * 300
+    dataset = [torch.zeros(4)] * 120
     once, again, held = (Loader(dataset, num_workers=1, persistent_workers=choice) for choice in (False, True, False))
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
     torch.multiprocessing.set_sharing_strategy("file_descriptor")
@@ -103,7 +103,7 @@ def main():
     torch.multiprocessing.set_sharing_strategy("file_system")
     print(len(list(held)))
 """)
-    assert (done.stdout, done.stderr) == ("300\n[300, 300]\n300\n", "")
+    assert (done.stdout, done.stderr) == ("120\n[120, 120]\n120\n", "")
 
 
 def test_holding_more_large_batches_than_files_may_be_open_says_what_to_do(run_main):
@@ -116,7 +116,7 @@ def main():
     torch.multiprocessing.set_sharing_strategy("file_descriptor")
     held = []
     try:
-        for batch in Loader([torch.zeros(1 << 18)] * 300, num_workers=1, persistent_workers=False):
+        for batch in Loader([torch.zeros(1 << 18)] * 120, num_workers=1, persistent_workers=False):
             held.append(batch)
     except RuntimeError as error:
         held.clear()
