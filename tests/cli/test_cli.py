@@ -188,8 +188,8 @@ def test_the_version_is_told(capsys):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 @pytest.mark.parametrize("arguments", [["data", "list"], ["bench", "my_loaders:make_loader", "--budget", "0.3"]])
-def test_output_that_cannot_be_written_ends_with_1_and_says_why(folder, arguments):
-    command = [Path(sys.executable).parent / "loaderperf", *arguments]
+def test_output_that_cannot_be_written_ends_with_1_and_says_why(folder, arguments, quick_start):
+    command = [sys.executable, "-c", "import sys; from pytest_loaderperf.cli import main; sys.exit(main())", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     with open("/dev/full", "w") as full:  # noqa: PTH123 a device
         ended = subprocess.run(

@@ -122,7 +122,7 @@ def test_a_step_or_a_trace_that_cannot_be_is_a_usage_error(project, capsys, argu
     assert words in capsys.readouterr().err
 
 
-def test_a_module_that_used_torchs_threads_does_not_hang(project):
+def test_a_module_that_used_torchs_threads_does_not_hang(project, quick_start):
     (project / "doctor_threads.py").write_text(
         "import torch\n"
         "ROWS = torch.rand(4_000_000).exp().sort().values\n"

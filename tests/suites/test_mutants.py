@@ -16,6 +16,7 @@ from suites.mutants.reading import ERROR, FOREIGN, OTHER_ROWS, RIGHT, WRONG, Out
 from suites.mutants.sound import MAKERS, make
 
 COUNT = 10
+pytestmark = pytest.mark.usefixtures("quick_start")
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -56,10 +57,12 @@ def test_which_outcomes_are_bad():
 def test_a_crash_a_hang_and_an_error_are_told_apart_and_the_next_has_a_new_child(
     code, kind, text, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("suites.mutants.pool.LIMIT_S", 2.0)
+    if kind == HANG:
+        monkeypatch.setattr("suites.mutants.pool.LIMIT_S", 2.0)
     child = Child("npy", tmp_path, tmp_path, 0)
     child._command = [sys.executable, "-c", code]
     assert child.ask(READ, 0) == Outcome(kind, "", text)
+    monkeypatch.undo()
     child._command = [sys.executable, "-c", f"input(); print({json.dumps(json.dumps([RIGHT, 'flip']))})"]
     assert child.ask(READ, 1) == Outcome(RIGHT, "flip")
     child.close()

@@ -15,6 +15,8 @@ from pytest_loaderperf.data.checks import isolated
 from pytest_loaderperf.data.checks.isolated import CrashedError, Isolated
 from pytest_loaderperf.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("quick_start")
+
 
 def double(value, told=None):
     """Runs in the child, which imports this module by its name."""
