@@ -39,7 +39,7 @@ FAILING = """
             return 4000
         def __getitem__(self, index):
             time.sleep(0.0002)
-            if index == 80 and self.strike is not None:  # within the first trial
+            if index == 32 and self.strike is not None:  # within the first trial, however short
                 self.strike()
             return torch.zeros(8)
 
@@ -430,7 +430,7 @@ def test_workers_that_start_workers_get_the_interpreters_own_words():
 
 
 def of_tensors(method):
-    return lambda: DataLoader(
+    return DataLoader(
         TensorDataset(torch.zeros(4000, 64)), 16, num_workers=1, multiprocessing_context=method, persistent_workers=True
     )
 
@@ -438,7 +438,8 @@ def of_tensors(method):
 def test_start_methods_of_the_users_own_are_measured():
     resource_tracker.ensure_running()  # it and the server stay for whoever comes next
     forkserver.ensure_running()
-    assert outcome(of_tensors("spawn"), of_tensors("forkserver"), 0.1) != "FAIL"
+    # As objects, which are not built again: each worker imports torch.
+    assert outcome(of_tensors("spawn"), of_tensors("forkserver"), 0.1, released=False) != "FAIL"
 
 
 class Meddles(Busy):
