@@ -1,4 +1,4 @@
-"""What a loader does that the same loader at another commit does not: two ledgers, line by line."""
+"""What a loader does that another, or the same one at another commit, does not: two ledgers, line by line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Comparison:
 
 
 def compared(head: Ledger, base: Ledger, found: Iterable[Finding], found_there: Iterable[Finding]) -> Comparison:
-    """Compare the ledgers and findings of one loader at two commits, in which a file has the same name."""
+    """Compare the ledgers and findings of two loaders, or of one at two commits, in which a file has the same name."""
     known = {(one.rule, one.file, one.function) for one in found_there}
     return Comparison(
         tuple(_differences(head, base)),
@@ -165,10 +165,10 @@ def _settings(head: Ledger, base: Ledger) -> list[tuple[str, str, str]]:
 
 def _stages(head: Ledger, base: Ledger) -> list[tuple[str, float, float]]:
     """Stages that take longer for a batch in the head, the largest difference first."""
+    if not head.stages.batches or not base.stages.batches:  # a loader without torch's stages
+        return []
     mine, theirs = (
         Counter({name: ns / ledger.stages.batches / 1e9 for name, ns in ledger.stages.ns.items()})
-        if ledger.stages.batches
-        else Counter()
         for ledger in (head, base)
     )
     longer = [(name, mine[name], theirs[name]) for name in mine if mine[name] > _LONGER * theirs[name]]

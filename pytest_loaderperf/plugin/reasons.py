@@ -24,7 +24,7 @@ class Reasons:
     def ask(self, run: Run, sides: Sequence[str]) -> None:
         """Ask about the loader of a claim on ``sides`` that has failed, if there is time left."""
         from pytest_loaderperf.report import Why, why_section
-        from pytest_loaderperf.runs.sides import BASE, LOADER
+        from pytest_loaderperf.runs.sides import LOADER, ROOFLINE
 
         if not self._seconds or LOADER not in sides:
             return
@@ -32,12 +32,13 @@ class Reasons:
             said = f"it has taken more than {MOST_SECONDS:.0f} s in this run; run this test alone"
             self._found.append(Why("doctor: not asked", [said]))
             return
+        other = next((side for side in sides if side not in (LOADER, ROOFLINE)), "")
         began = time.monotonic()
         try:
-            found = run.why(self._seconds, with_base=BASE in sides)
+            found = run.why(self._seconds, other)
         finally:
             self._spent_seconds += time.monotonic() - began
-        self._found.append(why_section(found.findings, found.comparison, found.unseen))
+        self._found.append(why_section(found.findings, found.comparison, found.unseen, other))
 
     def take(self) -> list[Why]:
         """What it said of the test that has just ended."""

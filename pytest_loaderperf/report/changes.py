@@ -1,4 +1,4 @@
-"""What a loader does that it did not do at the base, in words: from ``changes`` of a run's document."""
+"""What a loader does that another does not, in words: from ``changes`` and ``differences`` of a run's document."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _OPERATORS = dict(
     for pair in "Add=+ Sub=- Mult=* Div=/ FloorDiv=// Mod=% Pow=** MatMult=@ BitAnd=& BitOr=| Eq=== NotEq=!= Lt=< "
     "LtE=<= Gt=> GtE=>= In=in".split()
 )
+BASE = "base"  # the side at another commit
 
 
 class Changed(NamedTuple):
@@ -23,31 +24,43 @@ class Changed(NamedTuple):
     text: str
 
 
-def changed(changes: Mapping[str, Any] | None) -> list[Changed]:
-    """Arguments of the loader, then calls; where neither differs, the stages that take longer."""
+def changed(changes: Mapping[str, Any] | None, other: str = BASE) -> list[Changed]:
+    """Arguments of the loader, then calls; where neither differs from ``other``, the stages that take longer."""
     if changes is None:
         return []
+    there = where(other)
     found = [
-        Changed("", 0, f"{printable(name)} is {printable(value['head'])}, at the base {printable(value['base'])}")
+        Changed("", 0, f"{printable(name)} is {printable(value['head'])}, {there} {printable(value['base'])}")
         for name, value in changes["settings"].items()
     ]
-    found += [Changed(call["file"], call["line"], _call(call)) for call in changes["calls"]]
-    return found or list(_stages(changes["stages"]))
+    found += [Changed(call["file"], call["line"], _call(call, there)) for call in changes["calls"]]
+    return found or list(_stages(changes["stages"], there))
 
 
-def _stages(stages: Mapping[str, Any]) -> Iterator[Changed]:
+def different(run: Mapping[str, Any]) -> list[Changed]:
+    """What the loader of a run's document does that its other loaders do not."""
+    return [one for other, found in run.get("differences", {}).items() for one in changed(found, other)]
+
+
+def where(other: str) -> str:
+    """What stands before a figure of the side ``other``."""
+    return "at the base" if other == BASE else f"in {printable(other)}"
+
+
+def _stages(stages: Mapping[str, Any], there: str) -> Iterator[Changed]:
     for name, seconds in stages.items():
         mine, other = time_text(seconds["head"]), time_text(seconds["base"])
-        yield Changed("", 0, f"{printable(name)} takes {mine} a batch, at the base {other}")
+        yield Changed("", 0, f"{printable(name)} takes {mine} a batch, {there} {other}")
 
 
-def _call(call: Mapping[str, Any]) -> str:
-    base = f"at the base {_times(call['base_count'])}" if call["base_count"] else "at the base never"
-    before = f", at the base {time_text(call['base_seconds'])}" if call["base_seconds"] else ""
-    return (
-        f"{_called(call['callee'])} {_times(call['count'])} a {printable(call['unit'])}, {base}; "
-        f"takes {time_text(call['seconds'])} a sample{before}"
-    )
+def _call(call: Mapping[str, Any], there: str) -> str:
+    mine, other = _times(call["count"]), _times(call["base_count"])
+    each, callee = f"{mine} a {printable(call['unit'])}", _called(call["callee"])
+    before = f", {there} {time_text(call['base_seconds'])}" if call["base_seconds"] else ""
+    takes = f"takes {time_text(call['seconds'])} a sample{before}"
+    if mine == other:
+        return f"{callee} {takes}; called {each}, as {there}"
+    return f"{callee} {each}, {there} {other if call['base_count'] else 'never'}; {takes}"
 
 
 def _called(callee: str) -> str:

@@ -100,6 +100,8 @@ def run_document(
     inconclusive: str,
     findings: Sequence[Document] = (),
     changes: Document | None = None,
+    differences: Mapping[str, Document] | None = None,
+    unobserved: Sequence[Document] = (),
 ) -> Document:
     """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
     return {
@@ -114,6 +116,8 @@ def run_document(
         "claims": [claim_entry(verdict) for verdict in verdicts],
         "findings": [dict(finding) for finding in findings],
         "changes": changes,
+        "differences": dict(differences or {}),
+        "unobserved": list(unobserved),
         "seconds": round(seconds, 3),
         "disturbed": disturbed.share,
         "disturbed_by": dict(disturbed.causes),

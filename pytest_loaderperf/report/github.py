@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
-from pytest_loaderperf.report.changes import Changed, changed
+from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.inert import code
 from pytest_loaderperf.report.markdown import COMMENT_BYTES, SUMMARY_BYTES, failure, markdown, relative_to
 
@@ -37,8 +37,9 @@ def annotation_lines(documents: Sequence[Document], workspace: str) -> list[str]
     runs = [run for document in documents for run in document["runs"]]
     errors = [_failed(run, claim, workspace) for run in runs for claim in run["claims"] if claim["failed"]]
     found = [_found(finding, workspace) for run in runs for finding in run["findings"]]
-    found += [_changed(one, workspace) for run in runs for one in changed(run.get("changes")) if one.file]
-    warnings = list(dict.fromkeys(found))
+    found += [_changed(one, workspace, "at the base") for run in runs for one in changed(run.get("changes"))]
+    found += [_changed(one, workspace, "in the other loader") for run in runs for one in different(run)]
+    warnings = list(filter(None, dict.fromkeys(found)))
     lines = [*errors[:_MOST_SHOWN], *warnings[:_MOST_SHOWN]]
     if left := len(errors) + len(warnings) - len(lines):
         lines.append(f"{left} more than GitHub shows as annotations: the summary has them")
@@ -58,8 +59,11 @@ def _found(finding: Document, workspace: str) -> str:
     return _command("warning", place, f"loaderperf: {finding['rule']}", message, workspace)
 
 
-def _changed(one: Changed, workspace: str) -> str:
-    return _command("warning", (one.file, one.line), "loaderperf: not at the base", one.text, workspace)
+def _changed(one: Changed, workspace: str, where: str) -> str:
+    """Empty for what no line has."""
+    if not one.file:
+        return ""
+    return _command("warning", (one.file, one.line), f"loaderperf: not {where}", one.text, workspace)
 
 
 def _command(level: str, place: tuple[object, object], title: str, message: str, workspace: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, ResultError
-from pytest_loaderperf.report.changes import Changed, changed
+from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
@@ -155,11 +155,15 @@ def _section(document: Document, several: bool) -> _Section:  # noqa: FBT001 one
     claims = [_claim_row(run, claim) for run in runs for claim in run["claims"]]
     findings = list(dict.fromkeys(_finding_row(finding, root) for run in runs for finding in run["findings"]))
     changes = [_change_row(run["nodeid"], one, root) for run in runs for one in changed(run.get("changes"))]
+    differences = [_change_row(run["nodeid"], one, root) for run in runs for one in different(run)]
+    unobserved = [_unobserved_row(run["nodeid"], one, root) for run in runs for one in run.get("unobserved", [])]
     loaders = [_loader_row(run, side) for run in runs for side in run["sides"]]
     tables = [
         _Table("Claims", ("Verdict", "Test", "Claim", "Measured, 95 % interval", "Needed", "Evidence"), claims),
         _Table("What it did not do at the base", ("Test", "Place", "Change"), changes),
+        _Table("What the other loader does not do", ("Test", "Place", "Difference"), differences),
         _Table("Findings", ("Mistake", "Place", "Faster by", "What to change"), findings),
+        _Table("Could not be observed by the doctor", ("Test", "Loader", "Place", "Reason"), unobserved),
         _Table("Loaders", ("Test", "Loader", "samples/s", "p50", "p99", "TTFB"), loaders, folded=True),
     ]
     title = f"### Result of {code(str(document.get('commit') or 'no commit')[:_HASH])}\n" if several else ""
@@ -181,6 +185,11 @@ def _claim_row(run: Document, claim: Document) -> tuple[int, str]:
 def _change_row(nodeid: str, one: Changed, root: object) -> tuple[int, str]:
     place = code(f"{relative_to(one.file, root)}:{one.line:d}", MOST_OF_PATH) if one.file else NOTHING
     return _FINDING, _row((code(nodeid, _MOST_OF_CELL), place, prose(one.text)))
+
+
+def _unobserved_row(nodeid: str, one: Document, root: object) -> tuple[int, str]:
+    place = code(f"{relative_to(one['file'], root)}:{one['line']:d}", MOST_OF_PATH) if one["file"] else NOTHING
+    return _FINDING, _row((*_names(nodeid, one["side"]), place, prose(one["reason"])))
 
 
 def _finding_row(finding: Document, root: object) -> tuple[int, str]:

@@ -19,11 +19,13 @@ from pytest_loaderperf.diagnosis import (
     findings_of,
 )
 from pytest_loaderperf.diagnosis.passes.running import observe
-from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.errors import LoaderError, LoaderPerfError
 from pytest_loaderperf.measurement import Reading, Rounds
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from pytest_loaderperf.report.why import Unobserved, unobserved
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.shown import ShownDiagnosis
-from pytest_loaderperf.runs.sides import BASE
+from pytest_loaderperf.runs.sides import BASE, LOADER, named
 from pytest_loaderperf.units import Quantity, as_seconds, s
 
 _EPOCHS = 1  # of each pass over the loader of a failed claim
@@ -32,14 +34,14 @@ _PATIENCE_SECONDS = 10.0  # beyond a pass's own time; the base's process is give
 
 @dataclass(frozen=True)
 class Why:
-    """What the doctor says of the loader of a failed claim: its mistakes, or what it does that its base does not.
+    """What the doctor says of the loader of a failed claim: its mistakes, or what it does that another side does not.
 
-    ``comparison``: None without a base. ``unseen``: why the doctor could not observe the loader, or its base, or "".
+    ``comparison``: None without another side. ``unseen``: why the doctor could not observe one of them, if so.
     """
 
     findings: tuple[Finding, ...] = ()
     comparison: Comparison | None = None
-    unseen: str = ""
+    unseen: Unobserved | None = None
 
 
 def ledger_of(source: object, seconds: float, count: Callable[[Any], int] | None) -> Ledger:
@@ -54,7 +56,8 @@ class Diagnosed:
     reading: Reading
     options: Options
     _source: object
-    _whys: dict[bool, Why]
+    _against: object
+    _whys: dict[str, Why]
 
     @property
     def rounds(self) -> Rounds:
@@ -126,36 +129,48 @@ class Diagnosed:
         """Threads, processes, descriptors and objects that each epoch leaves."""
         return self.diagnosis.leaks
 
-    def why(self, seconds: float, *, with_base: bool) -> Why:
+    def why(self, seconds: float, other: str = "") -> Why:
         """Why the loader failed a claim, observed once, in passes of ``seconds`` at most; never raises.
 
-        ``with_base``: what it does that the loader of the base, which is a side of the run, does not.
+        ``other``: the side of the run, the base or one of ``against``, that it is compared with; "": with none.
         """
-        if with_base not in self._whys:
+        if other not in self._whys:
             self.options.progress("asking the doctor why")
             try:
-                self._whys[with_base] = self._observed(seconds, with_base=with_base)
+                self._whys[other] = self._observed(seconds, other)
             except (LoaderPerfError, OSError) as error:  # the claim has failed all the same
-                self._whys[with_base] = Why(unseen=str(error))
-        return self._whys[with_base]
+                self._whys[other] = Why(unseen=unobserved(LOADER, str(error)))
+        return self._whys[other]
 
-    def _observed(self, seconds: float, *, with_base: bool) -> Why:
+    def _observed(self, seconds: float, other: str) -> Why:
         head = ledger_of(self._source, seconds, self.reading.count)
         found = tuple(findings_of(head, silent=self.options.silent))
-        if not with_base:
+        if not other:
             return Why(found)
-        side: Any = self.rounds.sides[BASE]  # the only one that has a ledger
         try:
-            base = Ledger.from_json(side.ledger(seconds))
+            there = self._ledger_of_side(other, seconds)
         except LoaderPerfError as error:
-            return Why(found, unseen=f"the base could not be observed: {error}")
-        return Why(found, compared(head, base, found, findings_of(base, silent=self.options.silent)))
+            return Why(found, unseen=unobserved(other, str(error)))
+        return Why(found, compared(head, there, found, findings_of(there, silent=self.options.silent)))
+
+    def _ledger_of_side(self, name: str, seconds: float) -> Ledger:
+        if name == BASE:
+            side: Any = self.rounds.sides[BASE]  # the only one that has a ledger
+            return Ledger.from_json(side.ledger(seconds))
+        source = named(self._against)[name]
+        if isinstance(source, OtherInterpreter):
+            raise LoaderError("its loader runs in another interpreter, and the doctor observes loaders of this one")
+        return ledger_of(source, seconds, self.reading.count)
 
     def known_findings(self) -> list[Finding]:
         """What the doctor has found, if a test has asked it or a claim has failed."""
         asked = self.__dict__.get("diagnosis") or next(iter(self._whys.values()), None)
         return [] if asked is None else list(asked.findings)
 
-    def known_comparison(self) -> Comparison | None:
-        """What changed from the base, if a claim on it has failed."""
-        return self._whys[True].comparison if True in self._whys else None
+    def known_comparisons(self) -> dict[str, Comparison]:
+        """What the loader does that other sides do not, by their names, if claims on them have failed."""
+        return {name: why.comparison for name, why in self._whys.items() if why.comparison is not None}
+
+    def known_unobserved(self) -> list[Unobserved]:
+        """The sides that the doctor was asked about and could not observe."""
+        return list(dict.fromkeys(why.unseen for why in self._whys.values() if why.unseen is not None))

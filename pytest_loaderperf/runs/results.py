@@ -45,7 +45,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         _put(sides[0]["metrics"], "against_ratio", run.ratio(LOADER, AGAINST), ONE)
     if BASE in rounds.sides:
         _put(sides[0]["metrics"], "base_ratio", run.ratio(LOADER, BASE), ONE)
-    changes = run.known_comparison()
+    compared = {name: found.to_json() for name, found in run.known_comparisons().items()}
     return run_document(
         nodeid=run.name,
         sides=sides,
@@ -58,7 +58,9 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         notes=notes_of(run) if asks_loaders else [],
         inconclusive=run.options.inconclusive,
         findings=[finding.to_json() for finding in run.known_findings()],
-        changes=None if changes is None else changes.to_json(),
+        changes=compared.pop(BASE, None),
+        differences=compared,
+        unobserved=[dict(found._asdict()) for found in run.known_unobserved()],
     )
 
 

@@ -149,7 +149,7 @@ def test_stages_that_take_longer():
     head, base = stages(fetch=9_000, collate=3_000, index=20), stages(fetch=5_000, collate=1_000, index=10)
     assert compared(head, base, [], []).stages == (("fetch", 9e-6, 5e-6), ("collate", 3e-6, 1e-6))
     assert compared(base, base, [], []).stages == ()
-    assert compared(head, ledger(), [], []).stages[0] == ("fetch", 9e-6, 0)
+    assert compared(head, ledger(), [], []).stages == ()  # the other has none
 
 
 def test_findings_that_only_the_head_has():

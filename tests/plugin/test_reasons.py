@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pytest_loaderperf.plugin import reasons
+from pytest_loaderperf.report.why import unobserved
 from pytest_loaderperf.runs.diagnosed import Why
 from tests.plugin.test_base import git
 
@@ -125,15 +126,70 @@ def test_a_failure_that_a_test_expects_is_not_shown_with_the_next_one(pytester):
 
 def test_a_loader_that_fails_while_it_is_observed_still_fails_by_its_claim(pytester):
     pytester.makepyfile(BROKEN)
-    result = pytester.runpytest_subprocess("--loaderperf", OBSERVING, timeout=60)
+    result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-json=result.json", OBSERVING, timeout=60)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
             "E *assert FAIL: batch_latency.p50 <= *",
             "*- doctor: the loader could not be observed -*",
-            "the loader failed *",
+            "*.py:8: the loader failed while it was observed: RuntimeError: not in a child",
         ]
     )
+    (run,) = json.loads((pytester.path / "result.json").read_text())["runs"]
+    (unseen,) = run["unobserved"]
+    assert unseen == {
+        "side": "loader",
+        "reason": "the loader failed while it was observed: RuntimeError: not in a child",
+        "file": str(next(pytester.path.glob("test_*.py"))),
+        "line": 8,
+    }
+
+
+AGAINST = """
+import sys
+
+import mydata
+from pytest_loaderperf.remote.interpreter import OtherInterpreter
+from torch.utils.data import DataLoader
+
+class Slower(mydata.Rows):
+    def __getitem__(self, index):
+        return mydata.torch.from_numpy(mydata.np.load(self.path)[index] * 2)
+
+def slower():
+    return DataLoader(Slower(), batch_size=8)
+
+def test_another_loader(loaderperf):
+    run = loaderperf(slower, against={"mine": mydata.make_loader})
+    assert run.throughput >= 0.9 * run.against["mine"].throughput
+
+def test_another_interpreter(loaderperf):
+    other = OtherInterpreter("mydata:make_loader", sys.executable, device="cpu", timeout_s=60)
+    run = loaderperf(slower, against=other)
+    assert run.throughput >= 0.9 * run.against.throughput
+"""
+
+
+def test_a_failed_claim_on_another_loader_says_what_that_does_not_do(pytester):
+    (pytester.path / "mydata.py").write_text(LOADER)
+    pytester.makepyfile(AGAINST)
+    result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-json=result.json", OBSERVING, timeout=120)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*- doctor: what the loader does that mine does not -*",
+            "*.py:9: numpy.load once a sample, in mine never; takes * a sample",
+            "*.py:9: file-reopened: *",
+            "*- doctor: what makes the loader slow -*",
+            "*.py:9: file-reopened: *",
+            "  fix: *",
+            "against could not be observed: its loader runs in another interpreter, *",
+        ]
+    )
+    here, there = json.loads((pytester.path / "result.json").read_text())["runs"]
+    assert [call["callee"] for call in here["differences"]["mine"]["calls"]] == ["numpy.load"]
+    assert (here["changes"], here["unobserved"], there["differences"]) == (None, [], {})
+    assert [one["side"] for one in there["unobserved"]] == ["against"]
 
 
 class Run:
@@ -141,9 +197,9 @@ class Run:
 
     asked = 0
 
-    def why(self, seconds, *, with_base):
+    def why(self, seconds, other):
         self.asked += 1
-        return Why(unseen=f"{seconds:g} s, {with_base}")
+        return Why(unseen=unobserved("loader", f"{seconds:g} s, {other}"))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_loaderperf.report.changes import changed
+from pytest_loaderperf.report.changes import changed, different
 from pytest_loaderperf.report.github import annotation_lines
 from pytest_loaderperf.report.markdown import markdown
 from pytest_loaderperf.report.page import page
@@ -45,6 +45,24 @@ def test_a_changed_line_is_annotated():
     run = by_hand.run(by_hand.failed()) | {"changes": CHANGES}
     _, line = annotation_lines([by_hand.result(run)], "/repo")
     assert line == f"::warning file=pkg/data.py,line=12,title=loaderperf%3A not at the base::{TEXT}"
+
+
+UNOBSERVED = {"side": "loader", "reason": "it hangs", "file": "/repo/pkg/data.py", "line": 7}
+
+
+def test_what_another_loader_does_not_do_and_what_could_not_be_observed():
+    more = {"differences": {"mine": CHANGES}, "unobserved": [UNOBSERVED]}
+    text = TEXT.replace("at the base", "in mine")
+    assert different(more)[1:] == [("/repo/pkg/data.py", 12, text)]
+    summary = markdown([by_hand.result(by_hand.run(by_hand.failed()) | more)])
+    for said in ("What the other loader does not do", text, "Could not be observed by the doctor", "it hangs"):
+        assert said in summary
+    assert annotation_lines([by_hand.result(by_hand.run() | more)], "/repo") == [
+        f"::warning file=pkg/data.py,line=12,title=loaderperf%3A not in the other loader::{text}"
+    ]
+    shown = page([results.result([results.run("test_a.py::test_b", [results.ratio_verdict(0.9)]) | more])])
+    for said in ("What the other loader does not do", text, "/repo/pkg/data.py:7: it hangs"):
+        assert said in shown
 
 
 def test_the_page_names_them_and_nothing_in_them_runs():

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_loaderperf.diagnosis import Comparison, Difference, Finding
 from pytest_loaderperf.report import why_section
+from pytest_loaderperf.report.why import unobserved
 
 OPENED = Finding(
     "file-reopened", "numpy.load() opens a file", "/repo/data.py", 12, "get", 1, "sample", "open it once, and keep it"
@@ -41,6 +42,10 @@ def test_no_mistake_says_where_to_look():
             "numpy.sort 12.5 times a batch, at the base 2 times; takes 3.31 ms a sample, at the base 1.00 ms",
         ),
         (difference("MatMult", 200), "operator @ 200 times a sample, at the base never; takes 3.31 ms a sample"),
+        (
+            difference(base_count=1.001, base_seconds=0.001),
+            "numpy.sort takes 3.31 ms a sample, at the base 1.00 ms; called once a sample, as at the base",
+        ),
         (difference("Eq"), "operator == once a sample, at the base never; takes 3.31 ms a sample"),
         (difference("a\x1b[31mb"), r"a\x1b[31mb once a sample, at the base never; takes 3.31 ms a sample"),
     ],
@@ -60,6 +65,20 @@ def test_settings_then_calls_then_findings_and_three_of_each():
     assert len(lines) == 10
 
 
+def test_another_loader_is_called_by_its_name():
+    settings = (("num_workers", "0", "2"),)
+    title, lines = why_section([], Comparison((difference(base_count=0.5),), settings), other="torch")
+    assert title == "doctor: what the loader does that torch does not"
+    assert lines == [
+        "num_workers is 0, in torch 2",
+        "/repo/data.py:12: numpy.sort once a sample, in torch 0.5 times; takes 3.31 ms a sample",
+    ]
+    assert why_section([], Comparison(settings=settings), other="torch").lines[1:] == [
+        "the calls in your code are the same"
+    ]
+    assert why_section([], Comparison(), other="torch").title == "doctor: the same calls as in torch"
+
+
 def test_the_same_calls_show_the_stages_that_take_longer():
     assert why_section([OPENED], Comparison(stages=(("fetch", 0.002, 0.001),))) == (
         "doctor: the same calls as at the base",
@@ -72,14 +91,22 @@ def test_the_same_calls_show_the_stages_that_take_longer():
 
 
 def test_a_loader_that_could_not_be_observed():
-    said = why_section([], None, "the loader failed while it was observed:\n  File x\n    read()\nOSError: gone\n")
-    assert said == (
+    frames = '  File "/repo/a.py", line 3, in outer\n    read()\n  File "/repo/data.py", line 12, in read\n    open()\n'
+    unseen = unobserved("loader", f"the loader failed while it was observed:\n{frames}OSError: gone\n")
+    assert unseen == ("loader", "the loader failed while it was observed: OSError: gone", "/repo/data.py", 12)
+    assert why_section([], None, unseen) == (
         "doctor: the loader could not be observed",
-        ["the loader failed while it was observed: OSError: gone"],
+        ["/repo/data.py:12: the loader failed while it was observed: OSError: gone"],
     )
 
 
-def test_a_base_that_could_not_be_observed():
-    title, lines = why_section([OPENED], None, "the base could not be observed: its process ended")
+@pytest.mark.parametrize(("side", "name"), [("base", "the base"), ("against", "against")])
+def test_another_side_that_could_not_be_observed(side, name):
+    unseen = unobserved(side, "its process ended")
+    assert unseen == (side, "its process ended", "", 0)
+    title, lines = why_section([OPENED], None, unseen, side)
     assert title == "doctor: what makes the loader slow"
-    assert lines[2:] == ["the base could not be observed: its process ended"]
+    assert lines[2:] == [f"{name} could not be observed: its process ended"]
+    title, lines = why_section([], None, unseen, side)  # the loader itself could be
+    assert title == "doctor: no known mistake"
+    assert lines[0] == f"{name} could not be observed: its process ended"

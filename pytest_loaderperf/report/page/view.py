@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_loaderperf.diagnosis.findings import Gain
-from pytest_loaderperf.report.changes import changed
+from pytest_loaderperf.report.changes import changed, different
 from pytest_loaderperf.report.doctor import gain_text, place_text
 from pytest_loaderperf.report.figures import budget_text, time_text
 from pytest_loaderperf.report.page import charts as drawn
 from pytest_loaderperf.report.page.charts import Charts, interval_text, is_at_least, percent, unit_text
 from pytest_loaderperf.report.terminal import disturbance_lines
+from pytest_loaderperf.report.why import Unobserved, unobserved_text
 from pytest_loaderperf.report.words import at_threshold, observations
 from pytest_loaderperf.units import ONE
 
@@ -116,6 +117,8 @@ def run_view(charts: Charts, run: Document, claims: Sequence[Document], ident: s
         "claims": claims,
         "findings": [*map(_finding, run["findings"])],
         "changes": [(place_text(one.file, one.line), one.text) for one in changed(run.get("changes"))],
+        "differences": [(place_text(one.file, one.line), one.text) for one in different(run)],
+        "unobserved": [unobserved_text(Unobserved(**one)) for one in run.get("unobserved", [])],
         "stages": stages,
         "latencies": latencies,
         "timeline": timeline,
