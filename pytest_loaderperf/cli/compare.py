@@ -91,11 +91,9 @@ def _compare_engines(options: argparse.Namespace, spec: str) -> int:
 def _compare_results(options: argparse.Namespace, first: str, second: str) -> int:
     from pytest_loaderperf.report import read_json
     from pytest_loaderperf.report.comparison import comparison, comparison_lines
-    from pytest_loaderperf.report.reading import as_written
 
     a, b = read_json(Path(first)), read_json(Path(second))
-    with as_written():
-        compared = comparison(a, b)
+    compared = comparison(a, b)
     _show(comparison_lines(compared, [first, second], shutil.get_terminal_size().columns))
     _keep(compared, options.json)
     return 0

@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
+from pytest_loaderperf.report.shape import first_fault
 
 if TYPE_CHECKING:
     from pytest_loaderperf.judge import Course, Verdict
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 SCHEMA = "loaderperf/1"
 Document = dict[str, Any]
+_EXPECTED = f"expected a result of --loaderperf-json ({SCHEMA})"
+_KINDS = {
+    "loaderperf-calibration": "a calibration of `loaderperf calibrate --json`",
+    "loaderperf-comparison": "a comparison of `loaderperf compare --json`",
+    "loaderperf-diagnosis": "a diagnosis of `loaderperf doctor --json`",
+    "loaderperf-engines": "a comparison of `loaderperf compare --json`",
+    "loaderperf-history": "what `loaderperf history --json` found",
+    "loaderperf-trace": "a trace of `loaderperf doctor --trace`",
+}
 _NAMING = ("name", "kind", "loader")  # what a side is called
 _MOST_OF_NOTE = 2000  # characters
 _MOST_OF_COURSE = 200  # points: more are not seen on a screen
@@ -161,24 +171,42 @@ def write_text(text: str, path: Path) -> None:
 
 
 def read_json(path: Path) -> Document:
-    """A result that ``write_json`` has written. Raises ResultError if it cannot be read or is something else."""
+    """A result that ``write_json`` has written. Raises ResultError if it cannot be read or is something else.
+
+    What it gives has the keys and types of docs/result-file.md, so reports need not expect others.
+    """
+    name = printable(path, MOST_OF_PATH)
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        document = json.loads(content, parse_constant=_no_constant)
     except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror or error}") from None
+        raise ResultError(f"cannot read {name}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise ResultError(
-            f"{path}: expected a result of --loaderperf-json, got a file that is cut off or is not JSON: {error}"
-        ) from None
+        what = f"a file that is cut off or is not JSON: {error}" if content.strip() else "an empty file"
+        raise ResultError(f"{name}: {_EXPECTED}, got {what}.") from None
     found = document.get("schema") if isinstance(document, dict) else None
     if found != SCHEMA:
-        what = "other JSON" if found is None else f"schema {found!r}"
+        raise ResultError(f"{name}: {_EXPECTED}, got {_kind(found)}.")
+    if fault := first_fault(document):
         raise ResultError(
-            f'{path}: expected a result with schema "{SCHEMA}", got {what}. Measure again with this version.'
+            f"{name}: {_EXPECTED}, got one that was changed or is of another version. {fault}. "
+            "Measure again with this version."
         )
-    if not isinstance(document.get("runs"), list) or not isinstance(document.get("machine"), dict):
-        raise ResultError(f"{path}: expected a list 'runs' and an object 'machine', got a result without them.")
     return dict(document)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _kind(schema: object) -> str:
+    """What a document is that is not a result of this version."""
+    kind, _, version = str(schema).partition("/")
+    if kind == SCHEMA.partition("/")[0]:
+        return f"a result of version {printable(version)}: use the version of pytest-loaderperf that wrote it"
+    if kind in _KINDS:
+        return f"{_KINDS[kind]} ({printable(schema)})"
+    return "other JSON"
 
 
 @contextmanager

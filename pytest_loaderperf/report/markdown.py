@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_loaderperf.errors import MOST_OF_PATH, ResultError
+from pytest_loaderperf.errors import MOST_OF_PATH
 from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
-from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
+from pytest_loaderperf.units import ONE
 
 Document = dict[str, Any]
 SUMMARY_BYTES = 1024 * 1024  # GitHub's limit for the summary of a step
 COMMENT_BYTES = 64 * 1024  # and for a comment: so many characters, of at least one byte each
-_UNITS = (SECOND, SAMPLES_PER_SECOND, BYTES_PER_SECOND, BYTE, ONE)
 _MOST_OF_CELL = 200  # characters of a name or a claim: longer ones make a table unreadable
 _NAMED = 5  # failed claims that the headline tells; the table has all
 _NOTABLE = 0.05  # of the measuring time: less disturbance is not worth a line
@@ -29,17 +27,11 @@ _FAILED, _UNDECIDED, _FINDING, _PASSED, _LOADER = range(5)  # which rows matter 
 def markdown(documents: Sequence[Document], most_bytes: int = SUMMARY_BYTES) -> str:
     """``documents`` as GitHub's Markdown of at most ``most_bytes``: verdicts, findings, loaders and machine.
 
-    Tables are cut by whole rows; claims that failed go last. Text from outside is inert. Raises ResultError for a
-    document that is not as docs/result-file.md says, and ValueError if there is not even room for the headline.
+    Tables are cut by whole rows; claims that failed go last. Text from outside is inert. Raises ValueError if there is
+    not even room for the headline.
     """
-    try:
-        headline = _headline(documents)
-        sections = [_section(document, len(documents) > 1) for document in documents]
-    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise ResultError(
-            f"expected a result as docs/result-file.md describes it, got {type(error).__name__}: {error}. "
-            "Measure again with this version."
-        ) from None
+    headline = _headline(documents)
+    sections = [_section(document, len(documents) > 1) for document in documents]
     tables = [table for section in sections for table in section.tables]
     _fill(tables, most_bytes - len(_text(headline, sections).encode()))
     return _text(headline, sections)
@@ -145,9 +137,9 @@ def _figures(claim: Document) -> tuple[str, str, str]:
     """Estimate, interval and threshold."""
     unit = claim["unit"]
     times = " x" if unit == ONE and claim["counted"] == "pairs" else ""
-    low, high = (UNBOUNDED if claim[end] is None else _figure(claim[end], unit) for end in ("low", "high"))
+    low, high = (UNBOUNDED if claim[end] is None else figure(claim[end], unit) for end in ("low", "high"))
     interval = low if low == high else f"{low} to {high}"
-    return f"{_figure(claim['estimate'], unit)}{times}", interval, f"{_figure(claim['needed'], unit)}{times}"
+    return f"{figure(claim['estimate'], unit)}{times}", interval, f"{figure(claim['needed'], unit)}{times}"
 
 
 def _section(document: Document, several: bool) -> _Section:  # noqa: FBT001 one caller, next to it
@@ -245,12 +237,6 @@ def relative_to(file: object, folder: object) -> str:
 
 def _names(*texts: object) -> list[str]:
     return [code(text, _MOST_OF_CELL) for text in texts]
-
-
-def _figure(value: Any, unit: Any) -> str:
-    if unit not in _UNITS or not (value is None or math.isfinite(value)):
-        raise ValueError(f"expected a number in {', '.join(_UNITS)}, got {value!r} {unit!r}")
-    return figure(value, unit)
 
 
 def _row(cells: Sequence[str]) -> str:

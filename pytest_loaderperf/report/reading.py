@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pytest_loaderperf.errors import ResultError
 from pytest_loaderperf.history import table
 from pytest_loaderperf.units import BYTES_PER_SECOND, SAMPLES_PER_SECOND
 
@@ -29,18 +27,6 @@ class Figure(NamedTuple):
     high: float | None
     n: int
     unit: str
-
-
-@contextmanager
-def as_written() -> Iterator[None]:
-    """Reads results within this block. Raises ResultError if one of them lacks a part, as when it was edited."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ResultError(
-            f"expected results as --loaderperf-json writes them, got one with a missing or changed part: {error!r}. "
-            "Measure again with this version."
-        ) from error
 
 
 def higher_is_better(metric: str, unit: str) -> bool:

@@ -52,13 +52,17 @@ def test_results_are_added_to_those_of_asv(result, tmp_path, capsys):
 
 
 ODD = {"schema": "loaderperf/1", "runs": [], "machine": {}, "alpha": 0.1, "partial": False, "base_commit": None}
-EXPECTED = "expected the keys and types of docs/result-file.md, got one"
+EXPECTED = "expected a result of --loaderperf-json (loaderperf/1), got"
+ANOTHER = "one that was changed or is of another version"
 FOREIGN = {
     "gone.json": (None, "cannot read gone.json: No such file or directory"),
-    "cut.json": ('{"schema": "loa', "cut.json: expected a result of --loaderperf-json, got a file that is cut off"),
-    "old.json": ('{"schema": "loaderperf/0"}', 'old.json: expected a result with schema "loaderperf/1", got schema'),
-    "odd.json": (json.dumps(ODD), f"odd.json: {EXPECTED} without the key 'commit'. Measure again with this version."),
-    "odder.json": (json.dumps(ODD | {"commit": 1, "runs": [7]}), f"odder.json: {EXPECTED} with something else: 'int'"),
+    "cut.json": ('{"schema": "loa', f"cut.json: {EXPECTED} a file that is cut off or is not JSON: "),
+    "old.json": ('{"schema": "loaderperf/0"}', f"old.json: {EXPECTED} a result of version 0: use the version of "),
+    "odd.json": (json.dumps(ODD), f"odd.json: {EXPECTED} {ANOTHER}. commit: expected a text, got nothing. Me"),
+    "odder.json": (
+        json.dumps(ODD | {"commit": "1", "runs": [7]}),
+        f"odder.json: {EXPECTED} {ANOTHER}. runs[0]: expected an ",
+    ),
 }
 
 

@@ -14,8 +14,13 @@ CLAIM = {
     "pairs": 37,
     "counted": "pairs",
     "seconds": 0.84,
+    "mde": 0.021,
+    "alpha": 0.0005,
+    "settles_in_seconds": None,
+    "unconfirmed": None,
 }
-SIDE = {"name": "loader", "kind": "DataLoader", "metrics": {"throughput": {"value": 6_213_000.0}}}
+THROUGHPUT = {"value": 6_213_000.0, "unit": "samples/s", "low": 6e6, "high": None, "n": 9}
+SIDE = {"name": "loader", "kind": "DataLoader", "loader": "DataLoader()", "metrics": {"throughput": THROUGHPUT}}
 GAIN = {"value": 4.52, "low": 3.31, "high": 6.94, "how": "predicted"}
 
 
@@ -35,7 +40,8 @@ def finding(**changes):
 def run(*claims, nodeid="tests/test_a.py::test_it", findings=(), disturbed=None, line=5):
     place = {"file": "/repo/tests/test_a.py", "line": line}
     document = {"nodeid": nodeid, "sides": [SIDE], "claims": list(claims), "findings": list(findings)}
-    return document | place | {"seconds": 2.0, "disturbed": disturbed}
+    document |= {"loader": "DataLoader()", "batch_size": 8, "device": "cpu", "metrics": SIDE["metrics"]}
+    return document | place | {"stages": {}, "notes": [], "seconds": 2.0, "disturbed": disturbed}
 
 
 def result(*runs, **changes):

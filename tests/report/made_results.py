@@ -38,12 +38,13 @@ def side(name, times=(0.001, 0.002, 0.003), **metrics):
 def claim(text="throughput >= 100 samples/s", verdict="PASS", **changes):
     plain = {"claim": text, "verdict": verdict, "failed": verdict == "FAIL", "estimate": 120.0, "low": 110.0}
     plain |= {"high": None, "needed": 100.0, "unit": "samples/s", "pairs": 12, "counted": "trials", "seconds": 0.5}
-    return plain | {"mde": 0.021, "alpha": 0.0005} | changes
+    return plain | {"mde": 0.021, "alpha": 0.0005, "settles_in_seconds": None, "unconfirmed": None} | changes
 
 
 def run(nodeid="test_it.py::test_it", sides=None, claims=(), **changes):
     sides = [side("loader", throughput=1000.0, batch_latency_p99=0.004)] if sides is None else sides
     document = {"nodeid": nodeid, "sides": sides, "metrics": sides[0]["metrics"], "claims": list(claims)}
+    document |= {"loader": "DataLoader(x)", "batch_size": 8, "device": "cpu", "disturbed": None, "disturbed_by": {}}
     return document | {"stages": {}, "findings": [], "notes": [], "seconds": 1.5} | changes
 
 
