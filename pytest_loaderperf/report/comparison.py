@@ -12,7 +12,8 @@ from pytest_loaderperf.report.reading import (
     LOADER,
     Document,
     Figure,
-    differences,
+    difference_words,
+    differing,
     distinct,
     figures,
     fingerprint,
@@ -41,10 +42,14 @@ def comparison(a: Document, b: Document) -> Document:
     unclear if they have, or are not known, same if nothing differs.
     """
     runs_a, runs_b = _by_name(a), _by_name(b)
+    machines = [a["machine"], b["machine"]]
     return {
         "schema": COMPARISON_SCHEMA,
         **{key: _origin(document) for key, document in (("a", a), ("b", b))},
-        "differences": [{"fact": name, "a": x, "b": y} for name, x, y in differences(a["machine"], b["machine"])],
+        "differences": [
+            {"fact": name, **{key: machine.get(name) for key, machine in zip("ab", machines, strict=True)}}
+            for name in differing(machines)
+        ],
         "tests": [_test(name, run, runs_b[name]) for name, run in runs_a.items() if name in runs_b],
         "only_in_a": [name for name in runs_a if name not in runs_b],
         "only_in_b": [name for name in runs_b if name not in runs_a],
@@ -138,9 +143,7 @@ def _differences(compared: Document, width: int) -> list[TableLine]:
     if not found:
         return []
     facts = (f"{each['fact']} {_fact(each['a'])} / {_fact(each['b'])}" for each in found)
-    same = compared["a"]["machine"] == compared["b"]["machine"]
-    what = "the software differs" if same else "the machines differ, so do not compare the figures"
-    text = f"warning: {what}: {', '.join(facts)}"
+    text = f"warning: {difference_words([compared[key]['machine'] for key in 'ab'])}: {', '.join(facts)}"
     return [TableLine(line, "yellow") for line in textwrap.wrap(text, width, subsequent_indent="  ")]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from pytest_loaderperf.diagnosis import Diagnosis, Finding, Gain
+from pytest_loaderperf.diagnosis import Diagnosis, Finding
 from pytest_loaderperf.diagnosis.diagnosis import Line
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
-from pytest_loaderperf.report.figures import short_count
+from pytest_loaderperf.report.figures import gain_text, short_count
 from pytest_loaderperf.report.terminal import TableLine
 
 _BAR = 20  # columns of a bar for all of the time
@@ -20,7 +21,6 @@ _LEAST_SHARE = 0.005
 _MOST_LINES, _LEAST_OF_LINE = 3, 0.01  # of a stage that are shown, and their least share
 _OFTEN, _SELDOM = 0.5, 0.1  # of the asks: from which the workers are slower, and up to which they are faster
 _MOST_WIDTH = 120
-_LITTLE, _LARGE = 1.05, 50  # times: gains beyond these are not known better
 
 
 def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
@@ -142,7 +142,7 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
         at = place_text(finding.file, finding.line)
         head = f"{head}   {at}" if at else head
         if gain is not None:
-            text = gain_text(gain)
+            text = gain_text(**asdict(gain))
             head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
         yield TableLine(head[:width] if gain is None else head, "yellow")
         for text in (finding.message, f"fix: {finding.fix}"):
@@ -155,7 +155,7 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
     if diagnosis.advice:
         yield TableLine("tried on this machine, in pairs", "bold")
     for one in diagnosis.fastest_first:
-        gain = gain_text(one.gain).removesuffix(", measured")
+        gain = gain_text(**asdict(one.gain)).removesuffix(", measured")
         color = "green" if one.helps else ""
         text = printable(one.text)
         fits = len(text) + len(gain) + 5 <= width
@@ -163,16 +163,6 @@ def _advice_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
         yield from (TableLine(line, color) for line in [*rows, *([f"      {one.note}"] if one.note else [])])
     for reason in diagnosis.untried:
         yield from (TableLine(text) for text in _wrapped(f"not tried: {printable(reason)}", width, 2))
-
-
-def gain_text(gain: Gain) -> str:
-    """``2.6x (2.4 to 2.8), measured``."""
-    low, value, high = (f"{times:.2g}x" for times in (gain.low, gain.value, gain.high))
-    if gain.value < _LITTLE:
-        return f"under {_LITTLE}x, {gain.how}"
-    if gain.value > _LARGE:
-        return f"over {_LARGE}x, {gain.how}"
-    return f"{value} ({low.removesuffix('x')} to {high.removesuffix('x')}), {gain.how}"
 
 
 def _wrapped(text: str, width: int, indent: int) -> list[str]:

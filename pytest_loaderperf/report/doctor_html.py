@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from html import escape
 
 from pytest_loaderperf.diagnosis import Advice, Diagnosis, Finding
 from pytest_loaderperf.errors import printable
-from pytest_loaderperf.report.doctor import gain_text, headline, place_text, stage_rows
+from pytest_loaderperf.report.doctor import headline, place_text, stage_rows
+from pytest_loaderperf.report.figures import gain_text
 
 _ROOT = "loaderperf-doctor"
 _LIGHT = (
@@ -84,7 +86,7 @@ def _row(name: str, share: float, said: str) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    gain = f"<b>{_text(gain_text(finding.gain))}</b>" if finding.gain else ""
+    gain = f"<b>{_text(gain_text(**asdict(finding.gain)))}</b>" if finding.gain else ""
     source = linecache.getline(finding.file, finding.line).strip() if finding.file else ""
     code = f"<pre>{_text(source)}</pre>" if source else ""
     where = _text(place_text(finding.file, finding.line))
@@ -96,7 +98,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _advice(one: Advice) -> str:
-    gain = _text(gain_text(one.gain).removesuffix(", measured"))
+    gain = _text(gain_text(**asdict(one.gain)).removesuffix(", measured"))
     shown = f'<span class="good">{gain}</span>' if one.helps else f"<span>{gain}</span>"
     note = f"<small>{_text(one.note)}</small>" if one.note else ""
     return f'<div class="item"><div class="head"><code>{_text(one.text)}</code>{shown}</div>{note}</div>'

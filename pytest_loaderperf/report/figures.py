@@ -9,6 +9,7 @@ from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SEC
 NOTHING = "-"
 UNBOUNDED = "unbounded"
 _HUNDRED, _TEN, _TENTH = 99.95, 9.995, 0.1  # where rounding changes the number of decimals
+_LITTLE, _LARGE = 1.05, 50  # times: gains below this, and predicted ones beyond, are not known better
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 
@@ -59,6 +60,22 @@ def size_text(nbytes: float) -> str:
         if abs(nbytes) >= unit * 0.9995:
             return f"{nbytes:.0f} B" if unit == 1 else f"{three_digits(nbytes / unit)} {name}"
     return "0 B"
+
+
+def gain_text(low: float, value: float, high: float, how: str) -> str:
+    """How many times faster, with two digits and without an exponent.
+
+    >>> gain_text(2.41, 2.6, 2.83, "measured"), gain_text(451.0, 500.0, 1234.0, "measured")
+    ('2.6x (2.4 to 2.8), measured', '500x (450 to 1,200), measured')
+    >>> gain_text(61, 72, 90, "predicted"), gain_text(1.0, 1.02, 1.1, "measured")
+    ('over 50x, predicted', 'under 1.05x, measured')
+    """
+    if value < _LITTLE:
+        return f"under {_LITTLE}x, {how}"
+    if value > _LARGE and how == "predicted":
+        return f"over {_LARGE}x, {how}"
+    least, times, most = (f"{float(f'{one:.2g}'):,g}" for one in (low, value, high))
+    return f"{times}x ({least} to {most}), {how}"
 
 
 def short_count(value: float) -> str:

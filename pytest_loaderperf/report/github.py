@@ -11,6 +11,7 @@ from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
 from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.inert import code
 from pytest_loaderperf.report.markdown import COMMENT_BYTES, SUMMARY_BYTES, failure, markdown, relative_to
+from pytest_loaderperf.report.reading import mistakes
 
 Document = dict[str, Any]
 _MOST_SHOWN = 10  # annotations of one kind that GitHub shows for a step
@@ -36,7 +37,7 @@ def annotation_lines(documents: Sequence[Document], workspace: str) -> list[str]
     """
     runs = [run for document in documents for run in document["runs"]]
     errors = [_failed(run, claim, workspace) for run in runs for claim in run["claims"] if claim["failed"]]
-    found = [_found(finding, workspace) for run in runs for finding in run["findings"]]
+    found = [_found(finding, workspace) for finding, _ in mistakes(runs)]
     found += [_changed(one, workspace, "at the base") for run in runs for one in changed(run.get("changes"))]
     found += [_changed(one, workspace, "in the other loader") for run in runs for one in different(run)]
     warnings = list(filter(None, dict.fromkeys(found)))

@@ -9,8 +9,9 @@ from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH
 from pytest_loaderperf.report.changes import Changed, changed, different
-from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, short_count, time_text
+from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, gain_text, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
+from pytest_loaderperf.report.reading import mistakes
 from pytest_loaderperf.units import ONE
 
 Document = dict[str, Any]
@@ -117,8 +118,8 @@ def _headline(documents: Sequence[Document]) -> list[str]:
         lines.append(
             f"- {undecided} {of} undecided: nothing protects what {'it says' if undecided == 1 else 'they say'}"
         )
-    if mistakes := sum(len(run["findings"]) for run in runs):
-        lines.append(f"- {mistakes} mistake{'s' * (mistakes != 1)} found by the doctor")
+    if found := len(mistakes(runs)):
+        lines.append(f"- {found} mistake{'s' * (found != 1)} found by the doctor")
     if partial:
         lines.append("- the run did not reach its end: this is what was measured until then")
     return [*lines, ""]
@@ -145,7 +146,7 @@ def _figures(claim: Document) -> tuple[str, str, str]:
 def _section(document: Document, several: bool) -> _Section:  # noqa: FBT001 one caller, next to it
     runs, root = document["runs"], document.get("root")
     claims = [_claim_row(run, claim) for run in runs for claim in run["claims"]]
-    findings = list(dict.fromkeys(_finding_row(finding, root) for run in runs for finding in run["findings"]))
+    findings = [_finding_row(finding, tests, root) for finding, tests in mistakes(runs)]
     changes = [_change_row(run["nodeid"], one, root) for run in runs for one in changed(run.get("changes"))]
     differences = [_change_row(run["nodeid"], one, root) for run in runs for one in different(run)]
     unobserved = [_unobserved_row(run["nodeid"], one, root) for run in runs for one in run.get("unobserved", [])]
@@ -158,8 +159,13 @@ def _section(document: Document, several: bool) -> _Section:  # noqa: FBT001 one
         _Table("Could not be observed by the doctor", ("Test", "Loader", "Place", "Reason"), unobserved),
         _Table("Loaders", ("Test", "Loader", "samples/s", "p50", "p99", "TTFB"), loaders, folded=True),
     ]
-    title = f"### Result of {code(str(document.get('commit') or 'no commit')[:_HASH])}\n" if several else ""
-    return _Section(title, tables, _foot(document))
+    return _Section(f"### {_name(document)}\n" if several else "", tables, _foot(document))
+
+
+def _name(document: Document) -> str:
+    """Which of several results it is."""
+    commit = code(str(document.get("commit") or "no commit")[:_HASH])
+    return f"{code(document['file'], MOST_OF_PATH)}, of {commit}" if "file" in document else f"Result of {commit}"
 
 
 def _claim_row(run: Document, claim: Document) -> tuple[int, str]:
@@ -184,14 +190,11 @@ def _unobserved_row(nodeid: str, one: Document, root: object) -> tuple[int, str]
     return _FINDING, _row((*_names(nodeid, one["side"]), place, prose(one["reason"])))
 
 
-def _finding_row(finding: Document, root: object) -> tuple[int, str]:
-    gain, file = finding["gain"], finding["file"]
+def _finding_row(finding: Document, tests: int, root: object) -> tuple[int, str]:
+    file, gain = finding["file"], finding["gain"]
     place = code(f"{relative_to(file, root)}:{finding['line']:d}", MOST_OF_PATH) if file else NOTHING
-    faster = NOTHING
-    if gain is not None:
-        low, value, high = (f"{gain[key]:.2g}" for key in ("low", "value", "high"))
-        faster = f"{value} x ({low} to {high}), {prose(gain['how'])}"
-    change = prose(finding["message"])
+    faster = NOTHING if gain is None else prose(gain_text(**gain))
+    change = prose(finding["message"]) + (f" (in {tests} tests)" if tests > 1 else "")
     if finding["fix"]:
         change += f"<br>Fix: {prose(finding['fix'])}"
     return _FINDING, _row((code(finding["rule"]), place, faster, change))

@@ -14,6 +14,7 @@ LOADER, ROOFLINE = "loader", "roofline"  # names of sides
 _RATIOS = ("against_ratio", "base_ratio", "dataloader_ratio", "roofline_fraction")
 _HARDWARE = ("cpu", "cores", "usable_cores", "system", "gpu", "driver", "container_limits")
 VERSIONS = ("python", "torch", "numpy", "pyarrow")
+_VARYING = ("steal_seconds",)  # from run to run, on the same machine
 
 
 class Figure(NamedTuple):
@@ -54,9 +55,37 @@ def fingerprint(machine: Mapping[str, Any]) -> str:
     return table.fingerprint({name: machine.get(name) for name in _HARDWARE})
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Facts that differ between two machines, hardware first: name, and its value on either."""
-    return [(name, a.get(name), b.get(name)) for name in (*_HARDWARE, *VERSIONS) if a.get(name) != b.get(name)]
+def differing(machines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The facts that are not the same on all machines, hardware first, then versions."""
+    known = dict.fromkeys((*_HARDWARE, *VERSIONS, *(name for machine in machines for name in machine)))
+    names = [name for name in known if name not in _VARYING]
+    return [name for name in names if any(machine.get(name) != machines[0].get(name) for machine in machines)]
+
+
+def difference_words(fingerprints: Sequence[str]) -> str:
+    """What it means that facts of machines with these fingerprints differ."""
+    same = len(set(fingerprints)) == 1
+    return "the software differs" if same else "the machines differ, so do not compare the figures"
+
+
+def mistakes(runs: Sequence[Document]) -> list[tuple[Document, int]]:
+    """The findings of all runs, each mistake once, and in how many runs it was found.
+
+    Counts and gains of one mistake differ from run to run; the first one found is given.
+    """
+    found: dict[tuple[Any, ...], list[Document]] = {}
+    for run in runs:
+        of_run: dict[tuple[Any, ...], Document] = {}
+        for finding in run["findings"]:
+            of_run.setdefault(_mistake(finding), finding)
+        for same, finding in of_run.items():
+            found.setdefault(same, []).append(finding)
+    return [(same[0], len(same)) for same in found.values()]
+
+
+def _mistake(finding: Document) -> tuple[Any, ...]:
+    at = finding["file"], finding["line"]
+    return (finding["rule"], *at) if finding["file"] else (finding["rule"], finding["message"])
 
 
 def distinct(names: Sequence[str]) -> list[str]:

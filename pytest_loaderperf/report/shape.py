@@ -192,7 +192,8 @@ _RESULT = _Keys(
         "commit": _Null(_TEXT),
         "base_commit": _Null(_TEXT),
         "root?": _Null(_TEXT),
-        "partial?": _FLAG,
+        "alpha": _NUMBER,
+        "partial": _FLAG,
         "runs": _List(_RUN),
     }
 )

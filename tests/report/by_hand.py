@@ -47,4 +47,4 @@ def run(*claims, nodeid="tests/test_a.py::test_it", findings=(), disturbed=None,
 def result(*runs, **changes):
     machine = {"cpu": "A CPU", "cores": 4, "usable_cores": 2, "torch": "2.13.0", "python": "3.11.7", "gpu": None}
     top = {"schema": "loaderperf/1", "machine": machine, "commit": "c" * 40, "base_commit": "b" * 40}
-    return top | {"root": "/repo", "partial": False, "runs": list(runs)} | changes
+    return top | {"root": "/repo", "alpha": 0.001, "partial": False, "runs": list(runs)} | changes

@@ -245,7 +245,9 @@ def test_csv_has_a_row_for_each_metric_and_side():
     }
     assert [row["value"] for row in others[2:4]] == ["", ""], "None and NaN"
     assert [(row["low"], row["high"]) for row in others if row["metric"] == "peak_memory"] == [("", "")]
-    assert others[-1]["commit"] == ""
+    assert (others[-1]["commit"], others[-1]["file"]) == ("", "")
+    (row,) = rows_of(csv_text([result(run(sides=[side("loader", throughput=1.0)])) | {"file": "a.json"}]))
+    assert row["file"] == "a.json"
     assert len({row["machine"] for row in (first, *others)}) == 2
 
 

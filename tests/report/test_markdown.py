@@ -38,7 +38,7 @@ def test_a_report_has_verdicts_findings_loaders_machine_and_commits():
         "≥ 0.97 x",
         "37 pairs in 840 ms |",
     ]
-    assert "| `repeated-work` | `pkg/data.py:9` | 4.5 x (3.3 to 6.9), predicted | the same result, twice" in text
+    assert "| `repeated-work` | `pkg/data.py:9` | 4.5x (3.3 to 6.9), predicted | the same result, twice" in text
     assert "| `tests/test_a.py::test_it` | `loader: DataLoader` | 6.21M | - | - | - |" in text
     assert text.rstrip().endswith(
         "Commits: head `cccccccccccc`, base `bbbbbbbbbbbb`<br>"
@@ -73,6 +73,25 @@ def test_several_results_are_headed_together():
     assert text.startswith("### ❌ loaderperf: 1 of 2 claims failed\n")
     assert "### Result of `cccccccccccc`\n" in text
     assert "### Result of `no commit`\n" in text
+
+
+def test_several_files_are_headed_by_their_names():
+    text = markdown([result(run(claim())) | {"file": "a.json"}, result(run(claim())) | {"file": "b.json"}])
+    heads = [line for line in text.splitlines() if line.startswith("### `")]
+    assert heads == ["### `a.json`, of `cccccccccccc`", "### `b.json`, of `cccccccccccc`"]
+
+
+def test_a_mistake_that_several_tests_have_is_told_once():
+    gains = ({"value": value, "low": value, "high": value, "how": "measured"} for value in (500.0, 2.0))
+    one, other = (finding(gain=gain, message=f"{gain['value']} times") for gain in gains)
+    elsewhere = finding(line=10)
+    lines = markdown([result(run(findings=[one, one, elsewhere]), run(findings=[other]))]).splitlines()
+    rows = [line for line in lines if line.startswith("| `repeated-work`")]
+    assert [row.split(" | ")[1:4] for row in rows] == [
+        ["`pkg/data.py:9`", "500x (500 to 500), measured", "500.0 times (in 2 tests)<br>Fix: do it once |"],
+        ["`pkg/data.py:10`", "4.5x (3.3 to 6.9), predicted", "the same result, twice<br>Fix: do it once |"],
+    ]
+    assert "- 2 mistakes found by the doctor" in lines
 
 
 MANY = [result(run(*[claim()] * 40, *[failed()] * 40, findings=[finding(line=n + 1) for n in range(40)]))]

@@ -13,7 +13,7 @@ import pytest
 from pytest_loaderperf.arguments import not_a_page
 from pytest_loaderperf.report import page as package
 from pytest_loaderperf.report.page import page
-from pytest_loaderperf.report.page.compare import compared, differing_facts
+from pytest_loaderperf.report.page.compare import compared
 from pytest_loaderperf.report.page.view import TIMES
 from tests.report import results
 
@@ -191,12 +191,12 @@ def test_several_results_are_compared_test_by_test(two):
 
 
 def test_results_of_different_machines_are_warned_about(two):
-    assert differing_facts(two) == ["torch"]
+    advice = "Compare the ratios that were measured in pairs, not times and rates."
     text = Page(page(two)).text
-    assert (
-        "These results are from different machines: torch (2.13.0 / 2.14.0). Compare the ratios that were measured in "
-        "pairs, not times and rates."
-    ) in text
+    assert f"The software differs: torch (2.13.0 / 2.14.0). {advice}" in text
+    two[1]["machine"] |= {"cpu": "Xeon", "start_method": "spawn"}
+    differ = "cpu (EPYC / Xeon), torch (2.13.0 / 2.14.0), start method (None / spawn)"
+    assert f"The machines differ, so do not compare the figures: {differ}. {advice}" in Page(page(two)).text
     assert "test_data.py::test_slow in after.json" in text
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.reading import Document, Figure, figures, fingerprint
 
-HEADING = (*Figure._fields, "commit", "machine")
+HEADING = (*Figure._fields, "commit", "machine", "file")
 _FORMULA = ("=", "+", "-", "@")  # a spreadsheet evaluates a text that begins so
 
 
@@ -19,7 +19,7 @@ def csv_text(documents: Sequence[Document]) -> str:
     rows = csv.writer(text)  # its default dialect ends lines with CR LF, as RFC 4180 asks
     rows.writerow(HEADING)
     for document in documents:
-        origin = (document.get("commit"), fingerprint(document["machine"]))
+        origin = (document.get("commit"), fingerprint(document["machine"]), document.get("file"))
         rows.writerows([_cell(cell) for cell in (*row, *origin)] for run in document["runs"] for row in figures(run))
     return text.getvalue()
 

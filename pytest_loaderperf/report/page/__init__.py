@@ -11,8 +11,9 @@ from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.page.charts import Charts, scale_width
-from pytest_loaderperf.report.page.compare import compared, differing_facts
+from pytest_loaderperf.report.page.compare import compared
 from pytest_loaderperf.report.page.view import claim_view, file_view, headline, is_open, run_view
+from pytest_loaderperf.report.reading import difference_words, differing, fingerprint, mistakes
 
 Document = dict[str, Any]
 _HERE = Path(__file__).parent
@@ -45,8 +46,8 @@ def page(documents: Sequence[Document]) -> str:
 
 def _view(documents: Sequence[Document]) -> Document:
     charts, several = Charts(), len(documents) > 1
-    differing = differing_facts(documents)
-    files = [file_view(document, set(differing)) for document in documents]
+    differ = differing([document["machine"] for document in documents])
+    files = [file_view(document, set(differ)) for document in documents]
     entries = [
         (f"run-{place}-{number}", file["name"], run)
         for place, (document, file) in enumerate(zip(documents, files, strict=True))
@@ -82,7 +83,7 @@ def _view(documents: Sequence[Document]) -> Document:
         "headline": told,
         "tone": tone,
         "summary": _summary(documents),
-        "warnings": _warnings(documents, differing),
+        "warnings": _warnings(documents, differ),
         "sections": sections,
         "data": charts.data,
     }
@@ -91,7 +92,7 @@ def _view(documents: Sequence[Document]) -> Document:
 def _summary(documents: Sequence[Document]) -> str:
     runs = [run for document in documents for run in document["runs"]]
     parts = [f"{sum(run['seconds'] for run in runs):.1f} s spent measuring"]
-    if found := sum(len(run["findings"]) for run in runs):
+    if found := len(mistakes(runs)):
         parts.append(f"the doctor found {found} mistake{'s' * (found != 1)}")
     alphas = {document["alpha"] for document in documents}
     if len(alphas) == 1 and any(run["claims"] for run in runs):
@@ -99,16 +100,17 @@ def _summary(documents: Sequence[Document]) -> str:
     return "; ".join(parts)
 
 
-def _warnings(documents: Sequence[Document], differing: Sequence[str]) -> list[str]:
+def _warnings(documents: Sequence[Document], differ: Sequence[str]) -> list[str]:
     warnings = []
-    if differing:
+    if differ:
         told = []
-        for name in differing:
+        for name in differ:
             values = dict.fromkeys(str(document["machine"].get(name)) for document in documents)
             told.append(f"{name.replace('_', ' ')} ({' / '.join(values)})")
+        what = difference_words([fingerprint(document["machine"]) for document in documents])
         warnings.append(
-            f"These results are from different machines: {', '.join(told)}. Compare the ratios that were measured in "
-            "pairs, not times and rates."
+            f"{what[0].upper()}{what[1:]}: {', '.join(told)}. Compare the ratios that were measured in pairs, not "
+            "times and rates."
         )
     for document in documents:
         if document["partial"]:

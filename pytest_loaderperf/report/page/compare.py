@@ -1,4 +1,4 @@
-"""Several result files side by side: the same tests' claims and metrics, and whether the machines are the same."""
+"""Several result files side by side: the same tests' claims and metrics."""
 
 from __future__ import annotations
 
@@ -7,46 +7,26 @@ from typing import Any
 
 from pytest_loaderperf.report.page.charts import unit_text
 from pytest_loaderperf.report.page.view import METRICS, NO_FIGURE, TIMES, metric_text
+from pytest_loaderperf.report.reading import distinct, higher_is_better
 from pytest_loaderperf.units import SAMPLES_PER_SECOND
 
 Document = dict[str, Any]
-_CHANGES = ("steal_seconds",)  # from run to run, on the same machine
-_MORE_IS_BETTER = (
-    *("throughput", "epoch_throughput", "bytes_per_second", "roofline_fraction"),
-    *("dataloader_ratio", "against_ratio", "base_ratio"),
-)
 _VERDICTS = {"PASS": ("pass", "✓"), "FAIL": ("fail", "✗"), "INCONCLUSIVE": ("open", "?")}
 _SAME = 0.0005  # of a value: a smaller change is printed as none
-
-
-def differing_facts(documents: Sequence[Document]) -> list[str]:
-    """The facts of the machine that are not the same in all documents."""
-    machines = [document["machine"] for document in documents]
-    names = dict.fromkeys(name for machine in machines for name in machine if name not in _CHANGES)
-    return [name for name in names if any(machine.get(name) != machines[0].get(name) for machine in machines)]
 
 
 def compared(documents: Sequence[Document]) -> list[Document]:
     """For each test that several documents have, its claims and metrics, with one cell for each document."""
     by_test: dict[str, list[Document | None]] = {}
     for place, document in enumerate(documents):
-        for run in _named(document["runs"]):
-            by_test.setdefault(run["name"], [None] * len(documents))[place] = run["run"]
+        names = distinct([run["nodeid"] for run in document["runs"]])
+        for name, run in zip(names, document["runs"], strict=True):
+            by_test.setdefault(name, [None] * len(documents))[place] = run
     return [
         {"name": name, "rows": _rows(runs)}
         for name, runs in by_test.items()
         if sum(run is not None for run in runs) > 1
     ]
-
-
-def _named(runs: Sequence[Document]) -> list[Document]:
-    """Runs by the name of their test, numbered if a test measures several times."""
-    seen: dict[str, int] = {}
-    named = []
-    for run in runs:
-        number = seen[run["nodeid"]] = seen.get(run["nodeid"], 0) + 1
-        named.append({"name": run["nodeid"] + (f" ({number})" if number > 1 else ""), "run": run})
-    return named
 
 
 def _rows(runs: Sequence[Document | None]) -> list[Document]:
@@ -91,7 +71,7 @@ def _change(name: str, entry: Document | None, first: Document | None) -> dict[s
         return {"change": "the same"}
     lows, highs = ([one[end] for one in (entry, first)] for end in ("low", "high"))
     apart = None not in (*lows, *highs) and (lows[0] > highs[1] or highs[0] < lows[1])
-    better = (times > 1) == (name in _MORE_IS_BETTER)
+    better = (times > 1) == higher_is_better(name, entry["unit"])
     told = f"{times:.3g} {TIMES}, " + (("better" if better else "worse") if apart else "intervals overlap")
     return {"change": told} | (
         {"tone": "pass" if better else "fail", "symbol": "▲" if times > 1 else "▼"} if apart else {}

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_loaderperf.diagnosis.findings import Gain
 from pytest_loaderperf.report.changes import changed, different
-from pytest_loaderperf.report.doctor import gain_text, place_text
-from pytest_loaderperf.report.figures import budget_text, time_text
+from pytest_loaderperf.report.doctor import place_text
+from pytest_loaderperf.report.figures import budget_text, gain_text, time_text
 from pytest_loaderperf.report.page import charts as drawn
 from pytest_loaderperf.report.page.charts import Charts, interval_text, is_at_least, percent, unit_text
 from pytest_loaderperf.report.terminal import disturbance_lines
@@ -137,7 +136,7 @@ def run_view(charts: Charts, run: Document, claims: Sequence[Document], ident: s
 
 
 def _finding(finding: Document) -> Document:
-    gain = f"gain {gain_text(Gain(**finding['gain']))}" if finding["gain"] else ""
+    gain = f"gain {gain_text(**finding['gain'])}" if finding["gain"] else ""
     place = place_text(finding["file"], finding["line"])
     return {name: finding[name] for name in ("rule", "message", "fix")} | {"place": place, "gain": gain}
 
