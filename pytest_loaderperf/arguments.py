@@ -76,6 +76,13 @@ def policy(text: str) -> str:
     return text
 
 
+def file_path(text: str) -> Path:
+    """Argument type: a path that is not empty, as it is where a variable of a shell is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -108,7 +115,10 @@ def not_a_page(path: Path) -> str | None:
         head = path.read_bytes()[:_HEAD_BYTES] if path.exists() else b""
     except OSError:
         return not_writable(path)
-    return _not_ours(path) if head and PAGE_MARK.encode() not in head else None
+    if not head or PAGE_MARK.encode() in head:
+        return None
+    kind = _kind_of(path)
+    return _not_ours(path) if kind is None else _of_another_kind(path, kind)
 
 
 def _not_ours(path: Path) -> str:

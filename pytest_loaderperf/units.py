@@ -49,5 +49,7 @@ def as_seconds(value: object, what: str, example: str, *, bare: bool = False) ->
         seconds = float(value)
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         got = str(value) if isinstance(value, Quantity) else repr(value)
+        if not bare and isinstance(value, (int, float)) and value > 0:
+            got, example = f"{got} without a unit", f"{example}, with `from pytest_loaderperf import ms, s`"
         raise ClaimError(f"{what}: expected a positive time, got {got}. Write {example}.")
     return seconds

@@ -53,8 +53,6 @@ def test_a_bare_integer_counts_as_seconds_where_asked():
 @pytest.mark.parametrize(
     "value, bare, came",
     [
-        (5, False, "5"),
-        (0.5, False, "0.5"),
         (True, True, "True"),
         (None, True, "None"),
         ("10", True, "'10'"),
@@ -72,6 +70,16 @@ def test_what_is_no_positive_time_is_refused(value, bare, came):
     with pytest.raises(ClaimError) as caught:
         as_seconds(value, "budget", "10 * s", bare=bare)
     assert str(caught.value) == f"budget: expected a positive time, got {came}. Write 10 * s."
+
+
+@pytest.mark.parametrize("value", [5, 0.0001])
+def test_a_time_without_a_unit_is_refused_with_where_units_are(value):
+    with pytest.raises(ClaimError) as caught:
+        as_seconds(value, "the step", "10 * ms")
+    assert str(caught.value) == (
+        f"the step: expected a positive time, got {value} without a unit. Write 10 * ms, with "
+        "`from pytest_loaderperf import ms, s`."
+    )
 
 
 def test_the_package_says_which_attribute_it_lacks():

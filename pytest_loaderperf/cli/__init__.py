@@ -11,11 +11,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pytest_loaderperf.arguments import device, not_a_file, seconds
+from pytest_loaderperf.arguments import device, file_path, not_a_file, seconds
 from pytest_loaderperf.cli.calibrate import add_calibrate_command
 from pytest_loaderperf.cli.compare import add_compare_command
 from pytest_loaderperf.cli.data import add_data_commands
@@ -63,7 +62,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         default=DEFAULT_DEVICE,
         help=f"where batches must arrive, {shown}",
     )
-    bench.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
+    bench.add_argument("--json", metavar="FILE", type=file_path, help="write the result to FILE")
     bench.set_defaults(run=_bench)
     add_doctor_command(commands)
     add_history_command(commands)

@@ -73,12 +73,12 @@ def add_calibrate_command(commands: Commands) -> None:
         default=[1.0, 5.0, 10.0],
         help="also count FAIL within these times (1,5,10)",
     )
-    add("--json", metavar="FILE", type=Path, help="write the result to FILE")
+    add("--json", metavar="FILE", type=arguments.file_path, help="write the result to FILE")
     add("--plot", metavar="FILE", type=_picture, help="draw the operating curve, as PNG or SVG")
     add(
         "--beside",
         metavar="FILE.json",
-        type=Path,
+        type=arguments.file_path,
         action="append",
         default=[],
         help="draw that earlier result's curve, too; may be given again",

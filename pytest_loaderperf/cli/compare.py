@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_loaderperf.arguments import count, not_a_file, seconds
+from pytest_loaderperf.arguments import count, file_path, not_a_file, seconds
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_compare_command(commands: Commands) -> None:
     add("--budget", metavar="SECONDS", type=seconds, help=f"time to measure {shown}, default {_SECONDS:g}")
     add("--engines", metavar="LIST", help=f"only these engines {shown}, separated by commas, and torch's DataLoader")
     add("--collate", metavar="MODULE:FUNCTION", help=f"makes a batch of a list of samples {shown}")
-    add("--json", metavar="FILE", type=Path, help="write the comparison to FILE")
+    add("--json", metavar="FILE", type=file_path, help="write the comparison to FILE")
     compare.set_defaults(run=_compare)
 
 
@@ -68,12 +68,9 @@ def _compare_engines(options: argparse.Namespace, spec: str) -> int:
     from pytest_loaderperf.report.engines import engine_lines
     from pytest_loaderperf.report.progress import ProgressLine
 
-    chosen = list(ENGINES) if options.engines is None else [name.strip() for name in options.engines.split(",")]
-    if unknown := [name for name in chosen if name not in ENGINES]:
-        raise LoaderPerfError(f"--engines: expected some of {', '.join(ENGINES)}, got {', '.join(unknown)}.")
     wanted = Wanted(
         dataset=spec,
-        engines=chosen,
+        engines=list(ENGINES) if options.engines is None else _chosen(options.engines),
         batch_size=options.batch_size or _BATCH_SIZE,
         workers=options.workers or usable_cores(),
         budget_seconds=options.budget or _SECONDS,
@@ -86,6 +83,21 @@ def _compare_engines(options: argparse.Namespace, spec: str) -> int:
     _show(engine_lines(compared, width))
     _keep(compared, options.json)
     return 0
+
+
+def _chosen(text: str) -> list[str]:
+    """The engines that ``--engines`` names. Raises LoaderPerfError for one that is not known, or cannot run here."""
+    from pytest_loaderperf.engines.loaders import ENGINES
+
+    chosen = [name.strip() for name in text.split(",")]
+    missing = {name: engine.missing for name, engine in ENGINES.items()}
+    if not (bad := [name for name in chosen if missing.get(name, name)]):
+        return chosen
+    able = ", ".join(name for name, reason in missing.items() if not reason)
+    got = ", ".join(f"{name} ({missing[name]})" if name in missing else repr(name) for name in bad)
+    absent = [f"{name} ({reason})" for name, reason in missing.items() if ENGINES[name].package and reason]
+    more = f" Others: {', '.join(absent)}." if absent and not set(bad) & set(missing) else ""
+    raise LoaderPerfError(f"--engines: expected some of {able}, got {got}.{more}")
 
 
 def _compare_results(options: argparse.Namespace, first: str, second: str) -> int:

@@ -7,7 +7,6 @@ import argparse
 import json
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf import arguments
@@ -27,7 +26,9 @@ def add_data_commands(commands: Commands) -> None:
     verbs = data.add_subparsers(required=True, metavar="COMMAND")
     make = verbs.add_parser("make", help="write a workload to disk")
     make.add_argument("workload", metavar="NAME|SPEC.toml", help="as `loaderperf data list` shows, or a TOML file")
-    make.add_argument("-o", "--output", metavar="PATH", type=Path, required=True, help="where to write it")
+    make.add_argument(
+        "-o", "--output", metavar="PATH", type=arguments.file_path, required=True, help="where to write it"
+    )
     make.add_argument("--format", metavar="F", help="default: by the suffix of PATH")
     make.add_argument("--samples", metavar="N", type=arguments.count, help="instead of the spec's own")
     make.add_argument("--seed", metavar="S", type=_whole, help="instead of the spec's own")
@@ -36,7 +37,7 @@ def add_data_commands(commands: Commands) -> None:
     listing = verbs.add_parser("list", help="list the workloads and the formats")
     listing.set_defaults(run=_list)
     check = verbs.add_parser("check", help="look for damage in a folder of images or in a table")
-    check.add_argument("path", metavar="PATH", type=Path, help="a folder of images, or a table")
+    check.add_argument("path", metavar="PATH", type=arguments.file_path, help="a folder of images, or a table")
     check.add_argument("--max-errors", metavar="N", type=_whole, help="stop after N problems, 0: never (10)")
     check.add_argument("--workers", metavar="N", type=arguments.count, help="threads (default min(4, cores))")
     check.add_argument("--classes", metavar="N", type=arguments.count, help="labels must be below N")
@@ -51,7 +52,7 @@ def add_data_commands(commands: Commands) -> None:
         action="append",
         help="an option of the format, such as split=train; VALUE is JSON or text; can be repeated",
     )
-    check.add_argument("--json", metavar="FILE", type=Path, help="write the result to FILE")
+    check.add_argument("--json", metavar="FILE", type=arguments.file_path, help="write the result to FILE")
     check.set_defaults(run=_check)
 
 

@@ -7,10 +7,9 @@ import argparse
 import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import count, not_a_file, seconds, step
+from pytest_loaderperf.arguments import count, file_path, not_a_file, seconds, step
 from pytest_loaderperf.defaults import DEFAULT_DIAGNOSIS_SECONDS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
@@ -42,7 +41,7 @@ def add_doctor_command(commands: Commands) -> None:
         help="time to observe and to try changes, default %(default)s",
     )
     doctor.add_argument("--rules", metavar="LIST", help="only these rules, separated by commas")
-    doctor.add_argument("--json", metavar="FILE", type=Path, help="write the diagnosis to FILE")
+    doctor.add_argument("--json", metavar="FILE", type=file_path, help="write the diagnosis to FILE")
     doctor.add_argument(
         "--step",
         metavar="TIME",
@@ -53,7 +52,7 @@ def add_doctor_command(commands: Commands) -> None:
     doctor.add_argument(
         "--trace",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="write what every thread did when, for ui.perfetto.dev or chrome://tracing",
     )
     doctor.set_defaults(run=_doctor)

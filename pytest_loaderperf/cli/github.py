@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_loaderperf.arguments import file_path
 from pytest_loaderperf.errors import LoaderPerfError, ResultError, printable
 
 if TYPE_CHECKING:
@@ -45,16 +46,16 @@ def add_github_commands(commands: Commands) -> None:
     )
     base.set_defaults(run=_base)
     verdict = parts.add_parser("verdict", help="print pass, fail, inconclusive or error")
-    verdict.add_argument("results", metavar="RESULT.json", nargs="+", type=Path)
+    verdict.add_argument("results", metavar="RESULT.json", nargs="+", type=file_path)
     verdict.set_defaults(run=_verdict)
     comment = parts.add_parser(
         "comment", help="write a result as a comment on its pull request, and keep it up to date"
     )
-    comment.add_argument("results", metavar="RESULT.json", nargs="+", type=Path)
+    comment.add_argument("results", metavar="RESULT.json", nargs="+", type=file_path)
     comment.add_argument(
         "--pull-request-file",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="has the number of the pull request, in a workflow_run job",
     )
     comment.add_argument(

@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import not_a_file, not_a_place
+from pytest_loaderperf.arguments import file_path, not_a_file, not_a_page, not_a_place
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 GOOD, REGRESSED, USAGE = 0, 1, 2  # exit status
 _COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
+_MOST_NAMED = 20  # metrics or tests in a message
 _ASV_FOLDERS = (".", "results", ".asv/results")  # in the folder that the user names
 
 
@@ -33,7 +35,7 @@ def add_history_command(commands: Commands) -> None:
     add(
         "folder",
         metavar="DIR",
-        type=Path,
+        type=file_path,
         nargs="?",
         default=Path(),
         help="a project with .loaderperf/history.sqlite3, or a results directory of asv (default: here)",
@@ -43,7 +45,7 @@ def add_history_command(commands: Commands) -> None:
     add("--since", metavar="REF", help="only changes after this commit")
     add("--html", metavar="FILE", type=_page, help="write a page to FILE")
     add("--png", metavar="FILE", type=_picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
-    add("--json", metavar="FILE", type=Path, help="write what was found to FILE")
+    add("--json", metavar="FILE", type=file_path, help="write what was found to FILE")
     history.set_defaults(run=_history)
 
 
@@ -84,11 +86,7 @@ def _shown(options: argparse.Namespace) -> int:
     since = None if options.since is None else order.since(repository, options.since)
     found = find_changes(table, order, metric=options.metric, test=options.test, since=since)
     if not found:
-        names = ", ".join(sorted({metric.name for metric in table.values}))
-        raise LoaderPerfError(
-            f"no values of committed code for --metric {options.metric or '(any)'} and --test {options.test or '(any)'}"
-            f". Expected one of the metrics {names or '(none is kept)'}. {' '.join(order.remarks)}".rstrip()
-        )
+        raise LoaderPerfError(_nothing(table, options, order.remarks))
     colored = sys.stdout.isatty()
     for line in history_lines(found, order, shutil.get_terminal_size().columns, options.since):
         color = _COLORS.get(line.color, "") if colored else ""
@@ -114,12 +112,40 @@ def _shown(options: argparse.Namespace) -> int:
     return REGRESSED if any(change.regression for series in found for change in series.changes) else GOOD
 
 
+def _nothing(table: Table, options: argparse.Namespace, remarks: Sequence[str]) -> str:
+    """Why there is nothing to show."""
+    from pytest_loaderperf.history.changes import NOT_LEVELS
+
+    if not table.values:
+        return f"{options.folder}: no results are kept there yet. Measure first: pytest --loaderperf."
+    if options.metric in NOT_LEVELS:
+        return (
+            f"--metric {options.metric}: it compares with another commit in each run, so it has no history. "
+            f"Expected one of {_some(metric.name for metric in table.values if metric.name not in NOT_LEVELS)}."
+        )
+    if options.metric and not any(metric.name == options.metric for metric in table.values):
+        names = _some(metric.name for metric in table.values if metric.name not in NOT_LEVELS)
+        return f"--metric: expected one of {names}, got {options.metric!r}."
+    of_metric = [metric.test for metric in table.values if options.metric in ("", metric.name)]
+    if not any(options.test in test for test in of_metric):
+        return f"--test: expected a part of the name of a test, got {options.test!r}. There are {_some(of_metric)}."
+    said = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in remarks)
+    return f"no committed code was measured, so there is no history to show.{said} Commit, and measure again."
+
+
+def _some(names: Iterable[str]) -> str:
+    """The names, or the first few."""
+    distinct = sorted(set(names))
+    shown = [printable(name, MOST_OF_PATH) for name in distinct[:_MOST_NAMED]]
+    return ", ".join(shown) + (f" and {len(distinct) - _MOST_NAMED:,} more" if len(distinct) > _MOST_NAMED else "")
+
+
 def _check(options: argparse.Namespace) -> None:
     if options.json is not None and (problem := not_a_file(options.json, "loaderperf-history")):
         raise LoaderPerfError(f"--json: {problem}")
-    for name in ("html", "png"):
+    for name, refused in (("html", not_a_page), ("png", not_a_place)):
         file = getattr(options, name)
-        if file is not None and (problem := not_a_place(file)):
+        if file is not None and (problem := refused(file)):
             raise LoaderPerfError(f"--{name}: {problem}")
 
 

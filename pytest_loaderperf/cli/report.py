@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_loaderperf.arguments import is_result, not_a_place
+from pytest_loaderperf.arguments import file_path, is_result, not_a_place
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -67,9 +67,11 @@ def add_report_command(commands: Commands) -> None:
         "report", help="show results as a page, or in the format of another program", description=__doc__
     )
     report.add_argument(
-        "results", metavar="RESULT.json", type=Path, nargs="+", help="a file of --loaderperf-json or bench --json"
+        "results", metavar="RESULT.json", type=file_path, nargs="+", help="a file of --loaderperf-json or bench --json"
     )
-    report.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to FILE, default: standard output")
+    report.add_argument(
+        "-o", "--output", metavar="FILE", type=file_path, help="write to FILE, default: standard output"
+    )
     report.add_argument(
         "--format",
         metavar="|".join([*FORMATS, _ASV]),

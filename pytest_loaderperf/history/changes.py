@@ -15,7 +15,7 @@ from pytest_loaderperf.history.steps import Fit, Floats, Step, find_steps
 from pytest_loaderperf.history.table import Facts, Metric, Table
 from pytest_loaderperf.history.timeline import Column, Place, Timeline
 
-_NOT_LEVELS = {"base_ratio"}  # to another commit in each run
+NOT_LEVELS = {"base_ratio"}  # to another commit in each run
 _MOST_RETURNS = 2  # for each environment but one: with more changes, environments alternate
 _TREND_COMMITS = 100  # that a drift is given for
 
@@ -83,7 +83,7 @@ def find_changes(
     rank = {id(column): i for i, column in enumerate(order.columns)}
     parts: list[_Part] = []
     for key, values in table.values.items():
-        if key.name in _NOT_LEVELS or (metric and key.name != metric) or test not in key.test:
+        if key.name in NOT_LEVELS or (metric and key.name != metric) or test not in key.test:
             continue
         cells: dict[int, list[float]] = {}
         for run, value in values.items():

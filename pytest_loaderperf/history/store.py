@@ -113,6 +113,11 @@ class Store:
 
     def _check(self) -> None:
         ask = self._database.execute
+        if not self.file.stat().st_size:
+            raise StoreError(
+                f"{self.file}: expected results of earlier runs, got an empty file. Remove it, and the next run of "
+                "pytest --loaderperf makes a new one."
+            )
         if ask("PRAGMA application_id").fetchone()[0] != _APPLICATION:
             raise StoreError(f"{self.file}: expected results of earlier runs, got a database of another program.")
         version = ask("PRAGMA user_version").fetchone()[0]

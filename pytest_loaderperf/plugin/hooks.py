@@ -184,7 +184,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
     if new := sum(is_new for _, _, is_new in own.unpaired):
-        write(f"{new} {'tests have' if new > 1 else 'test has'} no base: new in this commit")
+        who, them = ("test has", "it") if new == 1 else ("tests have", "them")
+        write(f"{new} {who} no base: new, the base commit does not have {them}")
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:

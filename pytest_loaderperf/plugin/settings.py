@@ -13,6 +13,7 @@ import pytest
 from pytest_loaderperf.arguments import (
     count,
     device,
+    file_path,
     not_a_file,
     not_a_page,
     not_writable,
@@ -126,14 +127,14 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--loaderperf-base", metavar="REF", default=None, help="the commit, branch or tag to compare with: run.base"
     )
-    group.addoption("--loaderperf-json", metavar="FILE", type=Path, default=None, help="write the result to FILE")
+    group.addoption("--loaderperf-json", metavar="FILE", type=file_path, default=None, help="write the result to FILE")
     group.addoption(
-        "--loaderperf-html", metavar="FILE", type=Path, default=None, help="write the result as a page to look at"
+        "--loaderperf-html", metavar="FILE", type=file_path, default=None, help="write the result as a page to look at"
     )
     group.addoption(
         "--loaderperf-asv",
         metavar="DIR",
-        type=Path,
+        type=file_path,
         default=None,
         help="add the metrics to the results of asv in DIR, as those of this commit",
     )

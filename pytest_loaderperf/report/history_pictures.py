@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.arguments import PAGE_MARK
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 from pytest_loaderperf.history.changes import Series
 from pytest_loaderperf.history.timeline import Timeline
@@ -62,7 +63,7 @@ def history_page(found: Sequence[Series], order: Timeline, title: str) -> str:
     remarks = "".join(f"<p>{escape(printable(remark))}</p>" for remark in order.remarks)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{PAGE_MARK} history">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{remarks}"
         f"<h2>Steps</h2>{_changes_table(found)}<h2>Over commits</h2>{_shown(found)}"
         f"{svg[svg.index('<svg') :]}<h2>Newest values</h2>{_values_table(found)}</body></html>\n"

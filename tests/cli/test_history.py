@@ -116,14 +116,27 @@ def test_what_is_not_there_is_said_and_gives_status_2(project, capsys, tmp_path)
     assert "expected a project with .loaderperf/history.sqlite3, or results of asv, got neither" in refused(
         str(tmp_path)
     )
-    assert "Expected one of the metrics first_batch, peak_memory, throughput." in refused("--metric", "nothing")
+    assert refused("--metric", "nothing") == (
+        "loaderperf: --metric: expected one of first_batch, peak_memory, throughput, got 'nothing'.\n"
+    )
+    assert "--metric base_ratio: it compares with another commit in each run" in refused("--metric", "base_ratio")
+    assert refused("--test", "zzz").startswith(
+        "loaderperf: --test: expected a part of the name of a test, got 'zzz'. There are test_a.py::test_it[<script>"
+    )
     assert "--since: expected a commit of HEAD's history, or one that was measured, got --all." in refused(
         "--since=--all"
     )
     (tmp_path / "theirs.json").write_text("{}")
     assert "was not written by loaderperf" in refused("--json", str(tmp_path / "theirs.json"))
     assert "cannot write the plot" in refused("--png", str(tmp_path / "theirs.json" / "x.png"))
+    (tmp_path / "theirs.html").write_text("<p>")
+    assert "theirs.html was not written by loaderperf" in refused("--html", str(tmp_path / "theirs.html"))
     (tmp_path / ".loaderperf").mkdir()
+    (tmp_path / ".loaderperf" / "history.sqlite3").touch()
+    assert "expected results of earlier runs, got an empty file. Remove it" in refused(str(tmp_path))
+    (tmp_path / ".loaderperf" / "history.sqlite3").unlink()
+    fill(tmp_path, ["a" * 40], {})
+    assert "no results are kept there yet. Measure first: pytest --loaderperf." in refused(str(tmp_path))
     (tmp_path / ".loaderperf" / "history.sqlite3").write_bytes(b"x" * 5000)
     assert "expected results of earlier runs, got a damaged or foreign file" in refused(str(tmp_path))
 

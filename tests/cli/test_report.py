@@ -93,6 +93,13 @@ def test_a_place_that_cannot_be_written_is_an_error(result, tmp_path, capsys):
     assert "loaderperf: cannot write" in capsys.readouterr().err
 
 
+def test_an_empty_path_is_bad_usage(result, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", result, "-o", ""])
+    assert ended.value.code == 2
+    assert "argument -o/--output: expected a path, got an empty text" in capsys.readouterr().err
+
+
 def test_an_unknown_format_is_bad_usage(result, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["report", result, "--format", "pdf"])

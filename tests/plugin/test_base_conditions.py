@@ -179,7 +179,7 @@ def test_what_exists_there_and_was_not_collected_is_an_error_and_only_what_does_
         "*test_skipped.py cannot be collected there.",
         "*It was skipped there: *could not import 'no_such_module'*",
         "*SKIPPED*new: no base: HEAD (*) has no test test_new.py::test_speed",
-        "1 test has no base: new in this commit",
+        "1 test has no base: new, the base commit does not have it",
         "4 tests have no base to compare with: nothing protects them*",
     ):
         result.stdout.fnmatch_lines([words])

@@ -159,6 +159,8 @@ def test_the_command_compares_two_files_and_never_fails_for_a_regression(tmp_pat
         (["a", "b", "c"], "expected two result files, or one dataset as MODULE:FACTORY, got 3: a b c"),
         (["a", "b", "--batch-size=2"], "--batch-size is for a dataset: expected MODULE:FACTORY, got two result files"),
         (["m:f", "--engines=x"], "--engines: expected some of dataloader, "),
+        (["m:f", "--engines=x"], "got 'x'."),
+        (["m:f", "--engines=dataloader,litdata"], "got litdata (cannot take this dataset: it reads its own chunks on "),
         (["absent.json", "b.json"], "cannot read absent.json"),
     ],
 )

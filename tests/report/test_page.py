@@ -207,6 +207,10 @@ def test_only_a_page_of_ours_is_replaced(tmp_path, one):
     assert not_a_page(file) == (
         f"{file} was not written by loaderperf, so it is not replaced. Give another path, or remove it."
     )
+    file.write_text(json.dumps(one))
+    assert not_a_page(file) == (
+        f"{file} is a loaderperf document, which is not replaced by another kind. Give another path."
+    )
     file.write_text(page([one]), encoding="utf-8")
     assert not_a_page(file) is None
     assert not_a_page(tmp_path) == f"cannot write {tmp_path}. Expected the path of a file in a writable folder."
