@@ -134,8 +134,10 @@ KINDS = "expected a number, a quantity such as 5 * ms, or a metric of the same r
         ),
         (
             lambda a, b: a.data_wait(step=0.01),
-            "the step of data_wait(step=...): expected a positive time, got 0.01 without a unit. "
-            "Write data_wait(step=10 * ms), with `from pytest_loaderperf import ms, s`.",
+            (
+                "the step of data_wait(step=...): expected a positive time, got 0.01 without a unit. "
+                "Write data_wait(step=10 * ms), with `from pytest_loaderperf import ms, s`."
+            ),
         ),
     ],
 )
