@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors page-library clean
+.PHONY: perf test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors screenshots page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -101,6 +101,10 @@ mutants: $(STAMP)
 REPEATS ?= 1
 faults: $(STAMP)
 	$(BIN)/python -m suites.faults --repeats $(REPEATS)
+
+# A minute, with chromium: the pictures of the documentation, docs/*.png.
+screenshots: $(STAMP)
+	$(BIN)/python -m suites.screenshots
 
 # The charting library of the report page, from npm. After an update, the hashes in tests/report/test_page.py change as well.
 VENDOR := pytest_loaderperf/report/page/vendor

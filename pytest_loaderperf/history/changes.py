@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -79,20 +80,20 @@ def find_changes(
     table: Table, order: Timeline, *, metric: str = "", test: str = "", since: Place | None = None
 ) -> list[Series]:
     """All series, with the changes after ``since``. ``metric``: its name; ``test``: a part of the test's name."""
-    column_of = {run: column for column in order.columns for run in column.runs}
-    rank = {id(column): i for i, column in enumerate(order.columns)}
+    place_of = {run: i for i, column in enumerate(order.columns) for run in column.runs}
+    environments = [column.facts.environment for column in order.columns]
     parts: list[_Part] = []
     for key, values in table.values.items():
         if key.name in NOT_LEVELS or (metric and key.name != metric) or test not in key.test:
             continue
-        cells: dict[int, list[float]] = {}
+        cells: defaultdict[int, list[float]] = defaultdict(list)
         for run, value in values.items():
-            if run in column_of:
-                cells.setdefault(rank[id(column_of[run])], []).append(value)
+            if (place := place_of.get(run)) is not None:
+                cells[place].append(value)
         places = sorted(cells)
         columns = [order.columns[place] for place in places]
         middle = [cells[place][0] if len(cells[place]) == 1 else median(cells[place]) for place in places]
-        parts.extend(_by_environment(_Part(key, columns, middle)))
+        parts.extend(_by_environment(_Part(key, columns, middle), [environments[place] for place in places]))
     scaled = [_scaled(values) for *_, values in parts]
     fits = find_steps([values for values, _ in scaled])
     found = [
@@ -103,11 +104,12 @@ def find_changes(
     return sorted(found, key=lambda series: series.metric)
 
 
-def _by_environment(part: _Part) -> list[_Part]:
-    """As one series; where environments alternate, as one series for each of them."""
+def _by_environment(part: _Part, environments: Sequence[object]) -> list[_Part]:
+    """As one series; where the ``environments`` of its columns alternate, as one series for each of them."""
     metric, columns, values = part
-    environments = [column.facts.environment for column in columns]
     distinct = list(dict.fromkeys(environments))
+    if len(distinct) == 1:
+        return [part]
     switches = sum(a != b for a, b in pairwise(environments))
     if switches <= _MOST_RETURNS * (len(distinct) - 1):
         return [part]
@@ -133,17 +135,11 @@ def _scaled(values: Sequence[float]) -> tuple[Floats, float]:
 def _series(part: _Part, fit: Fit, scale: float, since: Place | None) -> Series:
     metric, columns, values = part
 
-    def plain(level: float) -> float:
-        return level * scale if scale else math.exp(level)
-
     edges = [0, *(step.at for step in fit.steps), len(values)]
     scaled = _scaled(values)[0] - fit.drift * np.arange(len(values))
     heights = [float(np.median(scaled[a:b])) for a, b in pairwise(edges)]
-    levels = [
-        plain(height + fit.drift * i)
-        for height, (a, b) in zip(heights, pairwise(edges), strict=True)
-        for i in range(a, b)
-    ]
+    level = np.repeat(heights, np.diff(edges)) + fit.drift * np.arange(len(values))
+    levels: list[float] = (level * scale if scale else np.exp(level)).tolist()
     changes = [
         _change(part, levels, fit.steps, i, scale)
         for i, step in enumerate(fit.steps)

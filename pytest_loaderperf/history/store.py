@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
+import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -202,16 +203,20 @@ class Store:
                 "SELECT id, commit_id, coalesce(commit_time, time), time, machine, torch, driver, dirty FROM results"
             ).fetchall()
             column = {row[0]: i for i, row in enumerate(results)}
+            runs = {
+                run: (nodeid, column[result])
+                for run, nodeid, result in self._database.execute("SELECT id, nodeid, result FROM runs")
+                if result in column  # another process may have added one
+            }
             cells = self._database.execute(
-                "SELECT nodeid, metric, unit, result, value FROM metrics JOIN runs ON runs.id = run "
-                "WHERE side = ? AND value IS NOT NULL",
-                (side,),
+                "SELECT run, metric, unit, value FROM metrics WHERE side = ? AND value BETWEEN ? AND ?",
+                (side, -sys.float_info.max, sys.float_info.max),
             )
-            rows: dict[Metric, dict[int, float]] = {}
-            for nodeid, metric, unit, result, value in cells:
-                if result in column and math.isfinite(value):
-                    rows.setdefault(Metric(nodeid, metric, unit), {})[column[result]] = value
-        return Table([Facts(*row[1:]) for row in results], rows)
+            rows: defaultdict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+            for run, metric, unit, value in cells:  # of a thousand runs a few 100,000: a join takes half as long again
+                if found := runs.get(run):
+                    rows[found[0], metric, unit][found[1]] = value
+        return Table([Facts(*row[1:]) for row in results], {Metric(*key): row for key, row in rows.items()})
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

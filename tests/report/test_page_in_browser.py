@@ -40,8 +40,14 @@ const look = (frame) => {
     headings: [...page.querySelectorAll("h1, h2, h3, h4")].map((heading) => Number(heading.tagName[1])),
   };
 };
-setTimeout(() => { frames.forEach(look); setTimeout(() => {
-  document.getElementById("seen").textContent = JSON.stringify(frames.map(look)); }, 3000); }, 3000);
+setTimeout(() => {
+  const first = frames.map((frame) => look(frame).drawn);
+  frames.forEach((frame) => frame.contentWindow.dispatchEvent(new Event("beforeprint")));
+  setTimeout(() => {
+    const all = frames.map((frame, i) => ({ ...look(frame), first: first[i] }));
+    document.getElementById("seen").textContent = JSON.stringify(all);
+  }, 1000);
+}, 3000);
 </script>"""
 
 
@@ -70,6 +76,11 @@ def test_every_chart_is_drawn_without_a_complaint(seen):
     for frame in seen:
         assert (frame["problems"], frame["invalid"]) == ([], False)
         assert frame["drawn"] == frame["charts"] > 20
+
+
+def test_only_charts_near_the_screen_are_drawn_until_all_are_printed(seen):
+    on_screen, _ = seen  # the frame that is itself on the screen
+    assert 0 < on_screen["first"] < on_screen["charts"] / 2
 
 
 def test_nothing_is_wider_than_the_page(seen):

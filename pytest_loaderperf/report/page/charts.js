@@ -44,6 +44,28 @@
   const axisX = (ticks, text) => Plot.axisX(ticks, { text });
   const axisY = (ticks, text) => Plot.axisY(ticks, { text });
 
+  // All marks of one layer as one path: hundreds of elements take a browser several times as long.
+  const merged = (part, attributes) => ({
+    render: (index, _scales, values) => {
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      const at = (name) => (i) => values[name][i].toFixed(1), places = ["x", "y", "x1", "y1", "x2", "y2"].map((name) => values[name] && at(name));
+      path.setAttribute("d", Array.from(index, (i) => part(...places.map((place) => place && place(i)))).join(""));
+      for (const [name, value] of Object.entries({ fill: "none", ...attributes })) path.setAttribute(name, value);
+      return path;
+    },
+  });
+  const filled = (r, fill) => merged((x, y) => `M${x},${y}h0`, { stroke: fill, "stroke-width": 2 * r, "stroke-linecap": "round" });
+  const hollow = (r, stroke) => merged((x, y) => `M${x - r},${y}a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0`, { stroke, "stroke-width": 1.7 });
+  const sticks = (stroke, opacity, width) => merged((x, _y, _x1, y1, _x2, y2) => `M${x},${y1}V${y2}`, { stroke, "stroke-opacity": opacity, "stroke-width": width });
+  const bars = (fill, opacity) => merged((_x, _y, x1, y1, x2, y2) => `M${x1},${y1}H${x2}V${y2}H${x1}Z`, { fill, "fill-opacity": opacity });
+
+  // Of each kind of chart, in pixels: its place is kept before it is drawn.
+  const heights = {
+    scale: () => 26, pairs: () => 215, evidence: () => 215, stages: () => 30, roofline: ({ sides }) => 40 + 30 * sides.length,
+    latencies: ({ sides }) => 46 + (sides.length > 1 ? 96 : 150) * sides.length,
+    timeline: ({ sides }) => 54 + (sides.length > 1 ? 100 : 150) * sides.length,
+  };
+
   // One claim against its threshold: the middle is the threshold, to the right is better.
   function scale({ low, mid, high, most, tone }, width) {
     const x = (log) => Math.max(-most, Math.min(most, log));
@@ -51,7 +73,7 @@
     if (low < -most) ends.push({ at: -most, sign: "◂" });
     if (high > most) ends.push({ at: most, sign: "▸" });
     return Plot.plot({
-      width, height: 26, margin: 0, marginLeft: 9, marginRight: 9, axis: null, x: { domain: [-most, most] }, y: { domain: [-1, 1] },
+      width, height: heights.scale(), margin: 0, marginLeft: 9, marginRight: 9, axis: null, x: { domain: [-most, most] }, y: { domain: [-1, 1] },
       marks: [
         Plot.ruleY([0], { stroke: line }),
         Plot.ruleX([0], { stroke: ink, strokeWidth: 1.5 }),
@@ -69,19 +91,19 @@
     const all = [...values, ...(lows || []), ...(highs || []), needed].filter((v) => v > 0 || !log);
     const [least, most] = d3.extent(all), pad = log ? (most / least) ** 0.08 || 1.05 : (most - least) * 0.08 || 0.1;
     const domain = log ? [least / Math.max(pad, 1.02), most * Math.max(pad, 1.02)] : [least - pad, most + pad];
-    const last = values.length * each + 0.5, ticks = log ? logTicks(domain, 300) : d3.ticks(...domain, 5);
+    const size = values.length > 100 ? 2.2 : 3.2, last = values.length * each + 0.5, ticks = log ? logTicks(domain, 300) : d3.ticks(...domain, 5);
     const title = (d) => `${one} ${d.i}${each > 1 ? ` to ${d.i + each - 1}` : ""}: ${show(d.y)}` + (lows ? ` (${show(d.low)} to ${show(d.high)})` : "");
     return Plot.plot({
-      width, height: 215, marginLeft: 62, marginTop: 10, marginRight: 12, marginBottom: 34,
+      width, height: heights.pairs(), marginLeft: 62, marginTop: 10, marginRight: 12, marginBottom: 34,
       x: { domain: [0.5, last], label: `${one} →`, ticks: Math.min(values.length * each, Math.max(3, width / 70)), tickFormat: (v) => Number.isInteger(v) ? d3.format(",")(v) : "" },
       y: { domain, type: log ? "log" : "linear", label: null, ticks, grid: true },
       marks: [
         axisY(ticks, show),
         Plot.rect([0], { x1: 0.5, x2: last, y1: Math.max(domain[0], low ?? domain[0]), y2: Math.min(domain[1], high ?? domain[1]), fill: accent, fillOpacity: 0.13 }),
         mid === null ? null : Plot.ruleY([mid], { stroke: accent, strokeWidth: 1.5 }),
-        lows ? Plot.ruleX(points, { x: "i", y1: "low", y2: "high", stroke: soft, strokeOpacity: 0.4 }) : null,
-        Plot.dot(points, { x: "i", y: "y", r: values.length > 100 ? 2.2 : 3.2, fill: accent, filter: right }),
-        Plot.dot(points, { x: "i", y: "y", r: values.length > 100 ? 2.2 : 3.2, stroke: bad, strokeWidth: 1.7, filter: (d) => !right(d) }),
+        lows ? Plot.ruleX(points, { x: "i", y1: "low", y2: "high", ...sticks(soft, 0.4, 1) }) : null,
+        Plot.dot(points, { x: "i", y: "y", filter: right, ...filled(size, accent) }),
+        Plot.dot(points, { x: "i", y: "y", filter: (d) => !right(d), ...hollow(size, bad) }),
         Plot.ruleY([needed], { stroke: ink, strokeWidth: 1.8, strokeDasharray: "6 4" }),
         Plot.tip(points, Plot.pointer({ x: "i", y: "y", title, fill: "var(--card)", stroke: line })),
       ],
@@ -95,7 +117,7 @@
     const last = Math.max(2, pass.length * each), clip = (d) => Math.max(floor, d.y);
     const title = (d) => `after ${one} ${d.i}: ${power(Math.round(d.y * 10) / 10)}`;
     return Plot.plot({
-      width, height: 215, marginLeft: 62, marginTop: 10, marginRight: 12, marginBottom: 34,
+      width, height: heights.evidence(), marginLeft: 62, marginTop: 10, marginRight: 12, marginBottom: 34,
       x: { domain: [1, last], label: `${one} →`, ticks: Math.min(last - 1, Math.max(3, width / 70)), tickFormat: (v) => Number.isInteger(v) ? d3.format(",")(v) : "" },
       y: { domain: [floor, most * 1.08], label: null, grid: true, ticks: d3.ticks(floor, most, 5).filter(Number.isInteger), tickFormat: power },
       marks: [
@@ -114,28 +136,28 @@
 
   // How long batches take: a histogram of each loader over one logarithmic axis of time.
   function latencies({ sides }, width) {
-    const bars = sides.flatMap((side) => {
+    const spread = sides.flatMap((side) => {
       const most = Math.max(...side.counts);
       const [low, high] = side.ends, edge = (i) => low * (high / low) ** (i / side.counts.length);
       return side.counts.map((n, i) => ({ side: label(side), x1: edge(i), x2: edge(i + 1), y: Math.sqrt(n / most), n }));
     }).filter((bar) => bar.n);
-    const domain = [d3.min(bars, (d) => d.x1), d3.max(bars, (d) => d.x2)];
+    const domain = [d3.min(spread, (d) => d.x1), d3.max(spread, (d) => d.x2)];
     if (domain[1] / domain[0] < 1.3) { domain[0] /= 1.2; domain[1] *= 1.2; }
     const marks = sides.flatMap((side) => side.quantiles.map(([name, us]) => ({ side: label(side), name, us })));
     const left = room(sides), ticks = logTicks(domain, width - left);
     return Plot.plot({
-      width, height: 46 + (sides.length > 1 ? 96 : 150) * sides.length, marginLeft: left, marginRight: 16, marginBottom: 30, marginTop: 8,
+      width, height: heights.latencies({ sides }), marginLeft: left, marginRight: 16, marginBottom: 30, marginTop: 8,
       x: { type: "log", domain, label: null },
       y: { axis: null, domain: [0, 1.32] }, fy: { axis: null, domain: sides.map(label), padding: 0.12 },
       marks: [
         Plot.text(sides, { fy: label, frameAnchor: "left", text: label, dx: -left + 4, textAnchor: "start", fontSize: 12, fontWeight: 600, fill: ink }),
         axisX(ticks, time),
         Plot.gridX(ticks, { stroke: line, strokeOpacity: 0.7 }),
-        Plot.rect(bars, { fy: "side", x1: "x1", x2: "x2", y1: 0, y2: "y", fill: accent, fillOpacity: 0.6, inset: 0.3 }),
+        Plot.rect(spread, { fy: "side", x1: "x1", x2: "x2", y1: 0, y2: "y", ...bars(accent, 0.6) }),
         Plot.ruleY(sides, { fy: label, y: 0, stroke: soft }),
         Plot.ruleX(marks, { fy: "side", x: "us", y1: 0, y2: 1.06, stroke: ink, strokeWidth: 1.4 }),
         Plot.text(marks, { fy: "side", x: "us", y: 1.2, text: "name", fontSize: 10.5, ...text }),
-        Plot.tip(bars, Plot.pointerX({ fy: "side", x: (d) => Math.sqrt(d.x1 * d.x2), y: "y", title: (d) => `${time(d.x1)} to ${time(d.x2)}: ${d3.format(",")(d.n)} batches`, fill: "var(--card)", stroke: line })),
+        Plot.tip(spread, Plot.pointerX({ fy: "side", x: (d) => Math.sqrt(d.x1 * d.x2), y: "y", title: (d) => `${time(d.x1)} to ${time(d.x2)}: ${d3.format(",")(d.n)} batches`, fill: "var(--card)", stroke: line })),
       ],
     });
   }
@@ -148,14 +170,14 @@
     if (domain[1] / domain[0] < 3) { domain[0] /= 2; domain[1] *= 2; }
     const left = Math.max(62, room(sides)), ticks = logTicks(domain, 210);
     return Plot.plot({
-      width, height: 54 + (sides.length > 1 ? 100 : 150) * sides.length, marginLeft: left, marginRight: 16, marginBottom: 34, marginTop: 20,
+      width, height: heights.timeline({ sides }), marginLeft: left, marginRight: 16, marginBottom: 34, marginTop: 20,
       x: { label: "seconds of measuring →", ticks: Math.max(3, width / 90) },
       y: { type: "log", domain: [domain[0] / 1.15, domain[1] * 1.3], label: null, grid: true, ticks },
       fy: { axis: null, domain: sides.map(label), padding: 0.24 },
       marks: [
         axisY(ticks, time),
-        Plot.ruleX(points, { fy: "side", x: "t", y1: "typical", y2: "longest", stroke: accent, strokeOpacity: 0.3, strokeWidth: 1.4 }),
-        Plot.dot(points, { fy: "side", x: "t", y: "typical", r: 1.7, fill: accent }),
+        Plot.ruleX(points, { fy: "side", x: "t", y1: "typical", y2: "longest", ...sticks(accent, 0.3, 1.4) }),
+        Plot.dot(points, { fy: "side", x: "t", y: "typical", ...filled(1.7, accent) }),
         Plot.dot(stalls, { fy: "side", x: "t", y: "us", r: 3.4, symbol: "triangle", fill: bad }),
         Plot.text(sides, { fy: label, frameAnchor: "top-left", text: label, dx: -4, dy: -11, textAnchor: "start", fontSize: 12, fontWeight: 600, ...text }),
         Plot.tip(stalls, Plot.pointer({ fy: "side", x: "t", y: "us", title: (d) => `a stall of ${time(d.us)} at ${d.t.toFixed(2)} s`, fill: "var(--card)", stroke: line })),
@@ -169,7 +191,7 @@
     domain[0] /= 1.6; domain[1] *= 1.25;
     const left = room(sides), ticks = logTicks(domain, width - left);
     return Plot.plot({
-      width, height: 40 + 30 * sides.length, marginLeft: left, marginRight: 30, marginBottom: 32, marginTop: 6,
+      width, height: heights.roofline({ sides }), marginLeft: left, marginRight: 30, marginBottom: 32, marginTop: 6,
       x: { type: "log", domain, label: "of the limit →", ticks, grid: true },
       y: { domain: sides.map(label), label: null, axis: null },
       marks: [
@@ -186,7 +208,7 @@
   // The parts of a batch's time.
   function stages({ parts }, width) {
     return Plot.plot({
-      width, height: 30, margin: 0, x: { domain: [0, 1], axis: null }, y: { axis: null }, axis: null,
+      width, height: heights.stages(), margin: 0, x: { domain: [0, 1], axis: null }, y: { axis: null }, axis: null,
       marks: [
         Plot.rectX(parts, { x1: "from", x2: "to", y1: 0, y2: 1, fill: accent, fillOpacity: (d, i) => 1 - 0.72 * (i / Math.max(1, parts.length - 1)), stroke: "var(--card)", strokeWidth: 2 }),
       ],
@@ -194,8 +216,11 @@
   }
 
   const kinds = { scale, pairs, evidence, latencies, timeline, roofline, stages };
-  const SLICE_MS = 12; // of drawing, so that the page answers in between
   const boxes = [...document.querySelectorAll("[data-chart]")], widths = new WeakMap();
+  for (const box of boxes) {
+    const chart = charts[box.dataset.chart];
+    box.style.minHeight = `${heights[chart.kind](chart)}px`;
+  }
 
   // Widths are all read before anything is drawn: each look after a change would lay out the page again.
   const sized = (some) => some.map((box) => [box, Math.floor(box.clientWidth)]);
@@ -205,26 +230,14 @@
     const { kind, ...chart } = charts[box.dataset.chart];
     box.replaceChildren(kinds[kind](chart, width));
   }
-  const onScreen = (box) => { const { top, bottom } = box.getBoundingClientRect(); return bottom > 0 && top < innerHeight; };
-  let round = 0;
-  // What is on screen first; the rest a little later, so that scrolling and printing find it drawn.
-  function drawAll() {
-    const first = sized(boxes.filter(onScreen)), rest = sized(boxes), mine = (round += 1); // a later round ends this one
-    first.forEach(draw);
-    const next = () => {
-      if (mine !== round) return;
-      const began = performance.now();
-      while (rest.length && performance.now() - began < SLICE_MS) draw(rest.shift());
-      if (rest.length) setTimeout(next, 1);
-      else document.documentElement.dataset.drawn = boxes.filter((box) => box.firstChild).length;
-    };
-    setTimeout(next, 1);
-  }
-  drawAll();
+  // A chart is drawn when it is on screen, or less than one screen away.
+  const near = new IntersectionObserver(
+    (seen) => sized(seen.filter((one) => one.isIntersecting).map((one) => one.target)).forEach(draw), { rootMargin: "100% 0px" });
+  const watch = () => { near.disconnect(); boxes.forEach((box) => near.observe(box)); };
+  watch();
 
   let resized;
-  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 120); });
-  document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", () => sized([...part.querySelectorAll("[data-chart]")]).forEach(draw)));
+  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(watch, 120); });
   function show(target) {
     for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
     if (target) target.scrollIntoView();
