@@ -26,7 +26,11 @@ _OF_A_DATASET = ("batch_size", "workers", "budget", "engines", "collate")  # opt
 
 def add_compare_command(commands: Commands) -> None:
     """Add the command ``compare``."""
-    compare = commands.add_parser("compare", help="compare two results, or loaders of one dataset", description=__doc__)
+    compare = commands.add_parser(
+        "compare",
+        help="compare two results, or loaders of one dataset",
+        description="Show two results side by side, or measure a dataset with every loader engine that is installed.",
+    )
     add, shown = compare.add_argument, "(of a dataset)"
     add(
         "what",

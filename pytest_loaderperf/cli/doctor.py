@@ -25,7 +25,9 @@ _FEWEST_STEPS = 3  # in the time of its pass: to wait for a batch, there must ha
 def add_doctor_command(commands: Commands) -> None:
     """Add the command ``doctor``."""
     doctor = commands.add_parser(
-        "doctor", help="say why a loader is slow: the stage, the mistake, its file and line", description=__doc__
+        "doctor",
+        help="say why a loader is slow: the stage, the mistake, its file and line",
+        description="Say why a loader is slow: the stage that takes the time, the mistake, its file and line, the fix.",
     )
     doctor.add_argument(
         "loader", metavar="MODULE:FACTORY", help="the function that makes the loader, such as mypkg.data:make_loader"

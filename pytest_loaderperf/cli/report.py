@@ -64,7 +64,9 @@ _ASV, _DEFAULT = "asv", "html"  # asv's results are a folder, to which each resu
 def add_report_command(commands: Commands) -> None:
     """Add the command ``report``."""
     report = commands.add_parser(
-        "report", help="show results as a page, or in the format of another program", description=__doc__
+        "report",
+        help="show results as a page, or in the format of another program",
+        description="Write results as a page to look at, or in the format of another program.",
     )
     report.add_argument(
         "results", metavar="RESULT.json", type=file_path, nargs="+", help="a file of --loaderperf-json or bench --json"

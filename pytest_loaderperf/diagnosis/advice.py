@@ -72,7 +72,8 @@ def not_tried(ledger: Ledger) -> str:
     if any(site.random_states and not site.in_workers for site in ledger.sites):
         return "settings: the dataset draws from a generator of its own, which workers would share"
     if loader.open_files and not loader.num_workers:
-        return f"workers: the dataset keeps {loader.open_files} files open, which workers would share"
+        files = f"{loader.open_files} file{'s' * (loader.open_files != 1)}"
+        return f"workers: the dataset keeps {files} open, which workers would share"
     return ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
-from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, short_count, three_digits
+from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, fit, fit_end, short_count, three_digits
 from pytest_loaderperf.report.reading import (
     LOADER,
     Document,
@@ -125,8 +125,8 @@ def comparison_lines(compared: Document, names: Sequence[str], width: int) -> li
         said = [f"commit {printable(origin['commit'])[:_COMMIT]}"] if origin["commit"] else []
         said += [f"machine {origin['machine']}", *(["partial: claims may be missing"] if origin["partial"] else [])]
         end = f"  ({', '.join(said)})"
-        shown = _fit_end(printable(name, MOST_OF_PATH), max(_LEAST_LABEL, width - len(end) - len("A  ")))
-        lines.append(TableLine(_fit(f"{key.upper()}  {shown}{end}", width), "bold"))
+        shown = fit_end(printable(name, MOST_OF_PATH), max(_LEAST_LABEL, width - len(end) - len("A  ")))
+        lines.append(TableLine(fit(f"{key.upper()}  {shown}{end}", width), "bold"))
     lines += _differences(compared, width)
     if compared["tests"]:
         lines += _tables(compared["tests"], width)
@@ -134,7 +134,7 @@ def comparison_lines(compared: Document, names: Sequence[str], width: int) -> li
         lines.append(TableLine("no test is in both results", "yellow"))
     for key in "ab":
         only = (f"only in {key.upper()}: {printable(name, MOST_OF_PATH)}" for name in compared[f"only_in_{key}"])
-        lines += [TableLine(_fit(text, width), "yellow") for text in only]
+        lines += [TableLine(fit(text, width), "yellow") for text in only]
     return lines + [TableLine(text) for text in textwrap.wrap(_ADVICE, width, break_on_hyphens=False)]
 
 
@@ -164,17 +164,17 @@ def _tables(tests: Sequence[Document], width: int) -> Iterator[TableLine]:
     widths[0] = max(_LEAST_LABEL, min(widths[0], room))
     yield TableLine(_row(headings, widths, width), "bold")
     for test, table in zip(tests, tables, strict=True):
-        yield TableLine(_fit_end(printable(test["nodeid"], MOST_OF_PATH), width), "bold")
+        yield TableLine(fit_end(printable(test["nodeid"], MOST_OF_PATH), width), "bold")
         side = LOADER
         for entry, row in zip(test["metrics"], table, strict=True):
             if entry["side"] != side:
                 side = entry["side"]
-                yield TableLine(_fit(f"  {printable(side)}", width), "bold")
+                yield TableLine(fit(f"  {printable(side)}", width), "bold")
             yield TableLine(_row(row, widths, width), _COLORS.get(entry["change"], ""))
         for claim in test["claims"]:
             if claim["a"] != claim["b"]:
                 text = f"  {claim['a'] or NOTHING} -> {claim['b'] or NOTHING}  {printable(claim['claim'])}"
-                yield TableLine(_fit(text, width), _VERDICT_COLORS.get(claim["b"], "yellow"))
+                yield TableLine(fit(text, width), _VERDICT_COLORS.get(claim["b"], "yellow"))
 
 
 def _cells(entry: Document, *, wide: bool) -> list[str]:
@@ -200,13 +200,4 @@ def _short(value: float | None, unit: str, absent: str = NOTHING) -> str:
 def _row(cells: Sequence[str], widths: Sequence[int], width: int) -> str:
     first, *middle, last = cells
     aligned = (cell.rjust(size) for cell, size in zip(middle, widths[1:-1], strict=True))
-    return _fit(_GAP.join([_fit_end(first, widths[0]).ljust(widths[0]), *aligned, last]).rstrip(), width)
-
-
-def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
-
-
-def _fit_end(text: str, width: int) -> str:
-    """The end of a name says more than its beginning."""
-    return text if len(text) <= width else f"...{text[3 - width :]}"
+    return fit(_GAP.join([fit_end(first, widths[0]).ljust(widths[0]), *aligned, last]).rstrip(), width)

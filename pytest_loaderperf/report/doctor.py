@@ -12,15 +12,16 @@ from pytest_loaderperf.diagnosis import Diagnosis, Finding
 from pytest_loaderperf.diagnosis.diagnosis import Line
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
-from pytest_loaderperf.report.figures import gain_text, short_count
+from pytest_loaderperf.report.figures import fit_end, gain_text, share_text, short_count
 from pytest_loaderperf.report.terminal import TableLine
 
 _BAR = 20  # columns of a bar for all of the time
-_INDENT = 5
+_INDENT, _GAP = 5, 3
 _LEAST_SHARE = 0.005
 _MOST_LINES, _LEAST_OF_LINE = 3, 0.01  # of a stage that are shown, and their least share
 _OFTEN, _SELDOM = 0.5, 0.1  # of the asks: from which the workers are slower, and up to which they are faster
 _MOST_WIDTH = 120
+_LEAST_WHAT = 12  # characters of what works in a stage: its line is shown beside it
 
 
 def doctor_lines(diagnosis: Diagnosis, width: int) -> list[TableLine]:
@@ -45,7 +46,7 @@ def headline(diagnosis: Diagnosis) -> str:
         parts.append(f"batch {loader.batch_size}")
     figures = [f"{short_count(diagnosis.samples_per_second)} samples/s"]
     if diagnosis.copy_limit_fraction:
-        figures.append(f"{diagnosis.copy_limit_fraction:.1%} of the copy limit")
+        figures.append(f"{share_text(diagnosis.copy_limit_fraction)} of the copy limit")
     if loader.num_workers:
         figures.append(f"workers busy {diagnosis.workers_busy:.0%}")
     return printable(f"{diagnosis.name}   {', '.join(parts)}: {', '.join(figures)}")
@@ -124,11 +125,11 @@ def _named_lines(name: str, text: str, width: int) -> list[str]:
 
 
 def _row(name: str, share: float, what: str, place: str, width: int, unit: str = "", bar: str = "█") -> str:  # noqa: PLR0917 private
-    text = (
-        f"  {printable(name):<12} {share:>4.0%} {unit or bar * max(1, round(share * _BAR)):<{_BAR}}  {printable(what)}"
-    )
-    text = f"{text}  {place}" if place and len(text) + len(place) + 2 <= width else text
-    return text[:width].rstrip()
+    head = f"  {printable(name):<12} {share:>4.0%} {unit or bar * max(1, round(share * _BAR)):<{_BAR}}  "
+    what, left = printable(what), width - len(head)
+    if place and left - len(place) - len("  ") >= min(len(what), _LEAST_WHAT):
+        what = f"{fit_end(what, left - len(place) - len('  '))}  {place}"
+    return f"{head}{fit_end(what, max(left, _LEAST_WHAT))}"[:width].rstrip()
 
 
 def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
@@ -141,10 +142,11 @@ def _finding_lines(findings: list[Finding], width: int) -> Iterator[TableLine]:
         head = f"  {number}  {finding.rule}"
         at = place_text(finding.file, finding.line)
         head = f"{head}   {at}" if at else head
-        if gain is not None:
-            text = gain_text(**asdict(gain))
-            head = f"{head}{text:>{max(len(text) + 3, width - len(head))}}"
-        yield TableLine(head[:width] if gain is None else head, "yellow")
+        text = "" if gain is None else gain_text(**asdict(gain))
+        fits = len(head) + len(text) + _GAP <= width
+        yield TableLine(f"{head}{text:>{width - len(head)}}".rstrip() if fits else head, "yellow")
+        if text and not fits:
+            yield TableLine(f"{' ' * _INDENT}{text}", "yellow")
         for text in (finding.message, f"fix: {finding.fix}"):
             yield from (TableLine(line) for line in _wrapped(printable(text), width, _INDENT))
 

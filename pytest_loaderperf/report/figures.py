@@ -1,4 +1,4 @@
-"""Figures as text."""
+"""Figures as text, and text in columns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SEC
 NOTHING = "-"
 UNBOUNDED = "unbounded"
 _HUNDRED, _TEN, _TENTH = 99.95, 9.995, 0.1  # where rounding changes the number of decimals
+_LEAST_SHARE = 0.0005  # smaller ones would be shown as none
 _LITTLE, _LARGE = 1.05, 50  # times: gains below this, and predicted ones beyond, are not known better
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
@@ -60,6 +61,31 @@ def size_text(nbytes: float) -> str:
         if abs(nbytes) >= unit * 0.9995:
             return f"{nbytes:.0f} B" if unit == 1 else f"{three_digits(nbytes / unit)} {name}"
     return "0 B"
+
+
+def fit(text: str, width: int) -> str:
+    """``text``, cut if it is longer.
+
+    >>> fit("a long name", 8), fit_end("a long name", 8)
+    ('a lon...', '... name')
+    """
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def fit_end(text: str, width: int) -> str:
+    """The end of ``text`` if it is longer: the end of a name says more than its beginning."""
+    return text if len(text) <= width else f"...{text[3 - width :]}"
+
+
+def share_text(share: float) -> str:
+    """A share in percent; small ones have one more digit.
+
+    >>> share_text(0.123), share_text(0.0123), share_text(0.00012), share_text(0)
+    ('12%', '1.2%', '<0.1%', '0%')
+    """
+    if share >= _TENTH or not share:
+        return f"{share:.0%}"
+    return f"{share:.1%}" if share >= _LEAST_SHARE else f"<{_LEAST_SHARE * 2:.1%}"
 
 
 def gain_text(low: float, value: float, high: float, how: str) -> str:

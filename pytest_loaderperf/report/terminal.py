@@ -15,6 +15,9 @@ from pytest_loaderperf.report.figures import (
     UNBOUNDED,
     budget_text,
     figure,
+    fit,
+    fit_end,
+    share_text,
     short_count,
     three_digits,
     time_text,
@@ -28,7 +31,6 @@ _GAP = "  "
 _LEAST_LABEL = 12
 _INDENT = 8  # of a claim's figures, if they have their own lines
 _WIDE = 100  # columns of a terminal from which every column of the table is shown
-_SMALL_SHARE = 0.1  # shown with one more digit below
 _NOTABLE = 0.05  # of the measuring time: less is not worth a line
 _COLORS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
@@ -39,10 +41,6 @@ class TableLine:
 
     text: str
     color: str = ""
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= _SMALL_SHARE else f"{share:.1%}"
 
 
 def _metric(name: str, show: Callable[[float], str]) -> Callable[[Document], str]:
@@ -74,8 +72,8 @@ _COLUMNS: tuple[tuple[str, Callable[[Document], str], Callable[[int], bool]], ..
     ("TTFB", _metric("first_batch", time_text), _always),
     ("x DataLoader", _metric("dataloader_ratio", three_digits), _wide),
     ("x DL", _metric("dataloader_ratio", three_digits), _narrow),
-    ("of roofline", _metric("roofline_fraction", _percent), _wide),
-    ("roof", _metric("roofline_fraction", _percent), _narrow),
+    ("of roofline", _metric("roofline_fraction", share_text), _wide),
+    ("roof", _metric("roofline_fraction", share_text), _narrow),
 )
 
 
@@ -93,7 +91,7 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
     lines = [TableLine(_row(headings, widths), "bold")]
     for run, run_rows in zip(runs, rows, strict=True):
-        lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
+        lines.append(TableLine(fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]
         lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
         lines += chain.from_iterable(_note_lines(note, width) for note in run["notes"])
@@ -115,7 +113,7 @@ def _label(side: Document) -> str:
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    label = _fit(cells[0], widths[0]).ljust(widths[0])
+    label = fit(cells[0], widths[0]).ljust(widths[0])
     return _GAP.join([label, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]).rstrip()
 
 
@@ -135,7 +133,7 @@ def _claim_lines(claim: Document, width: int) -> list[TableLine]:
         indent = " " * _INDENT
         texts = [head, *(indent + line for line in _wrapped(parts, width - _INDENT))]
     color = _COLORS["FAIL" if claim["failed"] else claim["verdict"]]
-    return [TableLine(_fit(text, width), color) for text in texts]
+    return [TableLine(fit(text, width), color) for text in texts]
 
 
 def _wrapped(parts: Sequence[str], width: int) -> list[str]:
@@ -170,15 +168,6 @@ def _outlook(claim: Document) -> Iterator[str]:
 def _note_lines(note: str, width: int) -> list[TableLine]:
     texts = textwrap.wrap(note, width, initial_indent="  note: ", subsequent_indent=" " * 8, break_on_hyphens=False)
     return [TableLine(text, "yellow") for text in texts]
-
-
-def _fit_end(text: str, width: int) -> str:
-    """The end of a node id says more than its beginning."""
-    return text if len(text) <= width else f"...{text[3 - width :]}"
-
-
-def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def summary_lines(runs: Sequence[Document], alpha: float, unpaired: Sequence[Unpaired] = ()) -> list[TableLine]:
@@ -256,5 +245,5 @@ def disturbance_lines(runs: Sequence[Document]) -> list[TableLine]:
     share = sum(by.values())
     if share <= _NOTABLE:
         return []
-    causes = ", ".join(f"{_CAUSES[name]} {_percent(by[name])}" for name in _CAUSES if by[name])
-    return [TableLine(f"the machine was disturbed for {_percent(share)} of the measuring: {causes}", "yellow")]
+    causes = ", ".join(f"{_CAUSES[name]} {share_text(by[name])}" for name in _CAUSES if by[name])
+    return [TableLine(f"the machine was disturbed for {share_text(share)} of the measuring: {causes}", "yellow")]

@@ -317,7 +317,7 @@ def test_a_setting_that_cannot_be_applied_measures_nothing():
     [
         (lambda: DataLoader(Stream(), batch_size=BATCH), "what a stream gives depends on its workers"),
         (lambda: DataLoader(Drawn(), batch_size=BATCH), "the dataset draws from a generator of its own"),
-        (lambda: DataLoader(Holds(), batch_size=BATCH), "the dataset keeps 1 files open"),
+        (lambda: DataLoader(Holds(), batch_size=BATCH), "the dataset keeps 1 file open"),
         (lambda: [torch.rand(4)], "the loader is not a DataLoader of torch"),
         (DataLoader(Rows(), batch_size=BATCH), "the loader was given as an object"),
     ],

@@ -138,7 +138,23 @@ def test_without_findings_it_says_so():
 
 @pytest.mark.parametrize("width", [40, 80, 120, 200])
 def test_lines_fit_the_terminal(width):
-    assert max(map(len, text_of(width=width))) <= max(width, 40) + 25
+    assert max(map(len, text_of(width=width))) <= width
+
+
+def test_a_long_name_is_shortened_and_its_line_stays():
+    ledger = replace(LEDGER, loader=replace(LOADER, dataset="CellsOfManyPlatesAndTimePoints"))
+    (fetch,) = (line for line in text_of(width=80, ledger=ledger) if line.startswith("  fetch "))
+    assert fetch.startswith("  fetch         80% ████████████████      ...")
+    assert fetch.endswith(".__getitem__  data.py:38")
+    assert len(fetch) == 80
+
+
+def test_a_gain_that_does_not_fit_has_a_line_of_its_own():
+    lines = text_of(width=50)
+    assert lines[lines.index("what to change") + 1 :][:2] == [
+        "  1  repeated-work   data.py:41",
+        "     2.6x (2.4 to 2.8), predicted",
+    ]
 
 
 def test_what_was_not_seen_is_said():

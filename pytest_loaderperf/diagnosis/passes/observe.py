@@ -276,6 +276,7 @@ class Pass:
         seen = in_made_samples(seen, everything)
         made = [sum(piece[name] for piece in everything) for name in ("samples", "batches")]
         timeline = self._spans.timeline(self._folder, pieces)
+        batches = seen[-1].batches
         return Ledger(
             loader=facts,
             samples=max(sum(epoch.samples for epoch in seen), made[0]),
@@ -298,7 +299,7 @@ class Pass:
             timeline=timeline if self._spans.all else Timeline(),
             unseen=()
             if seen[-1].whole
-            else (f"the end of an epoch: it takes longer; {seen[-1].batches} batches were",),
+            else (f"the end of an epoch, which takes longer; seen: {batches} batch{'es' * (batches != 1)}",),
         )
 
 

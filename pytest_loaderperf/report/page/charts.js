@@ -234,6 +234,8 @@
   const near = new IntersectionObserver(
     (seen) => sized(seen.filter((one) => one.isIntersecting).map((one) => one.target)).forEach(draw), { rootMargin: "100% 0px" });
   const watch = () => { near.disconnect(); boxes.forEach((box) => near.observe(box)); };
+  const onScreen = (box) => { const { top, bottom } = box.getBoundingClientRect(); return bottom > 0 && top < innerHeight; };
+  sized(boxes.filter(onScreen)).forEach(draw); // at once, also for what takes a picture of the page
   watch();
 
   let resized;
