@@ -76,9 +76,9 @@ def add_report_command(commands: Commands) -> None:
     )
     report.add_argument(
         "--format",
-        metavar="|".join([*FORMATS, _ASV]),
+        metavar="FORMAT",
         choices=[*FORMATS, _ASV],
-        help=f"default: as FILE's name says, else {_DEFAULT}",
+        help=f"{', '.join(FORMATS)} or {_ASV}; default: as FILE's name says, else {_DEFAULT}",
     )
     report.set_defaults(run=_report)
 
