@@ -55,7 +55,7 @@ def _stages(stages: Mapping[str, Any], there: str) -> Iterator[Changed]:
 
 def _call(call: Mapping[str, Any], there: str) -> str:
     mine, other = _times(call["count"]), _times(call["base_count"])
-    each, callee = f"{mine} a {printable(call['unit'])}", _called(call["callee"])
+    each, callee = f"{mine} a {printable(call['unit'])}", called(call["callee"])
     before = f", {there} {time_text(call['base_seconds'])}" if call["base_seconds"] else ""
     takes = f"takes {time_text(call['seconds'])} a sample{before}"
     if mine == other:
@@ -63,7 +63,8 @@ def _call(call: Mapping[str, Any], there: str) -> str:
     return f"{callee} {each}, {there} {other if call['base_count'] else 'never'}; {takes}"
 
 
-def _called(callee: str) -> str:
+def called(callee: str) -> str:
+    """What a line calls, as a reader knows it: ``operator +`` for ``Add``."""
     return f"operator {_OPERATORS[callee]}" if callee in _OPERATORS else printable(callee)
 
 

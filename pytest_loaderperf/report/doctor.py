@@ -12,6 +12,7 @@ from pytest_loaderperf.diagnosis import Diagnosis, Finding
 from pytest_loaderperf.diagnosis.diagnosis import Line
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
+from pytest_loaderperf.report.changes import called
 from pytest_loaderperf.report.figures import fit_end, gain_text, share_text, short_count
 from pytest_loaderperf.report.terminal import TableLine
 
@@ -76,7 +77,7 @@ def _time_lines(diagnosis: Diagnosis, width: int) -> Iterator[TableLine]:
             continue
         at = place_text(busy.file, busy.line)  # in other threads, or in a loader of the user's own
         name, at = ("elsewhere", at) if diagnosis.stages else (at, "")
-        yield TableLine(_row(name, busy.share, busy.callee, at, width, unit="of your lines"))
+        yield TableLine(_row(name, busy.share, called(busy.callee), at, width, unit="of your lines"))
     yield from (TableLine(text) for text in _pace_lines(diagnosis, width))
 
 
@@ -86,7 +87,7 @@ def _lines_of_stage(lines: list[Line], share: float, file: str, width: int) -> I
     for line in shown:
         at = place_text(line.file, line.line)
         at = "" if at.rpartition(":")[0] == file else at
-        yield TableLine(_row(f"  line {line.line}", line.share, line.callee, at, width, bar="░"))
+        yield TableLine(_row(f"  line {line.line}", line.share, called(line.callee), at, width, bar="░"))
     left = share - sum(line.share for line in shown)
     if shown and left >= _LEAST_SHARE:
         yield TableLine(_row("  the rest", left, "", "", width, bar="░"))

@@ -9,6 +9,7 @@ from html import escape
 
 from pytest_loaderperf.diagnosis import Advice, Diagnosis, Finding
 from pytest_loaderperf.errors import printable
+from pytest_loaderperf.report.changes import called
 from pytest_loaderperf.report.doctor import headline, place_text, stage_rows
 from pytest_loaderperf.report.figures import gain_text
 
@@ -77,7 +78,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
         yield "<p><small>Of the time in your own lines:</small></p>"
     for line in busy:
         where = f"<small>{_text(place_text(line.file, line.line))}</small>"
-        yield _row(f"line {line.line}", line.share, f"<code>{_text(line.callee)}</code> {where}")
+        yield _row(f"line {line.line}", line.share, f"<code>{_text(called(line.callee))}</code> {where}")
 
 
 def _row(name: str, share: float, said: str) -> str:

@@ -28,7 +28,7 @@ from suites.calibration.repository import git
 WIDTH = 100  # columns of the terminal
 LINE_PX, CHAR_PX, PAD_PX = 19, 8.5, 12
 PAGE_PX = (1100, 900)
-_OVERWRITTEN = re.compile(r"[^\n]*\r|\x1b\[K")  # by what a terminal shows in its place
+_OVERWRITTEN = re.compile(r"\x1b7.*?\x1b8")  # progress, between saving the cursor's place and going back to it
 COLORS = 128  # of a picture: as many as text needs
 MOST_NBYTES = 150_000
 ROOT = Path(__file__).parents[2]

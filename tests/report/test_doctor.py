@@ -30,7 +30,7 @@ LEDGER = Ledger(
     counted_ns={"fetch": 100, "collate": 100},
     sites=(
         Site("data.py", 41, "Cells.__getitem__", "call", "zlib.decompress", own_ns=60, fetch_ns=60),
-        Site("data.py", 42, "Cells.__getitem__", "call", "torch.stack", own_ns=15, fetch_ns=15),
+        Site("data.py", 42, "Cells.__getitem__", "call", "Div", own_ns=15, fetch_ns=15),
         Site("pool.py", 7, "read", "call", "io.open", own_ns=25, in_helper_thread=9),
     ),
     copy_ns=100_000,
@@ -61,7 +61,7 @@ def test_the_whole_report():
         "where a batch's time goes",
         "  fetch         80% ████████████████      Cells.__getitem__  data.py:38",
         "    line 41     48% ░░░░░░░░░░            zlib.decompress",
-        "    line 42     12% ░░                    torch.stack",
+        "    line 42     12% ░░                    operator /",
         "    the rest    20% ░░░░                  ".rstrip(),
         "  collate       20% ████                  collate_fn",
         "  elsewhere     25% of your lines         io.open  pool.py:7",

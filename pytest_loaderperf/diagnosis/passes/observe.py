@@ -299,7 +299,7 @@ class Pass:
             timeline=timeline if self._spans.all else Timeline(),
             unseen=()
             if seen[-1].whole
-            else (f"the end of an epoch, which takes longer; seen: {batches} batch{'es' * (batches != 1)}",),
+            else (f"the end of an epoch: the time was enough for {batches} batch{'es' * (batches != 1)}",),
         )
 
 
