@@ -193,6 +193,7 @@ class RemoteSide:
 
     rebuildable = elsewhere = True
     iterator: Iterator[Any] | None = None
+    least_trial_seconds = 0.0
     conditions: Conditions  # of the next trial
     epoch_batches: int | None
     warmup_batches: int
