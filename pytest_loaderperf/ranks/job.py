@@ -7,12 +7,12 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pytest_loaderperf.defaults import ALONE
 from pytest_loaderperf.ranks.world import World, world_of
 
 if TYPE_CHECKING:
     from pytest_loaderperf.ranks.link import Link
 
-ALONE = "LOADERPERF_ALONE"  # environment variable: if set, this process measures by itself
 _LEAST_PATIENCE_SECONDS, _PATIENCE = 600.0, 5.0  # for a rank that is alive: so many times what a loader has
 
 
