@@ -111,7 +111,7 @@ class Link:
         self.agree({"what comes next": what})
 
     def fail(self, error: BaseException, doing: str) -> None:
-        """Tell every rank that this one failed while ``doing``: their next wait in this part raises RankError."""
+        """Tell every rank that this one failed at ``doing``: their next wait in this part raises RankError."""
         if isinstance(error, RankError):
             text = str(error)  # names its rank already
         else:
