@@ -101,6 +101,11 @@ class Ranks:
         if report.failed:
             self._failures.setdefault(report.nodeid, report.longreprtext)
 
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """No test begins once a rank is lost: all of them would fail for the reason of the first."""
+        if self.link is not None and self.link.lost:
+            item.session.shouldfail = "a rank is lost"
+
     def end(self, session: pytest.Session) -> None:
         """Give this rank the status that all have: rank 0's, or that of the first other one that failed."""
         if self.link is None or self._agreed:
@@ -111,7 +116,7 @@ class Ranks:
             status = self._decided(found) if self.leads else self.link.told(_END)
         except RankError as error:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-            if self.leads:
+            if self.leads and not any(str(error) in text for text in self._failures.values()):
                 self._others.append(("a rank is lost", str(error)))
                 self._agreed = True
             return
