@@ -120,6 +120,11 @@ class Ranks:
         if report.failed:
             self._failures.setdefault(report.nodeid, report.longreprtext)
 
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """No test begins once a rank is lost: all of them would fail for the reason of the first."""
+        if self._link is not None and self._link.lost:
+            item.session.shouldfail = "a rank is lost"
+
     def end(self, session: pytest.Session) -> None:
         """Give this rank the status that all have: rank 0's, or that of the first other one that failed."""
         link = self._link
@@ -132,7 +137,7 @@ class Ranks:
             session.exitstatus = self._decided(link, found) if self.leads else link.told(_END)
         except RankError as error:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-            if self.leads:
+            if self.leads and not any(str(error) in text for text in self._failures.values()):
                 self._others.append(("the ranks have not ended together", str(error)))
 
     def _decided(self, link: Link, found: list[tuple[int, dict[str, str], str]]) -> int:

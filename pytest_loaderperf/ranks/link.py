@@ -124,6 +124,12 @@ class Link:
             part = FOREVER if isinstance(error, LostRankError) else self._part
             self._listener.spread(Failure(part, text))
 
+    @property
+    def lost(self) -> bool:
+        """Whether a rank is gone for good, so that nothing more can be measured."""
+        failure = self._listener.failure if self._listener else None
+        return failure is not None and failure.part == FOREVER
+
     def close(self) -> None:
         """Leave the job, once all ranks do, or after 20 s. May be called twice, and is called at the process's end."""
         if self._closed:
