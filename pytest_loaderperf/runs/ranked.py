@@ -6,13 +6,15 @@ import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any, NoReturn, TypeVar
 
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import SkewTest, Verdict, beside_others
-from pytest_loaderperf.measurement import Key, Steady
+from pytest_loaderperf.measurement import Disturbance, Key, Rounds, Steady
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.disturbance import OTHERS
 from pytest_loaderperf.measurement.factory import is_factory
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.ranks.bench import Bench
@@ -68,6 +70,7 @@ class _RankValues:
 
     def estimate(self, key: Key, definition: Definition) -> Estimate:
         """The metric over what this rank has measured."""
+        self._run.estimate(key, definition)  # measures, if nothing was measured yet
         return self._run.shared(
             f"the {definition.name} of rank {self._rank}",
             lambda: self._run.rank_estimate(self._rank, key, definition),
@@ -104,6 +107,11 @@ class Ranked:
         """All records so far."""
         raise NotImplementedError
 
+    @property
+    def rounds(self) -> Rounds:
+        """The measurement."""
+        raise NotImplementedError
+
     def shared(self, doing: str, find: Callable[[], T], *, passing: bool = False) -> T:
         """What ``find`` returns, at rank 0, for every rank. ``passing``: not every rank need ask."""
         return find() if self._together is None else self._together.shared(doing, find, passing=passing)
@@ -111,7 +119,13 @@ class Ranked:
     @property
     def ranks(self) -> list[OfRank]:
         """What each rank of the job gets, by rank. Raises ClaimError without several ranks."""
-        return [OfRank(self, rank, host) for rank, host in enumerate(self._in_job("run.ranks"))]
+        self._check_job("run.ranks")
+        return self.known_ranks
+
+    @property
+    def known_ranks(self) -> list[OfRank]:
+        """The same; empty without several ranks."""
+        return [OfRank(self, rank, host) for rank, host in enumerate(self._hosts)]
 
     @property
     def skew(self) -> Metric:
@@ -119,19 +133,17 @@ class Ranked:
 
         Raises ClaimError without several ranks.
         """
-        self._in_job("run.skew")
+        self._check_job("run.skew")
         return Metric(self, LOADER, "", SKEW)
 
-    def _in_job(self, asked: str) -> Sequence[str]:
+    def _check_job(self, asked: str) -> None:
         if self._together is None:
             raise ClaimError(
                 f"{asked} needs several ranks. Start them together: torchrun --nproc-per-node=4 -m pytest --loaderperf"
             )
-        return self._hosts
 
     def rank_estimate(self, rank: int, key: Key, definition: Definition) -> Estimate:
-        """A metric over what one rank has measured."""
-        self.estimate(key, definition)  # measures, if nothing was measured yet
+        """A metric over what one rank has measured so far."""
         return estimate_of(definition, [record.ranks[rank] for record in self.records(key)])
 
     def _build_at_all_ranks(self, build: Callable[[], None], sides: dict[str, Any]) -> None:
@@ -140,7 +152,6 @@ class Ranked:
         if link is None:
             build()
             return
-        link.begin(self.name or "a run")
         broken: Exception | None = None
         try:
             build()
@@ -151,16 +162,25 @@ class Ranked:
             raise
         self._together = Together(link, Bench(sides, {BASE: self.options.make_base}, self._conditions, broken))
 
-    def _at_all_ranks(self, sides: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _at_all_ranks(self, sides: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
         """The sides as rank 0 measures them, and the hosts of all ranks; without ranks, ``sides`` themselves."""
         together = self._together
         if together is None:
             return sides, []
-        self.rank_notes = notes_on(together.ask("facts", LOADER), together.hosts, LOADER)
+        facts = together.ask("facts", LOADER)
+        self.rank_notes = notes_on(facts, together.hosts)
         return {name: JobSide(together, side) for name, side in sides.items()}, together.hosts
 
     def _made_at_all_ranks(self, name: str, make: Callable[[], Any]) -> Any:
         return make() if self._together is None else JobSide.made(self._together, name)
+
+    def disturbance(self) -> Disturbance:
+        """How much of the measuring was disturbed; in a job only by the host, as other ranks are other processes."""
+        found = self.rounds.disturbance()
+        if not self._hosts or found.share is None:
+            return found
+        causes = {cause: share for cause, share in found.causes.items() if cause != OTHERS}
+        return replace(found, share=sum(causes.values()), causes=causes)
 
     def slowest(self, records: Sequence[Record]) -> str:
         """The rank with the largest median, in words."""
@@ -183,7 +203,7 @@ def for_rank(source: Any) -> Any:
     return update_wrapper(partial(source, **given), source) if given else source
 
 
-def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str], called: str) -> list[str]:
+def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str]) -> list[str]:
     """What the ranks of a job must know of each other: cores that they share, and data that all of them deliver."""
     notes = []
     for host, ranks in Counter(hosts).items():
@@ -196,7 +216,7 @@ def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str], called: s
     wholes = {fact["whole"] for fact in facts}
     if len(wholes) == 1 and (whole := wholes.pop()) is not None:
         notes.append(
-            f"each of {len(facts)} ranks delivers all {whole[0]:,} samples of {called}: expected a part of them each. "
-            "Give the loader a DistributedSampler, or rank and world_size"
+            f"each of {len(facts)} ranks delivers all {whole[0]:,} samples: expected a part of them each. Give a "
+            "DataLoader a DistributedSampler, and a ReferenceLoader rank and world_size"
         )
     return notes

@@ -39,7 +39,7 @@ from pytest_loaderperf.runs.estimates import estimate_of, median_of
 from pytest_loaderperf.runs.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.runs.notes import lazy_note
 from pytest_loaderperf.runs.options import Options
-from pytest_loaderperf.runs.ranked import SKEW, Ranked, for_rank, skew_of
+from pytest_loaderperf.runs.ranked import SKEW, for_rank, skew_of
 from pytest_loaderperf.runs.settling import Settling
 from pytest_loaderperf.runs.sides import (
     AGAINST,
@@ -58,7 +58,7 @@ _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any clai
 _FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # at most, of the budget and in total
 
 
-class Run(Measured, Diagnosed, Ranked):
+class Run(Measured, Diagnosed):
     """What ``loaderperf(make_loader)`` returns: metrics of the loader, and of ``against`` and ``roofline``, to compare.
 
     ``against`` is one side, or a mapping from names to sides.
@@ -86,7 +86,7 @@ class Run(Measured, Diagnosed, Ranked):
         self._whys = {}
         self._step_metrics: dict[str, Metric] = {}
         self._dataset_nbytes = dataset_nbytes
-        self._source = make_loader
+        self._source = for_rank(make_loader)
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()
@@ -139,8 +139,9 @@ class Run(Measured, Diagnosed, Ranked):
 
     def _begin(self, sides: Mapping[str, Any]) -> list[str]:
         """Take a first look; the hosts of all ranks."""
-        names = [LOADER, *named(self._against), *([ROOFLINE] if ROOFLINE in sides else [])]
-        sides, hosts = self._at_all_ranks({name: sides[name] for name in names})
+        sides, hosts = self._at_all_ranks(sides)
+        order = [LOADER, *named(self._against), ROOFLINE]
+        sides = dict(sorted(sides.items(), key=lambda side: order.index(side[0])))
         replay = (replayed_by(self._watchdog),) if self._together is None else ()
         self._rounds = Rounds(sides, self._conditions, *replay)
         self.look_until(min(_FIRST_SECONDS, _FIRST_SHARE * self.options.budget_seconds), most=_FIRST_ROUNDS)
