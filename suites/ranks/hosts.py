@@ -25,7 +25,10 @@ from typing import Any, Self
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _MTU = 1500
 _IPV4, _DESTINATION = 4, slice(16, 20)  # of a packet: its version, the bytes of the address that it is for
-_WAITS = 'hostname "$0" && mount --bind "$1" /etc/hosts && ip link set lo up && echo up && read line'
+_WAITS = """
+hostname "$0" && mount --bind "$1" /etc/hosts && mount --bind /dev/null "$(realpath /etc/resolv.conf)" &&
+ip link set lo up && echo up && read line
+"""  # no server of names can be reached, and none is asked for
 
 
 class HostsError(Exception):
