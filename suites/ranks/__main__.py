@@ -77,9 +77,8 @@ def kills(count: int) -> bool:
             named += 1
             slowest.append(seconds)
     median, most = statistics.median(slowest or [0.0]), max(slowest, default=0.0)
-    print(
-        f"killed ranks named by all others: {named} of {count}; the last of them after {median:.3f} s (median), {most:.3f} s (most)"
-    )
+    by_last = f"by the last after {median:.3f} s (median), {most:.3f} s (most)"
+    print(f"killed ranks named by all others: {named} of {count}; {by_last}")
     return named == count
 
 
