@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+_QUICKLY = "-p no:hypothesispytest -p no:zarr -p no:cacheprovider -o loaderperf_doctor=0"  # without what takes long
+
 
 class Launched:
     """torchrun in ``folder``, with all its processes and output."""
@@ -17,7 +19,7 @@ class Launched:
     def __init__(self, folder, *arguments):
         self.folder = folder
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        env = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+        env = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": _QUICKLY}
         self._output = (folder / "output").open("w+")
         self.process = subprocess.Popen(
             [*command, *arguments],
