@@ -112,8 +112,12 @@ def run_document(
     changes: Document | None = None,
     differences: Mapping[str, Document] | None = None,
     unobserved: Sequence[Document] = (),
+    ranks: Sequence[Document] = (),
 ) -> Document:
-    """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
+    """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader.
+
+    ``ranks``: of a job, each with ``rank``, ``host`` and ``metrics`` of its loader.
+    """
     return {
         "nodeid": printable(nodeid, MOST_OF_PATH),
         "loader": printable(sides[0]["loader"]),
@@ -133,6 +137,7 @@ def run_document(
         "disturbed_by": dict(disturbed.causes),
         "disturbance": dict(disturbed.totals),
         "notes": [printable(note, _MOST_OF_NOTE) for note in notes],
+        "ranks": [rank | {"host": printable(rank["host"])} for rank in ranks],
     }
 
 
