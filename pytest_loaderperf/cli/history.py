@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import not_a_file, not_a_place
+from pytest_loaderperf.arguments import not_a_file, not_a_place, page, picture
+from pytest_loaderperf.cli.lines import print_lines
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
 
 GOOD, REGRESSED, USAGE = 0, 1, 2  # exit status
-_COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _ASV_FOLDERS = (".", "results", ".asv/results")  # in the folder that the user names
 
 
@@ -41,25 +41,10 @@ def add_history_command(commands: Commands) -> None:
     add("--metric", metavar="M", default="", help="only this metric, such as throughput")
     add("--test", metavar="TEXT", default="", help="only tests with this text in their name")
     add("--since", metavar="REF", help="only changes after this commit")
-    add("--html", metavar="FILE", type=_page, help="write a page to FILE")
-    add("--png", metavar="FILE", type=_picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
+    add("--html", metavar="FILE", type=page, help="write a page to FILE")
+    add("--png", metavar="FILE", type=picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
     add("--json", metavar="FILE", type=Path, help="write what was found to FILE")
     history.set_defaults(run=_history)
-
-
-def _page(text: str) -> Path:
-    return _ending(text, ".html", ".htm")
-
-
-def _picture(text: str) -> Path:
-    return _ending(text, ".png", ".svg", ".pdf")
-
-
-def _ending(text: str, *endings: str) -> Path:
-    file = Path(text)
-    if file.suffix not in endings:
-        raise argparse.ArgumentTypeError(f"expected a name that ends in {' or '.join(endings)}, got {text!r}")
-    return file
 
 
 def _history(options: argparse.Namespace) -> int:
@@ -89,10 +74,7 @@ def _shown(options: argparse.Namespace) -> int:
             f"no values of committed code for --metric {options.metric or '(any)'} and --test {options.test or '(any)'}"
             f". Expected one of the metrics {names or '(none is kept)'}. {' '.join(order.remarks)}".rstrip()
         )
-    colored = sys.stdout.isatty()
-    for line in history_lines(found, order, shutil.get_terminal_size().columns, options.since):
-        color = _COLORS.get(line.color, "") if colored else ""
-        print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)
+    print_lines(history_lines(found, order, shutil.get_terminal_size().columns, options.since))
     if options.html is not None:
         from pytest_loaderperf.report.history_pictures import write_page
 
