@@ -65,7 +65,7 @@ def tail_texts(recorded: Recorded, found: Forecast) -> Iterator[tuple[str, bool]
             yield f"At {_many(tail.ranks, 'rank')}, {quantile_name(tail.share)} matters: {slow}.", True
     if unseen := [tail for tail in found.tails if not tail.seen]:
         last = unseen[-1]
-        seconds = last.needed * float(recorded.latencies_s.mean())
+        seconds = last.needed * recorded.batch_s
         shown = f"{len(recorded.latencies_s):,} batches only show up to {quantile_name(_seen(found.reach))}"
         told = f"{', '.join(map(_matters, unseen))}; but {shown}: a step may take longer than this."
         enough = f"For {_many(last.ranks, 'rank')}, measure {last.needed:,} batches, in about {budget_text(seconds)}"

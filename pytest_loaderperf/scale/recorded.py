@@ -19,7 +19,7 @@ class Recorded(NamedTuple):
     """Latencies of batches in a row, in seconds, when nothing is done between them.
 
     ``prefetch``: how many batches are made ahead of the consumer, 0 if it makes them itself. ``workers``: how many make
-    them.
+    them. ``batch_s``: seconds of measuring for each batch, also what else was measured.
     """
 
     test: str
@@ -28,6 +28,7 @@ class Recorded(NamedTuple):
     latencies_s: Floats
     prefetch: int
     workers: int
+    batch_s: float
 
 
 def recorded_in(document: Mapping[str, Any], test: str = "", loader: str = "") -> Recorded:
@@ -36,23 +37,23 @@ def recorded_in(document: Mapping[str, Any], test: str = "", loader: str = "") -
     ``test``: a part of the test's name, or all of it; needed if several tests have latencies. ``loader``: its name;
     if not given, the one that the test is about. Raises ResultError if that is not one loader with latencies.
     """
-    found = [(str(run["nodeid"]), side) for run in document["runs"] for side in run["sides"] if side.get("batches")]
-    if not found:
+    runs = {str(run["nodeid"]): run for run in document["runs"] if any(side.get("batches") for side in run["sides"])}
+    if not runs:
         raise ResultError("expected a loader with batches, got a result without any. Measure one: pytest --loaderperf.")
-    tests = list(dict.fromkeys(name for name, _ in found))
-    chosen = [name for name in tests if name == test] or [name for name in tests if test in name]
+    chosen = [name for name in runs if name == test] or [name for name in runs if test in name]
     if len(chosen) != 1:
         got = f"--test {printable(test)}" if test else "none"
         raise ResultError(
-            f"expected --test with a part of one test's name, got {got}. {_listed('Tests', chosen or tests)}"
+            f"expected --test with a part of one test's name, got {got}. {_listed('Tests', chosen or runs)}"
         )
-    sides = {str(side["name"]): side for name, side in found if name == chosen[0]}
+    run = runs[chosen[0]]
+    sides = {str(side["name"]): side for side in run["sides"] if side.get("batches")}
     name = loader or (_LOADER if _LOADER in sides else next(iter(sides)))
     if name not in sides:
         raise ResultError(
             f"expected one of this test's loaders, got --loader {printable(loader)}. {_listed('Loaders', sides)}"
         )
-    return _recorded(chosen[0], sides[name])
+    return _recorded(chosen[0], sides[name], run["seconds"])
 
 
 def _listed(what: str, names: Sequence[str] | Mapping[str, Any]) -> str:
@@ -61,7 +62,7 @@ def _listed(what: str, names: Sequence[str] | Mapping[str, Any]) -> str:
     return "\n".join([f"{what}:", *shown]) + more
 
 
-def _recorded(test: str, side: Mapping[str, Any]) -> Recorded:
+def _recorded(test: str, side: Mapping[str, Any], seconds: float) -> Recorded:
     named = f"{printable(side['name'])} of {printable(test, MOST_OF_PATH)}"
     latencies = side["batches"].get("latencies")
     if latencies is None or side.get("prefetch") is None:
@@ -69,7 +70,10 @@ def _recorded(test: str, side: Mapping[str, Any]) -> Recorded:
             f"{named}: expected the latency of each batch, got a result of an earlier version, which has only their "
             "distribution. Measure again: pytest --loaderperf --loaderperf-json=FILE."
         )
-    values = np.array(latencies, dtype=float)
+    try:
+        values = np.array(latencies, dtype=float)
+    except ValueError:  # texts, or lists of different lengths
+        values = np.array([np.nan])
     prefetch, workers = side["prefetch"], side["workers"]
     if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
         raise ResultError(f"{named}: expected latencies in seconds, 0 or more, got something else. Measure again.")
@@ -85,4 +89,4 @@ def _recorded(test: str, side: Mapping[str, Any]) -> Recorded:
         )
     if not values.any():
         raise ResultError(f"{named}: expected latencies, got only zeros: the loader takes no time. Measure again.")
-    return Recorded(test, str(side["name"]), str(side["kind"]), values, prefetch, workers)
+    return Recorded(test, str(side["name"]), str(side["kind"]), values, prefetch, workers, seconds / len(values))

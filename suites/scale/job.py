@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import start_processes
 from torch.utils.data import DataLoader, Dataset
 
 SAMPLES = 2000
-_STALLS, _STALL = 0.02, 8.0  # share of the batches that take so many times as long as a typical one
+_STALLS, _STALL = 0.05, 4.0  # share of the batches that take so many times as long as a typical one
 _SETTLING = 20  # steps
 _SEED = 7
 
@@ -49,12 +49,16 @@ def loader(pace: Pace) -> DataLoader[torch.Tensor]:
     )
 
 
-def step_seconds(ranks: int, pace: Pace, step_s: float, steps: int) -> float:
-    """Mean time of a step of a real job: each rank is a process, and all wait for each other before each step."""
+def real_job(ranks: int, pace: Pace, step_s: float, steps: int) -> tuple[float, float]:
+    """Mean seconds of a step of a real job, and of the step alone, without waiting for batches.
+
+    Each rank is a process. All exchange a number before each step, and so wait for the slowest, as with gradients.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seconds"
         start_processes(_run, (ranks, pace, step_s, steps, file), nprocs=ranks, start_method="fork")
-        return float(file.read_text())
+        whole_s, alone_s = map(float, file.read_text().split())
+        return whole_s, alone_s
 
 
 def _run(rank: int, ranks: int, pace: Pace, step_s: float, steps: int, file: Path) -> None:  # noqa: PLR0917 by torch
@@ -63,15 +67,18 @@ def _run(rank: int, ranks: int, pace: Pace, step_s: float, steps: int, file: Pat
     meeting = f"file://{file.with_name('meeting')}"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
     batches = iter(loader(pace))
-    began_s = 0.0
+    slept_s, alone_s, began_s = torch.zeros(1), 0.0, 0.0
     for step in range(_SETTLING + steps):
         if step == _SETTLING:
-            began_s = time.perf_counter()
+            alone_s, began_s = 0.0, time.perf_counter()
         next(batches)
-        torch.distributed.barrier()
+        torch.distributed.all_reduce(slept_s, torch.distributed.ReduceOp.MAX)
+        alone_s += slept_s.item()
+        now_s = time.perf_counter()
         time.sleep(step_s)
-    seconds = (time.perf_counter() - began_s) / steps
+        slept_s.fill_(time.perf_counter() - now_s)
+    whole_s = time.perf_counter() - began_s
     if rank == 0:
-        file.write_text(str(seconds))
+        file.write_text(f"{whole_s / steps} {alone_s / steps}")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

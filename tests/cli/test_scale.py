@@ -56,7 +56,7 @@ def test_a_job_of_each_size_is_shown_with_the_quantile_that_matters(scale):
     assert told.startswith("8 ranks, p90 matters: ")
     assert re.search(r"At 512 ranks, p99\.9 matters: 46 % of the steps have a batch of 2\.\d\d ms or more\.", told)
     assert "p99.99 matters at 1,024 ranks; but 2,500 batches only show up to p99.92: a step may take longer" in told
-    assert "For 1,024 ranks, measure 20,000 batches, in about 22 s" in told
+    assert "For 1,024 ranks, measure 20,000 batches, in about 52 s" in told
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in shown
 

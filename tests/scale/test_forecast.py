@@ -10,7 +10,7 @@ from pytest_loaderperf.scale.forecast import tail
 
 
 def recorded(latencies_s, prefetch=0, workers=0):
-    return Recorded("t.py::test_a", "loader", "DataLoader", np.asarray(latencies_s), prefetch, workers)
+    return Recorded("t.py::test_a", "loader", "DataLoader", np.asarray(latencies_s), prefetch, workers, 0.1)
 
 
 def exponential(n, seed=0, mean=0.1):

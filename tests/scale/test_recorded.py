@@ -17,7 +17,7 @@ def side(name="loader", latencies=LATENCIES_S, **changes):
 
 
 def document(*runs):
-    return {"runs": [{"nodeid": nodeid, "sides": sides} for nodeid, *sides in runs]}
+    return {"runs": [{"nodeid": nodeid, "sides": sides, "seconds": 6.0} for nodeid, *sides in runs]}
 
 
 def refused(*runs, **chosen):
@@ -31,6 +31,7 @@ def test_the_only_test_and_the_loader_it_is_about_are_taken():
     found = recorded_in(document(("t.py::test_a", side("against"), side(), roofline)))
     assert (found.test, found.loader, found.kind) == ("t.py::test_a", "loader", "DataLoader")
     assert (found.prefetch, found.workers) == (4, 2)
+    assert found.batch_s == pytest.approx(0.2)
     assert found.latencies_s.tolist() == LATENCIES_S
 
 
@@ -66,6 +67,7 @@ def test_a_result_without_latencies_is_refused():
         ({"latencies": [0.1] * 30 + [float("nan")]}, "expected latencies in seconds"),
         ({"latencies": [0.1] * 30 + [-1.0]}, "expected latencies in seconds"),
         ({"latencies": [[0.1] * 30]}, "expected latencies in seconds"),
+        ({"latencies": ["a"] * 30}, "expected latencies in seconds"),
         ({"latencies": [0.0] * 30}, "got only zeros"),
         ({"prefetch": -1}, "expected a whole number of workers and of batches ahead, got 2 and -1"),
         ({"prefetch": True}, "got 2 and True"),

@@ -7,21 +7,22 @@ import multiprocessing
 import pytest
 
 from suites.scale import __main__ as compare
-from suites.scale.job import Pace, step_seconds
+from suites.scale.job import Pace, real_job
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_ranks_wait_for_each_other_before_each_step():
-    taken_s = step_seconds(2, Pace(0.001, 1), 0.02, 5)
-    assert taken_s >= 0.02
+    whole_s, alone_s = real_job(2, Pace(0.001, 1), 0.02, 5)
+    assert whole_s >= 0.02
+    assert alone_s >= 0.02
     assert multiprocessing.active_children() == []
 
 
 def test_a_row_has_the_measured_and_the_simulated_step(monkeypatch):
-    monkeypatch.setattr(compare, "step_seconds", lambda ranks, pace, step_s, steps: 0.05 * ranks)
-    [row] = compare.rows(Pace(0.002, 0), [2], 0.05, 1.0, 5)
+    monkeypatch.setattr(compare, "real_job", lambda ranks, pace, step_s, steps: (0.05 * ranks, step_s))
+    [row] = compare.rows(Pace(0.002, 0), [2], 0.05, 40, 5)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:3] == ["0", "2", "100 ms"]
-    value = float(cells[3].partition(" ")[0])
+    assert cells[:4] == ["0", "2", "50.0 ms", "100 ms"]
+    value = float(cells[4].partition(" ")[0])
     assert value >= 50
-    assert float(cells[4]) == pytest.approx(value / 100, abs=0.02)
+    assert float(cells[5]) == pytest.approx(value / 100, abs=0.02)
