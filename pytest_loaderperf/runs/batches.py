@@ -13,7 +13,9 @@ import numpy as np
 from pytest_loaderperf.judge import quantile
 from pytest_loaderperf.measurement import Round, Steady
 from pytest_loaderperf.measurement.any_side import AnySide
+from pytest_loaderperf.measurement.prefetched import declared_prefetch
 from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.ranks.job_side import JobSide
 from pytest_loaderperf.runs.metric import NS
 
 Trial = tuple[int, SteadyRecord]  # and when it began
@@ -55,18 +57,33 @@ def batches_entry(trials: Sequence[Trial]) -> dict[str, Any] | None:
         "histogram": _histogram(waits_ns),
         "timeline": _timeline(starts_ns, waits_ns),
         "stalls": _stalls(starts_ns, waits_ns),
-        "latencies": _seconds(_kept(waits_ns)),
+        "latencies": _seconds(_kept(_of_ranks(trials))),
     }
 
 
 def made_by(side: AnySide) -> dict[str, int]:
     """How many ``workers`` make the batches of ``side``, and how many ahead (``prefetch``); 0 if its consumer does."""
-    if side.inline:
+    if _made_by_consumer(side):
         return {"workers": 0, "prefetch": 0}
     declared = getattr(side.loader, "num_workers", None)
     workers = declared if isinstance(declared, int) and declared else next(filter(None, side.own_helpers), 1)
     prefetch = max(1, side.warmup_batches)
     return {"workers": min(workers, prefetch), "prefetch": prefetch}
+
+
+def _made_by_consumer(side: AnySide) -> bool:
+    if isinstance(side, JobSide):  # which never says so
+        return not declared_prefetch(side.loader) and not any(side.own_helpers)
+    return side.inline
+
+
+def _of_ranks(trials: Sequence[Trial]) -> np.ndarray:
+    """The latencies in order, and in a job those of one rank after another: a batch of the job is the slowest one."""
+    ordered = sorted(trials, key=lambda trial: trial[0])
+    ranks = [record.ranks or (record,) for _, record in ordered]
+    return np.concatenate(
+        [np.array(rank.latencies_ns, dtype=float) for of_one in zip(*ranks, strict=True) for rank in of_one]
+    )
 
 
 def _kept(waits_ns: np.ndarray) -> np.ndarray:
