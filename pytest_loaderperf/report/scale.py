@@ -18,7 +18,7 @@ SCALE_SCHEMA = "loaderperf-scale/1"
 HEADINGS = ("ranks", "prefetch", "step time", "95 % interval", "AU", "steps that wait")
 _BLOCKS = " ▏▎▍▌▋▊▉█"  # eighths of a column
 _LEAST_BAR, _MOST_BAR = 5, 40  # columns
-_FEW = 0.1  # of the steps: shown with one more digit below
+_FEW, _LEAST = 0.1, 0.001  # of the steps: shown with one more digit below, and not shown below
 _DIGITS = 6
 _ROUNDING = 1e-6  # of floating point
 
@@ -95,10 +95,12 @@ def quantile_name(share: float) -> str:
 def share_text(share: float) -> str:
     """A share in percent.
 
-    >>> share_text(0.4), share_text(0.0312)
-    ('40 %', '3.1 %')
+    >>> share_text(0.4), share_text(0.0312), share_text(0.0002), share_text(0.0)
+    ('40 %', '3.1 %', '< 0.1 %', '0 %')
     """
-    return f"{100 * share:.0f} %" if share >= _FEW or not share else f"{100 * share:.2g} %"
+    if 0 < share < _LEAST:
+        return f"< {100 * _LEAST:g} %"
+    return f"{100 * share:.1f} %" if 0 < share < _FEW else f"{100 * share:.0f} %"
 
 
 def cells_of(cell: Cell) -> tuple[str, ...]:

@@ -75,8 +75,8 @@ def _draw(axes: Any, panel: _Panel, found: Forecast) -> None:
     unseen = [tail.ranks for tail in found.tails if not tail.seen]
     if unseen:
         axes.axvspan(min(unseen) / 1.3, max(unseen) * 1.3, color=_UNSEEN, alpha=0.1, linewidth=0)
-        place = {"xycoords": ("data", "axes fraction"), "va": "top", "fontsize": 6, "color": _UNSEEN}
-        axes.annotate("too few batches", (min(unseen) / 1.2, 0.99), **place)
+        place = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right", "fontsize": 6, "color": _UNSEEN}
+        axes.annotate("too few batches", (max(unseen) * 1.25, 0.99), **place)
     axes.set_xscale("log")
     axes.set_xticks(ranks, labels=[f"{count:,}" for count in ranks], fontsize=7)
     axes.minorticks_off()

@@ -45,10 +45,10 @@ def rows(pace: Pace, ranks: Sequence[int], step_s: float, batches: int, steps: i
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m suites.scale", description=__doc__)
-    parser.add_argument("--typical", type=float, default=0.12, help="seconds that a batch takes, default %(default)s")
-    parser.add_argument("--step", type=float, default=0.15, help="seconds of a step, default %(default)s")
-    parser.add_argument("--batches", type=int, default=500, help="to record, default %(default)s")
-    parser.add_argument("--steps", type=int, default=200, help="of each real job, default %(default)s")
+    parser.add_argument("--typical", type=float, default=0.1, help="seconds that a batch takes, default %(default)s")
+    parser.add_argument("--step", type=float, default=0.16, help="seconds of a step, default %(default)s")
+    parser.add_argument("--batches", type=int, default=700, help="to record, default %(default)s")
+    parser.add_argument("--steps", type=int, default=220, help="of each real job, default %(default)s")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="of the loaders, default %(default)s")
     options = parser.parse_args()
     print(HEAD)
