@@ -25,7 +25,7 @@ def add_scale_command(commands: Commands) -> None:
     scale = commands.add_parser(
         "scale",
         help="simulate a job of many ranks, from measured batch latencies",
-        description=__doc__,
+        description="Simulate a training job of many ranks, each with a loader like the one that was measured.",
     )
     add = scale.add_argument
     add("result", metavar="RESULT.json", type=Path, help="a file of --loaderperf-json or bench --json")
@@ -83,9 +83,7 @@ def _scale(options: argparse.Namespace) -> int:
     document = read_json(options.result)
     with as_written():
         recorded = recorded_in(document, options.test, options.loader)
-    own = recorded.prefetch
-    prefetches = options.prefetch or (own, *(times * max(1, own) for times in _DEEPER))
-    found = forecast(recorded, options.ranks, prefetches, options.step)
+    found = forecast(recorded, options.ranks, options.prefetch or _depths(recorded.prefetch), options.step)
     print_lines(scale_lines(recorded, found, shutil.get_terminal_size().columns))
     if options.html is not None:
         from pytest_loaderperf.report.scale_pictures import write_scale_page
@@ -103,6 +101,12 @@ def _scale(options: argparse.Namespace) -> int:
     for file in filter(None, (options.html, options.png, options.json)):
         print(f"written to {printable(file, MOST_OF_PATH)}")
     return 0
+
+
+def _depths(own: int) -> tuple[int, ...]:
+    """The loader's own prefetch and deeper ones."""
+    deeper = (times * max(1, own) for times in _DEEPER)
+    return own, *(depth for depth in deeper if depth <= _MOST_AHEAD)
 
 
 def _check(options: argparse.Namespace) -> None:
