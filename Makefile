@@ -130,7 +130,7 @@ TORCH ?= -r requirements/torch.txt
 # Without this variable pytest caches rewritten modules, which makes its many sub-sessions faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-$(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt requirements/neighbours.txt pyproject.toml
+$(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt requirements/neighbours.txt requirements/trainers.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
@@ -138,6 +138,8 @@ $(STAMP): requirements/torch.txt requirements/dev.txt requirements/ome-arrow.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/ome-arrow.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/neighbours \
 		-r requirements/neighbours.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/trainers \
+		-r requirements/trainers.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 

@@ -83,6 +83,23 @@ def file_path(text: str) -> Path:
     return Path(text)
 
 
+def page(text: str) -> Path:
+    """Argument type: the name of a page."""
+    return _ending(text, ".html", ".htm")
+
+
+def picture(text: str) -> Path:
+    """Argument type: the name of a picture."""
+    return _ending(text, ".png", ".svg", ".pdf")
+
+
+def _ending(text: str, *endings: str) -> Path:
+    file = file_path(text)
+    if file.suffix not in endings:
+        raise argparse.ArgumentTypeError(f"expected a name that ends in {' or '.join(endings)}, got {text!r}")
+    return file
+
+
 def _number(text: str) -> float:
     try:
         return float(text)

@@ -22,6 +22,7 @@ LAYERS = [
     "judge",
     "diagnosis",
     "history",
+    "scale",
     "report",
 ]  # each may import itself and what is to its left
 LEAVES = ["errors", "units", "defaults", "arguments"]
@@ -140,11 +141,11 @@ def test_every_module_has_its_room():
     assert {room(module) for module in MODULES if owner(module) == "data"} == {*DATA, *BESIDE, "__init__"}
 
 
-def test_the_judge_has_no_clock_and_no_torch():
+def test_the_judge_and_the_simulation_have_no_clock_and_no_torch():
     def clocks(source, module):
         return {name.split(".")[0] for name in imports(source, module)} & {"time", "datetime", "torch"}
 
-    assert found_in([module for module in MODULES if owner(module) == "judge"], clocks) == {}
+    assert found_in([module for module in MODULES if owner(module) in {"judge", "scale"}], clocks) == {}
 
 
 @pytest.mark.parametrize("name", [PACKAGE, f"{PACKAGE}.plugin", f"{PACKAGE}.cli"])

@@ -22,6 +22,7 @@ from pytest_loaderperf.cli.doctor import add_doctor_command
 from pytest_loaderperf.cli.github import add_github_commands
 from pytest_loaderperf.cli.history import add_history_command
 from pytest_loaderperf.cli.report import add_report_command
+from pytest_loaderperf.cli.scale import add_scale_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
 
@@ -69,6 +70,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_calibrate_command(commands)
     add_data_commands(commands)
     add_report_command(commands)
+    add_scale_command(commands)
     add_github_commands(commands)
     add_compare_command(commands)
     for stream in (sys.stdout, sys.stderr):

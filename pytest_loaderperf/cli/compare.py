@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_loaderperf.arguments import count, file_path, not_a_file, seconds
+from pytest_loaderperf.cli.lines import print_lines
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
-    from pytest_loaderperf.report import TableLine
-
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
 
-_COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _PAIR = 2
 _BATCH_SIZE = 32
 _SECONDS = 60.0  # eight turns of a dozen engines: fewer give no interval
@@ -84,7 +81,7 @@ def _compare_engines(options: argparse.Namespace, spec: str) -> int:
     progress = ProgressLine(sys.stderr, width)
     with progress:
         compared = compare_engines(wanted, progress.show)
-    _show(engine_lines(compared, width))
+    print_lines(engine_lines(compared, width))
     _keep(compared, options.json)
     return 0
 
@@ -110,7 +107,7 @@ def _compare_results(options: argparse.Namespace, first: str, second: str) -> in
 
     a, b = read_json(Path(first)), read_json(Path(second))
     compared = comparison(a, b)
-    _show(comparison_lines(compared, [first, second], shutil.get_terminal_size().columns))
+    print_lines(comparison_lines(compared, [first, second], shutil.get_terminal_size().columns))
     _keep(compared, options.json)
     return 0
 
@@ -121,10 +118,3 @@ def _keep(compared: dict[str, Any], file: Path | None) -> None:
     if file is not None:
         write_json(compared, file)
         print(f"comparison written to {printable(file, MOST_OF_PATH)}")  # noqa: T201 a command prints
-
-
-def _show(lines: Iterable[TableLine]) -> None:
-    colored = sys.stdout.isatty()
-    for line in lines:
-        color = _COLORS.get(line.color, "") if colored else ""
-        print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)  # noqa: T201 a command prints

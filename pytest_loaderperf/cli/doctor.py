@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_loaderperf.arguments import count, file_path, not_a_file, seconds, step
+from pytest_loaderperf.cli.lines import print_lines
 from pytest_loaderperf.defaults import DEFAULT_DIAGNOSIS_SECONDS
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
 
 GOOD, FOUND, USAGE = 0, 1, 2  # exit status
-_COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _PARTS = 4  # of the time: timing, counting, what fixes bring, and settings to try; --step adds one
 _FEWEST_STEPS = 3  # in the time of its pass: to wait for a batch, there must have been one before
 
@@ -126,10 +126,7 @@ def _diagnosed(options: argparse.Namespace) -> int:
             step_seconds=options.step,
             traced=options.trace is not None,
         )
-    colored = sys.stdout.isatty()
-    for line in doctor_lines(diagnosis, width):
-        color = _COLORS.get(line.color, "") if colored else ""
-        print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)
+    print_lines(doctor_lines(diagnosis, width))
     if options.json is not None:
         write_json(diagnosis.to_json(), options.json)
         print(f"diagnosis written to {printable(options.json, MOST_OF_PATH)}")

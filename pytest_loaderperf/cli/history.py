@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import file_path, not_a_file, not_a_page, not_a_place
+from pytest_loaderperf.arguments import file_path, not_a_file, not_a_page, not_a_place, page, picture
+from pytest_loaderperf.cli.lines import print_lines
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
 
 GOOD, REGRESSED, USAGE = 0, 1, 2  # exit status
-_COLORS = {"bold": "1", "green": "32", "yellow": "33", "red": "31"}
 _MOST_NAMED = 20  # metrics or tests in a message
 _ASV_FOLDERS = (".", "results", ".asv/results")  # in the folder that the user names
 
@@ -43,25 +43,10 @@ def add_history_command(commands: Commands) -> None:
     add("--metric", metavar="M", default="", help="only this metric, such as throughput")
     add("--test", metavar="TEXT", default="", help="only tests with this text in their name")
     add("--since", metavar="REF", help="only changes after this commit")
-    add("--html", metavar="FILE", type=_page, help="write a page to FILE")
-    add("--png", metavar="FILE", type=_picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
+    add("--html", metavar="FILE", type=page, help="write a page to FILE")
+    add("--png", metavar="FILE", type=picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
     add("--json", metavar="FILE", type=file_path, help="write what was found to FILE")
     history.set_defaults(run=_history)
-
-
-def _page(text: str) -> Path:
-    return _ending(text, ".html", ".htm")
-
-
-def _picture(text: str) -> Path:
-    return _ending(text, ".png", ".svg", ".pdf")
-
-
-def _ending(text: str, *endings: str) -> Path:
-    file = Path(text)
-    if file.suffix not in endings:
-        raise argparse.ArgumentTypeError(f"expected a name that ends in {' or '.join(endings)}, got {text!r}")
-    return file
 
 
 def _history(options: argparse.Namespace) -> int:
@@ -87,10 +72,7 @@ def _shown(options: argparse.Namespace) -> int:
     found = find_changes(table, order, metric=options.metric, test=options.test, since=since)
     if not found:
         raise LoaderPerfError(_nothing(table, options, order.remarks))
-    colored = sys.stdout.isatty()
-    for line in history_lines(found, order, shutil.get_terminal_size().columns, options.since):
-        color = _COLORS.get(line.color, "") if colored else ""
-        print(f"\x1b[{color}m{line.text}\x1b[0m" if color else line.text)
+    print_lines(history_lines(found, order, shutil.get_terminal_size().columns, options.since))
     if options.html is not None:
         from pytest_loaderperf.report.history_pictures import write_page
 

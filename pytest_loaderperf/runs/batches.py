@@ -1,4 +1,6 @@
-"""The batches of a side as the result file has them: their distribution, their times, and the stalls among them."""
+"""The batches of a side as the result file has them: how they are made, their distribution, their times, and the stalls
+among them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import numpy as np
 
 from pytest_loaderperf.judge import quantile
 from pytest_loaderperf.measurement import Round, Steady
+from pytest_loaderperf.measurement.any_side import AnySide
+from pytest_loaderperf.measurement.prefetched import declared_prefetch
 from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.ranks.job_side import JobSide
 from pytest_loaderperf.runs.metric import NS
 
 Trial = tuple[int, SteadyRecord]  # and when it began
@@ -18,6 +23,8 @@ _BINS = 48  # of the histogram, each wider than the one before by the same facto
 _POINTS = 200  # of the time line: more are not seen on a screen
 _STALL_TIMES, _STALL_NS = 4.0, 1_000_000.0  # a stall takes this many times p95, and longer than a step would hide
 _MOST_STALLS = 100  # kept, the longest ones; all are counted
+_MOST_LATENCIES = 20_000  # about 180 KB; of a loader whose batches take 0.5 ms, 10 s have as many
+_STRETCHES = 20  # of batches in a row that are kept of more than those: a slow phase is neither all nor nothing of it
 _DIGITS = 4
 
 
@@ -50,7 +57,41 @@ def batches_entry(trials: Sequence[Trial]) -> dict[str, Any] | None:
         "histogram": _histogram(waits_ns),
         "timeline": _timeline(starts_ns, waits_ns),
         "stalls": _stalls(starts_ns, waits_ns),
+        "latencies": _seconds(_kept(_of_ranks(trials))),
     }
+
+
+def made_by(side: AnySide) -> dict[str, int]:
+    """How many ``workers`` make the batches of ``side``, and how many ahead (``prefetch``); 0 if its consumer does."""
+    if _made_by_consumer(side):
+        return {"workers": 0, "prefetch": 0}
+    declared = getattr(side.loader, "num_workers", None)
+    workers = declared if isinstance(declared, int) and declared else next(filter(None, side.own_helpers), 1)
+    prefetch = max(1, side.warmup_batches)
+    return {"workers": min(workers, prefetch), "prefetch": prefetch}
+
+
+def _made_by_consumer(side: AnySide) -> bool:
+    if isinstance(side, JobSide):  # which never says so
+        return not declared_prefetch(side.loader) and not any(side.own_helpers)
+    return side.inline
+
+
+def _of_ranks(trials: Sequence[Trial]) -> np.ndarray:
+    """The latencies in order, and in a job those of one rank after another: a batch of the job is the slowest one."""
+    ordered = sorted(trials, key=lambda trial: trial[0])
+    ranks = [record.ranks or (record,) for _, record in ordered]
+    return np.concatenate(
+        [np.array(rank.latencies_ns, dtype=float) for of_one in zip(*ranks, strict=True) for rank in of_one]
+    )
+
+
+def _kept(waits_ns: np.ndarray) -> np.ndarray:
+    """At most ``_MOST_LATENCIES``: of more, the beginnings of equal parts, as batches in a row matter."""
+    if len(waits_ns) <= _MOST_LATENCIES:
+        return waits_ns
+    each = _MOST_LATENCIES // _STRETCHES
+    return np.concatenate([part[:each] for part in np.array_split(waits_ns, _STRETCHES)])
 
 
 def _histogram(waits_ns: np.ndarray) -> dict[str, Any]:

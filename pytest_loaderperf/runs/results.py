@@ -14,7 +14,7 @@ from pytest_loaderperf.measurement import Key
 from pytest_loaderperf.measurement.factory import describe
 from pytest_loaderperf.report import run_document, write_json
 from pytest_loaderperf.report.document import metric_entry
-from pytest_loaderperf.runs.batches import batches_entry, trials_by_side
+from pytest_loaderperf.runs.batches import batches_entry, made_by, trials_by_side
 from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
 from pytest_loaderperf.runs.ranked import SKEW
@@ -37,6 +37,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
             "kind": getattr(side, "loader_kind", type(side.loader).__name__),
             "loader": describe(side.loader) if asks_loaders else type(side.loader).__name__,
             "rebuilt": side.rebuildable,
+            **(made_by(side) if asks_loaders else {}),
             "metrics": _metrics(run, name, unit_side),
             "batches": None if name == ROOFLINE else batches_entry(trials.get(name, [])),
         }

@@ -85,6 +85,8 @@ def side(name, kind="DataLoader", **changes):
         "kind": kind,
         "loader": f"{kind}(Rows, batch_size=32)",
         "rebuilt": True,
+        "workers": 0,
+        "prefetch": 0,
         "metrics": entries,
         "batches": batches_entry([(record.began_ns, record) for record in records]),
     }

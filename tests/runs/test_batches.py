@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from pytest_loaderperf.measurement import Key, Round, Start, Steady, Work
 from pytest_loaderperf.measurement.record import StartRecord, SteadyRecord
-from pytest_loaderperf.runs.batches import batches_entry, trials_by_side
+from pytest_loaderperf.ranks.job_side import JobSide
+from pytest_loaderperf.runs.batches import batches_entry, made_by, trials_by_side
 
 MS = 1_000_000
 
@@ -76,3 +79,53 @@ def test_equal_batches_are_one_bin(latency):
     assert histogram["counts"] == [7]
     low, high = histogram["edges"]
     assert 0 < low <= high
+
+
+def test_the_latency_of_each_batch_is_kept_in_order_and_of_very_many_some_stretches():
+    entry = batches_entry([trial(40 * MS, 2 * MS, 3 * MS), trial(0, 4 * MS)])
+    assert entry["latencies"] == [0.004, 0.002, 0.003]
+    many = batches_entry([trial(0, *range(MS, MS + 100_000))])
+    assert (many["count"], len(many["latencies"])) == (100_000, 20_000)
+    assert many["latencies"][0] == 0.001
+    assert many["latencies"][-1] == pytest.approx(0.001096, rel=1e-3)  # the last stretch begins at 95,000
+
+
+def test_of_a_job_the_latencies_of_each_rank_are_kept_one_rank_after_another():
+    def job(began_ns, *ranks):
+        slowest = tuple(map(max, zip(*ranks, strict=True)))
+        return began_ns, SteadyRecord(slowest, sum(slowest), 1, 1, ranks=tuple(record(*rank) for rank in ranks))
+
+    entry = batches_entry([job(99 * MS, (2 * MS, 5 * MS), (3 * MS, 4 * MS)), job(0, (1 * MS,), (9 * MS,))])
+    assert entry["latencies"] == [0.001, 0.002, 0.005, 0.009, 0.003, 0.004]
+    assert entry["count"] == 3
+
+
+@pytest.mark.parametrize(
+    "changes, workers, prefetch",
+    [
+        ({"inline": True}, 0, 0),
+        ({"loader": SimpleNamespace(num_workers=2)}, 2, 4),
+        ({"loader": SimpleNamespace(num_workers=8)}, 4, 4),
+        ({"own_helpers": (3, 9)}, 3, 4),
+        ({"own_helpers": (0, 1)}, 1, 4),
+        ({"warmup_batches": 0}, 1, 1),
+    ],
+)
+def test_who_makes_batches_is_what_the_loader_declares_or_what_was_seen_to_start(changes, workers, prefetch):
+    plain = {"inline": False, "loader": None, "own_helpers": (0, 0), "warmup_batches": 4}
+    assert made_by(SimpleNamespace(**(plain | changes))) == {"workers": workers, "prefetch": prefetch}
+
+
+@pytest.mark.parametrize(
+    "loader, helpers, workers, prefetch",
+    [
+        (SimpleNamespace(num_workers=0), (0, 0), 0, 0),
+        (iter([]), (0, 0), 0, 0),
+        (SimpleNamespace(num_workers=0), (0, 1), 1, 4),
+        (SimpleNamespace(num_workers=2, prefetch_factor=2), (2, 0), 2, 4),
+    ],
+)
+def test_the_side_of_a_job_has_the_makers_of_rank_0(loader, helpers, workers, prefetch):
+    side = object.__new__(JobSide)
+    side.loader, side.own_helpers, side.warmup_batches = loader, helpers, 4
+    assert made_by(side) == {"workers": workers, "prefetch": prefetch}
