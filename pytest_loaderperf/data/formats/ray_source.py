@@ -33,7 +33,7 @@ class TableSource(Datasource):
     """
 
     def __init__(self, table: CheckedTable) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._projection_map: dict[str, str] | None = None  # set by `apply_projection`
         kind, given = table.__reduce__()[:2]
         if not _is_on_disk(given):
