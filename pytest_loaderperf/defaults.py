@@ -15,3 +15,4 @@ DEFAULT_DEVICE = "cpu"
 DEVICES = (DEFAULT_DEVICE, "cuda", "auto")
 POLICIES = ("pass", "fail", "leaning")  # what an INCONCLUSIVE does to its test
 DEFAULT_POLICY = "pass"
+ALONE = "LOADERPERF_ALONE"  # environment variable: if set, a rank of a job measures by itself

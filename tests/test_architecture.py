@@ -27,7 +27,8 @@ LAYERS = [
 LEAVES = ["errors", "units", "defaults", "arguments"]
 UPPER = {
     "remote": ["data", "loader", "measurement"],
-    "runs": [*LAYERS, "remote"],
+    "ranks": ["data", "loader", "measurement", "remote"],
+    "runs": [*LAYERS, "remote", "ranks"],
     "engines": ["data", "loader", "measurement", "judge", "remote"],
 }  # and what is above the layers
 SHELL = ["plugin", "cli"]  # see all; nobody sees them

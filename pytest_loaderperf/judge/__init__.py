@@ -18,6 +18,7 @@ from pytest_loaderperf.judge.interval import CONFIDENCE, quantile_interval
 from pytest_loaderperf.judge.pairs import PairTest
 from pytest_loaderperf.judge.power import seconds_to_settle
 from pytest_loaderperf.judge.ratio import AGREE_ALPHA, SLICES, SUMS, WORK, RatioTest
+from pytest_loaderperf.judge.skew import SkewTest, beside_others
 
 __all__ = [
     "AGREE_ALPHA",
@@ -35,7 +36,9 @@ __all__ = [
     "Ruling",
     "SequentialTest",
     "SignTest",
+    "SkewTest",
     "Verdict",
+    "beside_others",
     "beyond",
     "claim_alpha",
     "quantile",

@@ -87,9 +87,12 @@ class Usage:
         cpu_ns = {pid: ns - before.cpu_ns[pid] for pid, ns in self.cpu_ns.items() if pid in before.cpu_ns}
         if not cpu_ns:
             return None
-        busiest_ns = max(ns + self.delay_ns[pid] - before.delay_ns[pid] for pid, ns in cpu_ns.items())
+        delays_ns = {pid: self.delay_ns[pid] - before.delay_ns[pid] for pid in cpu_ns}
+        busiest_ns, delay_ns = max((ns + delays_ns[pid], delays_ns[pid]) for pid, ns in cpu_ns.items())
         own_ns = cpu_ns.pop(0, 0)
-        return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns))
+        # Several threads of it may be busy at a time.
+        delayed = delay_ns / max(1, wall_ns, busiest_ns)
+        return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns), delayed)
 
 
 def continue_stopped(pids: Iterable[int]) -> None:

@@ -17,6 +17,7 @@ class AnySide(Protocol):
     that caches need no warming. ``children``: the processes that work for it. ``starts`` and ``epochs``: what was seen.
     ``own_helpers``: the most processes and threads that it had at one time. ``opaque``: type of its batches, if they
     contain no arrays. ``taken``: batches of the running epoch. ``conditions``: those of the next trial.
+    ``least_trial_seconds``: of a side that several ranks measure, always in one piece; 0 for others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class AnySide(Protocol):
     taken: int
     own_helpers: tuple[int, int]
     opaque: str
+    least_trial_seconds: float
 
     @property
     def called(self) -> str:

@@ -18,6 +18,7 @@ from pytest_loaderperf.measurement.activity import (
     tree_cpu_ns,
     wait_until_idle,
 )
+from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.memory import PeakMemory
 from pytest_loaderperf.measurement.record import (
     EpochRecord,
@@ -140,11 +141,16 @@ class Step:
 
     seconds: float
 
-    def observe(self, side: Side, batches: int) -> StepRecord:
+    def steps(self, side: AnySide | Side) -> tuple[int, int]:
+        """How many steps let the side reach its usual state, and how many are timed."""
         settling = min(_SETTLING_STEPS, side.warmup_batches)
         timed = max(MIN_TRIAL_BATCHES, round(_STEP_TRIAL_SECONDS / self.seconds))
         if side.epoch_batches is not None:
             timed = max(1, min(timed, side.epoch_batches - side.warmup_batches - settling - 1))
+        return settling, timed
+
+    def observe(self, side: Side, batches: int) -> StepRecord:
+        settling, timed = self.steps(side)
         needed = side.warmup_batches + settling + timed
         if not side.more_in_epoch(needed):
             side.start()

@@ -11,12 +11,14 @@ from pytest_loaderperf.errors import MeasureError
 class Effort:
     """CPU time of a side's processes in a trial: of the one that requests batches, and of its children.
 
-    ``busiest``: the largest share of the time in which one process ran, or waited for a CPU.
+    ``busiest``: the largest share of the time in which one process ran, or waited for a CPU. ``delayed``: the share in
+    which that process only waited for one.
     """
 
     own_ns: int
     children_ns: int
     busiest: float
+    delayed: float = 0.0
 
     @property
     def cpu_ns(self) -> int:
@@ -30,7 +32,8 @@ class SteadyRecord:
 
     ``slices_ns``, ``cpu_slices_ns``: time, and CPU time, of a sample in each slice, if it was taken in slices.
     ``untimed_ns``: latencies of the batches just before it. ``effort``: if the system reports it. ``began_ns``: when
-    its first batch was requested, by ``time.perf_counter_ns``.
+    its first batch was requested, by ``time.perf_counter_ns``. ``ranks``: those of the ranks, in a record of any kind
+    that a job has of them.
     """
 
     latencies_ns: tuple[int, ...]
@@ -42,6 +45,7 @@ class SteadyRecord:
     effort: Effort | None = None
     cpu_slices_ns: tuple[float, ...] = ()
     began_ns: int = 0
+    ranks: tuple[SteadyRecord, ...] = ()
 
     def checked(self, called: str) -> SteadyRecord:
         """This record. Raises MeasureError if its clock cannot be right."""
@@ -58,6 +62,7 @@ class StartRecord:
     """``first_batch_ns`` from the call of ``iter()`` to the first batch."""
 
     first_batch_ns: int
+    ranks: tuple[StartRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class EpochRecord:
     batches: int
     samples: int
     whole: bool = False
+    ranks: tuple[EpochRecord, ...] = ()
 
     @property
     def epoch_ns(self) -> int:
@@ -84,10 +90,15 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A simulated training loop: ``wait_ns`` of its ``total_ns`` were spent in ``next()``."""
+    """A simulated training loop: ``wait_ns`` of its ``total_ns`` were spent in ``next()``.
+
+    ``waits_ns``: in a job, of each part after which the ranks wait for each other.
+    """
 
     wait_ns: int
     total_ns: int
+    waits_ns: tuple[int, ...] = ()
+    ranks: tuple[StepRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,7 @@ class ResourceRecord:
     peak_bytes: int
     cpu_ns: int
     samples: int
+    ranks: tuple[ResourceRecord, ...] = ()
 
 
 Record = SteadyRecord | StartRecord | EpochRecord | StepRecord | ResourceRecord

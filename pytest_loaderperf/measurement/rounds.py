@@ -182,7 +182,7 @@ class Rounds:
     def refillable(self, names: Sequence[str]) -> bool:
         """Whether these sides can take turns of refills: several that prefetch and have always come to rest so far."""
         sides = {name: self.sides[name] for name in names if name not in self._restless}
-        if not len(sides) == len(names) > 1 or any(side.inline for side in sides.values()):
+        if not len(sides) == len(names) > 1 or any(side.inline or side.least_trial_seconds for side in sides.values()):
             return False
         return refill_batches({name: self._standings[name].pace(side) for name, side in sides.items()})[1] > 0
 

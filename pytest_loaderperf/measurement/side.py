@@ -37,7 +37,7 @@ class Side:
     Raises LoaderError for a source or batches that cannot be measured.
     """
 
-    elsewhere = False  # in another process
+    elsewhere, least_trial_seconds = False, 0.0
     conditions: Conditions  # of the next trial
 
     def __init__(
@@ -196,21 +196,20 @@ class Side:
         return min(self._epochs, default=None)
 
     def steady(self, batches: int) -> SteadyRecord:
-        """Time ``batches`` consecutive batches in steady state.
-
-        Raises ShortEpochError if an epoch is too short for that.
-        """
+        """Time ``batches`` consecutive batches in steady state. Raises ShortEpochError if an epoch has too few."""
         for _ in range(2):
-            if not self.ready(batches):
-                continue
-            pids = [] if self.inline else descendants(self.children)
-            before = Usage.of(pids)
-            record = self.take(batches)
-            if record is not None:
-                self._ready.note((*self._untimed_ns, *record.latencies_ns))
-                effort = None if self.inline else Usage.of(pids).since(before, record.wall_ns)
-                return replace(record.checked(self.called), effort=effort, untimed_ns=tuple(self._untimed_ns))
+            if self.ready(batches) and (record := self.trial(batches, effort=not self.inline)) is not None:
+                return record
         raise self.short_epoch_error()
+
+    def trial(self, batches: int, *, effort: bool) -> SteadyRecord | None:
+        """The same for a side that is ready; None if the epoch ends before. ``effort``: it is noted."""
+        before = Usage.of(pids := [] if self.inline else descendants(self.children))
+        if (record := self.take(batches)) is None:
+            return None
+        self._ready.note((*self._untimed_ns, *record.latencies_ns))
+        used = Usage.of(pids).since(before, record.wall_ns) if effort else None
+        return replace(record.checked(self.called), effort=used, untimed_ns=tuple(self._untimed_ns))
 
     def ready(self, batches: int, *, warm: bool = True) -> bool:
         """Be in an epoch with ``batches`` more, and past the untimed ones, if ``warm``; False if it ends meanwhile."""

@@ -53,7 +53,8 @@ class Standing:
         """What determines the length of the side's next trial."""
         affordable = ENDLESS if side.epoch_batches is None else side.epoch_batches - side.warmup_batches
         overhead_s = statistics.median(self._overheads)
-        return Pace(self.batch_seconds, side.warmup_batches, affordable, overhead_s, list(self._latencies_ns))
+        latencies_ns, least_s = list(self._latencies_ns), side.least_trial_seconds
+        return Pace(self.batch_seconds, side.warmup_batches, affordable, overhead_s, latencies_ns, least_s)
 
     def note(self, record: SteadyRecord, side: AnySide) -> None:
         """Update the pace: caches that were cold when it was probed get warm."""

@@ -37,7 +37,7 @@ class Pace:
 
     ``batch_seconds``: of a typical batch. ``ready``: batches that may be ready before they are requested.
     ``affordable``: timed batches that one epoch allows. ``overhead_seconds``: between its trials, untimed.
-    ``latencies_ns``: of its latest batches, in sequence.
+    ``latencies_ns``: of its latest batches, in sequence. ``least_seconds``: of a trial in one piece.
     """
 
     batch_seconds: float
@@ -45,6 +45,7 @@ class Pace:
     affordable: int = ENDLESS
     overhead_seconds: float = 0.0
     latencies_ns: Sequence[int] = ()
+    least_seconds: float = 0.0
 
 
 def sliced_batches(paces: Mapping[str, Pace], longer: int = 1, halvings: int = 0) -> dict[str, int]:
@@ -68,7 +69,8 @@ def piece_batches(paces: Mapping[str, Pace], halvings: int = 0) -> dict[str, int
     """
     affordable = _affordable(paces, halvings)
     overhead_s = max(pace.overhead_seconds for pace in paces.values())
-    seconds = min(max(_PIECE_SECONDS, _OVERHEADS * overhead_s), _AMORTISED_SECONDS)
+    least_s = min(_LONGEST_PIECE_SECONDS, max(pace.least_seconds for pace in paces.values()))
+    seconds = max(least_s, min(max(_PIECE_SECONDS, _OVERHEADS * overhead_s), _AMORTISED_SECONDS))
     wanted = {name: _whole(_piece(pace, seconds), pace.ready) for name, pace in paces.items()}
     batch_seconds = [pace.batch_seconds for pace in paces.values()]
     if max(batch_seconds) <= _FAR_SLOWER * min(batch_seconds):

@@ -53,14 +53,17 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         options = session.options(**keywords, make_base=make_base)
         reading = Reading(count, touch)
         if session.serve is not None:
-            served: Run = session.serve(make_loader, options, reading)
+            from pytest_loaderperf.runs.ranked import for_rank
+
+            served: Run = session.serve(for_rank(make_loader), options, reading)
             return served
         with session.progress:
             name = called if not runs else f"{called} #{len(runs) + 1}"
             run = Run(make_loader, against, options=options, reading=reading, dataset_nbytes=dataset_nbytes, name=name)
         runs.append(run)
         session.places[name] = _place(request.node)
-        session.open_runs.append(run)
+        if not session.is_follower:  # rank 0 reports
+            session.open_runs.append(run)
         return run
 
     from pytest_loaderperf.diagnosis import growth

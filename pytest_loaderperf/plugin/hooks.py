@@ -13,10 +13,13 @@ from pytest_loaderperf.plugin.completeness import attach
 from pytest_loaderperf.plugin.outputs import Written
 from pytest_loaderperf.plugin.session import Unpaired, session_of
 from pytest_loaderperf.plugin.settings import measures
+from pytest_loaderperf.ranks import RankError
 from pytest_loaderperf.remote import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from pytest_loaderperf.plugin.session import LoaderPerfSession
 
 _UNPAIRED_KEY = "loaderperf_unpaired"
 
@@ -93,7 +96,7 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
     verdict = run.last_verdict(left, op, right)
     if verdict is None:
         return None
-    if not verdict:
+    if not verdict and not session_of(config).is_follower:
         sides = [metric.side for metric in (left, right) if isinstance(metric, metrics.Metric)]
         session_of(config).reasons.ask(run, sides)
     return explain(verdict, run.stages)
@@ -109,8 +112,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         if output is not None:
             own.completeness.send(output, own.take_unsent())
             output[_UNPAIRED_KEY] = [tuple(test) for test in own.unpaired]
-    if own.is_worker:
-        return
+    if not own.is_worker:
+        _set_status(session, exitstatus, own)
+    if own.ranks is not None:
+        own.ranks.end(session)
+
+
+def _set_status(session: pytest.Session, exitstatus: int, own: LoaderPerfSession) -> None:
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     if ended and not own.documents and not _collects_only(session):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -155,8 +163,8 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def _in_its_own_words(call: pytest.CallInfo[None]) -> None:
-    """Show an error about the base without a traceback into this package, which would not help."""
-    if call.excinfo is not None and isinstance(call.excinfo.value, RemoteError):
+    """Show an error about the base, or another rank, without a traceback into this package, which would not help."""
+    if call.excinfo is not None and isinstance(call.excinfo.value, (RemoteError, RankError)):
         failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
         call.excinfo = pytest.ExceptionInfo.from_exc_info((type(failed), failed, call.excinfo.tb))
 

@@ -16,6 +16,7 @@ import pytest
 from pytest_loaderperf.errors import lines_of, printable, refusal
 from pytest_loaderperf.plugin.completeness import Completeness
 from pytest_loaderperf.plugin.outputs import Written, write_outputs
+from pytest_loaderperf.plugin.ranks import Ranks, ranks_of
 from pytest_loaderperf.plugin.reasons import Reasons
 from pytest_loaderperf.plugin.settings import SETTINGS, Settings
 from pytest_loaderperf.report.progress import ProgressLine
@@ -46,6 +47,7 @@ class LoaderPerfSession:
     settings: Settings
     progress: ProgressLine
     terminal: TextIO
+    ranks: Ranks | None = None  # if this is a rank of a job
     open_runs: list[Run] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     places: dict[str, Document] = field(default_factory=dict)  # of tests, by the name of the run: file and line
@@ -57,7 +59,7 @@ class LoaderPerfSession:
     other_files: list[Path] = field(default_factory=list)  # of other tests, which may still measure
     unpaired: list[Unpaired] = field(default_factory=list)  # if a base was requested
     base_commit: str | None = None
-    is_worker: bool = False  # of xdist, whose controller writes the result
+    is_worker: bool = False  # of xdist, whose controller writes the result, or of a job, whose rank 0 does
     completeness: Completeness = field(init=False)
     reasons: Reasons = field(init=False)
     _machine: dict[str, object] = field(default_factory=dict)
@@ -66,6 +68,11 @@ class LoaderPerfSession:
     _bases: dict[str, Base] = field(default_factory=dict)
     _no_bases: dict[str, str] = field(default_factory=dict)  # and why
     _next_alpha: Callable[[], float] | None = None
+
+    @property
+    def is_follower(self) -> bool:
+        """Whether this is a rank that does not report."""
+        return self.ranks is not None and not self.ranks.leads
 
     def __post_init__(self) -> None:
         self.completeness = Completeness(self.add_documents)
@@ -107,6 +114,7 @@ class LoaderPerfSession:
             abandon=self.abandon,
             on_close=self.keep,
             silent=known_rules(silent),
+            link=None if self.ranks is None else self.ranks.link,
             **base,
         )
 
@@ -277,10 +285,14 @@ def begin(config: pytest.Config) -> None:
     except OSError as error:
         raise pytest.UsageError(f"--loaderperf: {refusal(error)}") from None
     terminal = os.fdopen(out, "w", encoding="utf-8", errors="backslashreplace")
-    own = LoaderPerfSession(config.stash[SETTINGS], ProgressLine(terminal), terminal)
-    own.is_worker = hasattr(config, "workerinput")
+    ranks = ranks_of(config)
+    progress = ProgressLine(terminal if ranks is None else ranks.shows(terminal))
+    own = LoaderPerfSession(config.stash[SETTINGS], progress, terminal, ranks)
+    own.is_worker = hasattr(config, "workerinput") or own.is_follower
     config.stash[SESSION] = own
     config.pluginmanager.register(own.completeness, "loaderperf-completeness")
+    if ranks is not None:
+        config.pluginmanager.register(ranks, "loaderperf-ranks")
 
 
 @contextmanager

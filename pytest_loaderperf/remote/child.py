@@ -12,6 +12,7 @@ from multiprocessing.connection import Pipe
 from tempfile import TemporaryFile
 from typing import Any, ClassVar
 
+from pytest_loaderperf.defaults import ALONE
 from pytest_loaderperf.errors import LoaderError, LoaderHangError, LoaderPerfError, ShortEpochError, refusal
 from pytest_loaderperf.measurement import Kind, Record
 from pytest_loaderperf.measurement.conditions import Conditions
@@ -67,10 +68,11 @@ class Child:
             self._connection, theirs = Pipe()
         except OSError as error:
             raise self.error(f"{called}: its process cannot be started: {refusal(error)}") from None
+        known = [theirs.fileno(), os.getpid(), *told]
         try:
             self._process = subprocess.Popen(  # noqa: S603 our own command
                 list(command),
-                env={**popen.pop("env", os.environ), DESCRIPTOR: json.dumps([theirs.fileno(), os.getpid(), *told])},
+                env={**popen.pop("env", os.environ), ALONE: "1", DESCRIPTOR: json.dumps(known)},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
@@ -191,7 +193,7 @@ class Child:
 class RemoteSide:
     """A side whose loader runs in ``child``, which sends records, and its state after each."""
 
-    rebuildable = elsewhere = True
+    rebuildable, elsewhere, least_trial_seconds = True, True, 0.0
     iterator: Iterator[Any] | None = None
     conditions: Conditions  # of the next trial
     epoch_batches: int | None

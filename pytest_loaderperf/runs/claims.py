@@ -19,12 +19,14 @@ from pytest_loaderperf.judge import (
     Ruling,
     SequentialTest,
     SignTest,
+    SkewTest,
     Verdict,
     seconds_to_settle,
 )
 from pytest_loaderperf.measurement import Key, Kind, Refilled, Round, Work
 from pytest_loaderperf.measurement.record import EpochRecord, Record, SteadyRecord
 from pytest_loaderperf.runs.metric import NS, Metric
+from pytest_loaderperf.runs.ranked import SKEW, rank_times
 from pytest_loaderperf.units import ONE, Quantity
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class Evidence:
             test.add(of_sums, of_slices, seconds)
         elif isinstance(test, PercentileTest):
             test.add_all([ns * NS for ns in records[self._left.key].latencies_ns])  # type: ignore[union-attr]
+        elif isinstance(test, SkewTest):
+            test.add_times(rank_times(records[self._left.key]))
         elif isinstance(test, PairTest):
             test.add(self._value(records), self._epoch_seconds(records))
         else:
@@ -166,6 +170,8 @@ def _sequential_test(
             return ExactTest(needed, at_least)
         return PairTest(needed, at_least)
     needed = right.value / left.factor
+    if left.definition is SKEW:
+        return SkewTest(needed, at_least)
     if left.definition.q is not None:
         return PercentileTest(needed, left.definition.q, at_least)
     return ExactTest(needed, at_least) if left.definition.exact else SignTest(needed, at_least)

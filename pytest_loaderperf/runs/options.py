@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_loaderperf.defaults import (
     DEFAULT_ALPHA,
@@ -17,6 +17,9 @@ from pytest_loaderperf.defaults import (
 )
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import claim_alpha
+
+if TYPE_CHECKING:
+    from pytest_loaderperf.ranks.link import Link
 
 
 def no_base() -> NoReturn:
@@ -33,6 +36,7 @@ class Options:
 
     ``max_budget_seconds`` is the budget if the 95 % interval does not contain the threshold when ``budget`` ends.
     ``inconclusive`` is what an undecided claim counts as: "pass", "fail" or "leaning".
+    ``link``: to the other ranks of the job, if this is one of several.
     ``progress`` is called with a text on what is measured, ``abandon`` with a report before the process must end, and
     ``on_close`` with the run before it releases its loaders. ``make_base`` makes the side to compare with. ``silent``:
     rules of the doctor that must not fire.
@@ -49,6 +53,7 @@ class Options:
     max_budget_seconds: float = DEFAULT_MAX_BUDGET_SECONDS
     inconclusive: str = DEFAULT_POLICY
     silent: tuple[str, ...] = ()
+    link: Link | None = None
 
     @property
     def there(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pytest_loaderperf.errors import ClaimError, LoaderError, printable
-from pytest_loaderperf.judge import Outcome, Verdict, quantile, quantile_interval
+from pytest_loaderperf.judge import Outcome, Verdict
 from pytest_loaderperf.measurement import (
     Epoch,
     Exit,
@@ -27,20 +26,20 @@ from pytest_loaderperf.measurement import (
     Watchdog,
     delivery,
     resolve_device,
-    stage_shares,
 )
 from pytest_loaderperf.measurement.ahead import torch_threads
-from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers, draws_kept
+from pytest_loaderperf.measurement.conditions import Conditions, SignalHandlers
 from pytest_loaderperf.remote.interpreter import OtherInterpreter
 from pytest_loaderperf.remote.replay import replayed_by
-from pytest_loaderperf.remote.shared_channels import held_channel
 from pytest_loaderperf.report import explain
 from pytest_loaderperf.runs.affordable import check_affordable
 from pytest_loaderperf.runs.claims import verdict_of
 from pytest_loaderperf.runs.diagnosed import Diagnosed
+from pytest_loaderperf.runs.estimates import estimate_of, median_of
 from pytest_loaderperf.runs.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.runs.notes import lazy_note
 from pytest_loaderperf.runs.options import Options
+from pytest_loaderperf.runs.ranked import SKEW, Ranked, for_rank, skew_of
 from pytest_loaderperf.runs.settling import Settling
 from pytest_loaderperf.runs.sides import (
     AGAINST,
@@ -51,6 +50,7 @@ from pytest_loaderperf.runs.sides import (
     dataset_nbytes,
     epoch_batches,
     named,
+    stages_of,
 )
 from pytest_loaderperf.units import Quantity
 
@@ -58,7 +58,7 @@ _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any clai
 _FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # at most, of the budget and in total
 
 
-class Run(Measured, Diagnosed):
+class Run(Measured, Diagnosed, Ranked):
     """What ``loaderperf(make_loader)`` returns: metrics of the loader, and of ``against`` and ``roofline``, to compare.
 
     ``against`` is one side, or a mapping from names to sides.
@@ -97,13 +97,9 @@ class Run(Measured, Diagnosed):
         sides: dict[str, Side] = {}
         try:
             given = {LOADER: make_loader, **named(against)}
-            # Other processes are made first: a loader's processes are recognised because they start later.
-            for side_name in sorted(given, key=lambda name: not isinstance(given[name], OtherInterpreter)):
-                self.options.progress(f"building {side_name}")
-                sides[side_name] = self._made(side_name, given[side_name])
-            sides = {side_name: sides[side_name] for side_name in given}
             self._against = against
-            self._begin(sides)
+            self._build_at_all_ranks(lambda: self._build(given, sides), sides)
+            self._hosts = self.shared(f"beginning {name}", lambda: self._begin(sides))
         except BaseException:
             for side in sides.values():
                 side.close()
@@ -116,9 +112,14 @@ class Run(Measured, Diagnosed):
         if isinstance(source, OtherInterpreter):
             return source.side(name)
         deliver = self.reading.after(delivery(self.device))
-        return Side(name, source, self._watchdog, count=self.reading.count, deliver=deliver)
+        return Side(name, for_rank(source), self._watchdog, count=self.reading.count, deliver=deliver)
 
-    def _begin(self, sides: dict[str, Side]) -> None:
+    def _build(self, given: Mapping[str, object], sides: dict[str, Side]) -> None:
+        """Add the sides, started, to ``sides``, which keeps those that were made before a failure."""
+        # Other processes are made first: a loader's processes are recognised because they start later.
+        for name in sorted(given, key=lambda name: not isinstance(given[name], OtherInterpreter)):
+            self.options.progress(f"building {name}")
+            sides[name] = self._made(name, given[name])
         loader = sides[LOADER]
         batch, _ = loader.start_keeping()
         try:
@@ -135,8 +136,15 @@ class Run(Measured, Diagnosed):
             if side.iterator is None:
                 side.start()
         check_separate(sides)
-        self._rounds = Rounds(sides, self._conditions, replayed_by(self._watchdog))
+
+    def _begin(self, sides: Mapping[str, Any]) -> list[str]:
+        """Take a first look; the hosts of all ranks."""
+        names = [LOADER, *named(self._against), *([ROOFLINE] if ROOFLINE in sides else [])]
+        sides, hosts = self._at_all_ranks({name: sides[name] for name in names})
+        replay = (replayed_by(self._watchdog),) if self._together is None else ()
+        self._rounds = Rounds(sides, self._conditions, *replay)
         self.look_until(min(_FIRST_SECONDS, _FIRST_SHARE * self.options.budget_seconds), most=_FIRST_ROUNDS)
+        return hosts
 
     def look_until(self, seconds: float, most: int | None = None) -> None:
         """Measure rounds of all sides until measuring took ``seconds``, or ``most`` rounds are done."""
@@ -166,17 +174,23 @@ class Run(Measured, Diagnosed):
     @property
     def base(self) -> Measured:
         """The same test's loader at the commit of ``--loaderperf-base``. Raises ClaimError without that option."""
+        self.shared("run.base", self._add_base)
+        return Measured(self, BASE, "base.")
+
+    def _add_base(self) -> None:
         if BASE not in self.rounds.sides:
             self.options.progress("building base")
-            self.rounds.add(self.options.make_base())
-        return Measured(self, BASE, "base.")
+            self.rounds.add(self._made_at_all_ranks(BASE, self.options.make_base))
 
     @property
     def roofline(self) -> Measured:
         """The machine's copy limit for the same bytes. Raises LoaderError if batches contain no arrays."""
+        self.shared("run.roofline", self._check_roofline, passing=True)
+        return Measured(self, ROOFLINE, "roofline.")
+
+    def _check_roofline(self) -> None:
         if ROOFLINE not in self.rounds.sides:
             raise LoaderError(self.no_roofline)
-        return Measured(self, ROOFLINE, "roofline.")
 
     @property
     def dataset_nbytes(self) -> int:
@@ -186,9 +200,10 @@ class Run(Measured, Diagnosed):
         """
         if self._dataset_nbytes is not None:
             return self._dataset_nbytes
-        return dataset_nbytes(self.rounds.sides[LOADER])
+        return self.shared("run.dataset_nbytes", lambda: dataset_nbytes(self.rounds.sides[LOADER]), passing=True)
 
-    def _records(self, key: Key) -> list[Any]:
+    def records(self, key: Key) -> list[Any]:
+        """All records of ``key`` so far."""
         side = self.rounds.sides[key.side]
         if isinstance(key.kind, Start):
             return list(side.starts)
@@ -198,36 +213,34 @@ class Run(Measured, Diagnosed):
 
     def estimate(self, key: Key, definition: Definition, *, measures: bool = True) -> Estimate:
         """A metric over all records so far; if there are none, measures one round, or gives NaN."""
-        records = self._records(key)
+        doing = f"the value of {key.side}.{definition.name}"
+        return self.shared(doing, lambda: self._estimate(key, definition, measures=measures), passing=True)
+
+    def _estimate(self, key: Key, definition: Definition, *, measures: bool) -> Estimate:
+        records = self.records(key)
         if not records and measures:
             patience_s = max(self.options.budget_seconds, self.options.timeout_seconds)
             check_affordable(self.rounds, [key], patience_s, f"{key.side}: {definition.name}")
             self.rounds.observe([key])
-            records = self._records(key)
-        if definition.q is not None:
-            q, values = definition.q, [ns * 1e-9 for record in records for ns in record.latencies_ns]
-        else:
-            q, values = 0.5, [definition.of(record) for record in records]
-        if not values:
-            return Estimate(math.nan, math.nan, math.nan, 0)
-        if definition.exact:
-            return Estimate(max(values), max(values), max(values), len(values))
-        samples = () if definition.q is not None else tuple(values)
-        return Estimate(quantile(values, q), *quantile_interval(values, q), len(values), samples)
+            records = self.records(key)
+        return skew_of(records) if definition is SKEW else estimate_of(definition, records)
 
     def ratio(self, side: str, other: str) -> Estimate:
         """Throughput of ``side`` over that of ``other``, from the rounds with both."""
         of, keys = DEFINITIONS["throughput"].of, [Key(side, Steady()), Key(other, Steady())]
         both = [seen.records for seen in self.rounds.done if all(key in seen.records for key in keys)]
-        ratios = [of(records[keys[0]]) / of(records[keys[1]]) for records in both]
-        if not ratios:
-            return Estimate(math.nan, math.nan, math.nan, 0)
-        return Estimate(quantile(ratios, 0.5), *quantile_interval(ratios, 0.5), len(ratios), tuple(ratios))
+        return median_of([of(records[keys[0]]) / of(records[keys[1]]) for records in both])
 
     def claim(self, left: Metric, op: str, right: Metric | Quantity) -> Verdict:
         """Measure until the claim is decided or its budget is spent, and keep the verdict."""
-        at_least, right_text = op in (">=", ">"), limit_text(right)
+        right_text = limit_text(right)
         text = printable(f"{left.text} {op} {right_text}")
+        verdict = self.shared(text, lambda: self._settled(text, left, right, at_least=op in (">=", ">")))
+        self.verdicts.append(verdict)
+        self._last[left.text, op, right_text] = verdict
+        return verdict
+
+    def _settled(self, text: str, left: Metric, right: Metric | Quantity, *, at_least: bool) -> Verdict:
         keys = [
             metric.key for metric in (left, right) if isinstance(metric, Metric) and isinstance(metric.key.kind, Epoch)
         ]
@@ -252,12 +265,11 @@ class Run(Measured, Diagnosed):
         )
         passed = verdict.ruling.outcome is Outcome.PASS
         if not passed and not self.stages:
-            self.stages = self._stages()
+            self.stages = stages_of(self.rounds.sides[LOADER].loader, self._watchdog)
         words = [*explain(verdict, {} if passed else self.stages), *self._lazy((left, right))]
-        verdict = replace(verdict, words="\n".join(words))
-        self.verdicts.append(verdict)
-        self._last[left.text, op, right_text] = verdict
-        return verdict
+        if left.definition is SKEW:
+            words.append(f"  slowest   {self.slowest(self.records(left.key))}")
+        return replace(verdict, words="\n".join(words))
 
     def _lazy(self, metrics: Sequence[Metric | Quantity]) -> list[str]:
         """What a verdict must say about sides whose batches may do their work when they are read."""
@@ -267,17 +279,6 @@ class Run(Measured, Diagnosed):
 
     def _progress(self, claim: str, text: str) -> None:
         self.options.progress(f"{claim}: {text}")
-
-    def _stages(self) -> dict[str, float]:
-        loader = self.rounds.sides[LOADER].loader
-        read = [getattr(loader, name, None) for name in ("dataset", "batch_sampler", "collate_fn")]
-        if getattr(loader, "num_workers", 0) and held_channel(*read):
-            return {}  # its workers would miss the messages read here
-        try:
-            with self._watchdog.stage("loader: replaying its stages"), draws_kept():
-                return stage_shares(loader)
-        except Exception:  # noqa: BLE001 the dataset works only in its workers; the verdict is shown without stages
-            return {}
 
     def step_metrics(self, side: str) -> list[Metric]:
         """The data-wait fraction of a side that was last used in a claim, if any."""
@@ -291,6 +292,13 @@ class Run(Measured, Diagnosed):
 
     def close(self) -> None:
         """Release loaders, workers and threads. May be called twice; the verdicts stay."""
+        if self._together is None:
+            self._end()
+        else:
+            self._together.close(self._end)
+        self._watchdog.close()
+
+    def _end(self) -> None:
         if self._rounds is not None:
             try:
                 self.options.on_close(self)
@@ -298,7 +306,6 @@ class Run(Measured, Diagnosed):
                 self._rounds.close()
                 self._rounds = None
                 self._handlers.restore()
-        self._watchdog.close()
 
     def __enter__(self) -> Self:
         return self

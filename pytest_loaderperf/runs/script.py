@@ -13,6 +13,7 @@ from pytest_loaderperf.defaults import (
     DEFAULT_TIMEOUT_SECONDS,
 )
 from pytest_loaderperf.measurement import Reading
+from pytest_loaderperf.ranks.job import own_link
 from pytest_loaderperf.remote.interpreter import OtherInterpreter
 from pytest_loaderperf.remote.naming import import_name
 from pytest_loaderperf.runs.options import Options, max_budget_for
@@ -50,12 +51,14 @@ def measure(
     """
     budget_seconds = as_seconds(budget, "budget", "10 * s", bare=True)
     max_seconds = as_seconds(max_budget, "max_budget", "60 * s", bare=True)
+    timeout_seconds = as_seconds(timeout, "timeout", "60 * s", bare=True)
     options = Options(
         budget_seconds=budget_seconds,
         max_budget_seconds=max_budget_for(budget_seconds, max_seconds, "max_budget"),
         inconclusive=inconclusive,
         device=device,
-        timeout_seconds=as_seconds(timeout, "timeout", "60 * s", bare=True),
+        timeout_seconds=timeout_seconds,
+        link=own_link(timeout_seconds),
     )
     reading = Reading(count, touch)
     if python is not None:

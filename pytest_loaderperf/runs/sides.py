@@ -7,7 +7,9 @@ from typing import Any
 
 from pytest_loaderperf.data.arrays.columns import as_columns
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement import AnySide, Side
+from pytest_loaderperf.measurement import AnySide, Side, Watchdog, stage_shares
+from pytest_loaderperf.measurement.conditions import draws_kept
+from pytest_loaderperf.remote.shared_channels import held_channel
 
 LOADER, AGAINST, BASE, ROOFLINE = "loader", "against", "base", "roofline"
 
@@ -42,6 +44,18 @@ def check_separate(sides: Mapping[str, Side]) -> None:
             "two sides share one iterator: they are the same loader object, which allows only one epoch at a time. "
             "Give factories, so that each side has a loader of its own."
         )
+
+
+def stages_of(loader: Any, watchdog: Watchdog) -> dict[str, float]:
+    """Share of a batch's time by stage; empty for a loader whose stages cannot be done again here."""
+    read = [getattr(loader, name, None) for name in ("dataset", "batch_sampler", "collate_fn")]
+    if getattr(loader, "num_workers", 0) and held_channel(*read):
+        return {}  # its workers would miss the messages read here
+    try:
+        with watchdog.stage("loader: replaying its stages"), draws_kept():
+            return stage_shares(loader)
+    except Exception:  # noqa: BLE001 the dataset works only in its workers; the verdict is shown without stages
+        return {}
 
 
 def dataset_nbytes(side: AnySide) -> int:

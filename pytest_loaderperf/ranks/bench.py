@@ -1,0 +1,138 @@
+"""The sides of one run at one rank, which does with them what rank 0 commands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from pytest_loaderperf.measurement import AnySide, Side, Steady
+from pytest_loaderperf.measurement.activity import wait_until_idle
+from pytest_loaderperf.measurement.conditions import Conditions, draws_kept, usable_cpus
+from pytest_loaderperf.measurement.structure import array_leaves, batch_leaves
+from pytest_loaderperf.ranks.stepping import Loop
+from pytest_loaderperf.remote.child import STATE
+
+Gate = Callable[[], None]
+_SHORT_PATIENCE_SECONDS = 0.01  # for a side that was never idle
+_FEWEST_BATCHES = 2  # of an epoch from which its length tells something
+
+
+class Bench:
+    """The ``sides`` of this rank; ``makers`` make those that a run adds later, by name. ``close()`` closes them all.
+
+    ``broken``: why they could not be made; raised again when rank 0 asks for something.
+    """
+
+    def __init__(
+        self,
+        sides: dict[str, Any],
+        makers: Mapping[str, Callable[[], AnySide]],
+        conditions: Conditions,
+        broken: Exception | None = None,
+    ) -> None:
+        self.sides, self._makers, self._conditions = sides, makers, conditions
+        self._broken = broken
+        self._last: str | None = None  # the side that was measured last
+        self._never_idle: set[str] = set()
+        self._told: dict[str, tuple[int, int]] = {}  # starts and epochs of each side
+
+    def perform(self, verb: str, name: str, arguments: tuple[Any, ...], gate: Gate) -> Any:
+        """The answer to one command about the side ``name``."""
+        if self._broken is not None:
+            raise self._broken
+        if verb == "make":
+            self.sides[name] = self._makers[name]()
+            return None
+        if verb == "ping":
+            return None  # the barriers are passed all the same
+        side = self.sides[name]
+        if verb == "facts":
+            return facts(side)
+        if verb == "slow":
+            (side.slow,) = arguments
+        elif verb == "build":
+            side.build()
+        elif verb != "state":
+            with self._conditions.hold():
+                if verb == "observe":
+                    kind, batches = arguments
+                    return self._observed(side, kind, batches, gate), self.state(name)
+                return getattr(side, verb)(*arguments), self.state(name)
+        return None, self.state(name)
+
+    def state(self, name: str) -> dict[str, Any]:
+        """What rank 0 must know of a side."""
+        side = self.sides[name]
+        starts, epochs = self._told.get(name, (0, 0))
+        self._told[name] = len(side.starts), len(side.epochs)
+        news = {"starts": side.starts[starts:], "epochs": side.epochs[epochs:]}
+        return {part: getattr(side, part) for part in STATE} | news
+
+    def _observed(self, side: Any, kind: Any, batches: int, gate: Gate) -> Any:
+        """One record of ``kind``, begun with the other ranks; None if the epoch ends before."""
+        self._quieten()
+        self._last = side.name
+        if isinstance(kind, Loop):
+            if not self._has(side, batches):
+                side.start()
+            drained = side.warmup_batches == 0 or side.take(side.warmup_batches) is not None
+            gate()
+            return kind.observe(side, gate) if drained else None
+        if not isinstance(kind, Steady) or not isinstance(side, Side):
+            gate()
+            return side.observe(kind, batches, self._conditions)
+        ready = side.ready(batches)
+        gate()
+        return side.trial(batches, effort=True) if ready else None
+
+    @staticmethod
+    def _has(side: Any, batches: int) -> bool:
+        """Whether the running epoch has, or may have, ``batches`` more."""
+        return side.taken > 0 and (side.epoch_batches is None or side.taken + batches <= side.epoch_batches)
+
+    def _quieten(self) -> None:
+        """Wait until the side that was measured last has filled its prefetch."""
+        last = self._last
+        if last is None or self.sides[last].inline:
+            return
+        children = [pid for side in self.sides.values() for pid in side.children]
+        patience = (_SHORT_PATIENCE_SECONDS,) if last in self._never_idle else ()
+        if not wait_until_idle(children, *patience):
+            self._never_idle.add(last)
+
+    def close(self) -> None:
+        """Close every side. May be called twice."""
+        for side in self.sides.values():
+            side.close()
+
+
+def facts(side: Any) -> dict[str, Any]:
+    """Of this rank: its CPUs, and the dataset that its loader delivers whole, if it does."""
+    with draws_kept():
+        return {"cpus": sorted(usable_cpus()), "whole": _whole(side)}
+
+
+def _whole(side: Any) -> tuple[int, str] | None:
+    """Samples of the dataset, if an epoch of the loader delivers all, and a digest of its first and last sample."""
+    try:
+        dataset, batches = side.loader.dataset, len(side.loader)
+        samples = len(dataset)
+        if batches < max(_FEWEST_BATCHES, samples // side.batch_samples):
+            return None
+        return samples, _digest([dataset[0], dataset[samples - 1]])
+    except Exception:  # noqa: BLE001 a dataset need not have any of these
+        return None
+
+
+def _digest(samples: list[Any]) -> str:
+    """The same for equal arrays, texts and numbers."""
+    found = hashlib.sha256()
+    for array in array_leaves(samples):
+        found.update(array.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for _, leaf in batch_leaves(samples):
+        if isinstance(leaf, (str, bytes, int, float)):
+            found.update(repr(leaf).encode())
+    return found.hexdigest()

@@ -1,0 +1,51 @@
+"""How a rank ends when its launcher asks it to: it cleans up, and says which other rank was the reason."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # torchrun sends the first when a rank has failed, or what it got itself
+_REASON_SECONDS = 1.0  # for news of another rank's death to arrive
+_POLL_SECONDS = 0.02
+
+
+class Termination:
+    """While it is in force, SIGTERM raises KeyboardInterrupt, with what ``reason`` says, in the main thread.
+
+    Nothing changes where the program handles the signal itself.
+    """
+
+    def __init__(self, reason: Callable[[], str]) -> None:
+        self._reason = reason
+        self._pid = os.getpid()
+        in_main = threading.current_thread() is threading.main_thread()
+        self._ours = [number for number in _SIGNALS if in_main and signal.getsignal(number) is signal.SIG_DFL]
+        self._set(self._end)
+
+    def ignore(self) -> None:
+        """Ignore the signals: this rank is about to end by itself."""
+        self._set(signal.SIG_IGN)
+
+    def restore(self) -> None:
+        """As before."""
+        self._set(signal.SIG_DFL)
+
+    def _set(self, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+        for number in self._ours:
+            signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a forked process
+            self.restore()
+            os.kill(os.getpid(), number)
+            return
+        self.ignore()  # what follows is cleaning up, and the launcher kills if it takes long
+        deadline_s = time.monotonic() + _REASON_SECONDS
+        while not (reason := self._reason()) and time.monotonic() < deadline_s:
+            time.sleep(_POLL_SECONDS)
+        raise KeyboardInterrupt(f"the launcher ended this rank ({signal.Signals(number).name}). {reason}".rstrip())
