@@ -6,13 +6,15 @@ import os
 import socket
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_loaderperf.errors import LoaderPerfError
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Asked:
     """What each worker measures: functions by name, ``module:function``, and the options of ``loaderperf bench``.
 
     ``folder``: where the command was given, from which modules are imported if the worker's node has it.
@@ -82,12 +84,13 @@ def _measured(asked: Asked) -> Measured | None:
     from pytest_loaderperf.runs.results import document_of
     from pytest_loaderperf.runs.run import Run
 
-    loader, against, count, touch = (spec and resolve(spec) for spec in asked[:4])
+    loader, against = resolve(asked.loader), asked.against and resolve(asked.against)
+    reading = Reading(*(spec and resolve(spec) for spec in (asked.count, asked.touch)))  # type: ignore[arg-type]
     defaults = Options()
     link = own_link(defaults.timeout_seconds)
     options = Options(budget_seconds=asked.budget_seconds, device=asked.device, link=link)
     try:
-        with Run(loader, against, options=options, reading=Reading(count, touch), name=asked.loader) as run:  # type: ignore[arg-type]
+        with Run(loader, against, options=options, reading=reading, name=asked.loader) as run:
             if link is not None and link.world.rank:
                 return None  # closing follows rank 0 to its end
             run.look_until(asked.budget_seconds)
