@@ -58,19 +58,20 @@ class Link:
             raise
 
     def tell(self, message: object) -> None:
-        """Rank 0: send ``message`` to all others, who get such messages in order from ``told``."""
-        self._send("tell", message)
+        """Rank 0: send ``message``, which can be pickled, to all others, who get them in order from ``told``."""
+        self._open.send("say", self._part, pickle.dumps(message))
 
     def told(self, doing: str) -> Any:
         """Other ranks: the next message of rank 0. ``doing`` is this rank's stage, for errors."""
-        return self._from(self._peers[0], "tell", doing)
+        (message,) = self._next(self._peers, doing)
+        return message
 
     def gather(self, answer: object, doing: str) -> list[Any]:
         """All ranks call it; rank 0 gets the answers of all, by rank, and the others an empty list."""
         self._stage(doing)
         if self._leads:
-            return [answer, *(self._from(peer, "gather", doing) for peer in self._peers)]
-        self._send("gather", answer)
+            return [answer, *self._next(self._peers, doing)]
+        self.tell(answer)
         return []
 
     def barrier(self, doing: str) -> None:
@@ -86,7 +87,9 @@ class Link:
 
         A value that is a list or a tuple of texts, such as the names of tests, is compared entry by entry.
         """
-        doing = "comparing with the other ranks"
+        self._agree(what, "comparing with the other ranks")
+
+    def _agree(self, what: Mapping[str, object], doing: str) -> None:
         given = self.gather(dict(what), doing)
         if self._leads:
             text = differences(given, [self._me, *map(str, self._peers)])
@@ -104,11 +107,8 @@ class Link:
         """
         self._part += 1
         self._stage(what)
-        if self._leads:
-            self.tell(what)  # at once: it ends what the others still wait for
-        else:
-            self.told(what)
-        self.agree({"what comes next": what})
+        self._open.send("begin", self._part)  # it ends what others still wait for
+        self._agree({"what comes next": what}, what)
 
     def fail(self, error: BaseException, doing: str) -> None:
         """Tell every rank that this one failed at ``doing``: their next wait in this part raises RankError."""
@@ -159,37 +159,44 @@ class Link:
             raise RankError(f"{self._me}: the link to the other ranks is closed. Expected no more claims after that.")
         return self._listener
 
-    def _send(self, verb: str, content: object) -> None:
-        self._open.send(verb, self._part, pickle.dumps(content))
-
-    def _from(self, peer: Peer, verb: str, doing: str) -> Any:
-        """The content of the next message of ``peer`` in this part, which must be ``verb``."""
+    def _next(self, peers: list[Peer], doing: str) -> list[Any]:
+        """The contents of the next message of each of ``peers`` in this part."""
         self._stage(doing)
-        news, deadline_s = self._open.news, time.monotonic() + self._patience_s
-        while True:
-            if (failure := self._open.failure) and failure.part >= self._part:
+        contents: dict[Peer, Any] = {}
+        deadline_s = time.monotonic() + self._patience_s
+        while len(contents) < len(peers):
+            for peer in peers:
+                while peer.inbox and peer.inbox[0].part < self._part:
+                    peer.inbox.popleft()
+                if peer not in contents and peer.inbox and peer.inbox[0].part == self._part:
+                    contents[peer] = pickle.loads(peer.inbox.popleft().content)  # noqa: S301 it knows the job's token
+            missing = [peer for peer in peers if peer not in contents]
+            if missing and (failure := self._open.failure) and failure.part >= self._part:
                 self._raised = failure.text
                 raise (LostRankError if failure.part == FOREVER else RankError)(failure.text)
-            while peer.inbox and peer.inbox[0].part < self._part:
-                peer.inbox.popleft()
-            left_s = deadline_s - time.monotonic()
-            if peer.inbox:
-                message = peer.inbox[0]
-                if message.part == self._part and message.kind == verb:
-                    return pickle.loads(peer.inbox.popleft().content)  # noqa: S301 only a rank knows the job's token
+            if missing and not self._hopeless(missing, doing, deadline_s):
+                with suppress(Empty):
+                    self._open.news.get(timeout=max(0.0, deadline_s - time.monotonic()))
+        return [contents[peer] for peer in peers]
+
+    def _hopeless(self, missing: list[Peer], doing: str, deadline_s: float) -> bool:
+        """Whether one of ``missing`` will not send anything in this part; then all ranks know."""
+        for peer in missing:
+            if peer.part > self._part:
                 self._give_up(
-                    f"{peer} is at {message.doing!r} while {self._me} waits for it at {doing!r}. Expected all ranks to "
+                    f"{peer} is at {peer.doing!r} while {self._me} waits for it at {doing!r}. Expected all ranks to "
                     "make the same claims in the same order: look for what a test does on some ranks only."
                 )
             elif peer.left:
                 self._give_up(
                     f"{peer} has left the run while {self._me} waits for it at {doing!r}. Look at its output.", FOREVER
                 )
-            elif left_s <= 0:
+            elif time.monotonic() >= deadline_s:
                 self._give_up(self._late(peer, doing))
             else:
-                with suppress(Empty):
-                    news.get(timeout=left_s)
+                continue
+            return True
+        return False
 
     def _give_up(self, text: str, part: int | None = None) -> None:
         """Note a failure that this rank has found, and tell the others."""

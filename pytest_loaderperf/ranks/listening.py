@@ -99,9 +99,7 @@ class Listener:
         else:
             if message.kind == "fail":
                 failure = Failure(message.part, message.content)
-                self.note(failure)
-                if self._leads:
-                    self.spread(failure, peer)
+                self._pass_on(failure, peer)
             elif message.kind == "where":
                 self.send("here", 0, _stack(), [peer])
             elif message.kind == "here":
@@ -109,8 +107,10 @@ class Listener:
             elif message.kind == "leave":
                 peer.left = True
                 self.news.put(None)
-            elif message.kind != "ping":
-                peer.inbox.append(message)
+            elif message.kind in ("begin", "say"):
+                peer.part = message.part
+                if message.kind == "say":
+                    peer.inbox.append(message)
                 self.news.put(None)
 
     def _lose(self, peer: Peer, what: str, why: str) -> None:
@@ -119,10 +119,14 @@ class Listener:
         if not (peer.left or self._closing):
             stage = f"Its stage was {peer.doing!r}, and {self._me} was at {self.doing!r}."
             failure = Failure(FOREVER, f"{peer} {what}. {stage} {why}")
-            self.note(failure)
-            if self._leads:
-                self.spread(failure, peer)
+            self._pass_on(failure, peer)
         self.news.put(None)
+
+    def _pass_on(self, failure: Failure, origin: Peer) -> None:
+        """Rank 0 tells the others first: once it is noted, this rank may go on and tell them of the next part."""
+        if self._leads:
+            self.spread(failure, origin)
+        self.note(failure)
 
 
 def _stack() -> str:

@@ -37,7 +37,7 @@ class Peer:
         self.rank, self.host, self.pid = rank, host, pid
         self.inbox: deque[Message] = deque()
         self.heard_s = time.monotonic()
-        self.doing = "joining"
+        self.doing, self.part = "joining", 0
         self.stack = ""  # where its main thread stands, once asked
         self.gone = self.left = False
 
