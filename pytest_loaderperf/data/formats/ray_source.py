@@ -47,8 +47,8 @@ class TableSource(Datasource):
         self._row_nbytes = 0.0 if first is None else first.nbytes / len(first)
 
     def get_name(self) -> str:
-        """The name of the read in Ray's progress."""
-        return f"Read {self._path.name}"
+        """What Ray's progress calls it."""
+        return self._path.name
 
     def supports_projection_pushdown(self) -> bool:
         """Columns that are not selected are not read."""
