@@ -65,7 +65,7 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
         if ray.is_initialized():
             raise
         raise LoaderPerfError(
-            f"expected a Ray cluster at {printable(address)}, got {_first_line(error)}. Start one with "
+            f"expected a Ray cluster at {printable(address)}, got {_said(error)}. Start one with "
             "ray start --head, or leave --address out to measure on this machine alone."
         ) from error
     finally:
@@ -131,6 +131,6 @@ def _check_size(places: Places) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
+def _said(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0].partition(". ")[0]
     return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__).rstrip(".")
