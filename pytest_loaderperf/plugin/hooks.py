@@ -99,7 +99,7 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
     if not verdict and not session_of(config).is_follower:
         sides = [metric.side for metric in (left, right) if isinstance(metric, metrics.Metric)]
         session_of(config).reasons.ask(run, sides)
-    return explain(verdict, run.stages)
+    return verdict.words.splitlines() or explain(verdict, run.stages)
 
 
 @pytest.hookimpl(trylast=True)

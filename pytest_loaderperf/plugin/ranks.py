@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
-from pytest_loaderperf.plugin.settings import SETTINGS, Settings
+from pytest_loaderperf.plugin.settings import SETTINGS, Settings, measures
 from pytest_loaderperf.ranks import RankError
 from pytest_loaderperf.ranks.job import own_link, own_world
 from pytest_loaderperf.ranks.world import World
@@ -42,12 +42,14 @@ def ranks_of(config: pytest.Config) -> Ranks | None:
 class Ranks:
     """A plugin of the rank ``world`` of a job: what only one rank can do, and what all must do alike.
 
-    ``link`` to the others is there once the tests are collected.
+    It joins the others once the tests are collected.
     """
 
     def __init__(self, world: World, settings: Settings) -> None:
         self.world, self._settings = world, settings
-        self.link: Link | None = None
+        self._link: Link | None = None
+        self._measuring: set[str] = set()  # tests
+        self._out_of_step: RankError | None = None  # why the test that runs has no link
         self._muted = io.StringIO()  # what pytest writes at ranks that do not report
         self._agreed = False
         self._failures: dict[str, str] = {}
@@ -74,12 +76,13 @@ class Ranks:
             self._agreed = True
             return
         try:
-            self.link = own_link(self._settings.timeout_seconds)
+            self._link = own_link(self._settings.timeout_seconds)
         except RankError as error:
             raise pytest.UsageError(f"--loaderperf: {error}") from None
-        assert self.link is not None
+        assert self._link is not None
+        self._measuring = {item.nodeid for item in session.items if measures(item)}
         try:
-            self.link.agree({"tests": [item.nodeid for item in session.items], **self._options()})
+            self._link.agree({"tests": [item.nodeid for item in session.items], **self._options()})
         except RankError as error:
             self._agreed = True  # each rank knows
             if self.leads:
@@ -97,34 +100,52 @@ class Ranks:
             "--loaderperf-inconclusive": own.inconclusive,
         }
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """All ranks begin the test together, whatever it does on some of them, and however an earlier one ended."""
+        if self._link is not None and nodeid in self._measuring:
+            self._out_of_step = None
+            try:
+                self._link.begin(nodeid)
+            except RankError as error:
+                self._out_of_step = error
+
+    def link_for_test(self) -> Link | None:
+        """The link, for the test that runs. Raises RankError if not all ranks run it."""
+        if self._out_of_step is not None:
+            raise self._out_of_step
+        return self._link
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failures.setdefault(report.nodeid, report.longreprtext)
 
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """No test begins once a rank is lost: all of them would fail for the reason of the first."""
+        if self._link is not None and self._link.lost:
+            item.session.shouldfail = "a rank is lost"
+
     def end(self, session: pytest.Session) -> None:
         """Give this rank the status that all have: rank 0's, or that of the first other one that failed."""
-        if self.link is None or self._agreed:
-            return
-        try:
-            self.link.begin(_END)
-            found = self.link.gather((int(session.exitstatus), self._failures, self.world.host), _END)
-            status = self._decided(found) if self.leads else self.link.told(_END)
-        except RankError as error:
-            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-            if self.leads:
-                self._others.append(("a rank is lost", str(error)))
-                self._agreed = True
+        link = self._link
+        if link is None or self._agreed:
             return
         self._agreed = True
-        session.exitstatus = status
+        try:
+            link.begin(_END)
+            found = link.gather((int(session.exitstatus), self._failures, self.world.host), _END)
+            session.exitstatus = self._decided(link, found) if self.leads else link.told(_END)
+        except RankError as error:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+            if self.leads and not any(str(error) in text for text in self._failures.values()):
+                self._others.append(("the ranks have not ended together", str(error)))
 
-    def _decided(self, found: list[tuple[int, dict[str, str], str]]) -> int:
-        assert self.link is not None
+    def _decided(self, link: Link, found: list[tuple[int, dict[str, str], str]]) -> int:
         for rank, (_, failures, host) in enumerate(found):
             for nodeid in failures.keys() - self._failures.keys():
                 self._others.append((f"{nodeid} failed at rank {rank} on {host}", failures[nodeid]))
         status = next((status for status, *_ in found if status), 0)
-        self.link.tell(status)
+        link.tell(status)
         return status
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -135,8 +156,6 @@ class Ranks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        if self.leads:
-            return
-        if not self._agreed:
+        if not (self.leads or self._agreed):  # it did not come to the end of its tests
             with suppress(OSError):
                 sys.stderr.write(self._muted.getvalue())

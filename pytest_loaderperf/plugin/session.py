@@ -114,7 +114,7 @@ class LoaderPerfSession:
             abandon=self.abandon,
             on_close=self.keep,
             silent=known_rules(silent),
-            link=None if self.ranks is None else self.ranks.link,
+            link=None if self.ranks is None else self.ranks.link_for_test(),
             **base,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import pickle
 import platform
 import sys
@@ -49,6 +50,7 @@ class Link:
         self._listener: Listener | None = None
         self._closed = False
         self._termination = Termination(self._reason)
+        atexit.register(self._exit)
         try:
             self._peers, self._store = join(world, timeout_s)
             self._listener = Listener(self._me, self._peers, leads=self._leads)
@@ -122,8 +124,14 @@ class Link:
             part = FOREVER if isinstance(error, LostRankError) else self._part
             self._listener.spread(Failure(part, text))
 
+    @property
+    def lost(self) -> bool:
+        """Whether a rank is gone for good, so that nothing more can be measured."""
+        failure = self._listener.failure if self._listener else None
+        return failure is not None and failure.part == FOREVER
+
     def close(self) -> None:
-        """Leave the job, once all ranks do, or after 20 s. May be called twice."""
+        """Leave the job, once all ranks do, or after 20 s. May be called twice, and is called at the process's end."""
         if self._closed:
             return
         self._closed = True
@@ -133,6 +141,11 @@ class Link:
             self._listener.close()
         self._store = None
         self._termination.restore()
+
+    def _exit(self) -> None:
+        """At the end of the process: its status is its own, not that of a signal that comes because others ended."""
+        self.close()
+        self._termination.ignore()
 
     def _leave_together(self, listener: Listener) -> None:
         """Wait until all others leave too: torchrun ends all ranks as soon as one has ended with a failure."""

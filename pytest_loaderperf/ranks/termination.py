@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,11 @@ from types import FrameType
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # torchrun sends the first when a rank has failed, or what it got itself
 _REASON_SECONDS = 1.0  # for news of another rank's death to arrive
 _POLL_SECONDS = 0.02
+_AGAIN_SECONDS = 0.1  # until code in which an exception is dropped has ended
+
+
+class _Terminated(KeyboardInterrupt):
+    """Raised for a signal; pytest ends as it does at Ctrl-C."""
 
 
 class Termination:
@@ -26,6 +32,9 @@ class Termination:
         in_main = threading.current_thread() is threading.main_thread()
         self._ours = [number for number in _SIGNALS if in_main and signal.getsignal(number) is signal.SIG_DFL]
         self._set(self._end)
+        self._hook = sys.unraisablehook
+        if self._ours:
+            sys.unraisablehook = self._unraisable
 
     def ignore(self) -> None:
         """Ignore the signals: this rank is about to end by itself."""
@@ -34,6 +43,8 @@ class Termination:
     def restore(self) -> None:
         """As before."""
         self._set(signal.SIG_DFL)
+        if sys.unraisablehook == self._unraisable:
+            sys.unraisablehook = self._hook
 
     def _set(self, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
         for number in self._ours:
@@ -41,11 +52,19 @@ class Termination:
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a forked process
-            self.restore()
+            self._set(signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         self.ignore()  # what follows is cleaning up, and the launcher kills if it takes long
         deadline_s = time.monotonic() + _REASON_SECONDS
         while not (reason := self._reason()) and time.monotonic() < deadline_s:
             time.sleep(_POLL_SECONDS)
-        raise KeyboardInterrupt(f"the launcher ended this rank ({signal.Signals(number).name}). {reason}".rstrip())
+        raise _Terminated(f"the launcher ended this rank ({signal.Signals(number).name}). {reason}".rstrip())
+
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Send the signal again if it came while an object was finalised, where Python drops the exception."""
+        if not isinstance(unraisable.exc_value, _Terminated):
+            self._hook(unraisable)
+            return
+        self._set(self._end)
+        threading.Timer(_AGAIN_SECONDS, os.kill, (self._pid, self._ours[0])).start()

@@ -100,8 +100,12 @@ def run_document(
     inconclusive: str,
     findings: Sequence[Document] = (),
     changes: Document | None = None,
+    ranks: Sequence[Document] = (),
 ) -> Document:
-    """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader."""
+    """One entry of ``runs``. Each of ``sides`` has ``name``, ``loader`` and ``metrics``; the first is the loader.
+
+    ``ranks``: of a job, each with ``rank``, ``host`` and ``metrics`` of its loader.
+    """
     return {
         "nodeid": printable(nodeid, MOST_OF_PATH),
         "loader": printable(sides[0]["loader"]),
@@ -119,6 +123,7 @@ def run_document(
         "disturbed_by": dict(disturbed.causes),
         "disturbance": dict(disturbed.totals),
         "notes": [printable(note, _MOST_OF_NOTE) for note in notes],
+        "ranks": [rank | {"host": printable(rank["host"])} for rank in ranks],
     }
 
 

@@ -27,6 +27,7 @@ Unpaired = tuple[str, str, bool]  # node id, why it has no base, whether it is n
 _GAP = "  "
 _LEAST_LABEL = 12
 _INDENT = 8  # of a claim's figures, if they have their own lines
+_MOST_RANKS = 8  # that have a row
 _WIDE = 100  # columns of a terminal from which every column of the table is shown
 _SMALL_SHARE = 0.1  # shown with one more digit below
 _NOTABLE = 0.05  # of the measuring time: less is not worth a line
@@ -85,7 +86,7 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     columns = [(head, cell) for head, cell, shown in _COLUMNS if shown(width)]
     while True:
         headings = ["loader", *(head for head, _ in columns)]
-        rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in run["sides"]] for run in runs]
+        rows = [[[_label(side), *(cell(side) for _, cell in columns)] for side in _measured(run)] for run in runs]
         widths = [max(len(row[i]) for row in [headings, *chain.from_iterable(rows)]) for i in range(len(headings))]
         if not columns or _LEAST_LABEL + sum(widths[1:]) + len(_GAP) * len(columns) <= width:
             break
@@ -93,7 +94,8 @@ def table_lines(runs: Sequence[Document], width: int) -> list[TableLine]:
     widths[0] = max(_LEAST_LABEL, min(widths[0], width - sum(widths[1:]) - len(_GAP) * len(columns)))
     lines = [TableLine(_row(headings, widths), "bold")]
     for run, run_rows in zip(runs, rows, strict=True):
-        lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({run['seconds']:.1f} s)", width), "bold"))
+        took = ", ".join([f"{run['seconds']:.1f} s", *_of_ranks(run)])
+        lines.append(TableLine(_fit_end(f"{run['nodeid']}  ({took})", width), "bold"))
         lines += [TableLine(_row(row, widths)) for row in run_rows]
         lines += chain.from_iterable(_claim_lines(claim, width) for claim in run["claims"])
         lines += chain.from_iterable(_note_lines(note, width) for note in run["notes"])
@@ -107,6 +109,22 @@ def _printable(entry: Any) -> Any:
     if isinstance(entry, list):
         return list(map(_printable, entry))
     return printable(entry, MOST_OF_PATH) if isinstance(entry, str) else entry
+
+
+def _measured(run: Document) -> list[Document]:
+    """The rows of a run: its sides, and after the loader its ranks, of many the slowest."""
+    ranks = sorted(run.get("ranks", []), key=lambda rank: rank["metrics"]["throughput"]["value"])[:_MOST_RANKS]
+    rows = [{**rank, "name": f" rank {rank['rank']} on {rank['host']}"} for rank in ranks]
+    first, *others = run["sides"]
+    return [first, *sorted(rows, key=lambda row: int(row["rank"])), *others]
+
+
+def _of_ranks(run: Document) -> Iterator[str]:
+    if ranks := run.get("ranks"):
+        hosts = len({rank["host"] for rank in ranks})
+        yield f"{len(ranks)} ranks" + (f" on {hosts} hosts" if hosts > 1 else "")
+    if skew := run["metrics"].get("skew"):
+        yield f"skew {figure(skew['value'], skew['unit'])}"
 
 
 def _label(side: Document) -> str:

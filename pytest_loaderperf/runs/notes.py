@@ -34,10 +34,13 @@ def notes_of(run: Run) -> list[str]:
     notes += [
         f"{why.rstrip('.')}; so workers' work is not compared in turns" for why in run.rounds.replays.left_out.values()
     ]
+    notes += run.rank_notes
     if ROOFLINE not in run.rounds.sides:
         notes.append(run.no_roofline)
     for name, side in sides.items():
-        notes += filter(None, (_helpers_note(name, side), lazy_note(name, side, run), _epoch_note(name, side, run)))
+        notes += filter(None, (_helpers_note(name, side), lazy_note(name, side, run)))
+        if not run.known_ranks:  # batches of a job wait for its slowest rank each, epochs only at their end
+            notes += filter(None, (_epoch_note(name, side, run),))
     return notes
 
 

@@ -68,6 +68,7 @@ class _RankValues:
 
     def estimate(self, key: Key, definition: Definition) -> Estimate:
         """The metric over what this rank has measured."""
+        self._run.estimate(key, definition)  # measures, if nothing was measured yet
         return self._run.shared(
             f"the {definition.name} of rank {self._rank}",
             lambda: self._run.rank_estimate(self._rank, key, definition),
@@ -111,7 +112,13 @@ class Ranked:
     @property
     def ranks(self) -> list[OfRank]:
         """What each rank of the job gets, by rank. Raises ClaimError without several ranks."""
-        return [OfRank(self, rank, host) for rank, host in enumerate(self._in_job("run.ranks"))]
+        self._check_job("run.ranks")
+        return self.known_ranks
+
+    @property
+    def known_ranks(self) -> list[OfRank]:
+        """The same; empty without several ranks."""
+        return [OfRank(self, rank, host) for rank, host in enumerate(self._hosts)]
 
     @property
     def skew(self) -> Metric:
@@ -119,19 +126,17 @@ class Ranked:
 
         Raises ClaimError without several ranks.
         """
-        self._in_job("run.skew")
+        self._check_job("run.skew")
         return Metric(self, LOADER, "", SKEW)
 
-    def _in_job(self, asked: str) -> Sequence[str]:
+    def _check_job(self, asked: str) -> None:
         if self._together is None:
             raise ClaimError(
                 f"{asked} needs several ranks. Start them together: torchrun --nproc-per-node=4 -m pytest --loaderperf"
             )
-        return self._hosts
 
     def rank_estimate(self, rank: int, key: Key, definition: Definition) -> Estimate:
-        """A metric over what one rank has measured."""
-        self.estimate(key, definition)  # measures, if nothing was measured yet
+        """A metric over what one rank has measured so far."""
         return estimate_of(definition, [record.ranks[rank] for record in self.records(key)])
 
     def _build_at_all_ranks(self, build: Callable[[], None], sides: dict[str, Any]) -> None:
@@ -140,7 +145,6 @@ class Ranked:
         if link is None:
             build()
             return
-        link.begin(self.name or "a run")
         broken: Exception | None = None
         try:
             build()
@@ -151,12 +155,13 @@ class Ranked:
             raise
         self._together = Together(link, Bench(sides, {BASE: self.options.make_base}, self._conditions, broken))
 
-    def _at_all_ranks(self, sides: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _at_all_ranks(self, sides: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
         """The sides as rank 0 measures them, and the hosts of all ranks; without ranks, ``sides`` themselves."""
         together = self._together
         if together is None:
             return sides, []
-        self.rank_notes = notes_on(together.ask("facts", LOADER), together.hosts, LOADER)
+        facts = together.ask("facts", LOADER)
+        self.rank_notes = notes_on(facts, together.hosts, LOADER)
         return {name: JobSide(together, side) for name, side in sides.items()}, together.hosts
 
     def _made_at_all_ranks(self, name: str, make: Callable[[], Any]) -> Any:

@@ -17,6 +17,7 @@ from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.runs.batches import batches_entry, trials_by_side
 from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
+from pytest_loaderperf.runs.ranked import SKEW
 from pytest_loaderperf.runs.run import Run
 from pytest_loaderperf.runs.sides import AGAINST, BASE, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
@@ -45,6 +46,9 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         _put(sides[0]["metrics"], "against_ratio", run.ratio(LOADER, AGAINST), ONE)
     if BASE in rounds.sides:
         _put(sides[0]["metrics"], "base_ratio", run.ratio(LOADER, BASE), ONE)
+    if run.known_ranks:
+        skew = run.estimate(Key(LOADER, SKEW.kind), SKEW, measures=False)
+        _put(sides[0]["metrics"], SKEW.name, skew, SKEW.unit)
     changes = run.known_comparison()
     return run_document(
         nodeid=run.name,
@@ -59,6 +63,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         inconclusive=run.options.inconclusive,
         findings=[finding.to_json() for finding in run.known_findings()],
         changes=None if changes is None else changes.to_json(),
+        ranks=[{"rank": of.rank, "host": of.host, "metrics": _rank_metrics(run, of.rank)} for of in run.known_ranks],
     )
 
 
@@ -79,6 +84,14 @@ def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
     if unit_side is not None:
         exactly = Estimate(1.0, 1.0, 1.0, 0)
         _put(entries, "dataloader_ratio", exactly if name == unit_side else run.ratio(name, unit_side), ONE)
+    return entries
+
+
+def _rank_metrics(run: Run, rank: int) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for definition in [*DEFINITIONS.values(), *(metric.definition for metric in run.step_metrics(LOADER))]:
+        estimate = run.rank_estimate(rank, Key(LOADER, definition.kind), definition)
+        _put(entries, definition.name, estimate, definition.unit)
     return entries
 
 

@@ -86,7 +86,7 @@ class Run(Measured, Diagnosed, Ranked):
         self._whys = {}
         self._step_metrics: dict[str, Metric] = {}
         self._dataset_nbytes = dataset_nbytes
-        self._source = make_loader
+        self._source = for_rank(make_loader)
         self._watchdog = Watchdog(self.options.timeout_seconds, self.options.abandon)
         self._rounds: Rounds | None = None
         self._conditions = Conditions.now()
@@ -139,8 +139,9 @@ class Run(Measured, Diagnosed, Ranked):
 
     def _begin(self, sides: Mapping[str, Any]) -> list[str]:
         """Take a first look; the hosts of all ranks."""
-        names = [LOADER, *named(self._against), *([ROOFLINE] if ROOFLINE in sides else [])]
-        sides, hosts = self._at_all_ranks({name: sides[name] for name in names})
+        sides, hosts = self._at_all_ranks(sides)
+        order = [LOADER, *named(self._against), ROOFLINE]
+        sides = dict(sorted(sides.items(), key=lambda side: order.index(side[0])))
         replay = (replayed_by(self._watchdog),) if self._together is None else ()
         self._rounds = Rounds(sides, self._conditions, *replay)
         self.look_until(min(_FIRST_SECONDS, _FIRST_SHARE * self.options.budget_seconds), most=_FIRST_ROUNDS)

@@ -60,6 +60,8 @@ def measure(
         timeout_seconds=timeout_seconds,
         link=own_link(timeout_seconds),
     )
+    if options.link is not None:
+        options.link.begin("measure()")
     reading = Reading(count, touch)
     if python is not None:
         specs = {name: import_name(source) for name, source in named(against).items()}

@@ -17,6 +17,7 @@ from pytest_loaderperf.judge import (
     PairTest,
     RatioTest,
     Ruling,
+    SkewTest,
     beyond,
 )
 from pytest_loaderperf.measurement import Key, Kind, Refilled, Rounds, Work
@@ -171,7 +172,8 @@ class Settling:
         by_work, aside = by == WORK, by in (WORK, REFILLS)
         sums = found.test.sums if isinstance(found.test, RatioTest) else found.test
         obvious = isinstance(sums, PairTest) and sums.obvious
-        if not (by == SLICES or aside or obvious):  # in one piece, a short slowdown may affect one side only
+        # In one piece, a short slowdown may affect one side only; in a trial it affects all ranks.
+        if not (by == SLICES or aside or obvious or isinstance(found.test, SkewTest)):
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
         if not obvious or self.rounds.done[-1].seconds < _DEAR_SECONDS:  # memory placement cannot explain it
