@@ -90,6 +90,8 @@ def _measured(asked: Asked) -> Measured | None:
     link = own_link(defaults.timeout_seconds)
     options = Options(budget_seconds=asked.budget_seconds, device=asked.device, link=link)
     try:
+        if link is not None:
+            link.begin(asked.loader)
         with Run(loader, against, options=options, reading=reading, name=asked.loader) as run:
             if link is not None and link.world.rank:
                 return None  # closing follows rank 0 to its end

@@ -77,6 +77,8 @@ def test_a_job_prints_one_table_and_writes_one_result(seen, folder):
     (run,) = result["runs"]
     assert run["nodeid"] == "mypkg:make_loader"
     assert run["sides"][0]["metrics"]["throughput"]["value"] > 0
+    assert [rank["rank"] for rank in run["ranks"]] == [0, 1]
+    assert all(rank["metrics"]["throughput"]["value"] > 0 for rank in run["ranks"])
 
 
 def test_a_worker_that_dies_is_named(seen):
