@@ -59,15 +59,11 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
     before = os.environ.copy()
     os.environ.update(ours)
     try:
-        ray.init(address, **quiet)
+        try:
+            ray.init(address, **quiet)
+        except Exception as error:  # of any type
+            raise LoaderPerfError(_no_cluster(address, error)) from error
         yield
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if ray.is_initialized():
-            raise
-        raise LoaderPerfError(
-            f"expected a Ray cluster at {printable(address)}, got {_said(error)}. Start one with "
-            "ray start --head, or leave --address out to measure on this machine alone."
-        ) from error
     finally:
         ray.shutdown()
         for name in _SET:
@@ -131,6 +127,15 @@ def _check_size(places: Places) -> None:
         )
 
 
-def _said(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0].partition(". ")[0]
-    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__).rstrip(".")
+def _no_cluster(address: str, error: Exception) -> str:
+    said = str(error).strip().partition("\n")[0].partition(". ")[0]
+    got = printable(f"{type(error).__name__}: {said}").rstrip(".: ")
+    if address == _LOCAL:
+        return (
+            f"expected a Ray cluster to start on this machine, got {got}. Try again when it is less busy, or give the "
+            "--address of a cluster."
+        )
+    return (
+        f"expected a Ray cluster at {printable(address)}, got {got}. Start one with ray start --head, or leave "
+        "--address out to measure on this machine alone."
+    )
