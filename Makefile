@@ -9,11 +9,17 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors page-library clean
+.PHONY: perf ranks test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
 		--loaderperf-html=.loaderperf/report.html suites/perf
+
+# A minute on four cores: the same at several ranks, which torchrun starts. Another number of them: make ranks RANKS=8
+RANKS ?= 4
+ranks: $(STAMP)
+	$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node=$(RANKS) -m pytest --loaderperf \
+		--loaderperf-budget=2 --loaderperf-json=.loaderperf/ranks.json suites/perf
 
 test: lint pytest
 

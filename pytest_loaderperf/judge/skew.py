@@ -56,16 +56,18 @@ class SkewTest:
     def outcome(self, alpha: float) -> Outcome:
         if not self._ratios:
             return Outcome.INCONCLUSIVE
-        above, below = (float(logs[-1]) for logs in self._evidence())
+        ratios = np.array(self._ratios)
+        above, below = map(float, self._evidence(ratios > self.needed, ratios < self.needed, last=True))
         return settled(*((above, below) if self.at_least else (below, above)), alpha)
 
-    def _evidence(self) -> tuple[np.ndarray, np.ndarray]:
-        """After each trial, the logs of the e-values for "some rank is above" and for "none is"."""
-        ratios = np.array(self._ratios)
-        n = np.arange(1, len(ratios) + 1)[:, None]
-        above = log_evidence_above(np.cumsum(ratios > self.needed, axis=0), n, 0.5)
-        below = log_evidence_above(np.cumsum(ratios < self.needed, axis=0), n, 0.5)
-        return np.logaddexp.reduce(above, axis=1) - math.log(ratios.shape[1]), below.min(axis=1)
+    @staticmethod
+    def _evidence(above: np.ndarray, below: np.ndarray, *, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """The logs of the e-values for "some rank is above" and for "none is", after each trial or after the last."""
+        n = np.arange(1, len(above) + 1)[:, None]
+        hits = [on_side.sum(axis=0)[None] if last else on_side.cumsum(axis=0) for on_side in (above, below)]
+        of_above, of_below = (log_evidence_above(counts, n[-1:] if last else n, 0.5) for counts in hits)
+        some, none = np.logaddexp.reduce(of_above, axis=1) - math.log(above.shape[1]), of_below.min(axis=1)
+        return (some[-1], none[-1]) if last else (some, none)
 
     def ruling(self, alpha: float, n_affordable: int) -> Ruling:
         n = self.n
@@ -84,6 +86,6 @@ class SkewTest:
     def course(self, alpha: float) -> Course | None:
         if not self._ratios:
             return None
-        above, below = self._evidence()
-        values = np.array(self._ratios).max(axis=1)
-        return Course(values, *((above, below) if self.at_least else (below, above)), -math.log(alpha))
+        ratios = np.array(self._ratios)
+        above, below = self._evidence(ratios > self.needed, ratios < self.needed)
+        return Course(ratios.max(axis=1), *((above, below) if self.at_least else (below, above)), -math.log(alpha))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 from functools import cache
 from typing import TYPE_CHECKING
@@ -32,6 +31,4 @@ def own_link(timeout_seconds: float) -> Link | None:
         return None
     from pytest_loaderperf.ranks.link import Link  # with torch
 
-    link = Link(world, max(_LEAST_PATIENCE_SECONDS, _PATIENCE * timeout_seconds))
-    atexit.register(link.close)
-    return link
+    return Link(world, max(_LEAST_PATIENCE_SECONDS, _PATIENCE * timeout_seconds))

@@ -40,17 +40,21 @@ class Answer(NamedTuple):
 class Raised(NamedTuple):
     """An error, as another rank raises it again."""
 
-    kind: type[BaseException]
+    kind: type[LoaderPerfError]
     text: str
+    name: str = ""  # of its own class
 
     @classmethod
     def of(cls, error: BaseException) -> Raised:
-        """An error that others need not know by its class is told with its traceback."""
-        if isinstance(error, LoaderPerfError) or not isinstance(error, Exception):
-            return cls(type(error), str(error))
-        return cls(RankError, "".join(traceback.format_exception(error)).rstrip())
+        """Errors of other libraries, which other ranks may not know, become a RankError with their traceback."""
+        name = type(error).__name__
+        if isinstance(error, LoaderPerfError):
+            return cls(type(error), str(error), name)
+        if not isinstance(error, Exception):  # as pytest skips a test
+            return cls(RankError, f"{name}: {error}", name)
+        return cls(RankError, "".join(traceback.format_exception(error)).rstrip(), name)
 
-    def error(self, where: str = "") -> BaseException:
+    def error(self, where: str = "") -> LoaderPerfError:
         """The error, which was raised ``where``."""
         return self.kind(f"{self.text}{where}")
 
@@ -136,7 +140,7 @@ class Together:
         if not isinstance(message.value, Raised):
             return message.value
         own = self._taken_error()
-        raise own if type(own) is message.value.kind else message.value.error()
+        raise own if own is not None and type(own).__name__ == message.value.name else message.value.error()
 
     def _taken_error(self) -> BaseException | None:
         error, self._error = self._error, None
@@ -167,7 +171,12 @@ class Together:
         except BaseException as error:  # noqa: BLE001 rank 0 decides what it means
             self._error, answer = error, Raised.of(error)
         gate.leave()
-        return self._link.gather(answer, doing)
+        try:
+            return self._link.gather(answer, doing)
+        except LoaderPerfError:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever pickle raises; nothing was sent
+            return self._link.gather(Raised.of(error), doing)
 
     @cached_property
     def costs_s(self) -> tuple[float, float]:

@@ -123,7 +123,8 @@ def _of_ranks(run: Document) -> Iterator[str]:
     if ranks := run.get("ranks"):
         hosts = len({rank["host"] for rank in ranks})
         yield f"{len(ranks)} ranks" + (f" on {hosts} hosts" if hosts > 1 else "")
-    if skew := run["metrics"].get("skew"):
+    skew = run["metrics"].get("skew")
+    if skew and skew["high"] is not None:  # else of too few trials
         yield f"skew {figure(skew['value'], skew['unit'])}"
 
 

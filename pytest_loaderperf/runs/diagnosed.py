@@ -21,7 +21,7 @@ from pytest_loaderperf.diagnosis import (
 from pytest_loaderperf.diagnosis.passes.running import observe
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.measurement import Reading, Rounds
-from pytest_loaderperf.runs.options import Options
+from pytest_loaderperf.runs.ranked import Ranked
 from pytest_loaderperf.runs.shown import ShownDiagnosis
 from pytest_loaderperf.runs.sides import BASE
 from pytest_loaderperf.units import Quantity, as_seconds, s
@@ -47,12 +47,10 @@ def ledger_of(source: object, seconds: float, count: Callable[[Any], int] | None
     return observe(source, seconds, epochs=_EPOCHS, count=count, threads=1, patience_seconds=_PATIENCE_SECONDS)
 
 
-class Diagnosed:
+class Diagnosed(Ranked):
     """The part of a Run that says why its loader is slow, in exact counts; plain numbers to compare with."""
 
-    name: str
     reading: Reading
-    options: Options
     _source: object
     _whys: dict[bool, Why]
 
@@ -85,6 +83,9 @@ class Diagnosed:
         return found
 
     def _diagnosed(self, **how: Any) -> ShownDiagnosis:
+        return self.shared("the diagnosis", lambda: self._diagnosed_here(**how))
+
+    def _diagnosed_here(self, **how: Any) -> ShownDiagnosis:
         found = diagnose(
             self._source,
             name=self.name,

@@ -6,13 +6,15 @@ import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any, NoReturn, TypeVar
 
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import SkewTest, Verdict, beside_others
-from pytest_loaderperf.measurement import Key, Steady
+from pytest_loaderperf.measurement import Disturbance, Key, Rounds, Steady
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.disturbance import OTHERS
 from pytest_loaderperf.measurement.factory import is_factory
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
 from pytest_loaderperf.ranks.bench import Bench
@@ -105,6 +107,11 @@ class Ranked:
         """All records so far."""
         raise NotImplementedError
 
+    @property
+    def rounds(self) -> Rounds:
+        """The measurement."""
+        raise NotImplementedError
+
     def shared(self, doing: str, find: Callable[[], T], *, passing: bool = False) -> T:
         """What ``find`` returns, at rank 0, for every rank. ``passing``: not every rank need ask."""
         return find() if self._together is None else self._together.shared(doing, find, passing=passing)
@@ -161,11 +168,19 @@ class Ranked:
         if together is None:
             return sides, []
         facts = together.ask("facts", LOADER)
-        self.rank_notes = notes_on(facts, together.hosts, LOADER)
+        self.rank_notes = notes_on(facts, together.hosts)
         return {name: JobSide(together, side) for name, side in sides.items()}, together.hosts
 
     def _made_at_all_ranks(self, name: str, make: Callable[[], Any]) -> Any:
         return make() if self._together is None else JobSide.made(self._together, name)
+
+    def disturbance(self) -> Disturbance:
+        """How much of the measuring was disturbed; in a job only by the host, as other ranks are other processes."""
+        found = self.rounds.disturbance()
+        if not self._hosts or found.share is None:
+            return found
+        causes = {cause: share for cause, share in found.causes.items() if cause != OTHERS}
+        return replace(found, share=sum(causes.values()), causes=causes)
 
     def slowest(self, records: Sequence[Record]) -> str:
         """The rank with the largest median, in words."""
@@ -188,7 +203,7 @@ def for_rank(source: Any) -> Any:
     return update_wrapper(partial(source, **given), source) if given else source
 
 
-def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str], called: str) -> list[str]:
+def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str]) -> list[str]:
     """What the ranks of a job must know of each other: cores that they share, and data that all of them deliver."""
     notes = []
     for host, ranks in Counter(hosts).items():
@@ -201,7 +216,7 @@ def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str], called: s
     wholes = {fact["whole"] for fact in facts}
     if len(wholes) == 1 and (whole := wholes.pop()) is not None:
         notes.append(
-            f"each of {len(facts)} ranks delivers all {whole[0]:,} samples of {called}: expected a part of them each. "
-            "Give the loader a DistributedSampler, or rank and world_size"
+            f"each of {len(facts)} ranks delivers all {whole[0]:,} samples: expected a part of them each. Give a "
+            "DataLoader a DistributedSampler, and a ReferenceLoader rank and world_size"
         )
     return notes

@@ -39,7 +39,7 @@ from pytest_loaderperf.runs.estimates import estimate_of, median_of
 from pytest_loaderperf.runs.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.runs.notes import lazy_note
 from pytest_loaderperf.runs.options import Options
-from pytest_loaderperf.runs.ranked import SKEW, Ranked, for_rank, skew_of
+from pytest_loaderperf.runs.ranked import SKEW, for_rank, skew_of
 from pytest_loaderperf.runs.settling import Settling
 from pytest_loaderperf.runs.sides import (
     AGAINST,
@@ -58,7 +58,7 @@ _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any clai
 _FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # at most, of the budget and in total
 
 
-class Run(Measured, Diagnosed, Ranked):
+class Run(Measured, Diagnosed):
     """What ``loaderperf(make_loader)`` returns: metrics of the loader, and of ``against`` and ``roofline``, to compare.
 
     ``against`` is one side, or a mapping from names to sides.

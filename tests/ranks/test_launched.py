@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.ranks.launched import Launched
 
 RANK = """
 import os, signal, sys, time
@@ -37,48 +35,13 @@ finally:
 """
 
 
-class Launched:
-    """A job of two ranks, with all its processes and output."""
-
-    def __init__(self, folder, what):
-        self.folder = folder
-        (folder / "rank.py").write_text(RANK)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        env = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
-        self._output = (folder / "output").open("w+")
-        self.process = subprocess.Popen(
-            [*command, "rank.py", what, str(folder)],
-            cwd=folder,
-            env=env,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def ready(self):
-        deadline_s = time.monotonic() + 90
-        while len(list(self.folder.glob("ready_*"))) < 2:
-            assert time.monotonic() < deadline_s, self.output
-            assert self.process.poll() is None, self.output
-            time.sleep(0.1)
-        self.processes = psutil.Process(self.process.pid).children(recursive=True)
-
-    @property
-    def output(self):
-        self._output.seek(0)
-        return self._output.read()
-
-    def end(self):
-        for process in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
-            process.kill()
-        self.process.kill()
-        self.process.wait()
-        self._output.close()
-
-
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    launched = {what: Launched(tmp_path_factory.mktemp(what), what) for what in ("kill", "interrupt")}
+    launched = {}
+    for what in ("kill", "interrupt"):
+        folder = tmp_path_factory.mktemp(what)
+        (folder / "rank.py").write_text(RANK)
+        launched[what] = Launched(folder, "rank.py", what, str(folder))
     yield launched
     for job in launched.values():
         job.end()

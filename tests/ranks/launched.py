@@ -1,0 +1,51 @@
+"""A job of two ranks that torchrun starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+_QUICKLY = "-p no:hypothesispytest -p no:zarr -p no:cacheprovider -o loaderperf_doctor=0"  # without what takes long
+
+
+class Launched:
+    """torchrun in ``folder``, with all its processes and output."""
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        env = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": _QUICKLY}
+        self._output = (folder / "output").open("w+")
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env=env,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def ready(self):
+        deadline_s = time.monotonic() + 90
+        while len(list(self.folder.glob("ready_*"))) < 2:
+            assert time.monotonic() < deadline_s, self.output
+            assert self.process.poll() is None, self.output
+            time.sleep(0.1)
+        self.processes = psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def output(self):
+        self._output.seek(0)
+        return self._output.read()
+
+    def end(self):
+        for process in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
+            process.kill()
+        self.process.kill()
+        self.process.wait()
+        self._output.close()
