@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.ray.cluster import Places, connected, gpus_for, placed
 from pytest_loaderperf.ray.worker import Asked, Failed, Measured, Worker
 
-_PATIENCE_SECONDS = 60.0  # for other jobs of the cluster to leave room, and for a worker's process to start
+_PATIENCE_SECONDS = 60.0  # for other jobs of the cluster to leave room
+_START_SECONDS = 300.0  # for a worker's process to start, which may install its environment first
 _GRACE_SECONDS = 20.0  # after a failure, for the other workers to end by themselves and to say more
 _POLL_SECONDS = 0.5
 
@@ -36,6 +38,9 @@ def _measured_in(group: Any, places: Places, asked: Asked, progress: Callable[[s
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+    def starting() -> None:
+        progress("starting the workers")
+
     actor = ray.remote(Worker)
     actors: list[Any] = []
     try:
@@ -44,9 +49,9 @@ def _measured_in(group: Any, places: Places, asked: Asked, progress: Callable[[s
             options = {"num_cpus": places.cpus, "num_gpus": places.gpus, "scheduling_strategy": strategy}
             actors.append(actor.options(**options).remote())
         names = [f"worker {rank}" for rank in range(places.workers)]
-        found = _answers([one.place.remote() for one in actors], names, lambda: progress("starting the workers"))
+        found = _answers([one.place.remote() for one in actors], names, starting, _START_SECONDS)
         names = [f"worker {rank} on {host} ({address})" for rank, (host, address) in enumerate(found)]
-        (port,) = _answers([actors[0].open_store.remote()], names, lambda: progress("starting the workers"))
+        (port,) = _answers([actors[0].open_store.remote()], names, starting, _START_SECONDS)
         environments = _environments([address for _, address in found], port)
         tasks = [one.measure.remote(environ, asked) for one, environ in zip(actors, environments, strict=True)]
         began_s = time.monotonic()
@@ -71,7 +76,9 @@ def _environments(addresses: Sequence[str], port: int) -> list[dict[str, str]]:
     return environments
 
 
-def _answers(tasks: Sequence[Any], names: Sequence[str], wait: Callable[[], None]) -> list[Any]:
+def _answers(
+    tasks: Sequence[Any], names: Sequence[str], wait: Callable[[], None], limit_seconds: float = math.inf
+) -> list[Any]:
     """The results of all tasks; ``wait`` is called while there are none. Raises LoaderPerfError for the first failure.
 
     Ranks that fail because of another one name it, so the others may tell more than the one that is seen first.
@@ -79,17 +86,23 @@ def _answers(tasks: Sequence[Any], names: Sequence[str], wait: Callable[[], None
     import ray
 
     left, found = list(tasks), dict[Any, Any]()
-    deadline_s: float | None = None
-    while left and (deadline_s is None or time.monotonic() < deadline_s):
+    deadline_s = time.monotonic() + limit_seconds
+    while left and time.monotonic() < deadline_s:
         ready, left = ray.wait(left, timeout=_POLL_SECONDS)
         wait()
         for task in ready:
             found[task] = _answer(task)
-            if isinstance(found[task], Failed) and deadline_s is None:
-                deadline_s = time.monotonic() + _GRACE_SECONDS
-    for task, name in zip(tasks, names, strict=False):
+            if isinstance(found[task], Failed):
+                deadline_s = min(deadline_s, time.monotonic() + _GRACE_SECONDS)
+    named = dict(zip(tasks, names, strict=False))
+    for task, name in named.items():
         if isinstance(found.get(task), Failed):
             raise LoaderPerfError(f"{name}: {found[task].text}")
+    if left:
+        raise LoaderPerfError(
+            f"{', '.join(named[task] for task in left)}: expected to start within {limit_seconds:g} s, got no answer. "
+            "Look at the logs of Ray on its node."
+        )
     return [found[task] for task in tasks]
 
 

@@ -153,6 +153,12 @@ def test_a_worker_that_died_is_named(monkeypatch):
         answers(monkeypatch, "a", died)
 
 
+def test_a_worker_that_does_not_start_is_named(monkeypatch):
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: ([], tasks))
+    with pytest.raises(LoaderPerfError, match=r"^worker 0, worker 1: expected to start within 0\.1 s, got no answer\."):
+        job._answers(["a", "b"], ["worker 0", "worker 1"], lambda: None, 0.1)
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
