@@ -73,7 +73,7 @@ def test_the_tests_in_the_documentation_pass(pytester):
         "--loaderperf", "--loaderperf-alpha=0.1", "--loaderperf-budget=2", timeout=180
     )
     outcomes = result.parseoutcomes()
-    assert len(found) == 3
+    assert len(found) == 4
     # A claim of an example may fail on its data; what it must not do is raise an error.
     assert outcomes.get("errors", 0) == 0
     failed = re.findall(r"^FAILED .*", result.stdout.str(), re.MULTILINE)

@@ -39,7 +39,7 @@ def notes_of(run: Run) -> list[str]:
         notes.append(run.no_roofline)
     for name, side in sides.items():
         notes += filter(None, (_helpers_note(name, side), lazy_note(name, side, run)))
-        if not run.known_ranks:  # batches of a job wait for its slowest rank each, epochs only at their end
+        if not run.ranks:  # batches of a job wait for its slowest rank each, epochs only at their end
             notes += filter(None, (_epoch_note(name, side, run),))
     return notes
 

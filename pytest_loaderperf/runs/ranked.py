@@ -118,13 +118,7 @@ class Ranked:
 
     @property
     def ranks(self) -> list[OfRank]:
-        """What each rank of the job gets, by rank. Raises ClaimError without several ranks."""
-        self._check_job("run.ranks")
-        return self.known_ranks
-
-    @property
-    def known_ranks(self) -> list[OfRank]:
-        """The same; empty without several ranks."""
+        """What each rank of the job gets, by rank; empty for a process that is not one of several."""
         return [OfRank(self, rank, host) for rank, host in enumerate(self._hosts)]
 
     @property
@@ -133,14 +127,11 @@ class Ranked:
 
         Raises ClaimError without several ranks.
         """
-        self._check_job("run.skew")
-        return Metric(self, LOADER, "", SKEW)
-
-    def _check_job(self, asked: str) -> None:
         if self._together is None:
             raise ClaimError(
-                f"{asked} needs several ranks. Start them together: torchrun --nproc-per-node=4 -m pytest --loaderperf"
+                "run.skew needs several ranks. Start them together: torchrun --nproc-per-node=4 -m pytest --loaderperf"
             )
+        return Metric(self, LOADER, "", SKEW)
 
     def rank_estimate(self, rank: int, key: Key, definition: Definition) -> Estimate:
         """A metric over what one rank has measured so far."""

@@ -46,7 +46,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         _put(sides[0]["metrics"], "against_ratio", run.ratio(LOADER, AGAINST), ONE)
     if BASE in rounds.sides:
         _put(sides[0]["metrics"], "base_ratio", run.ratio(LOADER, BASE), ONE)
-    if run.known_ranks:
+    if run.ranks:
         skew = run.estimate(Key(LOADER, SKEW.kind), SKEW, measures=False)
         _put(sides[0]["metrics"], SKEW.name, skew, SKEW.unit)
     changes = run.known_comparison()
@@ -63,7 +63,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         inconclusive=run.options.inconclusive,
         findings=[finding.to_json() for finding in run.known_findings()],
         changes=None if changes is None else changes.to_json(),
-        ranks=[{"rank": of.rank, "host": of.host, "metrics": _rank_metrics(run, of.rank)} for of in run.known_ranks],
+        ranks=[{"rank": of.rank, "host": of.host, "metrics": _rank_metrics(run, of.rank)} for of in run.ranks],
     )
 
 

@@ -335,3 +335,28 @@ def test_a_summary_of_nothing_divides_by_nothing():
 def test_figures_of_any_size_fit_a_terminal_of_80_columns(rate, seconds, width):
     sides = [side("loader", "DataLoader", throughput=rate, batch_latency_p50=seconds, batch_latency_p99=seconds)]
     assert max(len(line.text) for line in table_lines([run("t", sides)], width)) <= width
+
+
+def ranked(number, throughput, host="a"):
+    return {"rank": number, "host": host, "metrics": side("", "", throughput=throughput)["metrics"]}
+
+
+def test_a_job_has_a_row_for_each_rank_and_its_skew():
+    loader = side("loader", "DataLoader", throughput=600)
+    loader["metrics"]["skew"] = {"value": 1.21, "unit": "1", "low": 1.1, "high": 1.3, "n": 20}
+    job = run("test_it", [loader, side("roofline", "Roofline", throughput=9000)])
+    job |= {"ranks": [ranked(0, 300), ranked(1, 300, "b")]}
+    _, heading, *rows = [line.text.split("  ")[0].rstrip() for line in table_lines([job], 100)]
+    assert heading == "test_it"
+    assert table_lines([job], 100)[1].text == "test_it  (2.0 s, 2 ranks on 2 hosts, skew 1.21)"
+    assert rows == ["loader: DataLoader", " rank 0 on a", " rank 1 on b", "roofline"]
+
+
+def test_of_many_ranks_the_slowest_have_rows_and_a_skew_of_few_trials_is_not_shown():
+    loader = side("loader", "DataLoader", throughput=600)
+    loader["metrics"]["skew"] = {"value": 1.21, "unit": "1", "low": 0.0, "high": None, "n": 3}
+    job = run("test_it", [loader])
+    job |= {"ranks": [ranked(number, 100 - number) for number in range(64)]}
+    lines = [line.text for line in table_lines([job], 100)]
+    assert lines[1] == "test_it  (2.0 s, 64 ranks)"
+    assert [line.split()[1] for line in lines[3:]] == [str(number) for number in range(56, 64)]
