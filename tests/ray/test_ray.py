@@ -71,7 +71,8 @@ def test_a_job_prints_one_table_and_writes_one_result(seen, folder):
     job = seen["job"]
     assert (job["status"], job["err"]) == (0, "")
     lines = job["out"].splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["loader", "mypkg:make_loader", "loader:", "roofline"]
+    begins = ["loader", "mypkg:make_loader", "loader:", "rank", "rank", "roofline"]
+    assert [line.split()[0] for line in lines[: len(begins)]] == begins
     assert lines[-1] == "result written to result.json"
     result = json.loads((folder / "result.json").read_text("utf-8"))
     (run,) = result["runs"]
