@@ -62,6 +62,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> float:
+    """Argument type: a positive, finite number."""
+    value = _number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive number such as 1 or 0.5, got {text!r}")
+    return value
+
+
 def device(text: str) -> str:
     """Argument type: cpu, cuda or auto."""
     if text not in DEVICES:

@@ -30,6 +30,7 @@ UPPER = {
     "remote": ["data", "loader", "measurement"],
     "ranks": ["data", "loader", "measurement", "remote"],
     "runs": [*LAYERS, "remote", "ranks"],
+    "ray": [*LAYERS, "remote", "ranks", "runs"],
     "engines": ["data", "loader", "measurement", "judge", "remote"],
 }  # and what is above the layers
 SHELL = ["plugin", "cli"]  # see all; nobody sees them

@@ -21,6 +21,7 @@ from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
 from pytest_loaderperf.cli.github import add_github_commands
 from pytest_loaderperf.cli.history import add_history_command
+from pytest_loaderperf.cli.ray import add_ray_command
 from pytest_loaderperf.cli.report import add_report_command
 from pytest_loaderperf.cli.scale import add_scale_command
 from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
@@ -73,6 +74,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_scale_command(commands)
     add_github_commands(commands)
     add_compare_command(commands)
+    add_ray_command(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # readable in every encoding

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.arrays.mapping import FileMapping
-from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.chunks import merged, range_by_chunk, take_by_chunk
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
@@ -64,6 +64,9 @@ class ArrowIpcTable(CheckedTable):
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         return take_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batch(i, columns)]), indices)
+
+    def _range(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        return range_by_chunk(self._ends, lambda i: pa.Table.from_batches([self._batch(i, columns)]), start, stop)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         mapping = self._map  # kept alive as long as the stream

@@ -22,6 +22,13 @@ def take_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], indices: n
     return reordered(pa.concat_tables(parts), back)
 
 
+def range_by_chunk(ends: np.ndarray, chunk: Callable[[int], pa.Table], start: int, stop: int) -> pa.Table:
+    """The rows from ``start`` to before ``stop``, at least one, as slices of the chunks that hold them."""
+    first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
+    before = int(ends[first - 1]) if first else 0
+    return pa.concat_tables([chunk(i) for i in range(first, last + 1)]).slice(start - before, stop - start)
+
+
 def reordered(table: pa.Table, back: np.ndarray) -> pa.Table:
     """The rows of ``table`` at ``back``; the same table if these are all rows in sequence."""
     return table if np.array_equal(back, np.arange(len(table))) else taken(table, pa.array(back))

@@ -132,6 +132,16 @@ class CsvTable(CheckedTable):
                 break
         return reordered(pa.concat_tables(found), back)
 
+    def _range(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        if self._whole is not None:
+            return self._whole.select(columns).slice(start, stop - start)
+        return super()._range(start, stop, columns)
+
+    @property
+    def ends(self) -> np.ndarray | None:
+        """All rows, because texts are read from the beginning."""
+        return np.array([len(self)])
+
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         if self._whole is not None:
             yield from self._whole.select(columns).to_batches(max_chunksize=rows)

@@ -175,6 +175,9 @@ class ArraysTable(CheckedTable):
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         return self._gather(columns, indices)
 
+    def _range(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        return self._gather(columns, slice(start, stop))
+
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         for start in range(0, len(self), rows):
             yield from self._gather(columns, slice(start, start + rows)).to_batches()

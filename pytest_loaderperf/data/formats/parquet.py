@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_loaderperf.data.arrays.mapping import FileMapping
-from pytest_loaderperf.data.formats.chunks import merged, take_by_chunk
+from pytest_loaderperf.data.formats.chunks import merged, range_by_chunk, take_by_chunk
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.storage import refuse_types, schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
@@ -68,6 +68,18 @@ class ParquetTable(CheckedTable):
         rows = take_by_chunk(self._ends, partial(self._file().read_row_group, columns=columns), indices).select(columns)
         self._map.note_read(rows.nbytes, len(indices))
         return rows
+
+    def _range(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        chunk = partial(self._file().read_row_group, columns=columns)
+        rows = range_by_chunk(self._ends, chunk, start, stop).select(columns)
+        self._map.note_read(rows.nbytes, 1)
+        return rows
+
+    @property
+    def ends(self) -> np.ndarray | None:
+        """Those of its row groups."""
+        ends: np.ndarray = self._ends
+        return ends
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         mapping = self._map  # kept alive as long as the stream

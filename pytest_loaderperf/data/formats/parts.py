@@ -79,6 +79,27 @@ class PartsTable(CheckedTable):
             found.append(self._whole(part, part.table.take(rows[owner == i] - first, own), columns))
         return reordered(pa.concat_tables(found), back)
 
+    def _range(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        own, found = self._stored(columns), []
+        for part, end in zip(self._parts, self._ends.tolist(), strict=True):
+            first = end - len(part.table)
+            low, high = max(start - first, 0), min(stop, end) - first
+            if low < high:
+                found.append(self._whole(part, part.table.rows(low, high, own), columns))
+        return pa.concat_tables(found)
+
+    @property
+    def ends(self) -> np.ndarray | None:
+        """Those of its tables, if these have any."""
+        found, first = [], 0
+        for part, end in zip(self._parts, self._ends.tolist(), strict=True):
+            inner = part.table.ends
+            if inner is None:
+                return None
+            found.append(first + inner)
+            first = end
+        return np.concatenate(found)
+
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
         own = self._stored(columns)
         for part in self._parts:

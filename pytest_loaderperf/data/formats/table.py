@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,11 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.chunks import unsliced
 from pytest_loaderperf.data.formats.convert import any_inside, with_schema
 from pytest_loaderperf.data.formats.diagnosis import DAMAGED, check_file, explained, plain_text, refused_file
+from pytest_loaderperf.data.formats.library import library
 from pytest_loaderperf.errors import DataError
+
+if TYPE_CHECKING:
+    from ray.data import Datasource
 
 
 @contextmanager
@@ -108,6 +112,22 @@ class CheckedTable(ABC):
             self._check_rows(len(rows), len(indices))
             return with_schema(self._sound(rows), schema)
 
+    def rows(self, start: int, stop: int, columns: list[str] | None = None) -> pa.Table:
+        """The rows from ``start`` to before ``stop``, not copied where `read` does not copy.
+
+        Raises IndexError for rows that are out of range, else as the Protocol says.
+        """
+        self._check_open()
+        if not 0 <= start <= stop <= self._rows:
+            raise IndexError(f"rows {start} to {stop} are out of range for {self.path}, which has {self._rows} rows.")
+        schema = self._chosen(columns)
+        if start == stop:
+            return pa.Table.from_batches([], schema)
+        with reading(self.path):
+            rows = self._sound(self._range(start, stop, schema.names))
+            self._check_rows(len(rows), stop - start)
+            return with_schema(pa.Table.from_batches(map(unsliced, rows.to_batches()), rows.schema), schema)
+
     def stream(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most ``rows``. Raises DataError as the Protocol says."""
         self._check_open()
@@ -129,6 +149,23 @@ class CheckedTable(ABC):
                 batch = with_schema(self._sound(pa.Table.from_batches([batch])), schema).to_batches()
             for part in batch:
                 yield from (unsliced(part.slice(start, rows)) for start in range(0, len(part), rows))
+
+    @property
+    def ends(self) -> np.ndarray | None:
+        """The row after the last one of each chunk that is read as a whole, int64; None if any row is read alone."""
+        return None
+
+    def to_ray(self) -> Datasource:
+        """These rows for Ray Data: ``ray.data.read_datasource(table.to_ray())``, whose tasks read ranges of rows.
+
+        Each task opens the file itself, so all nodes need it at the same path. Raises DataError for a table in memory,
+        and if Ray is not installed.
+        """
+        self._check_open()
+        library("ray.data", "'pytest-loaderperf[ray]'")
+        from pytest_loaderperf.data.formats.ray_source import TableSource
+
+        return TableSource(self)
 
     def close(self) -> None:
         """Release the file. May be called twice."""
@@ -182,6 +219,10 @@ class CheckedTable(ABC):
     @abstractmethod
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         """The rows at ``indices``, at least one, all in range, of ``columns`` in order, in storage names and types."""
+
+    def _range(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        """The rows from ``start`` to before ``stop``, at least one, otherwise as ``_take``."""
+        return self._take(np.arange(start, stop), columns)
 
     @abstractmethod
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:

@@ -104,6 +104,22 @@ def test_take_gives_the_rows_in_the_order_asked_for(name, kind, opened):
 
 
 @every_case
+def test_a_range_of_rows_is_a_slice(name, kind, opened):
+    table = opened(name, kind)
+    for start, stop in ((0, ROWS), (3, 4), (4, 11), (5, 10), (12, ROWS), (7, 7)):
+        rows = table.rows(start, stop)
+        assert same(rows, KINDS[kind].slice(start, stop - start))
+        assert all(batch.cast(batch.schema).equals(batch) for batch in rows.to_batches())  # Arrow fails for some slices
+
+
+@every_format
+def test_a_range_that_is_not_in_the_table_is_an_error(name, opened):
+    for start, stop in ((-1, 2), (5, 4), (0, ROWS + 1)):
+        with pytest.raises(IndexError, match=rf"rows {start} to {stop} are out of range for .*, which has 13 rows"):
+            opened(name).rows(start, stop)
+
+
+@every_case
 def test_a_stream_has_all_rows_in_small_batches(name, kind, opened):
     table = opened(name, kind)
     for rows in (1, 4, 100):
