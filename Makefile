@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf ranks test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors screenshots page-library clean
+.PHONY: perf ranks test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors objects screenshots page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -111,6 +111,10 @@ faults: $(STAMP)
 # A minute, with chromium: the pictures of the documentation, docs/*.png.
 screenshots: $(STAMP)
 	$(BIN)/python -m suites.screenshots
+
+# Minutes: tables of an object store beside plain parallel range reads, on a local server with latency.
+objects: $(STAMP)
+	$(BIN)/python -m suites.objects
 
 # The charting library of the report page, from npm. After an update, the hashes in tests/report/test_page.py change as well.
 VENDOR := pytest_loaderperf/report/page/vendor
