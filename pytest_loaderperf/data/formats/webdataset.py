@@ -208,14 +208,17 @@ class TarTable(TakenTable):
         return column_of(images, field.type)
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        contents = self._contents(self._places[kind][row] for kind in columns if kind != KEY for row in indices)
-        arrays = [self._column(self.schema.field(name), indices, contents) for name in columns]
-        table = pa.Table.from_arrays(arrays, columns)
-        self._note_read(table.nbytes, len(indices))
+        contents = self._contents(self._places_of(indices, columns))
+        table = self._rows_of(indices, columns, contents)
+        self._map.note_read(table.nbytes, len(indices))
         return table
 
-    def _note_read(self, nbytes: int, places: int) -> None:
-        self._map.note_read(nbytes, places)
+    def _places_of(self, indices: np.ndarray, columns: list[str]) -> list[Place]:
+        return [self._places[kind][row] for kind in columns if kind != KEY for row in indices]
+
+    def _rows_of(self, indices: np.ndarray, columns: list[str], contents: Contents) -> pa.Table:
+        arrays = [self._column(self.schema.field(name), indices, contents) for name in columns]
+        return pa.Table.from_arrays(arrays, columns)
 
     def _close(self) -> None:
         del self._map

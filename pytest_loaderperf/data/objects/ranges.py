@@ -11,14 +11,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_loaderperf.data.objects.place import ObjectPath, Version
-from pytest_loaderperf.data.objects.store import ObjectStore
+from pytest_loaderperf.data.objects.store import CONNECTIONS, ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PIECE_NBYTES = 8 << 20  # of one request: long compared with the wait for its answer
 GAP_NBYTES = 256 << 10  # between two ranges that one request reads: about what a store sends while it would wait
-AHEAD_NBYTES = 64 << 20  # of each reader: requested or arrived, and not yet used
+AHEAD_NBYTES = CONNECTIONS * PIECE_NBYTES  # of each reader: requested or arrived, and not yet used
 
 
 class Range(NamedTuple):
@@ -55,7 +55,7 @@ class StoredObject:
                 waiting.append(self._request(ranges))
                 while waiting and sum(one.nbytes for one in waiting) > most:
                     yield waiting.popleft().arrived()
-                    most = min(2 * most, AHEAD_NBYTES)
+                    most = min(4 * most, AHEAD_NBYTES)
             while waiting:
                 yield waiting.popleft().arrived()
         finally:

@@ -17,8 +17,8 @@ from pytest_loaderperf.data.objects.place import ObjectPath
 from pytest_loaderperf.data.objects.ranges import Range, StoredObject, coalesced
 from pytest_loaderperf.data.objects.store import CONNECTIONS, RETRIES, ObjectStore
 from pytest_loaderperf.errors import DataError
-from tests.data.objects.conftest import SECRET
 from tests.data.objects.faulty import Fault, times
+from tests.data.objects.local import SECRET
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SOME = [Range(10, 20), Range(1_000, 100_000), Range(299_000, 300_000)]

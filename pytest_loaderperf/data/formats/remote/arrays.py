@@ -17,7 +17,7 @@ from pytest_loaderperf.data.formats.remote.table import ObjectTable
 from pytest_loaderperf.data.formats.safetensors import SCHEMA_KEY, stored_columns
 from pytest_loaderperf.data.formats.storage import schema_of_text
 from pytest_loaderperf.data.objects.failures import DISK
-from pytest_loaderperf.data.objects.ranges import AHEAD_NBYTES, Range, StoredObject
+from pytest_loaderperf.data.objects.ranges import PIECE_NBYTES, Blocks, Range, StoredObject
 from pytest_loaderperf.errors import DataError
 
 _MOST_HEAD_NBYTES = 100 << 20  # of a safetensors header, as its library has it
@@ -33,7 +33,7 @@ class RangeArray:
 
     def __init__(self, content: StoredObject, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._content, self._start, self.shape, self.dtype = content, start, shape, dtype
-        self._row_nbytes = prod(shape[1:]) * dtype.itemsize
+        self.row_nbytes = prod(shape[1:]) * dtype.itemsize
 
     @property
     def ndim(self) -> int:
@@ -45,30 +45,37 @@ class RangeArray:
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         if isinstance(rows, slice):
             first, last, _ = rows.indices(len(self))
-            count = max(0, last - first)
-            if not count * self._row_nbytes:
-                return np.empty((count, *self.shape[1:]), self.dtype)
-            found = self._content.fetch([self._range(first, last)]).whole(0)
-            return np.frombuffer(found, self.dtype).reshape(count, *self.shape[1:])
+            return self.among(self._content.fetch([self.place(first, last)]), first, last)
         images = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        if images.nbytes:
-            blocks = self._content.fetch(self._range(row, row + 1) for row in np.unique(rows).tolist())
-            flat = images.reshape(len(rows), -1)
-            for place, row in enumerate(rows.tolist()):
-                found = blocks.get(*self._range(row, row + 1))
-                assert found is not None
-                flat[place] = np.frombuffer(found, self.dtype)
+        blocks = self._content.fetch(self.place(row, row + 1) for row in np.unique(rows).tolist())
+        for place, row in enumerate(rows.tolist()):
+            images[place : place + 1] = self.among(blocks, row, row + 1)
         return images
 
-    def _range(self, first: int, last: int) -> Range:
-        return Range(self._start + first * self._row_nbytes, self._start + last * self._row_nbytes)
+    def place(self, first: int, last: int) -> Range:
+        """The bytes of the rows from ``first`` to below ``last``."""
+        return Range(self._start + first * self.row_nbytes, self._start + last * self.row_nbytes)
+
+    def among(self, blocks: Blocks, first: int, last: int) -> np.ndarray:
+        """These rows, whose bytes are in ``blocks``, without a copy."""
+        shape = (max(0, last - first), *self.shape[1:])
+        if not prod(shape):
+            return np.empty(shape, self.dtype)
+        found = blocks.get(*self.place(first, last))
+        assert found is not None
+        return np.frombuffer(found, self.dtype).reshape(shape)
 
 
 class _RangeArrays(ObjectTable, ArraysTable):
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        """In larger parts than ``rows``, which the base divides: each is one round of requests."""
-        row_nbytes = sum(prod(self._arrays[name].shape[1:]) * self._arrays[name].dtype.itemsize for name in columns)
-        return super()._stream(max(rows, AHEAD_NBYTES // max(1, row_nbytes)), columns)
+        """In larger parts than ``rows``, which the base divides: each is a round of requests."""
+        arrays: dict[str, Any] = {name: self._arrays[name] for name in columns}
+        step = max(1, PIECE_NBYTES // max(1, sum(array.row_nbytes for array in arrays.values())))
+        parts = [(first, min(first + step, len(self))) for first in range(0, len(self), step)]
+        lists = ([array.place(*part) for array in arrays.values()] for part in parts)
+        for part, blocks in zip(parts, self.content.ahead(lists), strict=True):
+            found = {name: array.among(blocks, *part) for name, array in arrays.items()}
+            yield from self._columns_of(found).to_batches()
 
 
 class NpyObject(_RangeArrays):
@@ -77,8 +84,7 @@ class NpyObject(_RangeArrays):
     format_name = "npy"
 
     def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
-        self._refuse_others("npy")
-        with self._binary() as file:
+        with self._head("npy") as file:
             version = np.lib.format.read_magic(file)
             read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
             shape, fortran, dtype = read(file)
@@ -102,7 +108,7 @@ class SafetensorsObject(_RangeArrays):
     format_name = "safetensors"
 
     def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
-        with self._binary() as file:
+        with self._head("safetensors") as file:
             head_nbytes = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
             if head_nbytes > min(_MOST_HEAD_NBYTES, self.content.nbytes - 8):
                 raise DataError(f"{self.path} is damaged or no safetensors file. Write it again.")

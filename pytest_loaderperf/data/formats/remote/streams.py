@@ -13,7 +13,7 @@ import pyarrow as pa
 from pytest_loaderperf.data.formats.csv import CsvTable
 from pytest_loaderperf.data.formats.remote.table import ObjectTable
 from pytest_loaderperf.data.formats.webdataset import Contents, Place, TarTable
-from pytest_loaderperf.data.objects.ranges import AHEAD_NBYTES, Range, StreamFile
+from pytest_loaderperf.data.objects.ranges import PIECE_NBYTES, Blocks, Range, StreamFile
 
 _BUFFER_NBYTES = 1 << 20  # of a stream: libraries read a few bytes at a time
 _SCAN_NBYTES = 32 << 20  # of a tar whose headers are read: requested at the same time, and skipped by larger members
@@ -41,24 +41,35 @@ class TarObject(ObjectTable, TarTable):
         """Nothing is held."""
 
     def _contents(self, places: Iterable[Place]) -> Contents:
-        ranges = [Range(start, start + nbytes) for start, nbytes in places]
-        blocks = self.content.fetch(ranges)
+        return _among(self.content.fetch(map(_range_of, places)))
 
-        def content(place: Place) -> memoryview:
-            found = blocks.get(place.start, place.start + place.nbytes) if place.nbytes else b""
-            assert found is not None
-            return memoryview(found).cast("B")
-
-        return content
-
-    def _note_read(self, nbytes: int, places: int) -> None:
-        """Nothing is mapped."""
+    def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
+        return self._rows_of(indices, columns, self._contents(self._places_of(indices, columns)))
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        """In larger parts than ``rows``, which the base divides: each is one round of requests."""
-        sizes = sum((np.array([p.nbytes for p in self._places[name]]) for name in columns if name in self._places), 0)
-        mean = max(1, int(np.mean(sizes)))
-        return super()._stream(max(rows, AHEAD_NBYTES // mean), columns)
+        """In other parts than ``rows``: each is a round of requests, and the base divides it."""
+        nbytes = sum(
+            (np.array([place.nbytes for place in self._places[name]]) for name in columns if name in self._places),
+            np.zeros(len(self), np.int64),
+        )
+        ends = np.searchsorted(np.cumsum(nbytes) // PIECE_NBYTES, np.arange(nbytes.sum() // PIECE_NBYTES + 1), "right")
+        parts = [part for part in np.split(np.arange(len(self)), ends) if len(part)]
+        lists = ([_range_of(place) for place in self._places_of(part, columns)] for part in parts)
+        for part, blocks in zip(parts, self.content.ahead(lists), strict=True):
+            yield from self._rows_of(part, columns, _among(blocks)).to_batches()
 
     def _close(self) -> None:
         """Nothing is held."""
+
+
+def _range_of(place: Place) -> Range:
+    return Range(place.start, place.start + place.nbytes)
+
+
+def _among(blocks: Blocks) -> Contents:
+    def content(place: Place) -> memoryview:
+        found = blocks.get(*_range_of(place)) if place.nbytes else b""
+        assert found is not None
+        return memoryview(found).cast("B")
+
+    return content

@@ -85,6 +85,10 @@ class ObjectTable(LateTable):
     def _refuse_others(self, format_name: str) -> None:
         self._both_ends(format_name)
 
+    def _head(self, format_name: str) -> BinaryIO:
+        """The file itself, whose first bytes are here. Raises DataError if they are those of another format."""
+        return cast("BinaryIO", io.BufferedReader(self.content.file(self._both_ends(format_name)), _HEAD_NBYTES))
+
     def _both_ends(self, format_name: str) -> Blocks:
         """The first and the last bytes. Raises DataError if they are those of another format."""
         end = self.content.nbytes
