@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytest_loaderperf.data.objects.place import ObjectPath, is_url
+from pytest_loaderperf.data.objects.place import ObjectPath, is_url, on_disk
 from pytest_loaderperf.errors import DataError
 
 try:
@@ -115,7 +115,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
 
     Raises DataError if that cannot be told, also of a folder that holds files of several formats.
     """
-    path = _on_disk(path)
+    path = on_disk(path)
     names = formats_in(path) if path.is_dir() else []
     if len(names) > 1:
         raise DataError(
@@ -139,17 +139,6 @@ def _suffixes() -> dict[str, str]:
 def suffix_format(name: str) -> str | None:
     """The name of the format of a file or folder called ``name``, by its suffix; None if it has none of them."""
     return next((kind for suffix, kind in _suffixes().items() if name.lower().endswith(suffix)), None)
-
-
-def _on_disk(path: str | os.PathLike[str]) -> Path:
-    """Raises DataError for a URL."""
-    if is_url(path):
-        scheme = str(path).partition("://")[0]
-        raise DataError(
-            f"expected a path on a disk, got the URL of an object, {scheme}://... From object stores tables are only "
-            "read, by open_table. Copy the object to a disk, or write a file and upload it."
-        )
-    return Path(path)
 
 
 def formats_in(folder: Path) -> list[str]:
@@ -228,7 +217,7 @@ def write_table(
 
     Raises DataError if the format cannot hold the source, its library is not installed, or the disk refuses.
     """
-    path = _on_disk(path)
+    path = on_disk(path)
     chosen = format_to_write(path, format)
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
         got = type(source).__name__

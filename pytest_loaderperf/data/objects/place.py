@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -18,7 +19,18 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and "://" in path
 
 
-@dataclass(frozen=True, slots=True)
+def on_disk(path: str | os.PathLike[str]) -> Path:
+    """``path``. Raises DataError for a URL."""
+    if is_url(path):
+        scheme = str(path).partition("://")[0]
+        raise DataError(
+            f"expected a path on a disk, got a URL, {scheme}://... From object stores tables are only read, by "
+            "open_table. Copy the object to a disk first, or write a file and upload it."
+        )
+    return Path(path)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ObjectPath:
     """An object, or all objects below a prefix, by its URL. What tables use of a Path is here by the same names.
 
@@ -58,6 +70,9 @@ class ObjectPath:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.store}/{self.key}".rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def url(self) -> str:

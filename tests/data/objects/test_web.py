@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pytest_loaderperf.data import optimize
+from pytest_loaderperf.data import check, optimize
 from pytest_loaderperf.data.formats import format_of, open_table, write_table
 from pytest_loaderperf.data.objects import store
 from pytest_loaderperf.errors import DataError
@@ -128,7 +128,7 @@ def test_a_signed_url_is_read_without_head_and_never_shown(web, url, rows, tmp_p
     web.faults.plan = times(1000, Fault(status=403))
     with pytest.raises(DataError, match=r"\(403\)\. Give a signed URL") as error:
         table.read()
-    assert "not-to-be-shown" not in f"{error.value}{table.path}{table.path!s}"
+    assert "not-to-be-shown" not in f"{error.value}{table.path}{table.path!r}"
     table.close()
 
 
@@ -165,7 +165,10 @@ def test_what_a_web_server_does_not_have_is_an_error(web, name, says):
 
 
 def test_tables_are_not_written_to_a_store(rows):
-    with pytest.raises(DataError, match=r"expected a path on a disk, got the URL of an object, s3://"):
+    with pytest.raises(
+        DataError, match=r"expected a path on a disk, got a URL, s3://\.\.\. .* write a file and upload it"
+    ):
         write_table(rows, "s3://bucket/x.parquet")
-    with pytest.raises(DataError, match="expected a path on a disk"):
-        format_of("s3://bucket/x.parquet")
+    for function in (format_of, check):
+        with pytest.raises(DataError, match="expected a path on a disk"):
+            function("s3://bucket/x.parquet")

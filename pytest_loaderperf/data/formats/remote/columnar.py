@@ -45,10 +45,11 @@ class ParquetObject(ObjectTable, ParquetTable):
 
     def _ranges(self, group: int, columns: list[str]) -> list[Range]:
         """Where the row group has the columns. The reader requests what is missing here by itself."""
-        row_group, found = self._meta.row_group(group), []
+        row_group, names, found = self._meta.row_group(group), set(columns), []
         for place in range(row_group.num_columns):
             leaf = row_group.column(place)
-            if any(leaf.path_in_schema == name or leaf.path_in_schema.startswith(f"{name}.") for name in columns):
+            path = leaf.path_in_schema  # a.b.c, of the column a, a.b or a.b.c
+            if path in names or any(path[:end] in names for end, sign in enumerate(path) if sign == "."):
                 start = min(leaf.data_page_offset, leaf.dictionary_page_offset or leaf.data_page_offset)
                 found.append(Range(start, start + leaf.total_compressed_size))
         return found
