@@ -133,6 +133,9 @@ def compared(name: str, endpoint: str, size: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m suites.objects", description=__doc__)
     parser.add_argument("--latency-ms", type=float, default=20.0, help="before each answer (default 20)")
+    parser.add_argument(
+        "--connection-mb", type=float, default=20.0, help="MB/s of a connection; 0: no limit (default 20)"
+    )
     parser.add_argument("--mib", type=int, default=256, help="of samples (default 256)")
     parser.add_argument("--rounds", type=int, default=9, help="of each way, in turns (default 9)")
     asked = parser.parse_args()
@@ -141,9 +144,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write(folder, asked.mib << 20)
-        with serving(folder, asked.latency_ms / 1000) as endpoint:
+        with serving(folder, asked.latency_ms / 1000, asked.connection_mb) as endpoint:
             os.environ["AWS_ENDPOINT_URL"] = endpoint
-            print(f"{asked.mib} MiB, {asked.latency_ms:g} ms latency; asked: {ASKED} of the faster plain reads")
+            limit = f"{asked.connection_mb:g} MB/s a connection" if asked.connection_mb else "no limit of a connection"
+            print(
+                f"{asked.mib} MiB, {asked.latency_ms:g} ms latency, {limit}; asked: {ASKED} of the faster plain reads"
+            )
             for name in ("x.parquet", "x.arrow", "x.npy"):
                 compared(name, endpoint, (folder / name).stat().st_size, asked.rounds)
 

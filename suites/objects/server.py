@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 BUCKET = "bucket"
+_SENT_NBYTES = 256 << 10  # at a time
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, folder: Path, latency_s: float) -> None:
+    def __init__(self, folder: Path, latency_s: float, connection_mb: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.latency_s = folder, latency_s
+        self.seconds_per_byte = 1e-6 / connection_mb if connection_mb else 0.0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -52,7 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             with path.open("rb") as file:
                 while start < end:
-                    start += os.sendfile(self.connection.fileno(), file.fileno(), start, end - start)
+                    count = os.sendfile(self.connection.fileno(), file.fileno(), start, min(_SENT_NBYTES, end - start))
+                    start += count
+                    time.sleep(count * self.server.seconds_per_byte)
 
     def __getattr__(self, name: str) -> Any:
         if name == "do_HEAD":
@@ -64,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path, latency_s: float) -> Iterator[str]:
-    """The URL of a store with the files of ``folder``."""
-    command = [sys.executable, "-m", __name__, str(folder), str(latency_s)]
+def serving(folder: Path, latency_s: float, connection_mb: float) -> Iterator[str]:
+    """The URL of a store with the files of ``folder``. ``connection_mb``: MB/s of one connection; 0: no limit."""
+    command = [sys.executable, "-m", __name__, str(folder), str(latency_s), str(connection_mb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603 its own
         assert child.stdout is not None
         try:
@@ -76,7 +80,7 @@ def serving(folder: Path, latency_s: float) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    server = _Server(Path(sys.argv[1]), float(sys.argv[2]))
+    server = _Server(Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
     sys.stdout.write(f"{server.server_address[1]}\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -80,7 +80,7 @@ class ObjectStore:
         with _explaining(path):
             metas = [meta for page in self._library.list(self._remote, prefix or None) for meta in page]
         named = {meta["path"].removeprefix(prefix): _version(meta) for meta in metas}
-        return {name: named[name] for name in sorted(named, key=lambda name: name.split("/")) if named[name].nbytes}
+        return {name: named[name] for name in sorted(named, key=lambda name: name.split("/"))}
 
     def read(self, path: ObjectPath, version: Version, start: int, end: int) -> Any:
         """The bytes from ``start`` to below ``end``, as a buffer. Raises DataError, also if the version is another."""

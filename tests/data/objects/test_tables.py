@@ -147,3 +147,22 @@ def test_a_damaged_object_is_an_error_when_it_is_read(bucket, name, content, say
     with pytest.raises(DataError, match=rf"s3://bucket/{name}.*{says}"):
         table.schema  # noqa: B018 opens it
     table.close()
+
+
+def test_an_empty_object_of_a_folder_is_not_left_out(bucket, faults, rows, tmp_path):
+    pq.write_table(rows.slice(0, 10), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").touch()
+    table = open_table(bucket.upload(tmp_path, "with-an-empty-one") + "/")
+    with pytest.raises(DataError, match=r"with-an-empty-one/b\.parquet is empty"):
+        table.read()
+    table.close()
+
+
+def test_a_folder_of_several_formats_is_an_error(bucket, faults):
+    for name in ("a.parquet", "b.csv"):
+        bucket.put(f"several/{name}", b"x")
+    with pytest.raises(DataError, match=r"expected objects of one format below it, got csv and parquet"):
+        open_table(f"{bucket.url}/several/")
+    bucket.put("with-a-log/_delta_log/0.json", b"{}")
+    with pytest.raises(DataError, match=r"is a Delta table"):
+        open_table(f"{bucket.url}/with-a-log/")
