@@ -42,11 +42,11 @@ class StoredObject:
         """The bytes of ``ranges``, requested at the same time. Raises DataError."""
         return self._request(ranges).arrived()
 
-    def ahead(self, lists: Iterable[Sequence[Range]], first_nbytes: int = PIECE_NBYTES) -> Generator[Blocks]:
+    def ahead(self, lists: Iterable[Sequence[Range]], first_nbytes: int = AHEAD_NBYTES) -> Generator[Blocks]:
         """The bytes of each of the ``lists``, in order; the next ones are requested while one is used.
 
-        At most `AHEAD_NBYTES` are requested ahead, but always one list; at first ``first_nbytes``, because many readers
-        stop after the first rows. Raises DataError.
+        At most `AHEAD_NBYTES` are requested ahead, but always one list; at first ``first_nbytes``, for readers that may
+        stop early. Raises DataError.
         """
         waiting: deque[_Requested] = deque()
         most = first_nbytes
@@ -64,7 +64,7 @@ class StoredObject:
 
     def stream(self) -> Generator[pa.Buffer]:
         """All bytes in order, `PIECE_NBYTES` at a time."""
-        for blocks in self.ahead(([piece] for piece in _pieces(Range(0, self.nbytes))), AHEAD_NBYTES):
+        for blocks in self.ahead([piece] for piece in _pieces(Range(0, self.nbytes))):
             yield blocks.whole(0)
 
     def file(self, *blocks: Blocks) -> RangeFile:

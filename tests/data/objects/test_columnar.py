@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pytest_loaderperf.data.formats import open_table
+from pytest_loaderperf.data.formats.remote import table as remote_table
 from pytest_loaderperf.data.formats.remote.columnar import blocks_of, rows_of
 from pytest_loaderperf.errors import DataError
 
@@ -86,3 +87,18 @@ def test_the_places_and_lengths_of_batches_are_those_that_arrow_reads(tmp_path):
     assert len(dictionaries) == 1
     lengths = [rows_of(content[one.head.start : one.head.end]) for one in batches]
     assert lengths == [reader.get_batch(i).num_rows for i in range(len(batches))]
+
+
+def test_for_the_first_rows_alone_little_is_requested(bucket, faults, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_table, "PIECE_NBYTES", 1)
+    draws = pa.table({"x": np.random.default_rng(0).random(400_000)})
+    pq.write_table(draws, tmp_path / "groups.parquet", row_group_size=20_000)
+    table = open_table(bucket.upload(tmp_path / "groups.parquet"))
+    assert len(table) == len(draws)
+    for rows, most in ((1, 2), (100, 20)):
+        with faults.counted() as requests:
+            batches = table.stream(rows)
+            assert next(batches)["x"][0] == draws["x"][0]
+            batches.close()
+        assert 1 <= len(requests) <= most
+    table.close()

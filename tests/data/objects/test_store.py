@@ -184,7 +184,7 @@ def test_large_ranges_are_requested_in_parallel_pieces(stored, faults, monkeypat
 def test_no_more_than_the_budget_is_requested_ahead(stored, faults, monkeypatch):
     monkeypatch.setattr(ranges, "PIECE_NBYTES", 10_000)
     monkeypatch.setattr(ranges, "AHEAD_NBYTES", 40_000)
-    blocks = stored.ahead([Range(at, at + 10_000)] for at in range(0, 300_000, 10_000))
+    blocks = stored.ahead(([Range(at, at + 10_000)] for at in range(0, 300_000, 10_000)), 40_000)
     with faults.counted() as requests:
         for _ in range(5):
             next(blocks)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pytest_loaderperf.data.formats.dense import ArraysTable, OneOfArrays
 from pytest_loaderperf.data.formats.npz import NpzTable
-from pytest_loaderperf.data.formats.remote.table import ObjectTable
+from pytest_loaderperf.data.formats.remote.table import ObjectTable, first_nbytes
 from pytest_loaderperf.data.formats.safetensors import SCHEMA_KEY, stored_columns
 from pytest_loaderperf.data.formats.storage import schema_of_text
 from pytest_loaderperf.data.objects.failures import DISK
@@ -73,7 +73,7 @@ class _RangeArrays(ObjectTable, ArraysTable):
         step = max(1, PIECE_NBYTES // max(1, sum(array.row_nbytes for array in arrays.values())))
         parts = [(first, min(first + step, len(self))) for first in range(0, len(self), step)]
         lists = ([array.place(*part) for array in arrays.values()] for part in parts)
-        for part, blocks in zip(parts, self.content.ahead(lists), strict=True):
+        for part, blocks in zip(parts, self.content.ahead(lists, first_nbytes(rows)), strict=True):
             found = {name: array.among(blocks, *part) for name, array in arrays.items()}
             yield from self._columns_of(found).to_batches()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,10 @@ from pytest_loaderperf.data.formats.arrow_ipc import STREAM, ArrowIpcTable
 from pytest_loaderperf.data.formats.chunks import take_by_chunk
 from pytest_loaderperf.data.formats.diagnosis import DAMAGED
 from pytest_loaderperf.data.formats.parquet import ParquetTable
-from pytest_loaderperf.data.formats.remote.table import END_NBYTES, ObjectTable
+from pytest_loaderperf.data.formats.remote.table import END_NBYTES, ObjectTable, first_nbytes
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.objects.failures import DISK
-from pytest_loaderperf.data.objects.ranges import Blocks, Range
+from pytest_loaderperf.data.objects.ranges import AHEAD_NBYTES, Blocks, Range
 from pytest_loaderperf.errors import DataError
 
 _PARQUET = b"PAR1"
@@ -36,9 +36,9 @@ class ParquetObject(ObjectTable, ParquetTable):
             tail = self.content.fetch([Range(end - footer_nbytes, end)]).whole(0)
         return self._described(pq.read_metadata(pa.BufferReader(tail)))
 
-    def _groups(self, groups: Iterable[int], columns: list[str]) -> Iterator[pq.ParquetFile]:
+    def _groups(self, groups: Iterable[int], columns: list[str], first: int = AHEAD_NBYTES) -> Iterator[pq.ParquetFile]:
         """A reader of each of ``groups``, whose bytes are there."""
-        for blocks in self.content.ahead(self._ranges(group, columns) for group in groups):
+        for blocks in self.content.ahead((self._ranges(group, columns) for group in groups), first):
             yield pq.ParquetFile(
                 self.content.file(blocks), metadata=self._meta, pre_buffer=False, page_checksum_verification=True
             )
@@ -68,7 +68,7 @@ class ParquetObject(ObjectTable, ParquetTable):
         ).select(columns)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        for group, file in enumerate(self._groups(range(len(self._ends)), columns)):
+        for group, file in enumerate(self._groups(range(len(self._ends)), columns, first_nbytes(rows))):
             for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
                 yield batch.select(columns)
 
@@ -100,9 +100,11 @@ class ArrowObject(ObjectTable, ArrowIpcTable):
             raise DataError(f"{self.path} is damaged: its footer points outside of it. {DAMAGED}.")
         return bytes(found.to_pybytes())
 
-    def _batches_at(self, places: Iterable[int], columns: list[str]) -> Iterator[pa.RecordBatch]:
-        chosen = list(places)
-        for place, blocks in zip(chosen, self.content.ahead([self._places[i].all] for i in chosen), strict=True):
+    def _batches_at(
+        self, places: Sequence[int], columns: list[str], first: int = AHEAD_NBYTES
+    ) -> Iterator[pa.RecordBatch]:
+        found = self.content.ahead(([self._places[place].all] for place in places), first)
+        for place, blocks in zip(places, found, strict=True):
             reader = pa.ipc.open_file(self.content.file(blocks, self._common))
             yield reader.get_batch(place).select(columns)
 
@@ -116,7 +118,7 @@ class ArrowObject(ObjectTable, ArrowIpcTable):
         return take_by_chunk(self._ends, lambda _: pa.Table.from_batches([next(batches)]), indices)
 
     def _stream(self, rows: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
-        return self._batches_at(range(len(self._places)), columns)
+        return self._batches_at(range(len(self._places)), columns, first_nbytes(rows))
 
     def _sound(self, rows: pa.Table) -> pa.Table:
         return CheckedTable._sound(self, rows)  # noqa: SLF001 not that of the mapped file, whose batches are checked

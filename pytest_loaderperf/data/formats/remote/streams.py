@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.formats.csv import CsvTable
-from pytest_loaderperf.data.formats.remote.table import ObjectTable
+from pytest_loaderperf.data.formats.remote.table import ObjectTable, first_nbytes
 from pytest_loaderperf.data.formats.webdataset import Contents, Place, TarTable
 from pytest_loaderperf.data.objects.ranges import PIECE_NBYTES, Blocks, Range, StreamFile
 
@@ -55,7 +55,7 @@ class TarObject(ObjectTable, TarTable):
         ends = np.searchsorted(np.cumsum(nbytes) // PIECE_NBYTES, np.arange(nbytes.sum() // PIECE_NBYTES + 1), "right")
         parts = [part for part in np.split(np.arange(len(self)), ends) if len(part)]
         lists = ([_range_of(place) for place in self._places_of(part, columns)] for part in parts)
-        for part, blocks in zip(parts, self.content.ahead(lists), strict=True):
+        for part, blocks in zip(parts, self.content.ahead(lists, first_nbytes(rows)), strict=True):
             yield from self._rows_of(part, columns, _among(blocks)).to_batches()
 
     def _close(self) -> None:

@@ -12,15 +12,21 @@ from pytest_loaderperf.data.formats.diagnosis import refused_file
 from pytest_loaderperf.data.formats.parts import Part, PartsTable, hive, refuse_logs
 from pytest_loaderperf.data.formats.table import CheckedTable, check_names, reading
 from pytest_loaderperf.data.objects.place import ObjectPath, Version
-from pytest_loaderperf.data.objects.ranges import Blocks, Range, StoredObject
+from pytest_loaderperf.data.objects.ranges import AHEAD_NBYTES, PIECE_NBYTES, Blocks, Range, StoredObject
 from pytest_loaderperf.data.objects.store import CONNECTIONS, ObjectStore
 from pytest_loaderperf.errors import DataError
 
 END_NBYTES = 64 << 10  # read first: it holds most footers, so that one request is enough
 _HEAD_NBYTES = 1 << 10  # that show what a file is
+_FEW_ROWS = 32  # as many as are looked at to learn what a table holds
 _SMALL_NBYTES = 64 << 10  # of a library's small reads, which one request answers
 
 Listing = Mapping[str, Version]
+
+
+def first_nbytes(rows: int) -> int:
+    """How much to request at first for a stream of so many rows a batch: with few of them, only these may be needed."""
+    return PIECE_NBYTES if rows <= _FEW_ROWS else AHEAD_NBYTES
 
 
 class LateTable(CheckedTable):
