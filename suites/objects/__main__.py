@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m suites.objects", description=__doc__)
     parser.add_argument("--latency-ms", type=float, default=20.0, help="before each answer (default 20)")
     parser.add_argument(
-        "--connection-mb", type=float, default=20.0, help="MB/s of a connection; 0: no limit (default 20)"
+        "--connection-mb", type=float, default=10.0, help="MB/s of a connection; 0: no limit (default 10)"
     )
     parser.add_argument("--mib", type=int, default=256, help="of samples (default 256)")
     parser.add_argument("--rounds", type=int, default=9, help="of each way, in turns (default 9)")

@@ -103,7 +103,10 @@ class ObjectPath:
 
 
 class Version(NamedTuple):
-    """What distinguishes an object's content: a read of another one is an error."""
+    """What distinguishes an object's content: a read of another one is an error.
+
+    ``modified``: only where there is no strong ETag, else empty.
+    """
 
     nbytes: int
     etag: str | None

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
-from pytest_loaderperf.data.objects.failures import MissingError, changed, failed
+from pytest_loaderperf.data.objects.failures import DISK, MissingError, changed, failed
 from pytest_loaderperf.data.objects.place import ObjectPath, Version
 from pytest_loaderperf.errors import DataError
 
@@ -69,6 +69,11 @@ class ObjectStore:
                 meta = self._get(path, 0, 1).meta if path.query else self._library.head(self._remote, self._key(path))
         except MissingError:
             return None
+        if not meta["e_tag"] and meta["last_modified"].timestamp() <= 0:  # which stands for no date
+            raise DataError(
+                f"{path} cannot be read: its server gives neither an ETag nor a date, so a change would go unnoticed. "
+                f"{DISK}."
+            )
         return _version(meta)
 
     def listed(self, path: ObjectPath) -> dict[str, Version]:
@@ -133,7 +138,9 @@ def check_process(path: ObjectPath) -> None:
 
 
 def _version(meta: Mapping[str, Any]) -> Version:
-    return Version(int(meta["size"]), meta["e_tag"], meta["last_modified"].isoformat())
+    by_etag = Version(int(meta["size"]), meta["e_tag"], "")
+    # The date of a list may be more exact than that of an answer, so it counts only where it is needed.
+    return by_etag if by_etag.strong_etag else by_etag._replace(modified=meta["last_modified"].isoformat())
 
 
 def _obstore() -> Any:

@@ -31,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._answer(404, {}, b"")
             return
-        facts = {"Last-Modified": web.modified}
+        facts = {"Last-Modified": web.modified} if web.modified else {}
         if web.etag:
             facts["ETag"] = web.etag.format(hashlib.sha256(content).hexdigest())
         wanted = self.headers.get("Range") if web.ranges else None
@@ -172,3 +172,10 @@ def test_tables_are_not_written_to_a_store(rows):
     for function in (format_of, check):
         with pytest.raises(DataError, match="expected a path on a disk"):
             function("s3://bucket/x.parquet")
+
+
+def test_a_server_that_gives_neither_etag_nor_date_is_an_error(web, url):
+    """A change could not be noticed."""
+    web.etag = web.modified = None
+    with pytest.raises(DataError, match=r"x\.parquet cannot be read: its server gives neither an ETag nor a date"):
+        open_table(url)
