@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 import pytest_loaderperf
 from pytest_loaderperf.data.formats import open_table
 from pytest_loaderperf.history import keep
-from tests.data.objects.local import local_s3
 from tests.report import results
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +104,8 @@ def bucket(page, tmp_path, monkeypatch):
     if page.stem != "object-stores":
         yield
         return
+    from tests.data.objects.local import local_s3  # it takes a second
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with local_s3() as (_, bucket):
         pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

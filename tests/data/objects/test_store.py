@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 
@@ -159,6 +160,12 @@ def test_gs_reads_by_the_same_requests(bucket, faults, monkeypatch, tmp_path):
     table = open_table("gs://bucket/g.parquet")
     assert table.read()["x"].to_pylist() == list(range(10))
     table.close()
+
+
+def test_without_its_library_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(DataError, match=r"need obstore, .* Install it: pip install 'pytest-loaderperf\[objects\]'"):
+        open_table("s3://bucket/x.parquet")
 
 
 def test_near_ranges_are_one_request_and_far_ones_are_not():
