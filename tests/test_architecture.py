@@ -34,7 +34,7 @@ UPPER = {
     "engines": ["data", "loader", "measurement", "judge", "remote"],
 }  # and what is above the layers
 SHELL = ["plugin", "cli"]  # see all; nobody sees them
-DATA = ["execution", "arrays", "arrow", "formats", "stores", "encoded", "choice"]  # of data: as the layers
+DATA = ["execution", "arrays", "arrow", "objects", "formats", "stores", "encoded", "choice"]  # of data: as the layers
 BESIDE = {"workloads": ["arrays", "formats"], "split": ["workloads"], "checks": [*DATA[:-1], "workloads"]}
 LAZILY = {"formats/picture_folder.py": "encoded"}  # in a function: a folder opens as pictures
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))

@@ -99,7 +99,23 @@ def make_loader():
 
 
 @pytest.fixture
-def names(page, tmp_path, monkeypatch):
+def bucket(page, tmp_path, monkeypatch):
+    """What the page of object stores reads."""
+    if page.stem != "object-stores":
+        yield
+        return
+    from tests.data.objects.local import local_s3  # it takes a second
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with local_s3() as (_, bucket):
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"x": np.arange(64)}), tmp_path / "train.parquet")
+        bucket.upload(tmp_path / "train.parquet")
+        yield
+
+
+@pytest.fixture
+def names(page, bucket, tmp_path, monkeypatch):
     """What the examples of the pages use, and files where they look for them."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     monkeypatch.chdir(tmp_path)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pytest_loaderperf.data.objects.place import ObjectPath
 from pytest_loaderperf.data.stores.augment import Per, Transform, augmented, check_transform
 from pytest_loaderperf.data.stores.background import PreloadedTable
 from pytest_loaderperf.data.stores.compressed import compressed
-from pytest_loaderperf.data.stores.mapped import mapped
+from pytest_loaderperf.data.stores.identity import versions
+from pytest_loaderperf.data.stores.mapped import mapped, mapped_object
 from pytest_loaderperf.data.stores.memo import MemoStore
 from pytest_loaderperf.data.stores.preload import Preloaded, budget_of
 from pytest_loaderperf.data.stores.source import Source, is_table, naming
@@ -49,7 +51,8 @@ def optimize(
     Only for tables: ``columns``: those to load; None: all. ``cache``: ``"whole"`` (one read), ``"chunked"`` (copied
     out of a stream), ``"mapped"`` (a file in ``cache_dir`` that processes share), ``"compressed"``, ``"lru"`` (as many
     of the last used samples as fit the budget), ``"lazy"`` (each sample is read when it is first requested), or
-    ``"auto"``: whole if that fits the budget, else mapped.
+    ``"auto"``: whole if that fits the budget, else mapped; mapped for a table of an object store, which is then read
+    only if it has changed.
 
     Raises DataError if it does not fit, has samples or columns that no array can store, or is empty and map-style; and
     what a map-style dataset raises.
@@ -70,7 +73,8 @@ def _optimized(
 ) -> Any:
     if cache not in get_args(Cache):
         raise DataError(f"cache: expected one of {', '.join(get_args(Cache))}, got {cache!r}.")
-    if not is_table(source):
+    in_store = isinstance(getattr(source, "path", None), ObjectPath)  # told without opening it
+    if not in_store and not is_table(source):
         if columns is not None or cache != "auto" or cache_dir is not None:
             raise DataError(
                 f"columns, cache and cache_dir are for tables, got {type(source).__name__}. Leave them out, "
@@ -80,6 +84,8 @@ def _optimized(
     from pytest_loaderperf.data.encoded.pictures import with_pictures
 
     budget = budget_of(memory_budget)
+    if in_store and cache in ("auto", "mapped") and not background:
+        return _downloaded(source, columns, budget, None if cache_dir is None else Path(cache_dir))
     source = with_pictures(source, columns)
     if background and cache not in ("auto", "whole", "chunked"):
         raise DataError(f"background=True fills arrays in memory, got cache={cache!r}. Leave one of the two out.")
@@ -100,6 +106,23 @@ def _optimized(
     _log.info("store: %s rows, cache %s%s: %s", f"{len(table):,}", cache, ", in the background" * background, why)
     with naming(source):
         return _store(table, cache, budget, None if cache_dir is None else Path(cache_dir), background=background)
+
+
+def _downloaded(table: Any, columns: Sequence[str] | None, budget: int, cache_dir: Path | None) -> Any:
+    """The rows of a table of an object store, kept on this machine until the object changes."""
+    from pytest_loaderperf.data.encoded.pictures import Pictures, with_pictures
+
+    def source() -> Source:
+        with naming(table):
+            return Source(with_pictures(table, columns), columns)
+
+    names = None if columns is None else list(columns)
+    key = [names, versions(table, Pictures.packages)]
+    _log.info(
+        "store: cache mapped: %s is in an object store, and its file is read again only if it changes", table.path
+    )
+    with naming(table):
+        return mapped_object(table, source, key, cache_dir, budget // MAPPED_SHARE)
 
 
 def _store(table: Source, cache: Cache, budget: int, cache_dir: Path | None, *, background: bool) -> Any:

@@ -14,6 +14,7 @@ from pytest_loaderperf.data.arrays.indices import is_count
 from pytest_loaderperf.data.checks.findings import MAX_ERRORS, CheckResult, Expected, Findings, Problem
 from pytest_loaderperf.data.checks.isolated import CrashedError, Isolated
 from pytest_loaderperf.data.checks.table import check_table
+from pytest_loaderperf.data.objects.place import on_disk
 from pytest_loaderperf.errors import DataError
 
 
@@ -38,7 +39,7 @@ def check(
 
     Raises DataError if there is nothing to check, a library is not installed, or an argument does not fit.
     """
-    path = Path(path)
+    path = on_disk(path)
     _check_arguments(max_errors, classes, shape, dtype)
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the path of a folder of images or of a table.")

@@ -13,6 +13,7 @@ from pytest_loaderperf.data.encoded.decoder import Decoder
 from pytest_loaderperf.data.encoded.header import Header, is_picture
 from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
 from pytest_loaderperf.data.formats.table import reading
+from pytest_loaderperf.data.objects.place import ObjectPath
 from pytest_loaderperf.errors import DataError
 
 SNIFFED_ROWS = 32  # of a column; the first value that is not null shows whether it contains pictures
@@ -55,13 +56,19 @@ def picture_columns(table: Any, names: list[str]) -> list[str]:
     batch = next(iter(table.stream(SNIFFED_ROWS, typed)), None) if typed else None
     if batch is None:
         return []
-    found, folder = [], Path(getattr(table, "path", InMemory.path)).parent
+    found, folder = [], place_of(table).parent
     for name in typed:
         values = (encoded_bytes(value, folder) for value in batch.column(name))
         first = next((data for data in values if data is not None), None)
         if first is not None and is_picture(first):
             found.append(name)
     return found
+
+
+def place_of(table: Any) -> Path | ObjectPath:
+    """Where ``table`` is."""
+    path = getattr(table, "path", InMemory.path)
+    return path if isinstance(path, ObjectPath) else Path(path)
 
 
 def may_hold_pictures(kind: pa.DataType) -> bool:
@@ -73,7 +80,7 @@ def may_hold_pictures(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
-def encoded_bytes(value: pa.Scalar, folder: Path | None = None) -> bytes | None:
+def encoded_bytes(value: pa.Scalar, folder: Path | ObjectPath | None = None) -> bytes | None:
     """The bytes of one value, None if it is null.
 
     For a struct without bytes, those of the file at its path, which is relative to ``folder``. Raises DataError.
@@ -82,9 +89,14 @@ def encoded_bytes(value: pa.Scalar, folder: Path | None = None) -> bytes | None:
     if not isinstance(known, dict):
         return known  # type: ignore[no-any-return]
     if known[BYTES] is None and known[PATH] is not None:
-        path: Path = (folder or Path()) / known[PATH]
+        path = (folder or Path()) / known[PATH]
+        if isinstance(path, ObjectPath):
+            raise DataError(
+                f"{path}: expected pictures in the column itself, got a path. Copy the table to a disk first."
+            )
         with reading(path):
-            return path.read_bytes()
+            content: bytes = path.read_bytes()
+        return content
     return known[BYTES]  # type: ignore[no-any-return]
 
 

@@ -39,7 +39,7 @@ def held(table: Any, path: Path, names: Sequence[str], pictures: Sequence[str]) 
         labels = {name: _Plain(table.take(np.arange(len(table)), [name]), name) for name in others}
         return Held({**dict.fromkeys(pictures, table.data), **labels}, alone=True)
     values: dict[str, Callable[[int], Any]]
-    if not isinstance(table, InMemory) and _nbytes_at(path) > budget_of(None):
+    if not isinstance(table, InMemory) and _nbytes_of(table, path) > budget_of(None):
         values = {name: _Taken(table, name, path.parent, encoded=name in pictures) for name in names}
         return Held(values, alone=False)
     read = table.read(list(names))
@@ -48,7 +48,9 @@ def held(table: Any, path: Path, names: Sequence[str], pictures: Sequence[str]) 
     return Held(values, alone=True)
 
 
-def _nbytes_at(path: Path) -> int:
+def _nbytes_of(table: Any, path: Path) -> int:
+    if hasattr(table, "stored_nbytes"):  # in an object store
+        return int(table.stored_nbytes)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from pytest_loaderperf.data.encoded.columns import (
     decoded_type,
     encoded_bytes,
     picture_columns,
+    place_of,
     present,
 )
 from pytest_loaderperf.data.encoded.decoder import MOST_NBYTES, Decoder, Fit, Mode, Size
@@ -89,7 +90,7 @@ class Pictures(CheckedTable):
         columns: Sequence[str] | None = None,
     ) -> None:
         self.encoded = InMemory(encoded) if isinstance(encoded, pa.Table) else encoded
-        self.decoder, self.path = decoder or Decoder(), Path(getattr(self.encoded, "path", InMemory.path))
+        self.decoder, self.path = decoder or Decoder(), cast("Path", place_of(self.encoded))
         self._closed, self._rows = False, len(encoded)
         self._held: Held | None = None
         known = encoded.schema.names

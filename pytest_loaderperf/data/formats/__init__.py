@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.data.objects.place import ObjectPath, is_url, on_disk
 from pytest_loaderperf.errors import DataError
 
 try:
@@ -114,8 +115,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
 
     Raises DataError if that cannot be told, also of a folder that holds files of several formats.
     """
-    path = Path(path)
-    suffixes = {one.suffix: name for name, one in FORMATS.items()} | _OTHER_SUFFIXES
+    path = on_disk(path)
     names = formats_in(path) if path.is_dir() else []
     if len(names) > 1:
         raise DataError(
@@ -123,13 +123,22 @@ def format_of(path: str | os.PathLike[str]) -> Format:
             f"Say which to read, as in format={names[0]!r}, or keep the others elsewhere."
         )
     name = names[0] if names else None
-    name = name or next((name for suffix, name in suffixes.items() if path.name.lower().endswith(suffix)), None)
+    name = name or suffix_format(path.name)
     if name is None:
         raise DataError(
-            f"{path} is of no known format. Expected a path that ends in one of {', '.join(suffixes)}, "
+            f"{path} is of no known format. Expected a path that ends in one of {', '.join(_suffixes())}, "
             f"or the name of a format: {', '.join(FORMATS | READ_ONLY)}."
         )
     return named(name)
+
+
+def _suffixes() -> dict[str, str]:
+    return {one.suffix: name for name, one in FORMATS.items()} | _OTHER_SUFFIXES
+
+
+def suffix_format(name: str) -> str | None:
+    """The name of the format of a file or folder called ``name``, by its suffix; None if it has none of them."""
+    return next((kind for suffix, kind in _suffixes().items() if name.lower().endswith(suffix)), None)
 
 
 def formats_in(folder: Path) -> list[str]:
@@ -154,17 +163,24 @@ def open_table(
 ) -> Table:
     """The table at ``path``, in the format ``format`` or else that of the path.
 
+    ``path`` may be the URL of an object, or of a prefix with many: s3://, gs:// or https://. Only its version is asked
+    for, until rows or the schema are read; a change of the object after that is an error.
+
     ``options``: those of the format, such as ``split``; they are part of the name of the table's cache.
     Raises DataError if the format cannot read the path, its library is not installed, or it has no such
     option.
     """
+    if is_url(path):
+        from pytest_loaderperf.data.formats.remote import open_object
+
+        return open_object(str(path), format, options)
     path = Path(path)
     chosen = format_of(path) if format is None else named(format)
     refuse_unknown(path, chosen.name, options)
     return chosen.open(path, **options)
 
 
-def refuse_unknown(path: Path, name: str, options: Iterable[str]) -> None:
+def refuse_unknown(path: Path | ObjectPath, name: str, options: Iterable[str]) -> None:
     """Raise DataError if the format called ``name`` has not all of the ``options``; it names those it has."""
     known = named(name).options
     if unknown := sorted(set(options) - set(known)):
@@ -201,7 +217,7 @@ def write_table(
 
     Raises DataError if the format cannot hold the source, its library is not installed, or the disk refuses.
     """
-    path = Path(path)
+    path = on_disk(path)
     chosen = format_to_write(path, format)
     if not isinstance(source, pa.Table | pa.RecordBatchReader):
         got = type(source).__name__

@@ -16,7 +16,7 @@ from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
 
 BATCH_NBYTES = 64 << 20  # in memory while writing or streaming; each is one chunk for a reader
-_STREAM = b"\xff\xff\xff\xff"  # what a stream begins with
+STREAM = b"\xff\xff\xff\xff"  # what a stream begins with
 
 
 class ArrowIpc:
@@ -46,7 +46,7 @@ class ArrowIpcTable(CheckedTable):
     def _open(self) -> tuple[pa.Schema, int]:
         self._map = FileMapping(self.path, BATCH_NBYTES)
         data = pa.BufferReader(self._map.buffer)
-        self._is_stream = self._map.buffer[:4].to_pybytes() == _STREAM
+        self._is_stream = self._map.buffer[:4].to_pybytes() == STREAM
         if self._is_stream:
             reader = pa.ipc.open_stream(data)
             self._schema, self._batches = reader.schema, list(reader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from pytest_loaderperf.data.formats.chunks import reordered
-from pytest_loaderperf.data.formats.diagnosis import refused_file
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.protocol import OnlyRead
 from pytest_loaderperf.data.formats.table import CheckedTable
@@ -48,8 +48,8 @@ class CsvTable(CheckedTable):
     """A CSV file: in memory, or read block by block if it does not fit."""
 
     def _open(self) -> tuple[pa.Schema, int]:
-        if not self.path.name.lower().endswith(_COMPRESSED[1:]) and (why := refused_file(self.path, "csv")):
-            raise DataError(f"{self.path} {why}")
+        if not self.path.name.lower().endswith(_COMPRESSED[1:]):
+            self._refuse_others("csv")
         budget = self.options.get("memory_budget")
         if budget is not None and (type(budget) is not int or budget < 0):
             raise DataError(f"{self.path}: expected memory_budget, a number of bytes, got {budget!r}.")
@@ -70,6 +70,10 @@ class CsvTable(CheckedTable):
             self._whole = pa.Table.from_batches(batches, schema)
         return schema, rows
 
+    def _input(self) -> AbstractContextManager[Any]:
+        """What Arrow reads: a path or a stream, closed at the end."""
+        return nullcontext(self.path)
+
     def _asked_types(self) -> dict[str, pa.DataType]:
         types = self.options.get("types") or {}
         try:
@@ -83,21 +87,24 @@ class CsvTable(CheckedTable):
         """All rows, block by block, with the types of the first block or the given ones."""
         tabs = any(ending in self.path.name.lower() for ending in (".tsv", ".tab"))
         options = self.options
-        with pacsv.open_csv(
-            self.path,
-            read_options=pacsv.ReadOptions(
-                block_size=_BLOCK_NBYTES, column_names=options.get("names"), use_threads=False
-            ),
-            parse_options=pacsv.ParseOptions(
-                delimiter=options.get("delimiter") or ("\t" if tabs else ","), newlines_in_values=True
-            ),
-            convert_options=pacsv.ConvertOptions(
-                column_types=self._types,
-                include_columns=columns,
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        ) as reader:
+        with (
+            self._input() as source,
+            pacsv.open_csv(
+                source,
+                read_options=pacsv.ReadOptions(
+                    block_size=_BLOCK_NBYTES, column_names=options.get("names"), use_threads=False
+                ),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=options.get("delimiter") or ("\t" if tabs else ","), newlines_in_values=True
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=self._types,
+                    include_columns=columns,
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            ) as reader,
+        ):
             if columns is None:
                 yield pa.RecordBatch.from_arrays([pa.array([], f.type) for f in reader.schema], schema=reader.schema)
             try:

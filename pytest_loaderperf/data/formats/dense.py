@@ -165,9 +165,12 @@ class ArraysTable(CheckedTable):
         """The arrays that are wanted by name, and the schema of these that was written, if any."""
 
     def _gather(self, names: list[str], rows: np.ndarray | slice) -> pa.Table:
-        kinds = [self.schema.field(name).type for name in names]
-        arrays = [column_of(_real(self._arrays[name][rows]), kind) for name, kind in zip(names, kinds, strict=True)]
-        return pa.Table.from_arrays(arrays, names)
+        return self._columns_of({name: self._arrays[name][rows] for name in names})
+
+    def _columns_of(self, arrays: Mapping[str, np.ndarray]) -> pa.Table:
+        """The rows of ``arrays`` by the names of their columns."""
+        columns = [column_of(_real(rows), self.schema.field(name).type) for name, rows in arrays.items()]
+        return pa.Table.from_arrays(columns, list(arrays))
 
     def _read(self, columns: list[str]) -> pa.Table:
         return self._gather(columns, slice(None))

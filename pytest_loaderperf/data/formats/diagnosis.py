@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from pytest_loaderperf.errors import DataError
 
@@ -74,16 +75,14 @@ def refuse_others(folder: Path) -> None:
                 check_file(path)
 
 
-def refused_file(path: Path, expected: str) -> str | None:
-    """Why the file at ``path`` is none of the format called ``expected``, and what to do; None if it may be one.
+def refused_file(file: BinaryIO, size: int, expected: str) -> str | None:
+    """Why ``file`` of ``size`` bytes is none of the format called ``expected``, and what to do; None if it may be one.
 
     Told by its size, its first bytes, and the mark at its end. Raises OSError.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(_MOST_HEAD)
-        file.seek(max(0, size - 8))
-        tail = file.read()
+    head = file.read(_MOST_HEAD)
+    file.seek(max(0, size - 8))
+    tail = file.read()
     if any(head.startswith(mark, place) for place, mark, _ in _OURS.values()):
         return _of_ours(head, tail, size, expected)
     marks = [one for one in _HEADS if one[0] != _INSIDE.get(expected)]

@@ -57,10 +57,7 @@ class LanceTable(CheckedTable):
     is_folder = True
 
     def _open(self) -> tuple[pa.Schema, int]:
-        if not (self.path / "_versions").is_dir():  # for which Lance would search repeatedly
-            raise DataError(f"{self.path} holds no _versions. Expected the folder of a Lance dataset.")
-        refuse_others(self.path)
-        self._dataset = library("lance", Lance.package).dataset(str(self.path))
+        self._dataset = self._newest()
         schema = self._dataset.schema
         self._names = dict(zip(schema.names, schema.names, strict=True))
         if text := (schema.metadata or {}).get(SCHEMA_KEY):
@@ -73,6 +70,12 @@ class LanceTable(CheckedTable):
             if self._names[field.name] in self._blobs and isinstance(field.type, pa.BaseExtensionType):
                 schema = schema.set(place, field.with_type(pa.large_binary()))
         return schema, self._dataset.count_rows()
+
+    def _newest(self) -> Any:
+        if not (self.path / "_versions").is_dir():  # for which Lance would search repeatedly
+            raise DataError(f"{self.path} holds no _versions. Expected the folder of a Lance dataset.")
+        refuse_others(self.path)
+        return library("lance", Lance.package).dataset(str(self.path))
 
     def _columns(self, columns: list[str]) -> list[str] | None:
         """The names to request from Lance; None, for all, if Lance would read one of them as an expression."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ class NpzTable(ArraysTable):
     format_name = "npz"
 
     def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
-        with zipfile.ZipFile(self.path) as archive:
+        with self._binary() as file, zipfile.ZipFile(file) as archive:
             members = [name for name in archive.namelist() if name.endswith(_ENDING)]
             names = [name.removesuffix(_ENDING) for name in members]
             if len(set(names)) < len(names):
@@ -50,7 +50,7 @@ class NpzTable(ArraysTable):
                 raise DataError(
                     f"{self.path} holds no arrays. Expected one for each column, as numpy.savez writes them."
                 )
-            return {name: _Member(self.path, archive, name) for name in self._wanted(names)}, None
+            return {name: _Member(self.path, self._binary, archive, name) for name in self._wanted(names)}, None
 
     @property
     def ends(self) -> np.ndarray | None:
@@ -61,8 +61,8 @@ class NpzTable(ArraysTable):
 class _Member:
     """An array in an archive: its shape and dtype, and its items on request."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, name: str) -> None:
-        self._path, self._name, self._lock = path, name, threading.Lock()
+    def __init__(self, path: Path, binary: Callable[[], BinaryIO], archive: zipfile.ZipFile, name: str) -> None:
+        self._path, self._binary, self._name, self._lock = path, binary, name, threading.Lock()
         self._array: np.ndarray | None = None
         with archive.open(name + _ENDING) as file:
             try:
@@ -93,7 +93,7 @@ class _Member:
     def __getitem__(self, rows: Any) -> np.ndarray:
         with self._lock, reading(self._path):
             if self._array is None:
-                with zipfile.ZipFile(self._path) as archive:
+                with self._binary() as file, zipfile.ZipFile(file) as archive:
                     content = archive.read(self._name + _ENDING)  # all of it: the checksum is checked at the end
                 items = np.frombuffer(io.BytesIO(content).getbuffer(), self.dtype, offset=self._start)
                 self._array = items.reshape(self.shape, order="F" if self._fortran else "C")

@@ -49,7 +49,10 @@ class ParquetTable(CheckedTable):
 
     def _open(self) -> tuple[pa.Schema, int]:
         self._map = FileMapping(self.path, 4 * ROW_GROUP_NBYTES)
-        self._meta = meta = pq.read_metadata(pa.BufferReader(self._map.buffer))
+        return self._described(pq.read_metadata(pa.BufferReader(self._map.buffer)))
+
+    def _described(self, meta: pq.FileMetaData) -> tuple[pa.Schema, int]:
+        self._meta = meta
         self._ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], dtype=np.int64)
         # Parquet renames the items of lists; its copy of the Arrow schema has the written names.
         written = (meta.metadata or {}).get(b"ARROW:schema")

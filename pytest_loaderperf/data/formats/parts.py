@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -131,6 +131,16 @@ def _common(schema: pa.Schema, first: CheckedTable, other: CheckedTable) -> pa.S
     return schema
 
 
+def refuse_logs(path: object, has: Callable[[str], bool]) -> None:
+    """Raise DataError for the folder of a table whose log says which files count. ``has``: whether it has a name."""
+    for mark, what in _LOGS.items():
+        if has(mark):
+            raise DataError(
+                f"{path} is {what}, whose log says which of its files count. Read it with its own library, "
+                "and give the Arrow table."
+            )
+
+
 class FolderTable(PartsTable):
     """All files of one format in a folder and its subfolders, sorted by path.
 
@@ -141,12 +151,7 @@ class FolderTable(PartsTable):
     endings: tuple[str, ...]
 
     def _opened(self) -> list[Part]:
-        for mark, what in _LOGS.items():
-            if (self.path / mark).exists():
-                raise DataError(
-                    f"{self.path} is {what}, whose log says which of its files count. Read it with its own library, "
-                    "and give the Arrow table."
-                )
+        refuse_logs(self.path, lambda mark: (self.path / mark).exists())
         found = find(self.path, self.endings)
         for path, wrong in found.broken.items():
             raise DataError(f"{path} {wrong}. Repair it, or take it out of the folder.")
@@ -154,10 +159,11 @@ class FolderTable(PartsTable):
         files = sorted(
             (file for file in parts if not any(p.startswith("_") for p in parts[file])), key=parts.__getitem__
         )
-        return [Part(self.part(file, self.options), _hive(parts[file][:-1])) for file in files]
+        return [Part(self.part(file, self.options), hive(parts[file][:-1])) for file in files]
 
 
-def _hive(folders: tuple[str, ...]) -> dict[str, str]:
+def hive(folders: Sequence[str]) -> dict[str, str]:
+    """The values in the names of ``folders`` called ``name=value``."""
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
     return {unquote(name): unquote(value) for name, _, value in pairs}
 

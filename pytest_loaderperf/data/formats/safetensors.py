@@ -59,14 +59,19 @@ class SafetensorsTable(ArraysTable):
             known = list(file.keys())
             if not known:
                 raise DataError(f"{self.path} holds no tensors. Expected one for each column.")
-            stored = dict(zip(known, known, strict=True))
-            if schema is not None:
-                stored = dict(zip(schema.names, _stored_names(schema), strict=True))
+            stored = stored_columns(schema, known)
             wanted = self._wanted(stored)
             arrays = {name: _array(file.get_tensor(stored[name])) for name in wanted}
         if schema is not None:
             schema = pa.schema([schema.field(name) for name in wanted], schema.metadata)
         return arrays, schema
+
+
+def stored_columns(schema: pa.Schema | None, known: list[str]) -> dict[str, str]:
+    """The tensor of each column: by ``schema``, the one that was written, or else of all ``known`` ones."""
+    if schema is None:
+        return dict(zip(known, known, strict=True))
+    return dict(zip(schema.names, _stored_names(schema), strict=True))
 
 
 def _stored_names(schema: pa.Schema) -> list[str]:

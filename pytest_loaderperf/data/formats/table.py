@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -72,10 +72,10 @@ class CheckedTable(ABC):
         with reading(path):
             if not self.is_folder:
                 check_file(path)
-            if self.format_name and (why := refused_file(path, self.format_name)):
-                raise DataError(f"{path} {why}")
+            if self.format_name:
+                self._refuse_others(self.format_name)
             self.schema, self._rows = self._open()
-            _check_names(self.schema)
+            check_names(self.schema)
 
     def __len__(self) -> int:
         return self._rows
@@ -173,6 +173,19 @@ class CheckedTable(ABC):
             self._closed = True
             self._close()
 
+    def _binary(self) -> BinaryIO:
+        """The file itself, open for reading."""
+        return self.path.open("rb")
+
+    def _size(self) -> int:
+        return self.path.stat().st_size
+
+    def _refuse_others(self, format_name: str) -> None:
+        """Raise DataError if the file is of another format."""
+        with self._binary() as file:
+            if why := refused_file(file, self._size(), format_name):
+                raise DataError(f"{self.path} {why}")
+
     def _check_open(self) -> None:
         if self._closed:
             raise DataError(f"{self.path} was closed. Open it again, or close it later.")
@@ -243,6 +256,6 @@ class TakenTable(CheckedTable):
             yield from self._take(np.arange(start, min(start + rows, len(self))), columns).to_batches()
 
 
-def _check_names(schema: pa.Schema) -> None:
+def check_names(schema: pa.Schema) -> None:
     """Raise UnicodeDecodeError if a damaged name is no text: Arrow would raise that whenever one asks for it."""
     any_inside(pa.struct(list(schema)), lambda kind: any(kind.field(i).name is None for i in range(kind.num_fields)))

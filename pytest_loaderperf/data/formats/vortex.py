@@ -60,12 +60,15 @@ class VortexTable(CheckedTable):
 
     def _open(self) -> tuple[pa.Schema, int]:
         self._vortex = library("vortex", Vortex.package)
-        self._file = self._vortex.open(str(self.path), memory_map=True)
+        self._file = self._library_file()
         schema = self._file.dtype.to_arrow_schema()
         if schema.names and schema.names[-1].startswith(SCHEMA_COLUMN):
             schema = schema_of_text(schema.names[-1].removeprefix(SCHEMA_COLUMN))
         self._stored = _stored(schema)
         return schema, len(self._file)
+
+    def _library_file(self) -> Any:
+        return self._vortex.open(str(self.path), memory_map=True)
 
     def _scan(self, columns: list[str], **rows: object) -> pa.RecordBatchReader:
         chosen = [self._stored.field(self.schema.get_field_index(name)) for name in columns]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +36,14 @@ class WebDataset(OnlyRead):
         return open_folder(TarFolderTable, path, options)
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """The position of a member's content."""
 
     start: int
     nbytes: int
+
+
+Contents = Callable[[Place], memoryview]
 
 
 class TarTable(TakenTable):
@@ -55,7 +58,8 @@ class TarTable(TakenTable):
         kinds = list(dict.fromkeys(kind for _, parts in samples for kind in parts))
         self._columns = self._wanted([KEY, *kinds])
         self._keys = [key for key, _ in samples]
-        self._places: dict[str, list[_Place]] = {}
+        self._places: dict[str, list[Place]] = {}
+        self._firsts: dict[str, Layout] = {}  # of the columns of tensors
         for kind in self._columns:
             if kind == KEY:
                 continue
@@ -66,12 +70,21 @@ class TarTable(TakenTable):
                     f"such as {lacking[0]!r}. Add it, or open the others: columns=[...]."
                 )
             self._places[kind] = [parts[kind] for _, parts in samples]
-        self._map = FileMapping(self.path, _MOST_NBYTES)
+        self._prepare()
         return pa.schema([self._field(kind) for kind in self._columns]), len(samples)
 
-    def _index(self) -> list[tuple[str, dict[str, _Place]]]:
+    def _prepare(self) -> None:
+        """Make the contents of members readable."""
+        self._map = FileMapping(self.path, _MOST_NBYTES)
+
+    def _contents(self, places: Iterable[Place]) -> Contents:
+        """The contents at ``places``, each by its place."""
+        whole = memoryview(self._map.buffer)
+        return lambda place: whole[place.start : place.start + place.nbytes]
+
+    def _index(self) -> list[tuple[str, dict[str, Place]]]:
         """The samples in order: the key, and the place of each part by its extension."""
-        samples: list[tuple[str, dict[str, _Place]]] = []
+        samples: list[tuple[str, dict[str, Place]]] = []
         for name, place in self._members():
             folder, slash, file = name.rpartition("/")
             stem, _, kind = file.partition(".")
@@ -87,10 +100,10 @@ class TarTable(TakenTable):
             raise DataError(f"{self.path} holds no samples. Expected files called key.extension.")
         return samples
 
-    def _members(self) -> Iterator[tuple[str, _Place]]:
-        size = self.path.stat().st_size
+    def _members(self) -> Iterator[tuple[str, Place]]:
+        size = self._size()
         try:
-            with tarfile.open(self.path, "r:") as tar:
+            with self._binary() as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
                     if member.isdir():
                         continue
@@ -101,7 +114,7 @@ class TarTable(TakenTable):
                         )
                     if member.offset_data + member.size > size:
                         raise self._cut(f"{member.name!r} ends at byte {member.offset_data + member.size:,}")
-                    yield member.name, _Place(member.offset_data, member.size)
+                    yield member.name, Place(member.offset_data, member.size)
                 end = tar.offset
         except tarfile.ReadError as error:
             if "compressed" in str(error) or self._is_compressed():
@@ -112,12 +125,12 @@ class TarTable(TakenTable):
         self._check_end(end)
 
     def _is_compressed(self) -> bool:
-        with self.path.open("rb") as file:
+        with self._binary() as file:
             return file.read(4).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zX", b"(\xb5/\xfd"))
 
     def _check_end(self, end: int) -> None:
         """A reader stops silently at a damaged header, so check that only zeros follow the last member."""
-        with self.path.open("rb") as file:
+        with self._binary() as file:
             file.seek(end)
             if not file.read(tarfile.BLOCKSIZE):
                 raise self._cut("the mark of its end is missing")
@@ -130,9 +143,8 @@ class TarTable(TakenTable):
                     )
 
     def _cut(self, what: str) -> DataError:
-        nbytes = self.path.stat().st_size
         return DataError(
-            f"{self.path} is truncated: it has {nbytes:,} bytes, but {what}. Write it again, or copy all of it."
+            f"{self.path} is truncated: it has {self._size():,} bytes, but {what}. Write it again, or copy all of it."
         )
 
     def _field(self, kind: str) -> pa.Field:
@@ -142,19 +154,17 @@ class TarTable(TakenTable):
         if ending in _NUMBERS:
             return pa.field(kind, pa.int64())
         if ending == "npy":
-            first = self._array(kind, 0)
+            place = self._places[kind][0]
+            first = self._array(kind, 0, self._contents([place])(place))
+            self._firsts[kind] = Layout(first.shape, first.dtype)
             if first.dtype.kind in "biuf":
                 return pa.field(kind, kind_of(Layout(first.shape, first.dtype)))
         return pa.field(kind, pa.large_binary())
 
-    def _bytes(self, kind: str, row: int) -> memoryview:
-        start, nbytes = self._places[kind][row]
-        return memoryview(self._map.buffer)[start : start + nbytes]
-
-    def _array(self, kind: str, row: int) -> np.ndarray:
+    def _array(self, kind: str, row: int, content: memoryview) -> np.ndarray:
         with reading(self.path):
             try:
-                array: np.ndarray = np.load(io.BytesIO(self._bytes(kind, row)), allow_pickle=False)
+                array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
             except (ValueError, EOFError) as error:
                 raise self._wrong(kind, row, f"an array of numbers, got other content ({error})") from error
         return array
@@ -162,31 +172,31 @@ class TarTable(TakenTable):
     def _wrong(self, kind: str, row: int, what: str) -> DataError:
         return DataError(f"{self.path}, row {row}, {self._keys[row]}.{kind}: expected {what}. Write it again.")
 
-    def _column(self, field: pa.Field, rows: np.ndarray) -> pa.Array:
+    def _column(self, field: pa.Field, rows: np.ndarray, contents: Contents) -> pa.Array:
         kind = field.name
         if kind == KEY:
             return pa.array([self._keys[row] for row in rows], field.type)
-        if isinstance(field.type, pa.FixedShapeTensorType) or kind.rpartition(".")[2] == "npy":
-            return self._tensors(field, rows)
+        parts = [contents(self._places[kind][row]) for row in rows]
         if pa.types.is_large_binary(field.type):
-            return pa.array([self._bytes(kind, row) for row in rows], field.type)
+            return pa.array(parts, field.type)
+        if kind in self._firsts:
+            return self._tensors(field, rows, parts)
         values: list[Any] = []
-        for row in rows.tolist():
+        for row, part in zip(rows.tolist(), parts, strict=True):
             try:
-                text = bytes(self._bytes(kind, row)).decode()
+                text = bytes(part).decode()
                 values.append(int(text) if pa.types.is_integer(field.type) else text)
             except ValueError as error:
                 what = "an integer" if pa.types.is_integer(field.type) else "text in UTF-8"
-                raise self._wrong(kind, row, f"{what}, got {bytes(self._bytes(kind, row))[:40]!r}") from error
+                raise self._wrong(kind, row, f"{what}, got {bytes(part)[:40]!r}") from error
         return pa.array(values, field.type)
 
-    def _tensors(self, field: pa.Field, rows: np.ndarray) -> pa.Array:
-        if pa.types.is_large_binary(field.type):
-            return pa.array([self._bytes(field.name, row) for row in rows], field.type)
-        first = self._array(field.name, 0)
+    def _tensors(self, field: pa.Field, rows: np.ndarray, parts: list[memoryview]) -> pa.Array:
+        first = self._firsts[field.name]
         images = np.empty((len(rows), *first.shape), first.dtype.newbyteorder("="))
-        for image, row in zip(images if first.shape else images[:, None], rows.tolist(), strict=True):
-            array = self._array(field.name, row)
+        into = images if first.shape else images[:, None]
+        for image, row, part in zip(into, rows.tolist(), parts, strict=True):
+            array = self._array(field.name, row, part)
             if array.shape != first.shape or array.dtype != first.dtype:
                 raise self._wrong(
                     field.name,
@@ -198,9 +208,17 @@ class TarTable(TakenTable):
         return column_of(images, field.type)
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
-        table = pa.Table.from_arrays([self._column(self.schema.field(name), indices) for name in columns], columns)
+        contents = self._contents(self._places_of(indices, columns))
+        table = self._rows_of(indices, columns, contents)
         self._map.note_read(table.nbytes, len(indices))
         return table
+
+    def _places_of(self, indices: np.ndarray, columns: list[str]) -> list[Place]:
+        return [self._places[kind][row] for kind in columns if kind != KEY for row in indices]
+
+    def _rows_of(self, indices: np.ndarray, columns: list[str], contents: Contents) -> pa.Table:
+        arrays = [self._column(self.schema.field(name), indices, contents) for name in columns]
+        return pa.Table.from_arrays(arrays, columns)
 
     def _close(self) -> None:
         del self._map

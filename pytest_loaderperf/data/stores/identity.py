@@ -7,12 +7,13 @@ import json
 import os
 import pickle
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.data.objects.place import ObjectPath
 from pytest_loaderperf.errors import DataError
 
 _ALWAYS = ("pytest-loaderperf", "pyarrow", "numpy")  # packages used to read every table
@@ -82,7 +83,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def refuse_inside(folder: Path, source: Path, files: Files) -> None:
+def refuse_inside(folder: Path, source: object, files: Files) -> None:
     """Raise DataError if ``folder`` is inside the folder ``source`` with these ``files``, also through links."""
     real = folder.resolve()
     for place in (real, *real.parents):
@@ -113,6 +114,8 @@ def _told(value: Any, table: Any) -> Any:  # noqa: PLR0911 one a kind of value
         return [type(value).__name__, value if isinstance(value, str | None) else repr(value)]
     if isinstance(value, type):
         return _name(value)
+    if isinstance(value, ObjectPath):
+        return ["object", value.identity]
     if isinstance(value, os.PathLike):
         return ["path", str(Path(value).absolute())]
     if isinstance(value, list | tuple):
@@ -137,10 +140,10 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def versions(table: Any) -> dict[str, str]:
-    """The version of each package that ``table`` is read with: another one may read other values."""
+def versions(table: Any, others: Iterable[str] = ()) -> dict[str, str]:
+    """The version of each package that ``table`` is read with, and of ``others``: another one may read other values."""
     found = {}
-    for package in sorted({*_ALWAYS, *_packages(type(table))}):
+    for package in sorted({*_ALWAYS, *others, *_packages(type(table))}):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from pytest_loaderperf.data.arrays.mapping import FileMapping
 from pytest_loaderperf.data.arrays.ragged import Flat, alike, one_shape, settled
 from pytest_loaderperf.data.stores.blocks import column_of_blocks
 from pytest_loaderperf.data.stores.cache_file import Stamp, open_own, private_folder, seal, stamp_of, verify
-from pytest_loaderperf.data.stores.identity import refuse_inside
+from pytest_loaderperf.data.stores.identity import digest, made_from, refuse_inside
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.stores.store import Store, Taken
 from pytest_loaderperf.errors import DataError
@@ -75,13 +76,33 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
 
     Raises DataError if the file cannot be written; one that was there stays as it was.
     """
-    from pytest_loaderperf.data.formats.writing import complete_or_absent, remove_abandoned
-
     folder = cache_dir or default_folder()
     files = source.files()
     if files is not None:
-        refuse_inside(folder, Path(source.table.path), files)
+        refuse_inside(folder, source.table.path, files)
     identity = source.identity(files)
+    return _stored(identity, partial(_build, source, identity), folder, most_nbytes)
+
+
+def mapped_object(
+    table: Any, source: Callable[[], Source], key: Sequence[Any], cache_dir: Path | None, most_nbytes: int
+) -> MappedStore:
+    """The rows of ``table``, of an object store, from the cache file of its version, or else of ``source()``.
+
+    Nothing of the table is read if the file is there. ``key``: what else determines its rows. Raises DataError.
+    """
+    identity = digest("object", made_from(table), *key).hexdigest()
+
+    def build(new: Path, block_nbytes: int) -> None:
+        _write(source(), identity, new, block_nbytes)
+
+    return _stored(identity, build, cache_dir or default_folder(), most_nbytes)
+
+
+def _stored(identity: str, build: Callable[[Path, int], None], folder: Path, most_nbytes: int) -> MappedStore:
+    """The file called ``identity`` in ``folder``; ``build`` writes a missing or damaged one, with blocks of a size."""
+    from pytest_loaderperf.data.formats.writing import complete_or_absent, remove_abandoned
+
     path = folder / _file_name(identity)
     private_folder(folder)
     if os.path.lexists(path):
@@ -92,7 +113,7 @@ def mapped(source: Source, cache_dir: Path | None, most_nbytes: int) -> MappedSt
             _log.warning("%s It is written again.", error)
     advice = 'free some space, or give another cache_dir, or cache="lru", which needs no disk'
     with complete_or_absent(path, advice) as new:
-        _build(source, identity, new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))
+        build(new, min(BLOCK_NBYTES, max(1 << 20, most_nbytes // _BLOCKS)))
     return MappedStore(path, most_nbytes, stamp_of(path.stat()))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from pytest_loaderperf.data.arrays.ragged import Flat
 from pytest_loaderperf.data.arrow.columns import check_columns, flat_of
 from pytest_loaderperf.data.arrow.lists import RowOf, shifted
+from pytest_loaderperf.data.objects.place import ObjectPath
 from pytest_loaderperf.data.stores.identity import Files, digest, files_at, made_from, versions
 from pytest_loaderperf.errors import DataError
 
@@ -142,6 +143,8 @@ class Source:
         if self.in_memory:
             return None
         path = getattr(self.table, "path", None)
+        if isinstance(path, ObjectPath):
+            return Files()  # its version is part of what the table is made from
         if not isinstance(path, str | os.PathLike):
             raise DataError(
                 f"expected a table with a path, to name its cache file by, got {type(self.table).__name__}. "

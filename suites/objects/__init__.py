@@ -1,0 +1,1 @@
+"""Tables of object stores against plain parallel range reads of the same bytes."""
