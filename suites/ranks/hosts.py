@@ -87,7 +87,7 @@ class Hosts:
             subprocess.run(command, check=True, capture_output=True, text=True)
 
     def at(self, number: int, command: Sequence[str]) -> list[str]:
-        """``command`` as it runs on that host."""
+        """``command`` as it runs on that host, in the root folder."""
         return ["nsenter", "--target", str(self._holders[number].pid), "--net", "--uts", "--mount", *command]
 
     def start(self, number: int, command: Sequence[str], **popen: Any) -> subprocess.Popen[str]:

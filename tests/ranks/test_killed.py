@@ -1,4 +1,4 @@
-"""pytest --loaderperf at two ranks of torchrun: one rank's loader raises, one rank is killed, one has other tests."""
+"""pytest --loaderperf at two ranks of torchrun: one rank's loader raises, then one rank is killed, with a base."""
 
 from __future__ import annotations
 
@@ -50,34 +50,22 @@ def test_killed(loaderperf):
 def test_never_begun(loaderperf):
     assert loaderperf(loaders.loader).throughput >= 1
 """
-OTHER_TESTS = """
-import os
-
-def pytest_collection_modifyitems(items):
-    if os.environ["RANK"] == "1":
-        del items[1]
-"""
 PYTEST = ["-m", "pytest", "--loaderperf", "--loaderperf-base=HEAD", "--loaderperf-budget=1", "-v", "-o", "addopts="]
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
-    launched = {}
-    for what, conftest in (("killed", ""), ("other tests", OTHER_TESTS)):
-        folder = tmp_path_factory.mktemp("job")
-        files = {"loaders.py": LOADERS, "test_ranks.py": TESTS, "conftest.py": conftest, "pytest.ini": "[pytest]\n"}
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-            subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=folder, check=True)
-        launched[what] = Launched(folder, *PYTEST)
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    for name, text in {"loaders.py": LOADERS, "test_ranks.py": TESTS, "pytest.ini": "[pytest]\n"}.items():
+        (folder / name).write_text(text)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=folder, check=True)
+    launched = Launched(folder, *PYTEST)
     yield launched
-    for job in launched.values():
-        job.end()
+    launched.end()
 
 
-def test_a_broken_loader_of_one_rank_fails_its_test_and_a_killed_rank_ends_the_run(jobs):
-    job = jobs["killed"]
+def test_a_broken_loader_of_one_rank_fails_its_test_and_a_killed_rank_ends_the_run(job):
     assert job.process.wait(240) == 1
     lines = job.output.splitlines()
     outcomes = {
@@ -94,15 +82,7 @@ def test_a_broken_loader_of_one_rank_fails_its_test_and_a_killed_rank_ends_the_r
     assert named[0].startswith("rank 1 on host ")
 
 
-def test_nothing_of_the_base_is_left_where_a_rank_was_killed(jobs):
-    job = jobs["killed"]
+def test_nothing_of_the_base_is_left_where_a_rank_was_killed(job):
     assert job.process.wait(240) == 1
     listed = subprocess.run(["git", "worktree", "list"], cwd=job.folder, capture_output=True, text=True, check=True)
     assert len(listed.stdout.splitlines()) == 1, listed.stdout
-
-
-def test_ranks_with_other_tests_measure_nothing_and_say_which(jobs):
-    job = jobs["other tests"]
-    assert job.process.wait(240) == 1
-    assert "tests: expected 4, got 3: without test_ranks.py::test_fine on rank 1 on host" in job.output, job.output
-    assert job.output.count("expected the same on all ranks") == 1
