@@ -15,9 +15,8 @@ from pytest_loaderperf.runs.sides import LOADER
 from pytest_loaderperf.scale import Recorded, forecast, recorded_in
 from suites.scale.job import Pace, loader, real_job
 
-HEAD = (
-    "| workers | ranks | measured step | simulated step (95 % interval) | simulated / measured |\n|---|---|---|---|---|"
-)
+HEAD = """| workers | ranks | step alone | measured step | simulated step (95 % interval) | simulated / measured |
+|---|---|---|---|---|---|"""
 
 
 def record(pace: Pace, batches: int) -> Recorded:
