@@ -40,14 +40,14 @@ const look = (frame) => {
     headings: [...page.querySelectorAll("h1, h2, h3, h4")].map((heading) => Number(heading.tagName[1])),
   };
 };
-setTimeout(() => {
+addEventListener("load", () => setTimeout(() => {
   const first = frames.map((frame) => look(frame).drawn);
   frames.forEach((frame) => frame.contentWindow.dispatchEvent(new Event("beforeprint")));
   setTimeout(() => {
     const all = frames.map((frame, i) => ({ ...look(frame), first: first[i] }));
     document.getElementById("seen").textContent = JSON.stringify(all);
   }, 1000);
-}, 3000);
+}, 3000));
 </script>"""
 
 
