@@ -16,7 +16,7 @@ from pytest_loaderperf.data.formats.webdataset import Contents, Place, TarTable
 from pytest_loaderperf.data.objects.ranges import PIECE_NBYTES, Blocks, Range, StreamFile
 
 _BUFFER_NBYTES = 1 << 20  # of a stream: libraries read a few bytes at a time
-_SCAN_NBYTES = 32 << 20  # of a tar whose headers are read: requested at the same time, and skipped by larger members
+_SCAN_NBYTES = 16 << 20  # of a tar whose headers are read: requested at the same time, and skipped by larger members
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
