@@ -115,17 +115,16 @@ def _measured(run: Document) -> list[Document]:
     """The rows of a run: its sides, and after the loader its ranks, of many the slowest."""
     ranks = sorted(run.get("ranks", []), key=lambda rank: rank["metrics"]["throughput"]["value"])[:_MOST_RANKS]
     rows = [{**rank, "name": f" rank {rank['rank']} on {rank['host']}"} for rank in ranks]
-    first, *others = run["sides"]
-    return [first, *sorted(rows, key=lambda row: int(row["rank"])), *others]
+    return [*run["sides"][:1], *sorted(rows, key=lambda row: int(row["rank"])), *run["sides"][1:]]
 
 
 def _of_ranks(run: Document) -> Iterator[str]:
     if ranks := run.get("ranks"):
         hosts = len({rank["host"] for rank in ranks})
         yield f"{len(ranks)} ranks" + (f" on {hosts} hosts" if hosts > 1 else "")
-    skew = run["sides"][0]["metrics"].get("skew")
-    if skew and skew["high"] is not None:  # else of too few trials
-        yield f"skew {figure(skew['value'], skew['unit'])}"
+        skew = run["sides"][0]["metrics"].get("skew")
+        if skew and skew["high"] is not None:  # else of too few trials
+            yield f"skew {figure(skew['value'], skew['unit'])}"
 
 
 def _label(side: Document) -> str:
