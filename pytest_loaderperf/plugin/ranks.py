@@ -125,6 +125,12 @@ class Ranks:
         if self._link is not None and self._link.lost:
             item.session.shouldfail = "a rank is lost"
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """If a rank is lost, torchrun ends the others, maybe now; it waits 30 s before it kills them."""
+        if self._link is not None and self._link.lost:
+            self._link.end()
+
     def end(self, session: pytest.Session) -> None:
         """Give this rank the status that all have: rank 0's, or that of the first other one that failed."""
         link = self._link

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pytest_loaderperf.data.arrays.columns import as_columns
 from pytest_loaderperf.measurement import AnySide, Side, Steady
 from pytest_loaderperf.measurement.activity import wait_until_idle
 from pytest_loaderperf.measurement.conditions import Conditions, draws_kept, usable_cpus
@@ -119,10 +120,15 @@ def _whole(side: Any) -> tuple[int, str] | None:
     """Samples of the dataset, if an epoch of the loader delivers all, and a digest of its first and last sample."""
     try:
         dataset, batches = side.loader.dataset, len(side.loader)
-        samples = len(dataset)
+        columns = as_columns(dataset)
+        samples = len(dataset if columns is None else columns)
         if batches < max(_FEWEST_BATCHES, samples // side.batch_samples):
             return None
-        return samples, _digest([dataset[0], dataset[samples - 1]])
+        ends = (0, samples - 1)
+        if columns is None:
+            return samples, _digest([dataset[at] for at in ends])
+        arrays = array_leaves(dataset)
+        return (samples, _digest([array[at] for array in arrays for at in ends])) if arrays else None
     except Exception:  # noqa: BLE001 a dataset need not have any of these
         return None
 

@@ -14,6 +14,9 @@ from pytest_loaderperf.ranks.stepping import Loop
 from pytest_loaderperf.ranks.together import Together
 
 _COSTS = 100.0  # times as long as an exchange with the ranks is a trial at least: then they take 1 % of the time
+_LONGEST_LEAST_SECONDS = (
+    0.25  # an exchange that takes more than a hundredth of it waits for cores; verdicts need trials
+)
 _TRIES = 2  # an epoch may end on some ranks
 
 
@@ -47,7 +50,7 @@ class JobSide:
         self.loader: Any = None  # rank 0's
         self._slow = False
         self._note(state for _, state in self._together.ask("state", self.name))
-        self.least_trial_seconds = _COSTS * together.costs_s[0]
+        self.least_trial_seconds = min(_COSTS * together.costs_s[0], _LONGEST_LEAST_SECONDS)
 
     @classmethod
     def made(cls, together: Together, name: str) -> Self:

@@ -124,6 +124,10 @@ class Link:
             part = FOREVER if isinstance(error, LostRankError) else self._part
             self._listener.spread(Failure(part, text))
 
+    def end(self) -> None:
+        """From now on the launcher's signal does not interrupt this rank: it ends soon, and must write its results."""
+        self._termination.ignore()
+
     @property
     def lost(self) -> bool:
         """Whether a rank is gone for good, so that nothing more can be measured."""

@@ -139,6 +139,14 @@ def test_a_dataset_that_is_delivered_whole_is_known_by_its_first_and_last_sample
     assert facts(side_of([(row, "label") for row in rows], 5))["whole"][0] == 20
 
 
+def test_arrays_are_known_by_their_rows():
+    rows = torch.arange(40.0).reshape(20, 2)
+    samples, digest = facts(side_of((rows, rows[:, 0]), 5))["whole"]
+    assert samples == 20
+    assert facts(side_of((rows.clone(), rows[:, 0]), 5))["whole"] == (20, digest)
+    assert facts(side_of((rows, rows[:, 1]), 5))["whole"] != (20, digest)
+
+
 @pytest.mark.parametrize("dataset, batches", [(Rows(torch.zeros(40, 2)), 5), (object(), 5), (Rows([0] * 4), 1)])
 def test_a_part_of_a_dataset_is_not_the_whole(dataset, batches):
     assert facts(side_of(dataset, batches))["whole"] is None
