@@ -124,7 +124,8 @@ def _whole(side: Any) -> tuple[int, str] | None:
         samples = len(dataset if columns is None else columns)
         if batches < max(_FEWEST_BATCHES, samples // side.batch_samples):
             return None
-        sources = array_leaves(dataset) or [dataset]  # arrays by name or position, or something that gives samples
+        arrays = [] if columns is None else array_leaves(dataset)  # by name or position
+        sources: list[Any] = [*arrays] or [dataset]
         return samples, _digest([source[at] for source in sources for at in (0, samples - 1)])
     except Exception:  # noqa: BLE001 a dataset need not have any of these
         return None
