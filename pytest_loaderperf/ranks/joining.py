@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pytest_loaderperf.errors import printable
 from pytest_loaderperf.ranks import RankError
-from pytest_loaderperf.ranks.peer import FOREVER, Peer
+from pytest_loaderperf.ranks.peer import FOREVER, Peer, this_machine
 from pytest_loaderperf.ranks.world import World
 
 _KEY = "loaderperf/rank0"  # in the store: rank 0's port and the job's token, as JSON
@@ -125,8 +125,8 @@ def _admitted(connection: socket.socket, token: str, world: World) -> Peer:
             said = json.loads(file.readline(1000))
         if not secrets.compare_digest(said["token"], token):
             raise ConnectionRefusedError
-        peer = Peer(connection, said["rank"], said["host"], said["pid"])
-        peer.send("welcome", 0, "joining", json.dumps({"host": world.host, "pid": os.getpid()}))
+        peer = Peer(connection, said["rank"], said["host"], said["pid"], said["machine"])
+        peer.send("welcome", 0, "joining", json.dumps(_about(world)))
     except (OSError, ValueError, TypeError, KeyError) as error:
         connection.close()
         raise ConnectionRefusedError from error
@@ -163,8 +163,7 @@ def _find_rank0(world: World, store: Any, deadline_s: float) -> Peer:
 def _welcomed(world: World, told: dict[str, Any]) -> Peer:
     connection = socket.create_connection((world.address, told["port"]), timeout=_HELLO_SECONDS)
     try:
-        me = {"token": told["token"], "rank": world.rank, "host": world.host, "pid": os.getpid()}
-        connection.sendall(json.dumps(me).encode() + b"\n")
+        connection.sendall(json.dumps({"token": told["token"], **_about(world)}).encode() + b"\n")
         peer = Peer(connection)
         welcome = json.loads(peer.receive().content)
     except EOFError:
@@ -173,5 +172,9 @@ def _welcomed(world: World, told: dict[str, Any]) -> Peer:
     except OSError:
         connection.close()
         raise
-    peer.host, peer.pid = welcome["host"], welcome["pid"]
+    peer.host, peer.pid, peer.machine = welcome["host"], welcome["pid"], welcome["machine"]
     return peer
+
+
+def _about(world: World) -> dict[str, Any]:
+    return {"rank": world.rank, "host": world.host, "pid": os.getpid(), "machine": this_machine()}

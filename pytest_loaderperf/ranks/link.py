@@ -33,8 +33,8 @@ class Link:
     """This rank's connection to the others; rank 0 leads.
 
     Joins the job: raises RankError if not all ranks do so within ``timeout_s``, or if their versions differ. A rank
-    that is alive is waited for up to ``timeout_s``; one that has died is named at once, one that is stopped or cut off
-    within 12 s. Then every wait raises LostRankError.
+    that is alive is waited for up to ``timeout_s``; one that has died is named at once, one that is cut off or stopped
+    within 12 s (stopped on a host elsewhere: 60 s). Then every wait raises LostRankError.
 
     What is told and gathered belongs to a part of the work, such as a test: see ``begin``. While the link is open,
     SIGTERM raises KeyboardInterrupt with the reason, so that the process can clean up.

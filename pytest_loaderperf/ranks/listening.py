@@ -17,7 +17,10 @@ from pytest_loaderperf.ranks.peer import FOREVER, SILENT_SECONDS, Peer
 
 _PING_SECONDS = 2.0
 _DEAD = "Its exit status is in the output of the launcher, such as torchrun: -9 is often a limit of memory."
-_SILENT = "It is stopped, its host is cut off, or native code does not let its other threads run."
+_BUSY_SECONDS = 60.0  # a rank's native code, such as json.load of a large file, may stop its other threads
+_CUT_OFF = "Its host does not answer: the network between the hosts is cut, or the host is down."
+_STOPPED = "Its process is stopped, for example by a debugger or by SIGSTOP."
+_BUSY = "Native code in it does not let its other threads run, or the process is stopped."
 
 
 class Failure(NamedTuple):
@@ -77,23 +80,33 @@ class Listener:
         self._selector.close()
 
     def _run(self) -> None:
-        ping_s = time.monotonic()
+        ping_s = heard_s = time.monotonic()
         while self._selector.get_map():
             for key, _ in self._selector.select(max(0.0, ping_s - time.monotonic())):
                 self._hear(key.data)
             now_s = time.monotonic()
+            if now_s - heard_s > 2 * _PING_SECONDS:  # this rank was away itself, and may not blame the others
+                for peer in self._peers:
+                    peer.heard_s = now_s
+            heard_s = now_s
             if now_s >= ping_s:
                 ping_s = now_s + _PING_SECONDS
                 self.send("ping", 0)
             for peer in self._peers:
-                if not peer.gone and now_s - peer.heard_s > SILENT_SECONDS:
-                    self._lose(peer, f"gave no sign of life for {SILENT_SECONDS:.0f} s", _SILENT)
+                if not peer.gone and (silent_s := now_s - peer.heard_s) > SILENT_SECONDS:
+                    self._doubt(peer, silent_s)
+
+    def _doubt(self, peer: Peer, silent_s: float) -> None:
+        """Give up a rank that has been silent, unless it may be at work."""
+        why = _STOPPED if peer.is_stopped else _CUT_OFF if peer.is_unanswered else ""
+        if why or silent_s > _BUSY_SECONDS:
+            self._lose(peer, f"gave no sign of life for {silent_s:.0f} s", why or _BUSY)
 
     def _hear(self, peer: Peer) -> None:
         try:
             message = peer.receive()
         except TimeoutError:
-            self._lose(peer, f"sent half a message, and nothing more for {SILENT_SECONDS:.0f} s", _SILENT)
+            self._lose(peer, f"sent half a message, and nothing more for {SILENT_SECONDS:.0f} s", _CUT_OFF)
         except (OSError, EOFError):
             self._lose(peer, "ended", _DEAD)
         else:

@@ -29,11 +29,10 @@ class Termination:
     def __init__(self, reason: Callable[[], str]) -> None:
         self._reason = reason
         self._pid = os.getpid()
-        in_main = threading.current_thread() is threading.main_thread()
-        self._ours = [number for number in _SIGNALS if in_main and signal.getsignal(number) is signal.SIG_DFL]
+        self._ours = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
         self._set(self._end)
         self._hook = sys.unraisablehook
-        if self._ours:
+        if self._ours and threading.current_thread() is threading.main_thread():
             sys.unraisablehook = self._unraisable
 
     def ignore(self) -> None:
@@ -47,8 +46,9 @@ class Termination:
             sys.unraisablehook = self._hook
 
     def _set(self, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-        for number in self._ours:
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():  # only it may
+            for number in self._ours:
+                signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a forked process

@@ -31,8 +31,6 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2, 4, 8], metavar="N", help="of jobs, default 2 4 8")
     parser.add_argument("--exchanges", type=int, default=300, metavar="N", help="that are timed, default %(default)s")
     options = parser.parse_args()
-    import torch.distributed  # noqa: F401 forked ranks find it imported
-
     print("ranks  barrier p50  barrier p99  gather p50  gather p99")
     for size in options.sizes:
         print(f"{size:5}  " + "  ".join(f"{1e6 * cost:8.0f} us" for cost in costs(size, options.exchanges)), flush=True)
@@ -96,7 +94,7 @@ def _kill(size: int, victim: int, after_s: float) -> float | None:
                 link.told("the next command")
 
     with ranks(size, work) as started:
-        time.sleep(after_s + _BEFORE_SECONDS)
+        time.sleep(after_s)
         killed_s = time.monotonic()
         os.kill(started[victim].pid, signal.SIGKILL)
         found = [said(rank, 2 * BOUND_SECONDS) for number, rank in enumerate(started) if number != victim]

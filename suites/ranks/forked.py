@@ -15,6 +15,7 @@ from pytest_loaderperf.ranks.link import Link
 from pytest_loaderperf.ranks.world import World
 
 _JOIN_SECONDS = 120.0
+_JOINED = b"joined"
 Work = Callable[[Link], object]
 """What a rank does; it returns what JSON can hold."""
 
@@ -40,10 +41,15 @@ def free_port() -> int:
 
 @contextmanager
 def ranks(size: int, work: Work) -> Iterator[list[Rank]]:
-    """``size`` ranks that each do ``work``; none is left at the end."""
+    """``size`` ranks that have joined and each do ``work``; none is left at the end."""
+    import torch.distributed  # noqa: F401 so that each rank finds it imported
+
     port = free_port()
     started = [_start(World(rank, size, rank, "here", "127.0.0.1", port), work) for rank in range(size)]
     try:
+        for rank in started:
+            if not wait([rank.said], _JOIN_SECONDS) or rank.said.recv_bytes() != _JOINED:
+                raise RuntimeError("a rank has not joined")
         yield started
     finally:
         for rank in started:
@@ -63,6 +69,7 @@ def _start(world: World, work: Work) -> Rank:
     error = ""
     try:
         link = Link(world, _JOIN_SECONDS)
+        writing.send_bytes(_JOINED)
         try:
             value = work(link)
         except Exception as raised:  # noqa: BLE001 told to the suite

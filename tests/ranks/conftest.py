@@ -23,7 +23,7 @@ class Job:
     def world(self, rank):
         return World(rank, self.size, 0, "abcdefgh"[rank], "127.0.0.1", self.port)
 
-    def join(self, rank, timeout_s=20.0):
+    def join(self, rank, timeout_s=60.0):
         self.links[rank] = Link(self.world(rank), timeout_s)
         return self.links[rank]
 
@@ -41,7 +41,7 @@ class Job:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(100)
         assert not any(thread.is_alive() for thread in threads), "a rank waits for ever"
         return given
 

@@ -72,5 +72,6 @@ def test_ranks_work_over_a_slow_network_and_name_a_host_that_is_cut_off(hosts, t
             rank.kill()
             rank.communicate()
     assert first.startswith("rank 1 on host host-1 (process ")
-    assert ") gave no sign of life for 3 s. " in first
+    assert ") gave no sign of life for " in first
+    assert "Its host does not answer: the network between the hosts is cut, or the host is down." in first
     assert second.startswith("rank 0 on host host-0 (process ")
