@@ -124,11 +124,9 @@ def _whole(side: Any) -> tuple[int, str] | None:
         samples = len(dataset if columns is None else columns)
         if batches < max(_FEWEST_BATCHES, samples // side.batch_samples):
             return None
-        ends = (0, samples - 1)
-        if columns is None:
-            return samples, _digest([dataset[at] for at in ends])
-        arrays = array_leaves(dataset)
-        return (samples, _digest([array[at] for array in arrays for at in ends])) if arrays else None
+        arrays = [] if columns is None else array_leaves(dataset)  # by name or position
+        sources: list[Any] = [*arrays] or [dataset]
+        return samples, _digest([source[at] for source in sources for at in (0, samples - 1)])
     except Exception:  # noqa: BLE001 a dataset need not have any of these
         return None
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Epoch, Resources, Side, Start, Steady, Step, Watchdog
@@ -145,6 +146,7 @@ def test_arrays_are_known_by_their_rows():
     assert samples == 20
     assert facts(side_of((rows.clone(), rows[:, 0]), 5))["whole"] == (20, digest)
     assert facts(side_of((rows, rows[:, 1]), 5))["whole"] != (20, digest)
+    assert facts(side_of(TensorDataset(rows, rows[:, 0]), 5))["whole"][0] == 20
 
 
 @pytest.mark.parametrize("dataset, batches", [(Rows(torch.zeros(40, 2)), 5), (object(), 5), (Rows([0] * 4), 1)])
