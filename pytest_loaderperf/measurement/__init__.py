@@ -4,7 +4,18 @@ from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.delivery import delivery, resolve_device
 from pytest_loaderperf.measurement.disturbance import Disturbance
 from pytest_loaderperf.measurement.machine import machine_facts, steal_seconds
-from pytest_loaderperf.measurement.observations import Epoch, Exit, Kind, Refilled, Resources, Start, Steady, Step, Work
+from pytest_loaderperf.measurement.observations import (
+    Epoch,
+    Exit,
+    Kind,
+    Placed,
+    Refilled,
+    Resources,
+    Start,
+    Steady,
+    Step,
+    Work,
+)
 from pytest_loaderperf.measurement.reading import Reading
 from pytest_loaderperf.measurement.record import Record
 from pytest_loaderperf.measurement.roofline import Roofline
@@ -20,6 +31,7 @@ __all__ = [
     "Exit",
     "Key",
     "Kind",
+    "Placed",
     "Reading",
     "Record",
     "Refilled",

@@ -56,6 +56,11 @@ class Steady:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed(Steady):
+    """The same in a job whose ranks get other cores of their host for each trial."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What a side's workers do for a batch, done again in turns with another side's: see ``Rounds.replayed``."""
 

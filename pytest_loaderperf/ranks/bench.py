@@ -13,6 +13,7 @@ from pytest_loaderperf.measurement import AnySide, Side, Steady
 from pytest_loaderperf.measurement.activity import wait_until_idle
 from pytest_loaderperf.measurement.conditions import Conditions, draws_kept, usable_cpus
 from pytest_loaderperf.measurement.structure import array_leaves, batch_leaves
+from pytest_loaderperf.ranks.placing import on_cores
 from pytest_loaderperf.ranks.stepping import Loop
 from pytest_loaderperf.remote.child import STATE
 
@@ -22,7 +23,7 @@ _FEWEST_BATCHES = 2  # of an epoch from which its length tells something
 
 
 class Bench:
-    """The ``sides`` of this rank; ``makers`` make those that a run adds later, by name. ``close()`` closes them all.
+    """The ``sides`` of this ``rank``; ``makers`` make those that a run adds later, by name. ``close()`` closes all.
 
     ``broken``: why they could not be made; raised again when rank 0 asks for something.
     """
@@ -33,9 +34,10 @@ class Bench:
         makers: Mapping[str, Callable[[], AnySide]],
         conditions: Conditions,
         broken: Exception | None = None,
+        rank: int = 0,
     ) -> None:
         self.sides, self._makers, self._conditions = sides, makers, conditions
-        self._broken = broken
+        self._broken, self._rank = broken, rank
         self._last: str | None = None  # the side that was measured last
         self._never_idle: set[str] = set()
         self._told: dict[str, tuple[int, int]] = {}  # starts and epochs of each side
@@ -59,8 +61,9 @@ class Bench:
         elif verb != "state":
             with self._conditions.hold():
                 if verb == "observe":
-                    kind, batches = arguments
-                    return self._observed(side, kind, batches, gate), self.state(name)
+                    kind, batches, cores = arguments
+                    with on_cores(cores[self._rank] if cores else frozenset()):
+                        return self._observed(side, kind, batches, gate), self.state(name)
                 return getattr(side, verb)(*arguments), self.state(name)
         return None, self.state(name)
 

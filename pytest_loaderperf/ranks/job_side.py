@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from pytest_loaderperf.errors import ShortEpochError
-from pytest_loaderperf.measurement import Kind, Record, Step
+from pytest_loaderperf.measurement import Kind, Placed, Record, Step
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import EpochRecord, StartRecord, SteadyRecord
 from pytest_loaderperf.ranks.merging import merged
@@ -116,16 +116,21 @@ class JobSide:
     def observe(self, kind: Kind, batches: int, conditions: Conditions) -> Record:
         """One record of ``kind``."""
         for _ in range(_TRIES):
-            record = self._steps(kind) if isinstance(kind, Step) else self._merged("observe", kind, batches, gates=1)
+            record = self._steps(kind) if isinstance(kind, Step) else self._trial(kind, batches)
             if record is not None:
                 return record
         raise self.short_epoch_error()
+
+    def _trial(self, kind: Kind, batches: int) -> Record | None:
+        cores = self._together.drawn_cores() if isinstance(kind, Placed) else []
+        record: Record | None = self._merged("observe", kind, batches, cores, gates=1)
+        return record
 
     def _steps(self, kind: Step) -> Record | None:
         settling, timed = kind.steps(self)
         loop = Loop(kind.seconds, settling, timed, self._together.costs_s[1])
         record: Record | None = self._merged(
-            "observe", loop, self.warmup_batches + settling + timed, gates=1 + loop.gates
+            "observe", loop, self.warmup_batches + settling + timed, [], gates=1 + loop.gates
         )
         return record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import traceback
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.measurement.conditions import usable_cpus
 from pytest_loaderperf.ranks import RankError
 from pytest_loaderperf.ranks.bench import Bench
 from pytest_loaderperf.ranks.link import Link
+from pytest_loaderperf.ranks.placing import Cores, drawn_cores
 from pytest_loaderperf.ranks.world import World
 
 T = TypeVar("T")
@@ -85,6 +88,8 @@ class Together:
         self._error: BaseException | None = None  # the latest of this rank
         self._over = False
         self.hosts: list[str] = link.gather(link.world.host, "beginning a run")
+        self._cores: list[Cores] = link.gather(usable_cpus(), "beginning a run")
+        self._order = random.Random()  # noqa: S311 no secret depends on it
 
     @property
     def world(self) -> World:
@@ -94,6 +99,10 @@ class Together:
     def side(self, name: str) -> Any:
         """This rank's side."""
         return self._bench.sides[name]
+
+    def drawn_cores(self) -> list[Cores]:
+        """Cores for each rank, drawn anew."""
+        return drawn_cores(self.hosts, self._cores, self._order)
 
     def shared(self, doing: str, find: Callable[[], T], *, passing: bool = False) -> T:
         """What ``find`` returns or raises at rank 0, at every rank.

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.judge import SkewTest, Verdict, beside_others
-from pytest_loaderperf.measurement import Disturbance, Key, Rounds, Steady
+from pytest_loaderperf.measurement import Disturbance, Key, Placed, Rounds
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import OTHERS
 from pytest_loaderperf.measurement.factory import is_factory
@@ -39,7 +39,7 @@ def rank_times(record: Record) -> list[float]:
     return [one.wall_ns * (1 - (one.effort.delayed if one.effort else 0.0)) for one in record.ranks]
 
 
-SKEW = Definition("skew", ONE, Steady(), lambda record: max(beside_others(rank_times(record))))
+SKEW = Definition("skew", ONE, Placed(), lambda record: max(beside_others(rank_times(record))))
 
 
 def skew_test(records: Sequence[Record]) -> SkewTest:
@@ -151,7 +151,8 @@ class Ranked:
         except BaseException as error:
             link.fail(error, "building its loaders")
             raise
-        self._together = Together(link, Bench(sides, {BASE: self.options.make_base}, self._conditions, broken))
+        bench = Bench(sides, {BASE: self.options.make_base}, self._conditions, broken, link.world.rank)
+        self._together = Together(link, bench)
 
     def _at_all_ranks(self, sides: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
         """The sides as rank 0 measures them, and the hosts of all ranks; without ranks, ``sides`` themselves."""
