@@ -130,9 +130,9 @@ def test_what_cannot_be_used_is_said_and_gives_status_1(scale, tmp_path):
     assert "cannot read" in scale("--step", "1", file=file)[2]
     for content, words in (
         ("{", "cut off or is not JSON"),
-        ('{"schema": "loaderperf-history/1"}', 'expected a result with schema "loaderperf/1", got schema'),
-        ('{"schema": "loaderperf/1", "machine": {}, "runs": [{"nodeid": "a"}]}', "missing or changed part"),
-        ('{"schema": "loaderperf/1", "machine": {}, "runs": []}', "expected a loader with batches"),
+        ('{"schema": "loaderperf-history/1"}', "got what `loaderperf history --json` found"),
+        ('{"schema": "loaderperf/1", "machine": {}, "runs": []}', "commit: expected a text, got nothing"),
+        (json.dumps(results.result([])), "expected a loader with batches"),
     ):
         file.write_text(content)
         status, _, errors = scale("--step", "1", file=file)

@@ -291,7 +291,8 @@ SWAPPED = [
     ),
     (
         lambda r: r.data_wait(step=10),
-        "the step of data_wait(step=...): expected a positive time, got 10. Write data_wait(step=10 * ms).",
+        "the step of data_wait(step=...): expected a positive time, got 10 without a unit. "
+        + "Write data_wait(step=10 * ms), with `from pytest_loaderperf import ms, s`.",
     ),
 ]
 

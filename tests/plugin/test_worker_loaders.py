@@ -22,6 +22,7 @@ from pytest_loaderperf import measure
 from pytest_loaderperf.judge import WORK
 from pytest_loaderperf.runs.options import Options
 from pytest_loaderperf.runs.run import Run
+from pytest_loaderperf.runs.sides import LOADER, stages_of
 
 FAILING = """
     import os
@@ -320,9 +321,9 @@ def test_the_stages_of_a_loader_whose_workers_share_a_channel_are_not_replayed_h
     shared = Busy()
     shared.queue = multiprocessing.SimpleQueue()
     with measure(lambda: of(shared, persistent_workers=persists), budget=0.1) as run:
-        assert run._stages() == {}
+        assert stages_of(run.rounds.sides[LOADER].loader, run._watchdog) == {}
     with measure(lambda: of(Busy(), persistent_workers=persists), budget=0.1) as run:
-        assert set(run._stages()) == {"sampler", "fetch", "collate"}
+        assert set(stages_of(run.rounds.sides[LOADER].loader, run._watchdog)) == {"sampler", "fetch", "collate"}
 
 
 class Draws(Busy):
@@ -340,7 +341,7 @@ def test_replaying_stages_here_draws_nothing():
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 as above
         torch.manual_seed(1)
-        assert run._stages()
+        assert stages_of(run.rounds.sides[LOADER].loader, run._watchdog)
         drawn = random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002, S311 as above
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002 as above

@@ -77,7 +77,7 @@ def test_a_broken_loader_of_one_rank_fails_its_test_and_a_killed_rank_ends_the_r
     }, job.output
     assert "ValueError: sample is broken" in lines
     assert "(at rank 1 on host" in job.output
-    named = [line for line in lines if ") ended. Its stage was 'observe loader', and rank 0 on host" in line]
+    named = [line for line in lines if ") ended. Its stage was 'observe " in line and ", and rank 0 on host" in line]
     assert len(named) == 1, job.output
     assert named[0].startswith("rank 1 on host ")
 

@@ -213,6 +213,8 @@ def _child(  # noqa: PLR0917 private, and called in one place
     try:
         os.setsid()
         _die_with_parent()
+        tracker: Any = resource_tracker._resource_tracker  # noqa: SLF001 no public name
+        tracker._fd = tracker._pid = None  # noqa: SLF001 the parent's removes what is left when the parent ends
         output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -234,7 +236,7 @@ def _child(  # noqa: PLR0917 private, and called in one place
             sys.stdout.flush()
             sys.stderr.flush()
         with suppress(BaseException):  # it removes shared memory that the loader has left, unless it is killed first
-            resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # noqa: SLF001 no public name
+            tracker._stop()  # noqa: SLF001 no public name
         os._exit(status)
 
 
