@@ -291,8 +291,10 @@ SWAPPED = [
     ),
     (
         lambda r: r.data_wait(step=10),
-        "the step of data_wait(step=...): expected a positive time, got 10 without a unit. "
-        + "Write data_wait(step=10 * ms), with `from pytest_loaderperf import ms, s`.",
+        (
+            "the step of data_wait(step=...): expected a positive time, got 10 without a unit. "
+            "Write data_wait(step=10 * ms), with `from pytest_loaderperf import ms, s`."
+        ),
     ),
 ]
 

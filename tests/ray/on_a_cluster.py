@@ -71,7 +71,6 @@ def seen():
         ray.data.DataContext.get_current().enable_progress_bars = False
         found["folder"] = ray._private.worker._global_node.get_session_dir_path()
         found["job"] = command("mypkg:make_loader", "--workers", "2", "--json", "result.json")
-        found["dies"] = command("mypkg:dies", "--workers", "2")
         found["too many"] = command("mypkg:make_loader", "--workers", "99")
         found["apart"] = command("mypkg:make_loader", "--workers", "2", "--placement", "strict-spread")
         found["idle after jobs"] = idle()

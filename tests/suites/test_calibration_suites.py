@@ -88,7 +88,7 @@ def test_every_cell_is_counted_and_one_that_does_not_fail_ends_with_1(monkeypatc
     assert f"FAIL within 60 s: {32 - 32 * status} of 32" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", list(wild.KINDS))
+@pytest.mark.parametrize("name", [name for name in wild.KINDS if name != "Ray Data"])  # tests/ray has a cluster for it
 def test_a_loader_of_each_kind_gives_batches(tmp_path, monkeypatch, name):
     try:
         batches = wild.first_batches(name, wild.Setting(1e-5, tmp_path), 2)
