@@ -55,7 +55,8 @@ class Raised(NamedTuple):
             return cls(type(error), str(error), name)
         if not isinstance(error, Exception):  # as pytest skips a test
             return cls(RankError, f"{name}: {error}", name)
-        return cls(RankError, "".join(traceback.format_exception(error)).rstrip(), name)
+        said = "".join(traceback.format_exception_only(error)).strip()
+        return cls(RankError, f"{said}\n{''.join(traceback.format_exception(error)).rstrip()}", name)
 
     def error(self, where: str = "") -> LoaderPerfError:
         """The error, which was raised ``where``."""

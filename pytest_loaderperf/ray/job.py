@@ -97,7 +97,8 @@ def _answers(
     named = dict(zip(tasks, names, strict=False))
     for task, name in named.items():
         if isinstance(found.get(task), Failed):
-            raise LoaderPerfError(f"{name}: {found[task].text}")
+            text = found[task].text
+            raise LoaderPerfError(text if "rank " in text else f"{name}: {text}")  # which rank it was, it says itself
     if left:
         raise LoaderPerfError(
             f"{', '.join(named[task] for task in left)}: expected to start within {limit_seconds:g} s, got no answer. "

@@ -71,7 +71,8 @@ class Worker:
         try:
             return _measured(asked)
         except LoaderPerfError as error:
-            return Failed(str(error))
+            cause = "" if error.__cause__ is None else "".join(traceback.format_exception(error.__cause__))
+            return Failed(f"{cause}{error}")
         except Exception:  # noqa: BLE001 whatever the loader raises
             return Failed(traceback.format_exc().rstrip())
 

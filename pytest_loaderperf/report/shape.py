@@ -50,6 +50,17 @@ class _List(NamedTuple):
             yield from self.shape.faults(one, f"{at}[{number}]")
 
 
+class _Some(NamedTuple):
+    """The same with at least one element."""
+
+    shape: _Shape
+
+    def faults(self, value: object, at: str) -> Iterator[str]:
+        yield from _List(self.shape).faults(value, at)
+        if value == []:
+            yield f"{printable(at, MOST_OF_PATH)}: expected at least one value, got none"
+
+
 class _Each(NamedTuple):
     """An object with any names, whose values have one shape."""
 
@@ -108,7 +119,7 @@ _BATCHES = _Keys(
     {
         "count": _INT,
         "seconds": _NUMBER,
-        "histogram": _Keys({"edges": _NUMBERS, "counts": _List(_INT)}),
+        "histogram": _Keys({"edges": _Some(_NUMBER), "counts": _Some(_INT)}),
         "timeline": _Keys({"each": _INT, "starts": _NUMBERS, "typical": _NUMBERS, "longest": _NUMBERS}),
         "stalls": _Keys(
             {"beyond": _NUMBER, "count": _INT, "seconds": _NUMBER, "starts": _NUMBERS, "latencies": _NUMBERS}
@@ -119,11 +130,11 @@ _SIDE = _Keys({"name": _TEXT, "kind": _TEXT, "loader": _TEXT, "metrics": _METRIC
 _COURSE = _Keys(
     {
         "each": _INT,
-        "values": _NUMBERS,
+        "values": _Some(_NUMBER),
         "lows?": _NUMBERS,
         "highs?": _NUMBERS,
-        "evidence_pass": _List(_LIMIT),
-        "evidence_fail": _List(_LIMIT),
+        "evidence_pass": _Some(_LIMIT),
+        "evidence_fail": _Some(_LIMIT),
         "enough": _NUMBER,
     }
 )

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_loaderperf.errors import ClaimError, LoaderError, ShortEpochError
 from pytest_loaderperf.ranks import RankError
-from pytest_loaderperf.ranks.together import Together
+from pytest_loaderperf.ranks.together import Raised, Together
 
 
 class Bench:
@@ -186,3 +186,12 @@ def test_the_cost_of_an_exchange_and_of_a_barrier_is_measured_with_all_ranks(job
     assert exchange_s > 0
     assert gate_s >= 0
     assert set(benches[1].did) == {"ping"}
+
+
+def test_an_error_of_another_library_begins_with_what_it_says():
+    try:
+        raise ZeroDivisionError("sample is broken")
+    except ZeroDivisionError as error:
+        said = Raised.of(error).text.splitlines()
+    assert said[0] == "ZeroDivisionError: sample is broken"
+    assert said[1] == "Traceback (most recent call last):"

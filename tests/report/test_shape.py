@@ -38,6 +38,11 @@ def changed(path, value):
 CLAIM = ("runs", 0, "claims", 0)
 FAULTS = [
     (("runs",), {}, "runs: expected a list, got an object"),
+    (
+        (*CLAIM, "course", "evidence_pass"),
+        [],
+        "runs[0].claims[0].course.evidence_pass: expected at least one value, got",
+    ),
     (("commit",), None, "commit: expected a text, got nothing"),
     (("machine", "cores"), "two", "machine.cores: expected an integer, got 'two'"),
     (("runs", 0), 7, "runs[0]: expected an object, got 7"),

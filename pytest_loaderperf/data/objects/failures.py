@@ -22,6 +22,7 @@ _CAUSES = (
     (r"builder error", "the address of the server is not one that may be used"),
 )
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_UNUSABLE = re.compile(r"invalid (last modified|etag|content.length|content.range)", re.IGNORECASE)  # not asked again
 
 
 class ChangedError(DataError):
@@ -65,10 +66,10 @@ def failed(path: ObjectPath, error: Exception, attempts: int) -> DataError:
     retries = re.search(r"after (\d+) retries", text)
     made = int(retries[1]) + 1 if retries else attempts
     times = f"after {made} attempts" if made > 1 else "at the first attempt"
-    return DataError(
-        f"{path} cannot be read: {times}, {_cause(text)}{f' ({code})' if code else ''}. Try it again later, or copy it "
-        "to a disk first."
-    )
+    why, way_out = f"{times}, {_cause(text)}{f' ({code})' if code else ''}", "Try it again later"
+    if unusable := _UNUSABLE.search(text):
+        why, way_out = f"its server sends an {unusable[0].lower()}", "Correct that"
+    return DataError(f"{path} cannot be read: {why}. {way_out}, or copy it to a disk first.")
 
 
 def _refused(path: ObjectPath, status: str, code: str) -> DataError:

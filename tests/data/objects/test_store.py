@@ -14,6 +14,7 @@ import pytest
 
 from pytest_loaderperf.data.formats import open_table, write_table
 from pytest_loaderperf.data.objects import ranges
+from pytest_loaderperf.data.objects.failures import failed
 from pytest_loaderperf.data.objects.place import ObjectPath
 from pytest_loaderperf.data.objects.ranges import Range, StoredObject, coalesced
 from pytest_loaderperf.data.objects.store import CONNECTIONS, RETRIES, ObjectStore
@@ -227,3 +228,11 @@ def test_closing_ends_the_threads(bucket, faults):
     for one in started:
         one.join(5)
     assert not any(one.is_alive() for one in started)
+
+
+def test_an_answer_that_no_attempt_would_change_is_not_said_to_be_tried_again():
+    error = OSError("Generic HTTP error: Invalid last modified 'Wed, 21 Oct 2025 07:28:00 GMT'")
+    assert str(failed(ObjectPath("https", "host", "x.csv"), error, RETRIES + 1)) == (
+        "https://host/x.csv cannot be read: its server sends an invalid last modified. Correct that, or copy it to a "
+        "disk first."
+    )
