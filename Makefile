@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf ranks test lint pytest quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors objects screenshots page-library clean
+.PHONY: perf ranks test lint pytest long quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors objects screenshots page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -29,7 +29,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+
+# Minutes: tests with a cluster of Ray, training jobs, hosts of their own, before a release and where these parts change.
+long: $(STAMP)
+	$(BIN)/python -m pytest -m long
 
 # Under a minute: lint, types, and the tests of what changed, as many as 35 s allow. Since another commit: make quick BASE=HEAD~2
 quick: lint

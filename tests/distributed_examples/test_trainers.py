@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 TRAINERS = Path(sys.prefix) / "trainers"  # where make installs requirements/trainers.txt
 needs_trainers = pytest.mark.skipif(not TRAINERS.is_dir(), reason="make installs requirements/trainers.txt there")

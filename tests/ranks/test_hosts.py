@@ -48,6 +48,7 @@ def hosts(tmp_path):
     assert not [name for name in psutil.net_if_addrs() if name.startswith(f"lp{os.getpid()}n")]
 
 
+@pytest.mark.long
 def test_ranks_work_over_a_slow_network_and_name_a_host_that_is_cut_off(hosts, tmp_path):
     (tmp_path / "rank.py").write_text(RANK)
     meet = {"WORLD_SIZE": "2", "MASTER_ADDR": hosts.addresses[0], "MASTER_PORT": "29500"}

@@ -15,6 +15,7 @@ import pytest
 from pytest_loaderperf.data.formats import write_table
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 ROWS = 480
 LIMIT_SECONDS = 900  # on a machine with much other work

@@ -68,6 +68,7 @@ def test_a_crash_a_hang_and_an_error_are_told_apart_and_the_next_has_a_new_child
     child.close()
 
 
+@pytest.mark.long
 def test_the_command_prints_a_table_and_says_by_its_status_whether_all_is_well():
     command = [sys.executable, "-m", "suites.mutants", "--format", "npy", "--count", "4", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

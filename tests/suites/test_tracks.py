@@ -82,6 +82,7 @@ def test_memory_is_told_as_shares_of_the_rows_and_of_the_budget():
     assert [figure.missed for figure in memory_figures(taken)] == [False, True, False, False]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_measured_in_processes_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "PROCESSES", 2)
