@@ -21,11 +21,12 @@ from pytest_loaderperf.cli.data import add_data_commands
 from pytest_loaderperf.cli.doctor import add_doctor_command
 from pytest_loaderperf.cli.github import add_github_commands
 from pytest_loaderperf.cli.history import add_history_command
+from pytest_loaderperf.cli.lines import show_run
 from pytest_loaderperf.cli.ray import add_ray_command
 from pytest_loaderperf.cli.report import add_report_command
 from pytest_loaderperf.cli.scale import add_scale_command
-from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
-from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable, refusal
+from pytest_loaderperf.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
+from pytest_loaderperf.errors import LoaderPerfError, refusal
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as in shells: 128 plus the signal
 
@@ -135,10 +136,9 @@ def _bench(options: argparse.Namespace) -> int:
     from pytest_loaderperf.measurement import Reading, machine_facts
     from pytest_loaderperf.remote.interpreter import OtherInterpreter
     from pytest_loaderperf.remote.naming import resolve
-    from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
     from pytest_loaderperf.report.progress import ProgressLine
     from pytest_loaderperf.runs.options import Options
-    from pytest_loaderperf.runs.results import document_of, head_commit, repository_root, write_result
+    from pytest_loaderperf.runs.results import document_of
     from pytest_loaderperf.runs.run import Run
 
     if options.json is not None and (problem := not_a_file(options.json)):
@@ -158,20 +158,7 @@ def _bench(options: argparse.Namespace) -> int:
     with progress, Run(loader, against, options=bench_options, reading=reading, name=options.loader) as run:
         run.look_until(options.budget)
         document = document_of(run)
-    for line in [*table_lines([document], width), *disturbance_lines([document])]:
-        print(line.text)
-    if options.json is not None:
-        result = result_document(
-            machine=machine_facts(),
-            commit=head_commit(),
-            base_commit=None,
-            alpha=DEFAULT_ALPHA,
-            runs=[document],
-            partial=False,
-            root=repository_root(),
-        )
-        write_result(result, options.json)
-        print(f"result written to {printable(options.json, MOST_OF_PATH)}")
+    show_run(document, machine_facts(), options.json)
     return 0
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_loaderperf.arguments import count, device, not_a_file, positive, seconds
-from pytest_loaderperf.defaults import DEFAULT_ALPHA, DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
-from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
+from pytest_loaderperf.cli.lines import show_run
+from pytest_loaderperf.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
+from pytest_loaderperf.errors import LoaderPerfError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
@@ -56,9 +57,7 @@ def _ray(options: argparse.Namespace) -> int:
         ) from error
     from pytest_loaderperf.ray.job import measure_on_ray
     from pytest_loaderperf.ray.worker import Asked
-    from pytest_loaderperf.report import disturbance_lines, result_document, table_lines
     from pytest_loaderperf.report.progress import ProgressLine
-    from pytest_loaderperf.runs.results import head_commit, repository_root, write_result
 
     width = shutil.get_terminal_size().columns
     progress = ProgressLine(sys.stderr, width)
@@ -80,19 +79,5 @@ def _ray(options: argparse.Namespace) -> int:
             address=options.address,
             progress=progress.show,
         )
-    document = measured.document
-    for line in [*table_lines([document], width), *disturbance_lines([document])]:
-        print(line.text)  # noqa: T201 a command prints
-    if options.json is not None:
-        result = result_document(
-            machine=measured.machine,
-            commit=head_commit(),
-            base_commit=None,
-            alpha=DEFAULT_ALPHA,
-            runs=[document],
-            partial=False,
-            root=repository_root(),
-        )
-        write_result(result, options.json)
-        print(f"result written to {printable(options.json, MOST_OF_PATH)}")  # noqa: T201 a command prints
+    show_run(measured.document, measured.machine, options.json)
     return 0

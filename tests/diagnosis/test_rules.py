@@ -334,6 +334,7 @@ SILENT = [
     *beside("large-hand-over", result_nbytes=64 * KIB - 1, stages_sent_nbytes=4 * MIB - 1),
     *beside("large-hand-over: batch", result_nbytes=2 * MIB - 1),
     *beside("sync-per-batch", count=4, argument_device="cpu", callee="torch.Tensor.sum", user="x"),
+    *beside("sync-per-batch: int", callee=["torch.Tensor.int", "torch.Tensor.float", "torch.Tensor.bool"]),
     *beside("sync-per-batch: to", argument_device="cpu", result_device="cuda", count=4),
     *beside("sync-per-batch: wait", callee="Step.synchronize", count=4),
     *beside("pageable-copy", count=4, argument_pinned=True, argument_device="cuda", result_device="cpu", user="x"),

@@ -78,6 +78,7 @@ class Pass:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
         self._change, self._compared, self._step_seconds = change, compared, step_seconds
         self._keeps, self._moves = keeps, moves
+        self._weighs = not (counts or compared)  # to ask for a process's memory takes milliseconds
         self._recorder, self._events = Recorder(), Events()
         self._spans = Spans(None if traced else () if counts or compared else OF_QUEUE)
         recorder = self._recorder
@@ -235,7 +236,7 @@ class Pass:
         self._recorder.forget()
         self._events.forget()
         self._recorder.is_worker = self._events.is_worker = True
-        self._forked_nbytes = own_nbytes()
+        self._forked_nbytes = own_nbytes() if self._weighs else 0
         util.Finalize(None, self._write, kwargs={"final": True}, exitpriority=100)
 
     def _worker_batch(self) -> None:
@@ -268,7 +269,7 @@ class Pass:
             "sent_nbytes": parts.sent_nbytes,
             "first_sample": parts.first_sample,
             "threads": torch.get_num_threads(),
-            "grown_nbytes": own_nbytes() - self._forked_nbytes if self._recorder.is_worker else 0,
+            "grown_nbytes": own_nbytes() - self._forked_nbytes if self._weighs and self._recorder.is_worker else 0,
             "process": os.getpid(),
             "tracks": self._spans.names(),
             "full_ns": self._spans.full_ns,

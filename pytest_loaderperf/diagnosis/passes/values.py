@@ -186,7 +186,8 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
         kind, items = str(value.dtype).removeprefix("torch."), value.numel()
         contiguous = value.layout == torch.strided and value.is_contiguous()
         made = Value(name, kind, items, items * value.element_size(), value.device.type)
-        pinned = made.device == "cpu" and torch.cuda.is_available() and value.is_pinned()
+        cuda = made.device == "cpu" and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        pinned = cuda and value.is_pinned()
         return replace(made, contiguous=contiguous, dims=value.ndim, pinned=pinned)
     if isinstance(value, np.ndarray):
         flags = value.flags

@@ -9,7 +9,7 @@ from pytest_loaderperf.diagnosis.ledger import Ledger
 from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, plain, regular
 
 _READS = frozenset("item tolist cpu numpy nonzero unique masked_select __bool__ __float__ __int__".split())
-_CASTS = frozenset(["float", "int", "bool"])
+_CASTS = frozenset(["builtins.float", "builtins.int", "builtins.bool"])  # not the methods, which stay on the GPU
 _WAITS = frozenset(["synchronize"])
 _NBYTES = 64 << 10  # of a copy, from which pinned memory pays
 _GPU = "cuda"
@@ -18,7 +18,8 @@ _GPU = "cuda"
 def _syncs(ledger: Ledger) -> Iterator[Finding]:
     for site, times, unit in regular(ledger):
         name = last_name(site.callee)
-        reads = site.argument.device == _GPU and (name in _READS | _CASTS or (name == "to" and _to(site.result, "cpu")))
+        reads = name in _READS or site.callee in _CASTS or (name == "to" and site.result.device == "cpu")
+        reads = reads and site.argument.device == _GPU
         if site.user or not (reads or (name in _WAITS and ".cuda" in site.callee)):
             continue
         yield Finding(
@@ -37,7 +38,9 @@ def _syncs(ledger: Ledger) -> Iterator[Finding]:
 
 def _pageable(ledger: Ledger) -> Iterator[Finding]:
     for site, times, unit in regular(ledger):
-        moves = last_name(site.callee) in ("to", "cuda") and site.argument.device == "cpu" and _to(site.result, _GPU)
+        moves = (
+            last_name(site.callee) in ("to", "cuda") and site.argument.device == "cpu" and site.result.device == _GPU
+        )
         small = unit == "batch" and site.result.nbytes < _NBYTES
         if site.user or not moves or site.argument.pinned or small:
             continue
@@ -54,10 +57,6 @@ def _pageable(ledger: Ledger) -> Iterator[Finding]:
             predicted(ledger, site.total_ns, site),
             callee=site.callee,
         )
-
-
-def _to(value: object, device: str) -> bool:
-    return getattr(value, "device", "") == device
 
 
 SYNCS = Rule(
