@@ -12,6 +12,7 @@ from pytest_loaderperf.arguments import count, device, not_a_file, positive, sec
 from pytest_loaderperf.cli.lines import show_run
 from pytest_loaderperf.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import LoaderPerfError
+from pytest_loaderperf.remote.naming import name_parts
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 argparse has no public name for it
@@ -49,6 +50,10 @@ def add_ray_command(commands: Commands) -> None:
 def _ray(options: argparse.Namespace) -> int:
     if options.json is not None and (problem := not_a_file(options.json)):
         raise LoaderPerfError(f"--json: {problem}")
+    for spec in filter(None, (options.loader, options.against)):
+        name_parts(spec)  # before a cluster starts
+    for spec in filter(None, (options.count, options.touch)):
+        name_parts(spec, "FUNCTION")
     try:
         import ray  # noqa: F401 what follows needs it
     except ImportError as error:

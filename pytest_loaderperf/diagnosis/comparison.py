@@ -15,7 +15,10 @@ _LONGER = 1.5  # times as long for each call: what timings on a busy machine var
 _MANY = 10  # calls of which the longest may be left out
 _LEAST_SHARE = 0.03  # of the counting pass's time per sample: less does not explain a slower loader
 _LEAST_RATE = 0.5  # calls for each sample: fewer are told for each batch or epoch
-_SETTINGS = ("kind", "batch_size", "num_workers", "persistent_workers", "prefetch_factor", "start_method")
+_SETTINGS = (
+    *("kind", "batch_size", "num_workers", "persistent_workers", "prefetch_factor", "start_method"),
+    *("shuffle", "pin_memory"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ def _for_each(mine: _Rate, theirs: _Rate, head: Ledger, base: Ledger) -> tuple[s
 
 def _settings(head: Ledger, base: Ledger) -> list[tuple[str, str, str]]:
     pairs = [(name, getattr(head.loader, name), getattr(base.loader, name)) for name in _SETTINGS]
+    if head.loader.shuffle is None or base.loader.shuffle is None:  # not known
+        pairs = [pair for pair in pairs if pair[0] != "shuffle"]
     found = [(name, str(mine), str(theirs)) for name, mine, theirs in pairs if mine != theirs]
     mine, theirs = (ledger.loader.sample_nbytes for ledger in (head, base))
     if mine > _LONGER * theirs > 0:

@@ -158,6 +158,7 @@ class LoaderFacts:
     """What the loader says about itself, and where it was made.
 
     ``batch_kind``: type, dtype and dimensions of each part of a batch. ``cuda``: whether there is a device of it.
+    ``shuffle``: None if a sampler of the user's own, or nobody, decides the order.
     ``set_epoch``: whether the dataset is told of a new epoch. ``store_nbytes``: of all samples as arrays in memory, of
     which ``free_nbytes`` are free; ``not_kept``: why they cannot be kept there, in words. ``objects``: Python objects
     in the largest list or dict of the dataset, its attribute ``objects_name``, and where that is assigned.
@@ -171,6 +172,7 @@ class LoaderFacts:
     persistent_workers: bool = False
     prefetch_factor: int | None = None
     start_method: str = ""
+    shuffle: bool | None = None
     pickled_nbytes: int = 0
     iterable: bool = False
     file: str = ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import torch
+from torch.utils.data import IterableDataset
 
 from pytest_loaderperf.data.arrays.columns import as_columns
 from pytest_loaderperf.measurement import AnySide, Side, Steady
@@ -53,7 +54,8 @@ class Bench:
             return None  # the barriers are passed all the same
         side = self.sides[name]
         if verb == "facts":
-            return facts(side)
+            with self._conditions.hold():
+                return facts(side)
         if verb == "slow":
             (side.slow,) = arguments
         elif verb == "build":
@@ -114,9 +116,9 @@ class Bench:
 
 
 def facts(side: Any) -> dict[str, Any]:
-    """Of this rank: its CPUs, and the dataset that its loader delivers whole, if it does."""
+    """Of this rank: its CPUs, the dataset that its loader delivers whole, if it does, and how its stream begins."""
     with draws_kept():
-        return {"cpus": sorted(usable_cpus()), "whole": _whole(side)}
+        return {"cpus": sorted(usable_cpus()), "whole": _whole(side), "begin": _begin(side)}
 
 
 def _whole(side: Any) -> tuple[int, str] | None:
@@ -131,6 +133,18 @@ def _whole(side: Any) -> tuple[int, str] | None:
         sources: list[Any] = [*arrays] or [dataset]
         return samples, _digest([source[at] for source in sources for at in (0, samples - 1)])
     except Exception:  # noqa: BLE001 a dataset need not have any of these
+        return None
+
+
+def _begin(side: Any) -> str | None:
+    """A digest of the first batch of a stream, if its samples differ; its epoch goes on in the first trial."""
+    if isinstance(side.loader, Sized) and not isinstance(getattr(side.loader, "dataset", None), IterableDataset):
+        return None
+    try:
+        batch, _ = side.start_keeping()
+        arrays = [array for array in array_leaves(batch) if array.ndim and len(array) > 1]
+        return None if all(torch.equal(array[0], array[-1]) for array in arrays) else _digest([batch])
+    except Exception:  # noqa: BLE001 the first trial tells it
         return None
 
 

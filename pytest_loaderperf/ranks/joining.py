@@ -7,13 +7,15 @@ that a rank has died. A socket does, at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ from pytest_loaderperf.ranks.world import World
 
 _KEY = "loaderperf/rank0"  # in the store: rank 0's port and the job's token, as JSON
 _POLL_SECONDS = 0.05
+_QUIET_SECONDS = 10.0  # after which a rank says whom it waits for
 _HELLO_SECONDS = 5.0  # for a connection to say who it is; a lost packet is sent again within 3 s
 _TOKEN_BYTES = 16
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -58,7 +61,10 @@ def _bounded(work: Callable[[], _T], world: World, deadline_s: float, expected: 
     threading.Thread(target=run, name="loaderperf-store", daemon=True).start()
     began_s = time.monotonic()
     try:
-        return future.result(max(0.0, deadline_s - began_s))
+        wait([future], min(_QUIET_SECONDS, max(0.0, deadline_s - began_s)))
+        if not future.done():
+            _say(world, f"waiting for {expected}", deadline_s)
+        return future.result(max(0.0, deadline_s - time.monotonic()))
     except TimeoutError:
         said = "nothing"
     except RuntimeError as error:
@@ -68,6 +74,14 @@ def _bounded(work: Callable[[], _T], world: World, deadline_s: float, expected: 
         f"{time.monotonic() - began_s:.0f} s. Look at the output of rank 0, check MASTER_ADDR and MASTER_PORT, and "
         "start all ranks by one launcher, such as torchrun."
     )
+
+
+def _say(world: World, text: str, deadline_s: float) -> None:
+    """On stderr, which pytest does not capture now; nobody else could tell why nothing happens."""
+    left_s = max(0.0, deadline_s - time.monotonic())
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"loaderperf: rank {world.rank} on host {world.host}: {text}, for up to {left_s:.0f} s more\n")
+        sys.stderr.flush()
 
 
 def _opens(world: World) -> bool:
@@ -95,7 +109,11 @@ def _admit(world: World, store: Any, deadline_s: float, timeout_s: float) -> lis
         listener.settimeout(_POLL_SECONDS)
         told = json.dumps({"port": listener.getsockname()[1], "token": token})
         _bounded(lambda: store.set(_KEY, told), world, deadline_s, "the job's store to take a value")
+        say_at_s = time.monotonic() + _QUIET_SECONDS
         while len(peers) < world.size - 1:
+            if time.monotonic() > say_at_s:
+                say_at_s = math.inf
+                _say(world, f"waiting for {_absent(world, peers)} of {world.size} to join", deadline_s)
             if time.monotonic() > deadline_s:
                 error = RankError(_missing(world, peers, timeout_s))
                 for peer in peers.values():
@@ -133,13 +151,16 @@ def _admitted(connection: socket.socket, token: str, world: World) -> Peer:
     return peer
 
 
-def _missing(world: World, peers: dict[int, Peer], timeout_s: float) -> str:
+def _absent(world: World, peers: dict[int, Peer]) -> str:
     missing = [rank for rank in range(1, world.size) if rank not in peers]
-    ranks = f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))}"
+    return f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))}"
+
+
+def _missing(world: World, peers: dict[int, Peer], timeout_s: float) -> str:
     here = [f"0 on host {world.host}", *(f"{rank} on host {peer.host}" for rank, peer in sorted(peers.items()))]
     return (
-        f"{ranks} of {world.size} did not join: expected all within {timeout_s:g} s, got rank {', '.join(here)}. "
-        "Look at the output of the missing, and start pytest with the same arguments on all ranks."
+        f"{_absent(world, peers)} of {world.size} did not join: expected all within {timeout_s:g} s, got rank "
+        f"{', '.join(here)}. Look at the output of the missing, and start pytest with the same arguments on all ranks."
     )
 
 

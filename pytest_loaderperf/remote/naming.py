@@ -14,10 +14,7 @@ def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that m
 
     Raises LoaderPerfError, whose text calls it ``MODULE:kind``, the name of what is ``wanted``.
     """
-    module_name, _, name = spec.partition(":")
-    if not module_name or not name:
-        example = "mypkg.data:make_loader" if kind == "FACTORY" else "mypkg.data:read_batch"
-        raise LoaderPerfError(f"expected MODULE:{kind} such as {example}, got {spec!r}.")
+    module_name, name = name_parts(spec, kind)
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -30,6 +27,15 @@ def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that m
         return pkgutil.resolve_name(spec)
     except (AttributeError, ValueError):
         raise LoaderPerfError(f"{module_name!r} has no {name!r}. Give the name of {wanted}.") from None
+
+
+def name_parts(spec: str, kind: str = "FACTORY") -> tuple[str, str]:
+    """Module and name of ``module:name``. Raises LoaderPerfError if it is not written so."""
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        example = "mypkg.data:make_loader" if kind == "FACTORY" else "mypkg.data:read_batch"
+        raise LoaderPerfError(f"expected MODULE:{kind} such as {example}, got {spec!r}.")
+    return module_name, name
 
 
 def import_name(factory: object, called: str = "its loader's factory") -> str:

@@ -63,6 +63,9 @@ class OfRank(Measured):
         super().__init__(_RankValues(run, rank), LOADER, f"ranks[{rank}].")
         self.rank, self.host = rank, host
 
+    def __repr__(self) -> str:
+        return f"<rank {self.rank} on {self.host}>"
+
 
 class _RankValues:
     def __init__(self, run: Ranked, rank: int) -> None:
@@ -210,5 +213,11 @@ def notes_on(facts: Sequence[Mapping[str, Any]], hosts: Sequence[str]) -> list[s
         notes.append(
             f"each of {len(facts)} ranks delivers all {whole[0]:,} samples: expected a part of them each. Give a "
             "DataLoader a DistributedSampler, and a ReferenceLoader rank and world_size"
+        )
+    begins = {fact["begin"] for fact in facts}
+    if len(facts) > 1 and len(begins) == 1 and begins != {None}:
+        notes.append(
+            f"each of {len(facts)} ranks begins with the same batch: expected other samples at each. Split the stream "
+            "by rank and world_size, as islice(samples, rank, None, world_size) does"
         )
     return notes

@@ -236,3 +236,13 @@ def test_an_interrupt_while_torch_is_imported_says_so_in_one_line(tmp_path, comm
         env={**os.environ, "PYTHONPATH": paths},
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "loaderperf: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, kind",
+    [(["mine"], "FACTORY"), (["mine:f", "--against", "g"], "FACTORY"), (["mine:f", "--touch", "g:"], "FUNCTION")],
+)
+def test_ray_refuses_what_is_no_name_before_a_cluster_starts(arguments, kind, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["ray", *arguments, "--workers", "2"]) == 1
+    assert f"expected MODULE:{kind} such as" in capsys.readouterr().err

@@ -142,6 +142,12 @@ def test_settings_that_differ():
     assert compared(base, base, [], []).settings == ()
 
 
+@pytest.mark.parametrize("mine, other, told", [(True, False, True), (True, None, False), (None, False, False)])
+def test_an_order_is_compared_where_it_is_known(mine, other, told):
+    head, base = (ledger(loader=LoaderFacts(shuffle=one)) for one in (mine, other))
+    assert compared(head, base, [], []).settings == ((("shuffle", "True", "False"),) if told else ())
+
+
 def test_stages_that_take_longer():
     def stages(**ns):
         return ledger(stages=Stages(ns={name: value * BATCHES for name, value in ns.items()}, batches=BATCHES))

@@ -17,12 +17,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Diagnosis, Ledger, diagnose
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Stages
 from pytest_loaderperf.diagnosis.passes.changes import Change
+from pytest_loaderperf.diagnosis.passes.facts import loader_facts
 from pytest_loaderperf.diagnosis.passes.objects import objects_held
 from pytest_loaderperf.diagnosis.passes.running import gain_in_pairs, gain_of_change, observe
 from pytest_loaderperf.diagnosis.timeline import QueueSeen
@@ -381,3 +382,20 @@ def test_the_python_objects_of_a_dataset_are_counted(attributes, objects, name):
 def test_where_a_dataset_takes_its_objects_is_known():
     held = objects_held([Rows()])
     assert (held["objects_file"], held["objects_line"]) == (__file__, line_of("its objects"))
+
+
+@pytest.mark.parametrize(
+    "make_loader, shuffles",
+    [
+        (lambda: DataLoader(range(8), 4), False),
+        (lambda: DataLoader(range(8), 4, shuffle=True), True),
+        (lambda: DataLoader(range(8), 4, sampler=[3, 1]), None),
+        (lambda: DataLoader(range(8), 4, sampler=DistributedSampler(range(8), 2, 0)), True),
+        (lambda: ReferenceLoader(range(8), 4, shuffle=True), True),
+        (lambda: ReferenceLoader(range(8), 4), False),
+        (lambda: [1, 2], None),
+    ],
+)
+def test_whether_the_order_is_drawn(make_loader, shuffles):
+    unseen = SimpleNamespace(loaders=[], made_at={}, start_methods={})
+    assert loader_facts(make_loader(), unseen, None).shuffle is shuffles

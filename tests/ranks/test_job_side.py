@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.measurement import Epoch, Resources, Side, Start, Steady, Step, Watchdog
@@ -152,6 +153,35 @@ def test_arrays_are_known_by_their_rows():
 @pytest.mark.parametrize("dataset, batches", [(Rows(torch.zeros(40, 2)), 5), (object(), 5), (Rows([0] * 4), 1)])
 def test_a_part_of_a_dataset_is_not_the_whole(dataset, batches):
     assert facts(side_of(dataset, batches))["whole"] is None
+
+
+class Stream(IterableDataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+def begin_of(source):
+    with closing(Watchdog(60, pytest.fail)) as watchdog:
+        side = Side("loader", source, watchdog, count=None, deliver=None)
+        found = facts(side)["begin"]
+        assert found is None or side.taken == 1
+        side.close()
+    return found
+
+
+def test_a_stream_is_known_by_its_first_batch_whose_samples_differ():
+    rows = torch.arange(40.0).reshape(20, 2)
+    digest = begin_of(DataLoader(Stream(rows), 4))
+    assert digest is not None
+    assert begin_of(DataLoader(Stream(rows[:8].clone()), 4)) == digest
+    assert begin_of(lambda: (row for row in rows.split(4))) == digest
+    assert begin_of(DataLoader(Stream(rows[1:]), 4)) not in (digest, None)
+    assert begin_of(DataLoader(Stream(torch.ones(20, 2)), 4)) is None  # any share would begin so
+    assert begin_of(DataLoader(rows, 4)) is None  # not a stream
+    assert begin_of(DataLoader(Stream([]), 4)) is None  # the first trial says that it is empty
 
 
 def test_a_side_that_could_not_be_made_says_why_when_rank_0_asks(job_of):

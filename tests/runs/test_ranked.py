@@ -78,8 +78,8 @@ def test_other_sources_are_unchanged():
         assert for_rank(source) is source
 
 
-def fact(cpus=(0, 1), whole=None):
-    return {"cpus": list(cpus), "whole": whole}
+def fact(cpus=(0, 1), whole=None, begin=None):
+    return {"cpus": list(cpus), "whole": whole, "begin": begin}
 
 
 def test_ranks_that_share_cores_are_named_by_host():
@@ -88,6 +88,14 @@ def test_ranks_that_share_cores_are_named_by_host():
         "3 ranks share 2 cores of a: throughputs and latencies include their waiting for a core, skew does not"
     ]
     assert notes_on([fact(), fact()], ["a", "a"]) == notes_on([fact([]), fact([])], ["a", "a"]) == []
+
+
+def test_a_stream_that_begins_alike_at_all_ranks_is_named():
+    hosts = ["a", "b"]
+    (note,) = notes_on([fact(begin="digest")] * 2, hosts)
+    assert note.startswith("each of 2 ranks begins with the same batch: expected other samples at each. Split the stre")
+    for other in (None, "another"):
+        assert notes_on([fact(begin="digest"), fact(begin=other)], hosts) == []
 
 
 def test_a_dataset_that_all_ranks_deliver_whole_is_named():

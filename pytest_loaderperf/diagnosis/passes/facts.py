@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 
+from pytest_loaderperf.data.arrays.order import innermost
 from pytest_loaderperf.diagnosis.ledger import LoaderFacts
 from pytest_loaderperf.diagnosis.passes.keeping import batch_kind
 from pytest_loaderperf.diagnosis.passes.objects import objects_held
@@ -58,6 +59,7 @@ def loader_facts(
         persistent_workers=bool(getattr(inner, "persistent_workers", False)),
         prefetch_factor=_int(getattr(inner, "prefetch_factor", None)),
         start_method=method,
+        shuffle=None if iterable else _shuffles(inner),
         pickled_nbytes=pickled_nbytes(dataset) if method not in ("", "fork") else 0,
         iterable=iterable,
         file=file,
@@ -79,6 +81,15 @@ def loader_facts(
         set_epoch=any(hasattr(found, "set_epoch") for found in _chain(dataset)),
         **objects_held(_chain(dataset)),
     )
+
+
+def _shuffles(loader: Any) -> bool | None:
+    """Whether torch's own samplers, or the reference loader's, draw an order; None for others."""
+    sampler = innermost(getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None))
+    if isinstance(sampler, (RandomSampler, SequentialSampler)):
+        return isinstance(sampler, RandomSampler)
+    found = getattr(sampler, "shuffle", None)
+    return found if isinstance(found, bool) else None
 
 
 def _inner(loader: Any, parts: TorchParts) -> Any:
