@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,21 @@ def _torch_waits_half_a_second():
 def kept():
     """What a session gave that several tests of a module read: the first of them runs it."""
     return {}
+
+
+@pytest.fixture(scope="module")
+def few_lines(request):
+    """The doctor rewrites this module, and what is no test: not all 50,000 lines that are imported."""
+    from pytest_loaderperf.diagnosis.passes import rewriting
+
+    is_users, own, tests = rewriting.is_users, str(request.path), str(Path(__file__).parent)
+
+    def is_of_this_test(file):
+        return is_users(file) and (file == own or not file.startswith(tests))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewriting, "is_users", is_of_this_test)
+        yield
 
 
 @pytest.fixture(scope="session")

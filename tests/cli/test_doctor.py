@@ -13,6 +13,7 @@ from pytest_loaderperf import diagnosis
 from pytest_loaderperf.cli import main
 from pytest_loaderperf.diagnosis import diagnose
 
+pytestmark = pytest.mark.usefixtures("few_lines")
 CODE = """
 import zlib
 import numpy as np

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Ledger, advice
@@ -21,6 +21,7 @@ from pytest_loaderperf.diagnosis.passes.running import gain_in_pairs
 from pytest_loaderperf.diagnosis.passes.settings import applies, arguments, check_applied, remade
 from pytest_loaderperf.errors import LoaderError
 
+pytestmark = pytest.mark.usefixtures("few_lines")
 GIGA = 10**9
 INLINE = LoaderFacts(torch_like=True, batch_size=32, store_nbytes=GIGA, free_nbytes=8 * GIGA, batch_nbytes=1000)
 WORKERS = replace(INLINE, num_workers=2, prefetch_factor=2)
@@ -277,6 +278,62 @@ def test_rows_are_asked_for_together():
     again = remade(DataLoader(Asked(16), batch_size=8), {"batched": True})
     assert all(torch.equal(*both) for both in zip(again, DataLoader(Rows(16), batch_size=8), strict=True))
     assert [len(index) for index in asked] == [8, 8]
+
+
+class Inner(Dataset):
+    """Gives samples, and lists of them in one call."""
+
+    def __init__(self, rows, gives=list):
+        self.rows, self.gives, self.calls = rows, gives, []
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        self.calls.append(index)
+        return self.rows[index]
+
+    def __getitems__(self, indices):
+        self.calls.append(indices)
+        return self.gives(self.rows[indices])
+
+
+class Outer(Dataset):
+    def __init__(self, inner):
+        self.inner, self.seen = inner, 0
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        self.seen += 1
+        return self.inner[index] * 2
+
+
+@pytest.fixture
+def inner_kept():
+    item = Inner.__getitem__
+    yield
+    Inner.__getitem__ = item
+
+
+@pytest.mark.usefixtures("inner_kept")
+def test_a_dataset_inside_is_asked_for_whole_batches():
+    outer = Outer(Inner(torch.arange(16.0)))
+    again = remade(DataLoader(outer, batch_size=8), {"passed_on": True})
+    first, second = again
+    assert (first.shape, second.shape, outer.seen) == ((8,), (8,), 16)
+    assert outer.inner.calls == [0, list(range(8)), list(range(8, 16))]  # one sample, then batches
+    assert outer.inner[3] == 3.0
+
+
+@pytest.mark.usefixtures("inner_kept")
+def test_a_batch_that_is_no_list_of_samples_passes_through_torchs_wrappers_as_it_is():
+    parts = [Inner(torch.arange(16.0), gives=lambda rows: rows) for _ in range(2)]
+    again = remade(DataLoader(ConcatDataset(parts), batch_size=8, collate_fn=torch.as_tensor), {"passed_on": True})
+    batches = list(again)
+    assert [batch.tolist() for batch in batches[1:]] == [list(range(8))] * 3
+    assert [calls for part in parts for calls in part.calls] == [0, *[list(range(8))] * 4]
 
 
 class Batched(Rows):

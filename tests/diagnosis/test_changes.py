@@ -92,6 +92,12 @@ def test_ratios_are_of_epochs_after_the_first():
     assert ratios([timed(99, 20), timed(99, 30)], [timed(99, 10), timed(99, 10)]) == (2.0, 2.5, 3.0)
 
 
+@pytest.mark.parametrize("batches, told", [(8, (16.0, 20.0, 24.0)), (7, None)])
+def test_some_batches_of_a_slow_loader_tell_its_pace(batches, told):
+    begun = Ledger(timed=(EpochSeen(batches, 10, 0, int(200 * 1e6), 0, whole=False),))
+    assert ratios([begun], [timed(10, 10)]) == told
+
+
 def test_one_epoch_is_too_few_of_the_fast_loader():
     assert ratios([timed(20)], [timed(10)]) is None
-    assert ratios([timed(20)], [timed(10, 10)]) == (2.0, 2.0, 2.0)
+    assert ratios([timed(20)], [timed(10, 10)]) == (1.6, 2.0, 2.4)

@@ -31,6 +31,7 @@ from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.report.trace import trace_events
 from tests.report.test_trace import problems
 
+pytestmark = pytest.mark.usefixtures("few_lines")
 SAMPLES, BATCH = 64, 8
 SHARED = Path("/dev/shm")  # noqa: S108 nothing is written there
 

@@ -96,7 +96,7 @@ def module(tmp_path, monkeypatch):
 def instrumented():
     recorder = Recorder()
     recorder.starting = False
-    rewriting.instrument(recorder.register, recorder)
+    rewriting.Instrument(recorder.register, recorder)()
     return recorder
 
 

@@ -11,6 +11,7 @@ from pytest_loaderperf.errors import ClaimError
 from pytest_loaderperf.runs import diagnosed
 from pytest_loaderperf.runs.shown import ShownDiagnosis
 
+pytestmark = pytest.mark.usefixtures("few_lines")
 FINDING = Finding(
     "repeated-work", "said", "/home/me/data.py", 41, "f", 1.0, "a sample", "do it once", Gain(2.6, 2.4, 2.8)
 )

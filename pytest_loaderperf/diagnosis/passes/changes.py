@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Self
 
-from pytest_loaderperf.diagnosis.ledger import Ledger
+from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.fixes import (
     Growing,
     Once,
@@ -25,7 +25,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "workers-restarted": {"persistent_workers": True},
     "shallow-prefetch": {"prefetch_factor": 8},
     "sample-by-sample": {"batched": True},
-    "hidden-getitems": {"batched": True},
+    "hidden-getitems": {"passed_on": True},
 }
 _LEFT_OUT = ("gc-pauses", "too-many-threads")
 _KEPT_OPEN = ("executor-per-item", "file-reopened")
@@ -43,6 +43,8 @@ _CALLS = frozenset(
 )
 _REPLAYS = frozenset(["arrow-to-python", "element-by-element", "list-to-array", "scan-per-item"])
 LEAST_EPOCHS = 2  # of a pass: the first one loads things
+_SPREAD = 0.2  # of a single pair: what pairs differ by
+_FEWEST_BATCHES = 8  # of an epoch that is not whole
 
 
 _Fix = Callable[[Any, object, tuple[Any, ...], dict[str, Any]], Any]
@@ -173,14 +175,21 @@ class Changed:
 def ratios(before: list[Ledger], after: list[Ledger]) -> tuple[float, float, float] | None:
     """How many times faster ``after`` is: low, median and high over pairs of passes. None if a pass had too few epochs.
 
-    One is enough of the slow loader: then it takes so long that what a first one loads hardly counts.
+    One is enough of the slow loader, or several batches of it: then it takes so long that what a first one loads hardly
+    counts.
     """
     slow, fast = ([ledger.timed for ledger in ledgers] for ledgers in (before, after))
-    if any(len(epochs) < LEAST_EPOCHS for epochs in fast) or any(not epochs or not epochs[0].whole for epochs in slow):
+    if any(len(epochs) < LEAST_EPOCHS for epochs in fast) or not all(epochs and _tells(epochs[0]) for epochs in slow):
         return None
     times = [[_epoch_ns(ledger) for ledger in ledgers] for ledgers in (before, after)]
     found = [one / other for one, other in zip(*times, strict=True) if one and other]
-    return (min(found), median(found), max(found)) if found else None
+    spread = _SPREAD if len(found) == 1 else 0.0
+    return (min(found) * (1 - spread), median(found), max(found) * (1 + spread)) if found else None
+
+
+def _tells(epoch: EpochSeen) -> bool:
+    """Whether its pace is that of a whole one: workers begin by filling their prefetch."""
+    return epoch.whole or epoch.batches >= _FEWEST_BATCHES
 
 
 def _epoch_ns(ledger: Ledger) -> float:

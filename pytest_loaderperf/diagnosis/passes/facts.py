@@ -9,15 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import psutil
-import torch
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from pytest_loaderperf.data.arrays.order import innermost
 from pytest_loaderperf.diagnosis.ledger import LoaderFacts
 from pytest_loaderperf.diagnosis.passes.keeping import batch_kind
 from pytest_loaderperf.diagnosis.passes.objects import objects_held
+from pytest_loaderperf.diagnosis.passes.passing import chain, hidden_getitems
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, pickled_nbytes
 from pytest_loaderperf.diagnosis.passes.values import base_of
@@ -27,8 +26,6 @@ from pytest_loaderperf.measurement.roofline import Roofline
 from pytest_loaderperf.measurement.structure import array_leaves, batch_nbytes
 
 _COMPARED_SAMPLES = 4  # that must lie in the same memory
-_MOST_DEPTH = 4  # of datasets in datasets
-_LISTED = (list, tuple)
 _COPY_SECONDS, _FEWEST_COPIES = 0.1, 5
 _OWN = b"Private_Dirty:"  # of /proc/PID/smaps_rollup: pages of no other process
 _SHARED = Path("/dev/shm")  # noqa: S108 where Linux shows shared memory; nothing is written there
@@ -69,7 +66,7 @@ def loader_facts(
         dataset_line=dataset_line,
         dataset_items=_items(dataset),
         has_getitems=callable(getattr(dataset, "__getitems__", None)),
-        hidden_getitems=_hidden_getitems(dataset),
+        hidden_getitems=type(hidden).__name__ if (hidden := hidden_getitems(dataset)) is not None else "",
         shared_samples=_share_memory(samples),
         sample_nbytes=max(map(_nbytes, samples), default=0),
         batch_nbytes=_nbytes(batch),
@@ -78,8 +75,8 @@ def loader_facts(
         collate_line=collate_line,
         batch_kind=batch_kind(batch),
         pin_memory=bool(getattr(inner, "pin_memory", False)),
-        set_epoch=any(hasattr(found, "set_epoch") for found in _chain(dataset)),
-        **objects_held(_chain(dataset)),
+        set_epoch=any(hasattr(found, "set_epoch") for found in chain(dataset)),
+        **objects_held(chain(dataset)),
     )
 
 
@@ -125,7 +122,7 @@ def _items(dataset: Any) -> int | None:
 
 def _written_at(dataset: Any) -> tuple[str, int]:
     """File and line of how the dataset gives a sample: of the user's class, or of one that it wraps."""
-    for found in _chain(dataset):
+    for found in chain(dataset):
         for name in ("__getitem__", "__getitems__", "__iter__"):
             code = getattr(getattr(type(found), name, None), "__code__", None)
             if code is not None and is_users(code.co_filename):
@@ -144,46 +141,6 @@ def _returns_at(collate: Any) -> tuple[str, int]:
     ]
     lines = [line for line in returns if line is not None]
     return code.co_filename, max(lines, default=code.co_firstlineno)
-
-
-def _chain(dataset: Any) -> list[Any]:
-    """The dataset and those that it wraps, outermost first."""
-    found: list[Any] = []
-    todo = [(dataset, 0)]
-    while todo:
-        one, depth = todo.pop(0)
-        if one is None or any(one is other for other in found):
-            continue
-        found.append(one)
-        if depth < _MOST_DEPTH:
-            todo += [(inner, depth + 1) for inner in _wrapped(one)]
-    return found
-
-
-def _wrapped(dataset: Any) -> list[Any]:
-    if isinstance(dataset, ConcatDataset):
-        return list(dataset.datasets)[:_COMPARED_SAMPLES]
-    if isinstance(dataset, Subset):
-        return [dataset.dataset]
-    held = list(vars(dataset).values()) if hasattr(dataset, "__dict__") else []
-    held += [part for value in held if isinstance(value, _LISTED) for part in value[:_COMPARED_SAMPLES]]
-    plain = (str, bytes, torch.Tensor, np.ndarray, *_LISTED, dict, type(None), int, float, Path)
-    return [value for value in held if not isinstance(value, (*plain, type)) and hasattr(type(value), "__getitem__")]
-
-
-def _hidden_getitems(dataset: Any) -> str:
-    """The type of an inner dataset that gives whole batches, which the outer one does not ask it for; else ""."""
-    chain = _chain(dataset)
-    if not chain or _gives_batches(chain[0]):
-        return ""
-    return next((type(found).__name__ for found in chain[1:] if _gives_batches(found)), "")
-
-
-def _gives_batches(dataset: Any) -> bool:
-    found = getattr(type(dataset), "__getitems__", None)
-    if isinstance(dataset, Subset):  # it passes the indices on, to a dataset that takes them
-        return callable(getattr(dataset.dataset, "__getitems__", None))
-    return callable(found)
 
 
 def _some_samples(dataset: Any) -> list[Any]:

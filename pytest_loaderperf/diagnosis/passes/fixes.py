@@ -174,16 +174,17 @@ class Replay:
             return self._results[-1]
         self._turn = (self._turn + 1) % _REPLAYED
         result = self._results[self._turn]
-        return _copied(result) if self._copies else result
+        return copied(result) if self._copies else result
 
 
-def _copied(value: Any, depth: int = 0) -> Any:
+def copied(value: Any, depth: int = 0) -> Any:
+    """``value`` with new arrays."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, np.ndarray):
         return value.copy()
     if depth < _MOST_DEPTH and type(value) in (tuple, dict):
         parts = value.items() if isinstance(value, dict) else enumerate(value)
-        inner = {name: _copied(part, depth + 1) for name, part in parts}
+        inner = {name: copied(part, depth + 1) for name, part in parts}
         return inner if isinstance(value, dict) else tuple(inner.values())
     return value

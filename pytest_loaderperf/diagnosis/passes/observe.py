@@ -35,7 +35,7 @@ from pytest_loaderperf.diagnosis.passes.facts import (
 from pytest_loaderperf.diagnosis.passes.keeping import kept_in_memory, moved
 from pytest_loaderperf.diagnosis.passes.pieces import events_of, in_made_samples, sites_of, stages_of
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
-from pytest_loaderperf.diagnosis.passes.rewriting import instrument
+from pytest_loaderperf.diagnosis.passes.rewriting import Instrument
 from pytest_loaderperf.diagnosis.passes.settings import check_applied, remade
 from pytest_loaderperf.diagnosis.passes.spans import EPOCH, OF_QUEUE, Spans
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, end_workers
@@ -82,6 +82,7 @@ class Pass:
         self._recorder, self._events = Recorder(), Events()
         self._spans = Spans(None if traced else () if counts or compared else OF_QUEUE)
         recorder = self._recorder
+        self._instrument = Instrument(recorder.register, recorder)
         self._parts = TorchParts(self._worker_batch, self._forked, recorder.paused_ns, recorder.in_stage, self._spans)
         self._wrote_ns = self._forked_nbytes = 0
         self._opened_before: frozenset[tuple[str, int]] = frozenset()
@@ -98,20 +99,20 @@ class Pass:
         if self._spans.all:
             self._spans.watch_threads()
         if self._counts:
-            instrument(self._recorder.register, self._recorder)
+            self._instrument()
             gc.freeze()  # what was there before is not the loader's
             self._events.install()
         changed: Changed | None = None
         if self._change is not None:
             changed = Changed(self._change)
-            instrument(self._change.register, changed, self._change.rewriter)
+            Instrument(self._change.register, changed, self._change.rewriter, only=self._change.file)()
             self._parts.settings = self._change.settings
             torch.set_num_threads(self._change.settings.get("threads", torch.get_num_threads()))
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
         check_applied(self._parts.settings, applied=self._parts.applied)
         loader = remade(loader, self._parts.settings)
         if self._counts:
-            instrument(self._recorder.register, self._recorder)
+            self._instrument()
         seen, batch = self._iterate(loader, seconds, epochs)
         if not seen:
             raise LoaderError(
@@ -196,7 +197,7 @@ class Pass:
         spans.add("end", last, ended, -1)
         if self._counts:
             gc.collect()
-            instrument(self._recorder.register, self._recorder)
+            self._instrument()
         self._settle()
         self._events.epoch_ended()
         left = descriptors(), steps, shared_areas()

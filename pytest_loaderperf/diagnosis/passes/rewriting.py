@@ -67,33 +67,55 @@ def users_frame_of(frame: Any) -> Any:
     return frame
 
 
-def instrument(register: Register, probe: object, rewriter: Rewriter | None = None) -> int:
-    """Rewrite all functions of the user's code that exist now. How many were changed; those that were are skipped."""
-    setattr(builtins, PROBE, probe)
-    by_file: dict[str, list[FunctionType]] = {}
-    for found in gc.get_objects():
-        if type(found) is FunctionType and is_users(found.__code__.co_filename) and not _is_done(found.__code__):
-            by_file.setdefault(found.__code__.co_filename, []).append(found)
-    changed = 0
-    for file, functions in by_file.items():
-        codes = _rewritten(file, (rewriter or ExpressionRewriter)(file, register))
-        for function in functions:
-            code = codes.get(_key(function.__code__))
-            if code is not None and code.co_freevars == function.__code__.co_freevars:
-                function.__code__ = code
-                changed += 1
-    return changed
+class Instrument:
+    """Rewrites functions of the user's code, or ``only`` of one file: their expressions then report to ``probe``."""
+
+    def __init__(
+        self, register: Register, probe: object, rewriter: Rewriter | None = None, *, only: str | None = None
+    ) -> None:
+        self._register, self._probe, self._rewriter, self._only = register, probe, rewriter, only
+        self._codes: dict[str, _Codes] = {}  # a large project has thousands of lines, which are parsed once
+
+    def __call__(self) -> int:
+        """Rewrite all that exist now. How many were changed; those that were are skipped."""
+        setattr(builtins, PROBE, self._probe)
+        by_file: dict[str, list[FunctionType]] = {}
+        for found in gc.get_objects():
+            if type(found) is FunctionType and self._takes(found.__code__):
+                by_file.setdefault(found.__code__.co_filename, []).append(found)
+        changed = 0
+        for file, functions in by_file.items():
+            codes = self._codes_of(file)
+            for function in functions:
+                code = codes.get(_key(function.__code__))
+                if code is not None and code.co_freevars == function.__code__.co_freevars:
+                    function.__code__ = code
+                    changed += 1
+        return changed
+
+    def _takes(self, code: CodeType) -> bool:
+        file = code.co_filename
+        return (file == self._only if self._only is not None else is_users(file)) and not _is_done(code)
+
+    def _codes_of(self, file: str) -> _Codes:
+        if file not in self._codes:
+            self._codes[file] = _rewritten(file, (self._rewriter or ExpressionRewriter)(file, self._register))
+        return self._codes[file]
 
 
 def _is_done(code: CodeType) -> bool:
     return PROBE in code.co_names
 
 
-def _key(code: CodeType) -> tuple[str, int, int]:
+_Key = tuple[str, int, int]
+_Codes = dict[_Key, CodeType]
+
+
+def _key(code: CodeType) -> _Key:
     return code.co_qualname, code.co_firstlineno, code.co_argcount
 
 
-def _rewritten(file: str, rewriter: ast.NodeTransformer) -> dict[tuple[str, int, int], CodeType]:
+def _rewritten(file: str, rewriter: ast.NodeTransformer) -> _Codes:
     """New code of every function in ``file``, but for those that cannot be told apart."""
     source = "".join(linecache.getlines(file))
     try:
@@ -101,7 +123,7 @@ def _rewritten(file: str, rewriter: ast.NodeTransformer) -> dict[tuple[str, int,
         module = compile(tree, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):  # a cell with magics, or source that changed since
         return {}
-    found: dict[tuple[str, int, int], CodeType] = {}
+    found: _Codes = {}
     twice = set()
     for code in _inside(module):
         key = _key(code)

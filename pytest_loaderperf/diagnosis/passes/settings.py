@@ -2,7 +2,7 @@
 
 ``ReferenceLoader``: the loader is made anew by that class, with ``worker_kind`` and ``num_workers`` if they are given
 and, with ``optimize``, over the dataset in memory. ``threads``: of torch's operations, in the workers if there are any.
-``batched``: the dataset is asked for all rows of a batch at once.
+``batched``: the dataset is asked for all rows of a batch at once; ``passed_on``: one inside it is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pytest_loaderperf.data import optimize
+from pytest_loaderperf.diagnosis.passes.passing import PassedOn, hidden_getitems
 from pytest_loaderperf.errors import LoaderError
 from pytest_loaderperf.loader import ReferenceLoader
 
@@ -38,15 +39,10 @@ def arguments(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
 def remade(loader: Any, settings: Mapping[str, Any]) -> Any:
     """``loader`` itself, or one with its dataset and order that is made anew."""
+    if settings.get("passed_on") and (inner := hidden_getitems(loader.dataset)) is not None:
+        return _with_dataset(loader, PassedOn(loader.dataset, inner), loader.collate_fn)
     if settings.get("batched"):
-        workers = {name: getattr(loader, name) for name in _OF_WORKERS if loader.num_workers}
-        return DataLoader(
-            _Batched(loader.dataset),
-            batch_sampler=loader.batch_sampler,
-            num_workers=loader.num_workers,
-            collate_fn=_as_it_is,
-            **workers,
-        )
+        return _with_dataset(loader, _Batched(loader.dataset), _as_it_is)
     if not settings.get("ReferenceLoader"):
         return loader
     dataset = optimize(loader.dataset) if settings.get("optimize") else loader.dataset
@@ -59,6 +55,12 @@ def remade(loader: Any, settings: Mapping[str, Any]) -> Any:
     return ReferenceLoader(dataset, **order, **chosen, collate_fn=loader.collate_fn)
 
 
+def _with_dataset(loader: Any, dataset: Any, collate_fn: Callable[[Any], Any]) -> DataLoader[Any]:
+    workers = {name: getattr(loader, name) for name in _OF_WORKERS if loader.num_workers}
+    order = {"batch_sampler": loader.batch_sampler, "num_workers": loader.num_workers}
+    return DataLoader(dataset, **order, collate_fn=collate_fn, **workers)
+
+
 def check_applied(settings: Mapping[str, Any], *, applied: bool) -> None:
     """Raise LoaderError if ``settings`` of a DataLoader changed none."""
     if _named(settings) and not applied:
@@ -67,7 +69,7 @@ def check_applied(settings: Mapping[str, Any], *, applied: bool) -> None:
 
 def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are arguments of torch's DataLoader."""
-    if settings.get("ReferenceLoader") or settings.get("batched"):
+    if any(settings.get(name) for name in ("ReferenceLoader", "batched", "passed_on")):
         return {}
     return {name: value for name, value in settings.items() if name != "threads"}
 
