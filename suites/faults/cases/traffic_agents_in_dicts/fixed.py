@@ -16,7 +16,7 @@ class Agents(Dataset):
         return len(self.table)
 
     def __getitem__(self, index):
-        return torch.from_numpy(np.sort(np.fft.irfft(self.table[index], 8192).astype(np.float32))[:86])
+        return torch.from_numpy(np.sort(np.fft.irfft(self.table[index], 8192).astype(np.float32, copy=False))[:86])
 
 
 class AgentLoader:

@@ -19,7 +19,7 @@ class Agents(Dataset):
         return len(self.table)
 
     def __getitem__(self, index):
-        row = torch.from_numpy(np.sort(np.fft.irfft(self.table[index], 8192).astype(np.float32))[:86])
+        row = torch.from_numpy(np.sort(np.fft.irfft(self.table[index], 8192).astype(np.float32, copy=False))[:86])
         sample = dict(zip(SCALARS, row[:14].clone()))
         sample.update(zip(VECTORS, (part.clone() for part in row[14:].split(list(VECTORS.values())))))
         return sample
