@@ -106,7 +106,7 @@ MUTANTS ?= 20000
 mutants: $(STAMP)
 	$(BIN)/python -m suites.mutants --count $(MUTANTS)
 
-# Ten minutes: loaders with one mistake each, and their fixed twins. Status 1 if the doctor misses more than 5 % of the mistakes,
+# Half an hour: loaders with one mistake each, and their fixed twins. Status 1 if the doctor misses more than 5 % of the mistakes,
 # or finds one in a fixed twin. For counts in repeats: make faults REPEATS=20
 REPEATS ?= 1
 faults: $(STAMP)
