@@ -67,32 +67,37 @@ def _read(path: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU time of processes so far, and how long they waited for a CPU, by process; 0 is this one."""
+    """CPU time of processes so far, and how long each of their threads waited for a CPU, by process; 0 is this one."""
 
     cpu_ns: dict[int, int]
-    delay_ns: dict[int, int]
+    delays_ns: dict[int, dict[str, int]]
 
     @classmethod
     def of(cls, children: Iterable[int]) -> Self:
         """The usage of this process and ``children``, with all their threads; ended ones are left out."""
-        cpu_ns, delay_ns = {}, {}
+        cpu_ns, delays_ns = {}, {}
         for pid in (0, *children):
             with suppress(OSError, ValueError):
-                delay = _delay_ns(f"/proc/{pid or 'self'}/task")
-                cpu_ns[pid], delay_ns[pid] = _child_cpu_ns(pid) if pid else time.process_time_ns(), delay
-        return cls(cpu_ns, delay_ns)
+                delays = _delays_ns(f"/proc/{pid or 'self'}/task")
+                cpu_ns[pid], delays_ns[pid] = _child_cpu_ns(pid) if pid else time.process_time_ns(), delays
+        return cls(cpu_ns, delays_ns)
 
     def since(self, before: Usage, wall_ns: int) -> Effort | None:
         """The work since ``before``, ``wall_ns`` ago, of the processes in both; None if there are none."""
         cpu_ns = {pid: ns - before.cpu_ns[pid] for pid, ns in self.cpu_ns.items() if pid in before.cpu_ns}
         if not cpu_ns:
             return None
-        delays_ns = {pid: self.delay_ns[pid] - before.delay_ns[pid] for pid in cpu_ns}
-        busiest_ns, delay_ns = max((ns + delays_ns[pid], delays_ns[pid]) for pid, ns in cpu_ns.items())
+        waits_ns = {pid: self._waits_ns(before, pid) for pid in cpu_ns}
+        busiest_ns, busiest = max((ns + sum(waits_ns[pid]), pid) for pid, ns in cpu_ns.items())
         own_ns = cpu_ns.pop(0, 0)
-        # Several threads of it may be busy at a time.
-        delayed = delay_ns / max(1, wall_ns, busiest_ns)
+        # Others of its threads, such as a watchdog, wait for a CPU as well, but nobody for them.
+        delayed = min(1.0, max(waits_ns[busiest], default=0) / max(1, wall_ns))
         return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns), delayed)
+
+    def _waits_ns(self, before: Usage, pid: int) -> list[int]:
+        """How long each thread of ``pid`` has waited since ``before``; those that are new, in their life."""
+        known = before.delays_ns[pid]
+        return [ns - known.get(thread, 0) for thread, ns in self.delays_ns[pid].items()]
 
 
 def continue_stopped(pids: Iterable[int]) -> None:
@@ -131,15 +136,15 @@ def thread_cpu_ns() -> dict[int, int]:
     return found
 
 
-def _delay_ns(tasks: str) -> int:
-    """Nanoseconds that the threads under ``tasks`` waited for a CPU, see proc(5), schedstat.
+def _delays_ns(tasks: str) -> dict[str, int]:
+    """Nanoseconds that each of the threads under ``tasks`` waited for a CPU, see proc(5), schedstat.
 
     The file also has the time they ran, but only up to the kernel's last tick.
     """
-    waited_ns = 0
+    waited_ns = {}
     for thread in os.listdir(tasks):  # noqa: PTH208 cheaper
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            waited_ns += int(_read(f"{tasks}/{thread}/schedstat").split()[1])
+            waited_ns[thread] = int(_read(f"{tasks}/{thread}/schedstat").split()[1])
     return waited_ns
 
 

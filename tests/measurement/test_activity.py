@@ -10,6 +10,8 @@ import time
 import pytest
 
 from pytest_loaderperf.measurement import activity
+from pytest_loaderperf.measurement.activity import Usage
+from pytest_loaderperf.measurement.record import Effort
 
 SPINS = "while True: pass"
 
@@ -98,3 +100,12 @@ def test_it_waits_as_long_as_work_goes_on(monkeypatch):
     monkeypatch.setattr(activity, "cpu_ns", cpu_ns)
     assert activity.wait_until_idle([], patience_seconds=30)
     assert next(busy, None) is None
+
+
+def test_a_trial_is_delayed_by_the_thread_that_waited_longest_not_by_all_of_them_together():
+    before = Usage({0: 0, 7: 0}, {0: {"1": 5, "2": 0}, 7: {"7": 0}})
+    after = Usage({0: 50, 7: 10}, {0: {"1": 25, "2": 15, "3": 4}, 7: {"7": 30}})
+    effort = after.since(before, 100)
+    assert effort == Effort(50, 10, busiest=(50 + 20 + 15 + 4) / 100, delayed=0.2)
+    with_a_busy_child = Usage({0: 1, 7: 60}, after.delays_ns).since(before, 100)
+    assert (with_a_busy_child.busiest, with_a_busy_child.delayed) == (0.9, 0.3)
