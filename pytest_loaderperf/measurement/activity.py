@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import psutil
@@ -67,10 +67,14 @@ def _read(path: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU time of processes so far, and how long each of their threads waited for a CPU, by process; 0 is this one."""
+    """CPU time of processes so far, and how long each of their threads waited for a CPU, by process; 0 is this one.
+
+    ``threads_ns``: CPU time of each thread of this process.
+    """
 
     cpu_ns: dict[int, int]
-    delays_ns: dict[int, dict[str, int]]
+    delays_ns: dict[int, dict[int, int]]
+    threads_ns: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, children: Iterable[int]) -> Self:
@@ -80,7 +84,7 @@ class Usage:
             with suppress(OSError, ValueError):
                 delays = _delays_ns(f"/proc/{pid or 'self'}/task")
                 cpu_ns[pid], delays_ns[pid] = _child_cpu_ns(pid) if pid else time.process_time_ns(), delays
-        return cls(cpu_ns, delays_ns)
+        return cls(cpu_ns, delays_ns, thread_cpu_ns())
 
     def since(self, before: Usage, wall_ns: int) -> Effort | None:
         """The work since ``before``, ``wall_ns`` ago, of the processes in both; None if there are none."""
@@ -88,16 +92,23 @@ class Usage:
         if not cpu_ns:
             return None
         waits_ns = {pid: self._waits_ns(before, pid) for pid in cpu_ns}
-        busiest_ns, busiest = max((ns + sum(waits_ns[pid]), pid) for pid, ns in cpu_ns.items())
-        own_ns = cpu_ns.pop(0, 0)
+        busiest_ns, busiest = max((ns + sum(waits_ns[pid].values()), pid) for pid, ns in cpu_ns.items())
         # Others of its threads, such as a watchdog, wait for a CPU as well, but nobody for them.
-        delayed = min(1.0, max(waits_ns[busiest], default=0) / max(1, wall_ns))
+        works_ns, thread = (0, busiest) if busiest else self._busiest_thread(before)
+        waited_ns = waits_ns[busiest].get(thread, 0)
+        delayed = waited_ns / max(1, wall_ns, works_ns + waited_ns)
+        own_ns = cpu_ns.pop(0, 0)
         return Effort(own_ns, sum(cpu_ns.values()), busiest_ns / max(1, wall_ns), delayed)
 
-    def _waits_ns(self, before: Usage, pid: int) -> list[int]:
+    def _waits_ns(self, before: Usage, pid: int) -> dict[int, int]:
         """How long each thread of ``pid`` has waited since ``before``; those that are new, in their life."""
         known = before.delays_ns[pid]
-        return [ns - known.get(thread, 0) for thread, ns in self.delays_ns[pid].items()]
+        return {thread: ns - known.get(thread, 0) for thread, ns in self.delays_ns[pid].items()}
+
+    def _busiest_thread(self, before: Usage) -> tuple[int, int]:
+        """The CPU time since ``before`` of the thread of this process that has most, and its number."""
+        known = before.threads_ns
+        return max(((ns - known.get(thread, 0), thread) for thread, ns in self.threads_ns.items()), default=(0, 0))
 
 
 def continue_stopped(pids: Iterable[int]) -> None:
@@ -136,7 +147,7 @@ def thread_cpu_ns() -> dict[int, int]:
     return found
 
 
-def _delays_ns(tasks: str) -> dict[str, int]:
+def _delays_ns(tasks: str) -> dict[int, int]:
     """Nanoseconds that each of the threads under ``tasks`` waited for a CPU, see proc(5), schedstat.
 
     The file also has the time they ran, but only up to the kernel's last tick.
@@ -144,7 +155,7 @@ def _delays_ns(tasks: str) -> dict[str, int]:
     waited_ns = {}
     for thread in os.listdir(tasks):  # noqa: PTH208 cheaper
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            waited_ns[thread] = int(_read(f"{tasks}/{thread}/schedstat").split()[1])
+            waited_ns[int(thread)] = int(_read(f"{tasks}/{thread}/schedstat").split()[1])
     return waited_ns
 
 

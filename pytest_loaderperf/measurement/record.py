@@ -12,7 +12,7 @@ class Effort:
     """CPU time of a side's processes in a trial: of the one that requests batches, and of its children.
 
     ``busiest``: the largest share of the time in which one process ran, or waited for a CPU. ``delayed``: the share in
-    which a thread of that process only waited for one, of the thread that waited longest.
+    which that process only waited for one: its main thread, or that of the asking process's threads that ran longest.
     """
 
     own_ns: int

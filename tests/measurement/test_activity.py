@@ -102,10 +102,13 @@ def test_it_waits_as_long_as_work_goes_on(monkeypatch):
     assert next(busy, None) is None
 
 
-def test_a_trial_is_delayed_by_the_thread_that_waited_longest_not_by_all_of_them_together():
-    before = Usage({0: 0, 7: 0}, {0: {"1": 5, "2": 0}, 7: {"7": 0}})
-    after = Usage({0: 50, 7: 10}, {0: {"1": 25, "2": 15, "3": 4}, 7: {"7": 30}})
-    effort = after.since(before, 100)
-    assert effort == Effort(50, 10, busiest=(50 + 20 + 15 + 4) / 100, delayed=0.2)
-    with_a_busy_child = Usage({0: 1, 7: 60}, after.delays_ns).since(before, 100)
-    assert (with_a_busy_child.busiest, with_a_busy_child.delayed) == (0.9, 0.3)
+def test_a_trial_is_delayed_by_the_thread_that_works_not_by_those_that_nobody_waits_for():
+    before = Usage({0: 0, 7: 0}, {0: {1: 5, 2: 0}, 7: {7: 0, 8: 0}}, {1: 0, 2: 0})
+    waits_ns = {0: {1: 25, 2: 90, 3: 4}, 7: {7: 30, 8: 40}}
+    after = Usage({0: 50, 7: 10}, waits_ns, {1: 47, 2: 2, 3: 1})
+    assert after.since(before, 100) == Effort(50, 10, busiest=(50 + 20 + 90 + 4) / 100, delayed=0.2)
+    with_a_busy_child = Usage({0: 1, 7: 150}, waits_ns, {1: 1, 2: 0, 3: 0}).since(before, 100)
+    assert (with_a_busy_child.busiest, with_a_busy_child.delayed) == (2.2, 0.3)
+    assert (
+        Usage({0: 9}, {0: {1: 205}}, {1: 9}).since(before, 100).delayed == 200 / 209
+    )  # some of it was before the trial
