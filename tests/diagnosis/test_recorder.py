@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import threading
+from functools import lru_cache, partial
+from types import MethodType
 
 import numpy as np
 import pytest
 import torch
 
+from pytest_loaderperf.diagnosis.passes.naming import user_code
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.values import describe, digest
 
@@ -100,6 +103,32 @@ def test_a_persistent_operand_and_a_single_value_are_a_scan(recorder):
     for i in range(4):
         recorder.operate(number, "Eq", ids, i)
     assert (seen()["callee"], seen()["same_operand"], seen()["scans"], seen()["largest"]["items"]) == ("Eq", 3, 4, 1000)
+
+
+def parsed(path):
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [parsed, lru_cache(parsed), partial(parsed), partial(lru_cache(parsed)), MethodType(lru_cache(parsed), "x.txt")],
+    ids=["plain", "lru_cache", "partial", "both", "method"],
+)
+def test_a_function_of_the_user_is_known_through_its_wrappers(wrapped):
+    code = parsed.__code__
+    assert user_code(wrapped) == f"{code.co_filename}:{code.co_firstlineno}"
+    assert not user_code(lru_cache(len))
+    assert not user_code(partial(np.load, mmap_mode="r"))
+
+
+@pytest.mark.parametrize("name, opens", [("open", 1), ("read_bytes", 1), ("read_text", 1), ("exists", 0), ("stat", 0)])
+def test_a_path_that_is_opened_by_its_own_method_is_counted(recorder, tmp_path, name, opens):
+    number, seen = one(recorder)
+    (tmp_path / "a.txt").write_text("a")
+    done = recorder.call(number, getattr(tmp_path / "a.txt", name))
+    if name == "open":
+        done.close()
+    assert (seen()["path_calls"], seen()["paths"]) == (opens, opens)
 
 
 def test_files_among_the_arguments_are_counted(recorder, tmp_path):

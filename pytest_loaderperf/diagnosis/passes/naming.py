@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 
 BUILTIN = (BuiltinFunctionType, BuiltinMethodType)
+_MOST_WRAPPERS = 8  # around one another
 
 
 class Subscript:
@@ -67,9 +69,23 @@ def _public(module: str) -> str:
     return "torch" if module in ("torch._C", "torch._tensor", "torch.functional") else module
 
 
+def _unwrapped(function: Any) -> Any:
+    """What a method, a ``partial`` or a wrapper in C, such as ``lru_cache``, calls in the end."""
+    for _ in range(_MOST_WRAPPERS):
+        if isinstance(function, MethodType):
+            function = function.__func__
+        elif isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, (FunctionType, type)):
+            break
+        else:
+            function = getattr(function, "__dict__", {}).get("__wrapped__", function)
+    return function
+
+
 def user_code(function: Any) -> str:
-    """``file:line`` of the user's own function that is called; "" for others."""
-    inner = function.__func__ if isinstance(function, MethodType) else function
+    """``file:line`` of the user's own function that is called, also through ``partial`` or a cache; "" for others."""
+    function = inner = _unwrapped(function)
     if isinstance(function, type):
         inner = getattr(function, "__init__", None)
     elif not isinstance(inner, FunctionType) and not isinstance(inner, (*BUILTIN, str, Subscript)):

@@ -23,6 +23,7 @@ _MOST_COPIES = 8  # of a line that are held to see whether anything modifies the
 _MOST_PATHS = 4096
 _FEWEST_SIZES, _GROWN = 8, 4  # results of different sizes, and times from the first to the last, to see growth
 _NO_PATHS = frozenset({"posixpath", "genericpath", "os", "pathlib", "posix", "nt", "shutil", "str", "builtins"})
+_OPENING = (".open", ".read_bytes", ".read_text")  # methods of a path that open it
 _COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype".split())
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 Digests = dict[int, tuple[object, str | None]]
@@ -71,7 +72,8 @@ class Record:
                 return
 
     def look_at_paths(self, args: tuple[Any, ...]) -> None:
-        if self.callee.partition(".")[0] in _NO_PATHS and self.callee != "io.open":
+        top, _, name = self.callee.partition(".")
+        if top in _NO_PATHS and self.callee != "io.open" and not (top == "pathlib" and name.endswith(_OPENING)):
             return
         for argument in args:
             if isinstance(argument, (str, PurePath)) and len(self.paths) < _MOST_PATHS and _exists(str(argument)):
