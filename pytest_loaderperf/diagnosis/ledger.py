@@ -17,7 +17,8 @@ class Value:
 
     ``items``: elements of an array, length of a list. ``numbers``: a list of Python numbers, at any depth. ``device``,
     ``dtype``, ``dims``, ``contiguous``: of arrays and tensors. ``shareable``: torch can use an array's memory:
-    it is writable and has no negative strides. ``pinned``: a GPU reads it without help of the CPU.
+    it is writable and has no negative strides. ``pinned``: a GPU reads it without help of the CPU. ``nested``:
+    elements of a list or dict and of all lists and dicts inside it.
     """
 
     type: str = ""
@@ -30,6 +31,7 @@ class Value:
     contiguous: bool = True
     dims: int = 0
     pinned: bool = False
+    nested: int = 0
 
 
 @dataclass(frozen=True, slots=True)

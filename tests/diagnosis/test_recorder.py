@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from types import MethodType
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_loaderperf.diagnosis.passes.naming import user_code
+from pytest_loaderperf.diagnosis.passes.naming import callee_name, user_code
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.values import describe, digest
 
@@ -103,6 +106,50 @@ def test_a_persistent_operand_and_a_single_value_are_a_scan(recorder):
     for i in range(4):
         recorder.operate(number, "Eq", ids, i)
     assert (seen()["callee"], seen()["same_operand"], seen()["scans"], seen()["largest"]["items"]) == ("Eq", 3, 4, 1000)
+
+
+@pytest.mark.parametrize(
+    "value, items, nested",
+    [
+        ({"ids": [[1] * 30, [2] * 30], "label": [0, 1]}, 2, 2 + 2 + 60 + 2),
+        ([{"ids": [1] * 30}] * 100, 100, 100 + 100 + 3000),
+        ({"text": "a long text"}, 1, 1),
+        ([1, 2, 3], 3, 3),
+    ],
+)
+def test_lists_and_dicts_are_described_with_what_is_inside_them(value, items, nested):
+    assert (describe(value).items, describe(value).nested) == (items, nested)
+
+
+def test_columns_of_a_table_are_known_although_they_are_new_objects(recorder):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"user": range(300), "name": list("abc") * 100})
+    for column, value in (("user", 7), ("name", "b")):
+        number = recorder.register("file.py", "operator", 7, column)
+        for _ in range(5):
+            recorder.operate(number, "Eq", table[column], value)
+    others = recorder.register("file.py", "operator", 7, "others")
+    for i in range(5):
+        recorder.operate(others, "Eq", pandas.Series(range(i, i + 300)), 7)
+    seen = {site["function"]: site["same_operand"] for site in recorder.sites()}
+    assert seen == {"user": 4, "name": 4, "others": 0}
+    assert describe(table[["user"]]).nbytes == 300 * 8
+
+
+@pytest.mark.parametrize(
+    "function, name",
+    [
+        (pickle.loads, "pickle.loads"),
+        (sqlite3.connect, "sqlite3.connect"),
+        (ThreadPoolExecutor, "concurrent.futures.ThreadPoolExecutor"),
+        (np.random.default_rng, "numpy.random.default_rng"),
+        (torch.utils.data.DataLoader, "torch.utils.data.DataLoader"),
+        (open, "io.open"),
+        (len, "builtins.len"),
+    ],
+)
+def test_a_callee_is_named_as_users_import_it(function, name):
+    assert callee_name(function, getattr(function, "__self__", None)) == name
 
 
 def parsed(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
 from typing import Any
@@ -51,7 +52,7 @@ def callee_name(function: Any, owner: object) -> str:
     module = str(getattr(function, "__module__", None) or getattr(owner, "__name__", None) or "builtins")
     if module == "torch._VariableFunctionsClass" or name.startswith("_VariableFunctionsClass"):
         module, name = "torch", short
-    return f"{_public(module)}.{name}"
+    return f"{_public(module, function)}.{name}"
 
 
 def _type_name(kind: type) -> str:
@@ -59,14 +60,22 @@ def _type_name(kind: type) -> str:
         return "torch.Tensor"
     if issubclass(kind, np.ndarray):
         return "numpy.ndarray"
-    module = _public(kind.__module__)
+    module = _public(kind.__module__, kind)
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
-def _public(module: str) -> str:
+def _public(module: str, thing: Any) -> str:
+    """The shortest module that has ``thing``, as users import it: ``zarr`` for ``zarr.core.array``."""
     if module.startswith(("numpy.", "numpy")) and ".random" not in module:
         return "numpy"
-    return "torch" if module in ("torch._C", "torch._tensor", "torch.functional") else module
+    if module in ("torch._C", "torch._tensor", "torch.functional"):
+        return "torch"
+    name, parts = getattr(thing, "__name__", ""), module.split(".")
+    for end in range(1, len(parts) + 1):
+        for shorter in (".".join(part.lstrip("_") for part in parts[:end]), ".".join(parts[:end])):
+            if vars(sys.modules.get(shorter, object)).get(name) is thing:  # getattr might import what is lazy
+                return shorter
+    return module
 
 
 def _unwrapped(function: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 
 from pytest_loaderperf.diagnosis.growth import exponent
 from pytest_loaderperf.diagnosis.ledger import Value
-from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest, key, overlap, random_state
+from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest, key, operand, overlap, random_state
 from pytest_loaderperf.measurement.structure import batch_leaves
 
 _MOST_KEYS = 16  # different arguments of a line that are remembered
@@ -48,7 +48,7 @@ class Record:
         self.copies: list[Copy] = []
         self.last: object = None
         self.first: str | None = None
-        self.operand = 0
+        self.operand: object = None
         self.random: tuple[int, str] | None = None
         self.random_state: str | None = None
         self.made_at = ""
@@ -88,11 +88,11 @@ class Record:
             self.dtypes |= {one.dtype for one in described if one.dtype and one.items > 1}
             self.argument = max(self.argument, described[0], key=_size)
             largest = max(range(len(described)), key=lambda i: described[i].items)
-            if id(args[largest]) == self.operand:
-                counts["same_operand"] += 1
+            place = operand(args[largest])
+            counts["same_operand"] += place == self.operand
             others = [one.items for i, one in enumerate(described) if i != largest]
             counts["scans"] += all(items <= 1 for items in others) or isinstance(args[1 - largest], str)
-            self.operand = id(args[largest])
+            self.operand = place
             self.held.append(args[largest])
             self.held = self.held[-_MOST_KEYS * 4 :]
             self.largest = max(self.largest, described[largest], key=_items)

@@ -163,6 +163,24 @@ def memory_of(value: object) -> tuple[int, int] | None:
     return None
 
 
+def operand(value: object) -> object:
+    """What tells a large argument from others: its memory, of which columns of a table are new objects each time."""
+    if not isinstance(value, (torch.Tensor, np.ndarray)) and type(value).__module__.partition(".")[0] == "pandas":
+        value = _of_column(value)
+    if type(value).__module__.startswith("pyarrow"):
+        return _arrow_place(value) or id(value)
+    return memory_of(value) or id(value)
+
+
+def _of_column(value: Any) -> Any:
+    """The array behind a column or an index of pandas, without a copy; others as they are."""
+    try:
+        held = value.array
+        return held.__arrow_array__() if hasattr(held, "__arrow_array__") else held.to_numpy(copy=False)
+    except Exception:  # noqa: BLE001 code of a library's, which may raise anything
+        return value
+
+
 def base_of(value: object) -> tuple[int, int] | None:
     """Address and bytes of the whole memory that an array is a view of; None for others."""
     if isinstance(value, torch.Tensor) and value.layout == torch.strided:
@@ -202,21 +220,32 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
         items, numbers = _numbers(value)
         arrays = [part for part in value[:_MOST_PARTS] if isinstance(part, (torch.Tensor, np.ndarray))]
         nbytes = sum(int(part.nbytes) for part in arrays) * len(value) // max(1, min(len(value), _MOST_PARTS))
-        return Value(name, "", items, nbytes, "", numbers)
+        return Value(name, "", items, nbytes, "", numbers, nested=_inside(value, 0))
     if isinstance(value, (str, bytes, bytearray)):
         return Value(name, "", len(value), len(value))
     if isinstance(value, dict):
-        inside = sum(len(part) for part in _ends(list(value.values()), 0) if isinstance(part, (list, tuple, dict, str)))
-        return Value(name, "", len(value) + inside)
+        texts = sum(len(part) for part in _ends(list(value.values()), 0) if isinstance(part, str))
+        return Value(name, "", len(value), texts, nested=_inside(value, 0))
     try:
         length = len(value)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
         length = 0
     try:
-        nbytes = int(value.nbytes) if length else 0  # type: ignore[attr-defined]
+        held = value.nbytes if hasattr(value, "nbytes") else value.memory_usage(index=False).sum()  # type: ignore[attr-defined]
+        nbytes = int(held) if length else 0
     except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
         nbytes = 0
     return Value(name, str(getattr(value, "dtype", "") or ""), length, nbytes)
+
+
+def _inside(value: Any, depth: int) -> int:
+    """Elements of a list or dict and of those in it, whose first and last ones stand for all."""
+    if not isinstance(value, (list, tuple, dict)):
+        return 0
+    parts = _ends(list(value.values()) if isinstance(value, dict) else value, depth)
+    if depth == _MOST_DEPTH or not parts:
+        return len(value)
+    return len(value) + sum(_inside(part, depth + 1) for part in parts) * len(value) // len(parts)
 
 
 def _numbers(value: Any) -> tuple[int, bool]:

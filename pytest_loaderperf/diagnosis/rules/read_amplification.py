@@ -16,6 +16,7 @@ _STORES = (
     "pyarrow._dataset",
     "pyarrow.ipc",
     "pyarrow.lib.RecordBatchFileReader",
+    "pyarrow.RecordBatchFileReader",
     *("h5py", "zarr", "tifffile", "lance", "duckdb", "netCDF4", "xarray", "dask", "numpy.NpzFile"),
 )
 _TIMES = 4  # as large as a sample, from which a piece is too large

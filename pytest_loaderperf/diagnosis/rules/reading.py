@@ -61,7 +61,7 @@ def callers(ledger: Ledger, inner: Site | Event) -> list[Site]:
 
 def plain(callee: str) -> str:
     """A callee as a user writes it."""
-    name = callee.removeprefix("builtins.")
+    name = "open" if callee == "io.open" else callee.removeprefix("builtins.")
     return f"{name.removesuffix('.__getitem__')}[...]" if name.endswith(".__getitem__") else f"{name}()"
 
 

@@ -32,7 +32,7 @@ def _is_repeated(ledger: Ledger, site: Site) -> bool:
     if site.user and site.own_ns < _OWN * site.total_ns:
         return False  # a call inside it is nearer
     known = site.known >= _KNOWN * site.keyed - 1 and site.equal == site.compared >= _FEWEST
-    size = max(site.result.nbytes, site.result.items)
+    size = max(site.result.nbytes, site.result.items, site.result.nested)
     alike = site.alike == site.looked_at > _FEWEST and size >= _SIZE and not ledger.constant
     return known or alike
 
