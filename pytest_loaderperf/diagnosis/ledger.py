@@ -160,7 +160,8 @@ class LoaderFacts:
     """What the loader says about itself, and where it was made.
 
     ``batch_kind``: type, dtype and dimensions of each part of a batch. ``cuda``: whether there is a device of it.
-    ``shuffle``: None if a sampler of the user's own, or nobody, decides the order.
+    ``hidden_getitems``: the type of a dataset that could give whole batches, and ``hiding`` of the one around it that
+    asks for single samples. ``shuffle``: None if a sampler of the user's own, or nobody, decides the order.
     ``set_epoch``: whether the dataset is told of a new epoch. ``store_nbytes``: of all samples as arrays in memory, of
     which ``free_nbytes`` are free; ``not_kept``: why they cannot be kept there, in words. ``objects``: Python objects
     in the largest list or dict of the dataset, its attribute ``objects_name``, and where that is assigned.
@@ -185,6 +186,7 @@ class LoaderFacts:
     dataset_items: int | None = None
     has_getitems: bool = False
     hidden_getitems: str = ""
+    hiding: str = ""
     shared_samples: bool = False
     sample_nbytes: int = 0
     batch_nbytes: int = 0

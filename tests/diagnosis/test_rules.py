@@ -42,6 +42,7 @@ A_BATCH = 1 / 32  # of a batch, for each sample
 IMAGE, FLOATS, NARROW = Value(dtype="uint8"), Value("", "float64", 256), Value("", "float32", 256)
 SHORT, WHOLE = replace(NARROW, items=255), Value("ndarray", nbytes=256 * KIB)
 ONE, SIXTEEN, NUMBERS = Value(items=1), Value("Tensor", items=16, dims=1), Value("list", items=16, numbers=True)
+TABLE = replace(WHOLE, type="DataFrame")
 LIST, HALF = Value("list", items=256), Value("ndarray", nbytes=128 * KIB)
 LOOP = site("iter", kind="loop", function="Rows.__iter__")
 INFO = site("torch.utils.data.get_worker_info", function="Rows.__iter__", line=11)
@@ -52,6 +53,10 @@ KEPT = {"checked": 1, "kept": 1, "aliases": 4, "looked_at": 8, "total_ns": 3 * M
 COPIED = KEPT | {"argument": Value("ndarray", "float32"), "result": Value("Tensor", "float32", nbytes=KIB)}
 TURNED, COPY = {"argument": Value("Tensor", "float32", contiguous=False)}, {"argument": WHOLE, "result": WHOLE}
 ZARR = site("zarr.Array.__getitem__", kind="item", known=4, result=Value(nbytes=4 * KIB))
+CALLED = site("data.mel_bank", user="data.py:20", own_ns=2 * MS, **ALIKE)
+PARTS_OF_IT = [
+    site("Sub", line=21 + n, function="mel_bank", kind="operator", **ALIKE | {"total_ns": 7 * MS}) for n in (0, 1)
+]
 SORTED, PARSED = site("sorted", largest=LIST, **EQUAL), site("json.loads", 1, total_ns=30 * MS, **EQUAL)
 POOL, OPENED = site("futures.ThreadPoolExecutor", line=13), (event("open", 9, distinct=1),)
 NOT_POOLS = replace(POOL, function="f"), replace(POOL, count=0), replace(POOL, callee="f")
@@ -67,8 +72,10 @@ SEEDED = site("numpy.random.seed", line=9, in_workers=2, processes=2)
 TWO, STREAM = {"num_workers": 2}, {"num_workers": 2, "iterable": True}
 SHARED = {"batch_size": 8, "shared_samples": True, "sample_nbytes": 64 * KIB}
 ROWS = site("torch.Tensor.__getitem__", 0.5, aliases=1)
+LOOPED = site("data.Rows.__getitem__", 0.5, kind="item", function="Rows.__getitems__")
 NOT_ROWS = replace(ROWS, count=143), replace(ROWS, aliases=0), replace(ROWS, user="data.py:20")
 HIDDEN = {"hidden_getitems": "Rows", "dataset": "Subset"}
+WRAPPERS = [site(f"torch.utils.data.{name}", 0, in_start=1) for name in ("ConcatDataset", "Subset")]
 NOT_ASKED = site("data.Rows.__getitem__", count=143), ROWS, site("data.Subset"), site("data.Other", in_start=1)
 LOCKED, COLLATE = {"total_ns": 75 * MS, "in_helper_thread": 1}, {"collate_file": "data.py", "collate_line": 30}
 FETCHED = {"ns": {"fetch": 28_800_000}}
@@ -95,10 +102,13 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "read-amplification: once": ledger(replace(ZARR, line=14), events=OPENED, loader={"sample_nbytes": KIB}),
     "repeated-work": ledger(site("json.loads", count=1500, known=35, keyed=40, **EQUAL)),
     "repeated-work: alike": ledger(site("made", kind="comprehension", keyed=9, **ALIKE)),
+    "repeated-work: spread": ledger(CALLED, *PARTS_OF_IT),
+    "repeated-work: unknown": ledger(CALLED, replace(PARTS_OF_IT[0], total_ns=14 * MS, alike=0)),
     "repeated-work: own": ledger(site("data.parse", user="data.py:20", aliases=1, own_ns=7.5 * MS, **EQUAL)),
     "scan-per-item": ledger(site("list.index", largest=LIST, **READ), loader={"dataset_items": 512}),
     "scan-per-item: loop": ledger(site("iter", kind="loop", total_ns=0, same_operand=1, largest=LIST)),
     "scan-per-item: in": ledger(site("In", kind="operator", same_operand=1, largest=LIST)),
+    "scan-per-item: grown": ledger(site("NotIn", same_operand=1, largest=LIST), loader={"dataset_items": 900}),
     "scan-per-item: equal": ledger(site("Eq", kind="operator", largest=Value("Tensor", items=256), **READ)),
     "scan-per-item: order": ledger(site("torch.randperm", result=Value(items=256))),
     "scan-per-item: made": ledger(SORTED, PARSED, loader={"dataset_items": 128}),
@@ -116,18 +126,22 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "needless-copy": ledger(site("torch.tensor", **COPIED)),
     "needless-copy: batch": ledger(site("torch.tensor", A_BATCH, **COPIED | {"total_ns": 15 * MS})),
     "needless-copy: layout": ledger(site("torch.Tensor.contiguous", **COPIED | TURNED)),
+    "needless-copy: asdict": ledger(site("dataclasses.asdict", growing=3, **KEPT)),
     "needless-copy: deepcopy": ledger(site("copy.deepcopy", growing=3, **KEPT)),
     "float64-round-trip": ledger(DIVIDED, NARROWED),
     "growing-concatenation": ledger(site("torch.cat", grows=5, looked_at=9)),
     "growing-concatenation: lists": ledger(site("Add", kind="operator", grows=5, looked_at=9, result=LIST)),
     "dataset-copied-per-epoch": ledger(site("numpy.take", count=6, argument=HALF, result=WHOLE)),
+    "dataset-copied-per-epoch: table": ledger(site("pandas.DataFrame.sample", count=3, argument=HALF, result=TABLE)),
     "dataset-copied-per-epoch: two": ledger(site("list.__getitem__", count=12, kind="item", **COPY), loader=TWO),
     "snapshot-per-batch": ledger(site("pickle.dumps", A_BATCH, result=Value(nbytes=64 * KIB))),
     "snapshot-per-batch: grows": ledger(site("copy.deepcopy", growing=4, looked_at=8)),
     "sample-by-sample": ledger(ROWS, loader=SHARED, stages=FETCHED),
+    "sample-by-sample: loops": ledger(ROWS, LOOPED, loader=SHARED | {"has_getitems": True}, stages=FETCHED),
     "sample-by-sample: nowhere": ledger(*NOT_ROWS, loader=SHARED, stages=FETCHED),
     "hidden-getitems": ledger(site("data.Rows.__getitem__", 0.5), loader=HIDDEN),
     "hidden-getitems: wrapper": ledger(site("torch.utils.data.Subset", 0, in_start=1), loader=HIDDEN),
+    "hidden-getitems: inner": ledger(*WRAPPERS, loader=HIDDEN | {"hiding": "ConcatDataset"}),
     "hidden-getitems: nowhere": ledger(*NOT_ASKED, loader=HIDDEN),
     "workers-restarted": ledger(loader=TWO, timed=LONG[:2], stages=EVEN),
     "workers-restarted: long": ledger(loader=TWO, timed=LONGER, stages=EVEN),
@@ -183,6 +197,11 @@ SAYS = [  # where, how often, and words of the message
     ("repeated-work", "data.py:12: 5.21 times a sample", "json.loads() gives the same result 5.2 times a sample"),
     ("repeated-work: alike", "data.py:12: 1 times a sample", "this expression gives the same result"),
     ("scan-per-item", "data.py:12: 1 scans a sample", "list.index() goes through 256 elements, once a sample"),
+    (
+        "repeated-work: spread",
+        "data.py:12: 1 times a sample",
+        "data.mel_bank() gives the same result once a sample, in 5%",
+    ),
     ("scan-per-item: loop", "data.py:12: 1 scans a sample", "a loop goes through 256 elements"),
     ("scan-per-item: in", "data.py:12: 1 scans a sample", "a comparison goes through 256 elements"),
     ("arrow-to-python", "data.py:12: 1 calls a batch", "Array.to_pylist() makes Python objects of Arrow data, once"),
@@ -194,7 +213,11 @@ SAYS = [  # where, how often, and words of the message
     ("list-to-array: arrays", "data.py:12: 1 lists a sample", "a Python list of 3 arrays, element by element"),
     ("needless-copy", "data.py:12: 1 copies a sample", "torch.tensor() copies what nothing modifies afterwards: once"),
     ("needless-copy: batch", "data.py:12: 1 copies a batch", "once a batch, 1,024 bytes each"),
-    ("float64-round-trip", "data.py:12: 1 arrays a sample", "makes float64 of uint8, and line 13 makes float32 of it"),
+    (
+        "float64-round-trip",
+        "data.py:12: 1 arrays a sample",
+        "the operator / makes float64 of uint8, and line 13 makes float32 of it",
+    ),
     ("growing-concatenation", "data.py:12: 1 joins a sample", "torch.cat() in a loop copies all that it joined before"),
     ("dataset-copied-per-epoch", "data.py:12: 2 copies an epoch", "numpy.take() copies the whole dataset, 262,144 byt"),
     ("snapshot-per-batch", "data.py:12: 1 snapshots a batch", "pickle.dumps() copies 65,536 bytes of state, once"),
@@ -207,6 +230,7 @@ SAYS = [  # where, how often, and words of the message
     ("sample-by-sample: nowhere", "train.py:7: 8 fetches a batch", "Rows gives rows of one array"),
     ("hidden-getitems", "data.py:12: 32 calls a batch", "Subset asks Rows for one sample at a time, and hides its"),
     ("hidden-getitems: wrapper", "data.py:12: 32 calls a batch", "32 calls a batch instead of one"),
+    ("hidden-getitems: inner", "data.py:12: 32 calls a batch", "ConcatDataset asks Rows for one sample at a time"),
     ("hidden-getitems: nowhere", "data.py:3: 32 calls a batch", "Subset asks Rows"),
     ("workers-restarted", "train.py:7: 2 processes an epoch", "2 workers start and end in every epoch: 25% of its"),
     ("pickled-dataset", "train.py:7: 16,777,216 bytes a start", "spawn pickles 8,388,608 bytes of Rows for each of 2"),
@@ -274,11 +298,14 @@ SILENT = [
     *beside("repeated-work", total_ns=14.99 * MS, count=1501, known=34, path_calls=1, user="x", callee="range"),
     *beside("repeated-work: alike", {"alike": 4, "looked_at": 4}, alike=4, looked_at=6, kind="loop", result_nbytes=63),
     *beside("repeated-work: alike", kind="with", total_ns=14.99 * MS, ledger_constant=True),
+    *beside("repeated-work: spread", {"alike": 4, "looked_at": 5}, user="other.py:20"),
+    *beside("repeated-work: unknown", other_alike=1, other_path_calls=1),
     *beside("repeated-work: own", own_ns=7.49 * MS, kind="store"),
     *beside("scan-per-item", same_operand=3, scans=4, total_ns=5.99 * MS, callee="list.append", count=143),
     *beside("scan-per-item", largest_items=255, loader_dataset_items=514),
     *beside("scan-per-item: loop", same_operand=0, kind="call", largest_items=255, largest_type="Tensor"),
     *beside("scan-per-item: in", largest_type="set"),
+    *beside("scan-per-item: grown", largest_type=["ndarray", "set"], largest_items=255),
     *beside("scan-per-item: equal", scans=4, callee="Add"),
     *beside("scan-per-item: order", result_items=255, callee="torch.arange"),
     *beside("scan-per-item: made", {"equal": 3, "compared": 3}, equal=3, callee="set", largest_items=257),
@@ -301,6 +328,7 @@ SILENT = [
     *beside("needless-copy: batch", total_ns=14.99 * MS, result_nbytes=KIB - 1),
     *beside("needless-copy: layout", argument_contiguous=True),
     *beside("needless-copy: deepcopy", growing=4),
+    *beside("needless-copy: asdict", growing=4, callee="dataclasses.replace"),
     *beside("float64-round-trip", dtypes=[(), ("float64", "uint8"), ("int64",)], result_items=255),
     *beside("float64-round-trip", count=4, kind="loop", in_workers=1, user="x", result_dtype="float32"),
     *beside("float64-round-trip", other_count=4, other_kind="loop", other_largest=IMAGE, other_result=[FLOATS, SHORT]),
@@ -310,12 +338,14 @@ SILENT = [
     *beside("dataset-copied-per-epoch", argument_nbytes=128 * KIB - 1, result_nbytes=256 * KIB - 1, result_type=""),
     *beside("dataset-copied-per-epoch", ledger_batches=0, ledger_epochs=0, loader_batch_nbytes=174_763),
     *beside("dataset-copied-per-epoch: two", count=13),
+    *beside("dataset-copied-per-epoch: table", callee="pandas.DataFrame.head", result_type="DataFrameGroupBy"),
     *beside("snapshot-per-batch", count=[4, 144], total_ns=14.99 * MS, user="x", callee="mine.snapshot"),
     *beside("snapshot-per-batch", result_nbytes=64 * KIB - 1, loader_batch_nbytes=64 * KIB + 1),
     *beside("snapshot-per-batch: grows", growing=3, looked_at=9),
     *beside("sample-by-sample", loader_batch_size=7, loader_iterable=True, loader_torch_like=False),
     *beside("sample-by-sample", loader_has_getitems=True, loader_hidden_getitems="Rows", loader_shared_samples=False),
     *beside("sample-by-sample", loader_sample_nbytes=64 * KIB + 1, stages_ns={"fetch": 28_800_001}),
+    *beside("sample-by-sample: loops", other_count=143, other_function="Rows.get", other_callee="list.__getitem__"),
     *beside("hidden-getitems", loader_hidden_getitems="", loader_iterable=True, loader_torch_like=False),
     *beside("workers-restarted", stages_by_worker={}, loader_persistent_workers=True, loader_torch_like=False),
     *beside("workers-restarted", ledger_timed=LONG[:1], epoch_whole=False, epoch_first_ns=39.9 * MS),

@@ -50,6 +50,12 @@ def hidden_getitems(dataset: Any) -> Any:
     return next((found for found in datasets[1:] if _gives_batches(found)), None)
 
 
+def hiding(dataset: Any, hidden: Any) -> Any:
+    """Of the dataset and those inside it, the one that asks ``hidden`` for single samples."""
+    around = (one for one in chain(dataset) if any(inner is hidden for inner in _wrapped(one)))
+    return next((one for one in around if not _gives_batches(one)), dataset)
+
+
 def _gives_batches(dataset: Any) -> bool:
     found = getattr(type(dataset), "__getitems__", None)
     if isinstance(dataset, Subset):  # it passes the indices on, to a dataset that takes them

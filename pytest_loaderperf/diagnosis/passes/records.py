@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -19,12 +20,13 @@ from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest,
 from pytest_loaderperf.measurement.structure import batch_leaves
 
 _MOST_KEYS = 16  # different arguments of a line that are remembered
+_KEYED = 512  # calls of a line whose arguments are compared with those before
 _MOST_COPIES = 8  # of a line that are held to see whether anything modifies them
 _MOST_PATHS = 4096
 _FEWEST_SIZES, _GROWN = 8, 4  # results of different sizes, and times from the first to the last, to see growth
 _NO_PATHS = frozenset({"posixpath", "genericpath", "os", "pathlib", "posix", "nt", "shutil", "str", "builtins"})
 _OPENING = (".open", ".read_bytes", ".read_text")  # methods of a path that open it
-_COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype".split())
+_COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype asdict astuple".split())
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 Digests = dict[int, tuple[object, str | None]]
 _TRIMS = 1.5  # times as large: a temporary array that a copy of a part lets go of
@@ -114,6 +116,13 @@ class Record:
         if len(self.copies) < _MOST_COPIES and self.callee.rpartition(".")[2] in _COPIES:
             self.copies.append(Copy(result, args[0] if args else None))
 
+    def look_again(self, digests: Digests, args: tuple[Any, ...]) -> None:
+        """Of a later call, see whether its arguments are known, and at every power of two how long a list is by now."""
+        if args and self.counts["count"] & (self.counts["count"] - 1) == 0:
+            self.largest = max(self.largest, *map(describe, args[:4]), key=_items)
+        if self.keys and self.counts["keyed"] < _KEYED:
+            self.look_at_key(digests, args, None, compares=False)
+
     def look_at_key(self, digests: Digests, args: tuple[Any, ...], now: str | None, *, compares: bool) -> None:
         held: list[object] = []
         found = tuple(key(argument, held, digests) for argument in args)
@@ -141,7 +150,8 @@ class Copy:
     """A copy, and its source, held to see whether anything modifies one of them."""
 
     def __init__(self, copy: object, source: object) -> None:
-        self._copies, self._sources = ([leaf for _, leaf in batch_leaves(whole)] for whole in (copy, source))
+        held = vars(source) if is_dataclass(source) and hasattr(source, "__dict__") else source
+        self._copies, self._sources = ([leaf for _, leaf in batch_leaves(whole)] for whole in (copy, held))
         self._before = digest(self._copies)
         self.base = base_of(source)
         self._nbytes = describe(copy).nbytes

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import often, often_text, plain
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often, often_text, plain
 
+_READERS = "read_csv read_json read_parquet read_excel read_table read_feather read_pickle imread loadtxt genfromtxt"
+_FIXES = dict.fromkeys(_READERS.split(), "read it once, in __init__, and keep what was read")
 _REPEATS = 1.5  # opens of a file in an epoch, from which they are too many
 
 
@@ -47,7 +49,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             place.function,
             times,
             f"opens a {unit}",
-            RULE.fix,
+            _FIXES.get(last_name(callee), RULE.fix) if callee else RULE.fix,
             predicted(ledger, max((site.total_ns for site in opening), default=0)),
             callee=callee,
         )
