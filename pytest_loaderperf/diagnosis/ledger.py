@@ -18,7 +18,8 @@ class Value:
     ``items``: elements of an array, length of a list. ``numbers``: a list of Python numbers, at any depth. ``device``,
     ``dtype``, ``dims``, ``contiguous``: of arrays and tensors. ``shareable``: torch can use an array's memory:
     it is writable and has no negative strides. ``pinned``: a GPU reads it without help of the CPU. ``nested``:
-    elements of a list or dict and of all lists and dicts inside it.
+    elements of a list or dict and of all lists and dicts inside it. ``texts``: a list of strings. ``chunk_nbytes``: of
+    what an array on disk reads at least.
     """
 
     type: str = ""
@@ -32,6 +33,8 @@ class Value:
     dims: int = 0
     pinned: bool = False
     nested: int = 0
+    texts: bool = False
+    chunk_nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,22 @@ def test_a_callee_is_named_as_users_import_it(function, name):
     assert callee_name(function, getattr(function, "__self__", None)) == name
 
 
+def test_a_list_is_looked_at_again_when_it_has_grown(recorder):
+    number, seen = one(recorder)
+    used = []
+    for i in range(1024):
+        recorder.operate(number, "NotIn", i, used)
+        used.append(i)
+    assert (seen()["largest"]["items"], seen()["same_operand"]) == (1023, 62)
+
+
+@pytest.mark.parametrize("chunks, nbytes", [((8, 100), 8 * 100 * 4), (None, 0), (((4, 4), (100,)), 0)])
+def test_an_array_on_disk_is_described_with_its_chunks(chunks, nbytes):
+    held = {"__module__": "h5py", "chunks": chunks, "dtype": np.dtype("float32"), "nbytes": 1 << 21}
+    stored = type("Dataset", (), held | {"__len__": lambda _self: 1 << 12})()
+    assert (describe(stored).chunk_nbytes, describe(stored).nbytes) == (nbytes, 1 << 21)
+
+
 def parsed(path):
     return path.read_text()
 

@@ -57,6 +57,8 @@ CALLED = site("data.mel_bank", user="data.py:20", own_ns=2 * MS, **ALIKE)
 PARTS_OF_IT = [
     site("Sub", line=21 + n, function="mel_bank", kind="operator", **ALIKE | {"total_ns": 7 * MS}) for n in (0, 1)
 ]
+IN_CHUNKS = Value("Dataset", nbytes=MIB + 1, chunk_nbytes=4 * KIB)
+CHUNKED = replace(ZARR, argument=IN_CHUNKS, result=Value("ndarray", nbytes=KIB), total_ns=60 * MS, known=0)
 SORTED, PARSED = site("sorted", largest=LIST, **EQUAL), site("json.loads", 1, total_ns=30 * MS, **EQUAL)
 POOL, OPENED = site("futures.ThreadPoolExecutor", line=13), (event("open", 9, distinct=1),)
 NOT_POOLS = replace(POOL, function="f"), replace(POOL, count=0), replace(POOL, callee="f")
@@ -98,6 +100,8 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "file-reopened: call": ledger(site("numpy.load", line=14, path_calls=9, paths=1), events=OPENED),
     "file-reopened: unheard": ledger(site("pandas.read_csv", path_calls=288, paths=63)),
     "read-amplification": ledger(ZARR, loader={"sample_nbytes": KIB}),
+    "read-amplification: archive": ledger(replace(ZARR, callee="numpy.NpzFile.__getitem__")),
+    "read-amplification: chunk": ledger(CHUNKED, loader={"shuffle": True}),
     "read-amplification: files": ledger(site("zarr.Array.get", line=14), events=OPENED),
     "read-amplification: once": ledger(replace(ZARR, line=14), events=OPENED, loader={"sample_nbytes": KIB}),
     "repeated-work": ledger(site("json.loads", count=1500, known=35, keyed=40, **EQUAL)),
@@ -192,6 +196,11 @@ SAYS = [  # where, how often, and words of the message
     ("file-reopened: call", "data.py:14: 1 opens a batch", "numpy.load() opens the same file again"),
     ("file-reopened: unheard", "data.py:12: 1 opens a sample", "pandas.read_csv() opens the same 63 files again"),
     ("read-amplification", "data.py:12: 1 reads a sample", "zarr.Array[...] reads a piece of 4,096 bytes, once a"),
+    (
+        "read-amplification: chunk",
+        "data.py:12: 1 reads a sample",
+        "reads 1,024 bytes of a chunk of 4,096, once a sample",
+    ),
     ("read-amplification: files", "data.py:14: 1 reads a batch", "zarr.Array.get() reads the same"),
     ("read-amplification: once", "data.py:14: 1 reads a batch", "again and again: 1 a batch, 9 in all"),
     ("repeated-work", "data.py:12: 5.21 times a sample", "json.loads() gives the same result 5.2 times a sample"),
@@ -293,6 +302,8 @@ SILENT = [
     *beside("file-reopened: call", path_calls=0, kind="item"),
     *beside("file-reopened: unheard", paths=64, kind="item", user="x"),
     *beside("read-amplification", count=4, known=3, keyed=81, callee="numpy.ndarray", user="x", result_nbytes=4095),
+    *beside("read-amplification: chunk", argument_chunk_nbytes=4095, argument_nbytes=MIB, total_ns=59.9 * MS),
+    *beside("read-amplification: chunk", kind="call", callee="numpy.ndarray", user="x", loader_shuffle=[False, None]),
     *beside("read-amplification: files", line=13, path_calls=9, user="x", event_distinct=2, ledger_batches=19),
     *beside("repeated-work", {"equal": 3, "compared": 3}, {"kind": "item", "aliases": 1}, equal=3, compared=5),
     *beside("repeated-work", total_ns=14.99 * MS, count=1501, known=34, path_calls=1, user="x", callee="range"),
@@ -505,3 +516,43 @@ def test_an_unknown_key_of_a_ledger_is_an_error(part):
     (content if part is None else content[part])["colour"] = "red"
     with pytest.raises(TypeError, match="colour"):
         Ledger.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "work, silent",
+    [
+        (site("iter", 0.5, kind="loop", argument=Value("list", items=9, texts=True)), True),
+        (site("tokenizer.encode", argument=Value("str", items=40), result=NUMBERS), True),
+        (site("iter", 0.49, kind="loop", argument=Value("list", items=9, texts=True)), False),
+        (site("iter", kind="loop", argument=Value("list", items=9)), False),
+        (site("json.loads", argument=Value("str", items=40), result=NUMBERS), False),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_numbers_of_words_become_an_array_only_by_a_list(work, silent, dtype):
+    made = site("torch.tensor", line=13, argument=NUMBERS, result=Value("Tensor", dtype, items=16))
+    assert bool(found("list-to-array", ledger(work, made))) is not (silent and dtype == "int64")
+
+
+@pytest.mark.parametrize(
+    "callee, words",
+    [("numpy.load", "mmap_mode"), ("pandas.read_csv", "what was read"), ("h5py.File", "on first use in each process")],
+)
+def test_the_fix_of_a_file_that_is_opened_again_is_that_of_its_reader(callee, words):
+    (only,) = found("file-reopened", ledger(site(callee, path_calls=288, paths=1)))
+    assert words in only.fix
+    assert ("mmap" in only.fix) is (callee == "numpy.load")
+
+
+@pytest.mark.parametrize(
+    "one, words",
+    [
+        (site("Eq", kind="operator", largest=Value("Tensor", items=256), **READ), "group the rows once"),
+        (site("NotIn", kind="operator", same_operand=1, largest=LIST), "keep a set"),
+        (site("builtins.set", largest=LIST, **READ), "build it once"),
+        (site("list.index", largest=LIST, **READ), "dict or a sorted index"),
+    ],
+)
+def test_the_fix_of_a_scan_is_that_of_what_scans(one, words):
+    (only,) = found("scan-per-item", ledger(one))
+    assert words in only.fix

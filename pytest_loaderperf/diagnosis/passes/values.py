@@ -9,6 +9,7 @@ import sys
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import replace
 from functools import lru_cache
+from math import prod
 from pathlib import PurePath
 from types import FunctionType
 from typing import Any
@@ -220,7 +221,16 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
         items, numbers = _numbers(value)
         arrays = [part for part in value[:_MOST_PARTS] if isinstance(part, (torch.Tensor, np.ndarray))]
         nbytes = sum(int(part.nbytes) for part in arrays) * len(value) // max(1, min(len(value), _MOST_PARTS))
-        return Value(name, "", items, nbytes, "", numbers, nested=_inside(value, 0))
+        return Value(
+            name,
+            "",
+            items,
+            nbytes,
+            "",
+            numbers,
+            nested=_inside(value, 0),
+            texts=bool(value) and isinstance(value[0], str),
+        )
     if isinstance(value, (str, bytes, bytearray)):
         return Value(name, "", len(value), len(value))
     if isinstance(value, dict):
@@ -235,7 +245,15 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
         nbytes = int(held) if length else 0
     except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
         nbytes = 0
-    return Value(name, str(getattr(value, "dtype", "") or ""), length, nbytes)
+    dtype = getattr(value, "dtype", "") or ""
+    return Value(name, str(dtype), length, nbytes, chunk_nbytes=_chunk_nbytes(value, dtype))
+
+
+def _chunk_nbytes(value: object, dtype: object) -> int:
+    """Bytes of a chunk of an array on disk, as h5py and zarr say it; 0 for others."""
+    chunks, size = getattr(value, "chunks", None), getattr(dtype, "itemsize", 0)
+    whole = isinstance(chunks, tuple) and chunks and all(isinstance(part, int) for part in chunks)
+    return prod(chunks) * size if whole and isinstance(size, int) else 0
 
 
 def _inside(value: Any, depth: int) -> int:
