@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from pathlib import Path
 from types import MethodType
 
 import numpy as np
@@ -145,6 +146,7 @@ def test_columns_of_a_table_are_known_although_they_are_new_objects(recorder):
         (np.random.default_rng, "numpy.random.default_rng"),
         (torch.utils.data.DataLoader, "torch.utils.data.DataLoader"),
         (open, "io.open"),
+        (Path().read_text, "pathlib.Path.read_text"),
         (len, "builtins.len"),
     ],
 )

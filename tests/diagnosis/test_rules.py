@@ -74,7 +74,6 @@ SEEDED = site("numpy.random.seed", line=9, in_workers=2, processes=2)
 TWO, STREAM = {"num_workers": 2}, {"num_workers": 2, "iterable": True}
 SHARED = {"batch_size": 8, "shared_samples": True, "sample_nbytes": 64 * KIB}
 ROWS = site("torch.Tensor.__getitem__", 0.5, aliases=1)
-LOOPED = site("data.Rows.__getitem__", 0.5, kind="item", function="Rows.__getitems__")
 NOT_ROWS = replace(ROWS, count=143), replace(ROWS, aliases=0), replace(ROWS, user="data.py:20")
 HIDDEN = {"hidden_getitems": "Rows", "dataset": "Subset"}
 WRAPPERS = [site(f"torch.utils.data.{name}", 0, in_start=1) for name in ("ConcatDataset", "Subset")]
@@ -141,7 +140,7 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "snapshot-per-batch": ledger(site("pickle.dumps", A_BATCH, result=Value(nbytes=64 * KIB))),
     "snapshot-per-batch: grows": ledger(site("copy.deepcopy", growing=4, looked_at=8)),
     "sample-by-sample": ledger(ROWS, loader=SHARED, stages=FETCHED),
-    "sample-by-sample: loops": ledger(ROWS, LOOPED, loader=SHARED | {"has_getitems": True}, stages=FETCHED),
+    "sample-by-sample: loops": ledger(ROWS, loader=SHARED | {"has_getitems": True}, stages=FETCHED),
     "sample-by-sample: nowhere": ledger(*NOT_ROWS, loader=SHARED, stages=FETCHED),
     "hidden-getitems": ledger(site("data.Rows.__getitem__", 0.5), loader=HIDDEN),
     "hidden-getitems: wrapper": ledger(site("torch.utils.data.Subset", 0, in_start=1), loader=HIDDEN),
@@ -354,9 +353,10 @@ SILENT = [
     *beside("snapshot-per-batch", result_nbytes=64 * KIB - 1, loader_batch_nbytes=64 * KIB + 1),
     *beside("snapshot-per-batch: grows", growing=3, looked_at=9),
     *beside("sample-by-sample", loader_batch_size=7, loader_iterable=True, loader_torch_like=False),
-    *beside("sample-by-sample", loader_has_getitems=True, loader_hidden_getitems="Rows", loader_shared_samples=False),
+    *beside("sample-by-sample", {"loader_has_getitems": True, "function": "Rows.get"}),
+    *beside("sample-by-sample", loader_hidden_getitems="Rows", loader_shared_samples=False),
     *beside("sample-by-sample", loader_sample_nbytes=64 * KIB + 1, stages_ns={"fetch": 28_800_001}),
-    *beside("sample-by-sample: loops", other_count=143, other_function="Rows.get", other_callee="list.__getitem__"),
+    *beside("sample-by-sample: loops", count=143, function=["Rows.__getitems__", "Rows.get"]),
     *beside("hidden-getitems", loader_hidden_getitems="", loader_iterable=True, loader_torch_like=False),
     *beside("workers-restarted", stages_by_worker={}, loader_persistent_workers=True, loader_torch_like=False),
     *beside("workers-restarted", ledger_timed=LONG[:1], epoch_whole=False, epoch_first_ns=39.9 * MS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from pathlib import Path
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
@@ -60,6 +61,8 @@ def _type_name(kind: type) -> str:
         return "torch.Tensor"
     if issubclass(kind, np.ndarray):
         return "numpy.ndarray"
+    if issubclass(kind, Path):
+        return "pathlib.Path"
     module = _public(kind.__module__, kind)
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 

@@ -9,18 +9,8 @@ from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
 HALF = 0.5
 POOLS = ("Executor", "Pool")  # the ends of names of what owns threads or processes
 _FEWEST = 4  # times: less may be a start
-_SYMBOLS = {"Add": "+", "Sub": "-", "Mult": "*", "Div": "/", "FloorDiv": "//", "Mod": "%", "Pow": "**"} | {
-    "BitAnd": "&",
-    "BitOr": "|",
-    "Eq": "==",
-    "NotEq": "!=",
-    "Lt": "<",
-    "LtE": "<=",
-    "Gt": ">",
-    "GtE": ">=",
-    "In": "in",
-    "NotIn": "not in",
-}
+_NAMES = "Add Sub Mult Div FloorDiv Mod Pow BitAnd BitOr Eq NotEq Lt LtE Gt GtE In".split()
+_SYMBOLS = dict(zip(_NAMES, "+ - * / // % ** & | == != < <= > >= in".split(), strict=True)) | {"NotIn": "not in"}
 
 
 def often(ledger: Ledger, count: int) -> tuple[float, str]:

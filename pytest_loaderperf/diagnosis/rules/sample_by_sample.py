@@ -16,24 +16,16 @@ _MOST_NS = 100_000  # of a sample's fetch
 
 def _asks_itself(ledger: Ledger) -> bool:
     """Whether ``__getitems__`` is there, but asks for single samples."""
-    asked = (site for site in ledger.sites if last_name(site.function) == "__getitems__")
-    return any(
-        last_name(site.callee) == "__getitem__"
-        and site.callee.endswith(f"{ledger.loader.dataset}.__getitem__")
-        and site.count >= HALF * ledger.samples
-        for site in asked
-    )
+    single = (site.count for site in ledger.sites if last_name(site.function) == "__getitem__")
+    return max(single, default=0) >= HALF * ledger.samples
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
     loader, stages = ledger.loader, ledger.stages
     batched = loader.torch_like and not loader.iterable and (loader.batch_size or 0) >= _BATCH
-    if (
-        not batched
-        or (loader.has_getitems and not _asks_itself(ledger))
-        or loader.hidden_getitems
-        or not loader.shared_samples
-    ):
+    if not batched or loader.hidden_getitems or not loader.shared_samples:
+        return
+    if loader.has_getitems and not _asks_itself(ledger):
         return
     samples = max(1, sum(epoch.samples for epoch in ledger.timed))
     fetch_ns = stages.ns.get("fetch", 0) / samples
