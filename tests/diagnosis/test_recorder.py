@@ -129,11 +129,23 @@ def test_columns_of_a_table_are_known_although_they_are_new_objects(recorder):
         number = recorder.register("file.py", "operator", 7, column)
         for _ in range(5):
             recorder.operate(number, "Eq", table[column], value)
+    for name, key in (("iloc", [3, 4]), ("loc", (table["user"] == 3, "user"))):
+        number = recorder.register("file.py", "item", 7, name)
+        for _ in range(5):
+            recorder.item(number, getattr(table, name), key)
     others = recorder.register("file.py", "operator", 7, "others")
     for i in range(5):
         recorder.operate(others, "Eq", pandas.Series(range(i, i + 300)), 7)
-    seen = {site["function"]: site["same_operand"] for site in recorder.sites()}
-    assert seen == {"user": 4, "name": 4, "others": 0}
+    seen = {site["function"]: site for site in recorder.sites()}
+    assert {name: site["same_operand"] for name, site in seen.items()} == {
+        "user": 4,
+        "name": 4,
+        "iloc": 4,
+        "loc": 4,
+        "others": 0,
+    }
+    assert seen["loc"]["dtypes"] == ("bool",)
+    assert seen["iloc"]["argument"]["nbytes"] == describe(table).nbytes > 0
     assert describe(table[["user"]]).nbytes == 300 * 8
 
 

@@ -43,6 +43,7 @@ IMAGE, FLOATS, NARROW = Value(dtype="uint8"), Value("", "float64", 256), Value("
 SHORT, WHOLE = replace(NARROW, items=255), Value("ndarray", nbytes=256 * KIB)
 ONE, SIXTEEN, NUMBERS = Value(items=1), Value("Tensor", items=16, dims=1), Value("list", items=16, numbers=True)
 TABLE = replace(WHOLE, type="DataFrame")
+ROWS_OF = {"same_operand": 4, "looked_at": 9, "total_ns": 6 * MS, "largest": replace(TABLE, items=256)}
 LIST, HALF = Value("list", items=256), Value("ndarray", nbytes=128 * KIB)
 LOOP = site("iter", kind="loop", function="Rows.__iter__")
 INFO = site("torch.utils.data.get_worker_info", function="Rows.__iter__", line=11)
@@ -54,6 +55,7 @@ COPIED = KEPT | {"argument": Value("ndarray", "float32"), "result": Value("Tenso
 TURNED, COPY = {"argument": Value("Tensor", "float32", contiguous=False)}, {"argument": WHOLE, "result": WHOLE}
 ZARR = site("zarr.Array.__getitem__", kind="item", known=4, result=Value(nbytes=4 * KIB))
 CALLED = site("data.mel_bank", user="data.py:20", own_ns=2 * MS, **ALIKE)
+MADE = site("data.mel_bank", user="data.py:20", known=8, keyed=10, looked_at=10)
 PARTS_OF_IT = [
     site("Sub", line=21 + n, function="mel_bank", kind="operator", **ALIKE | {"total_ns": 7 * MS}) for n in (0, 1)
 ]
@@ -107,11 +109,13 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "repeated-work: alike": ledger(site("made", kind="comprehension", keyed=9, **ALIKE)),
     "repeated-work: spread": ledger(CALLED, *PARTS_OF_IT),
     "repeated-work: unknown": ledger(CALLED, replace(PARTS_OF_IT[0], total_ns=14 * MS, alike=0)),
+    "repeated-work: object": ledger(MADE, *(replace(one, own_ns=5 * MS) for one in PARTS_OF_IT)),
     "repeated-work: own": ledger(site("data.parse", user="data.py:20", aliases=1, own_ns=7.5 * MS, **EQUAL)),
     "scan-per-item": ledger(site("list.index", largest=LIST, **READ), loader={"dataset_items": 512}),
     "scan-per-item: loop": ledger(site("iter", kind="loop", total_ns=0, same_operand=1, largest=LIST)),
     "scan-per-item: in": ledger(site("In", kind="operator", same_operand=1, largest=LIST)),
     "scan-per-item: grown": ledger(site("NotIn", same_operand=1, largest=LIST), loader={"dataset_items": 900}),
+    "scan-per-item: rows": ledger(site("pandas.DataFrame.__getitem__", kind="item", dtypes=("bool",), **ROWS_OF)),
     "scan-per-item: equal": ledger(site("Eq", kind="operator", largest=Value("Tensor", items=256), **READ)),
     "scan-per-item: order": ledger(site("torch.randperm", result=Value(items=256))),
     "scan-per-item: made": ledger(SORTED, PARSED, loader={"dataset_items": 128}),
@@ -310,12 +314,14 @@ SILENT = [
     *beside("repeated-work: alike", kind="with", total_ns=14.99 * MS, ledger_constant=True),
     *beside("repeated-work: spread", {"alike": 4, "looked_at": 5}, user="other.py:20"),
     *beside("repeated-work: unknown", other_alike=1, other_path_calls=1),
+    *beside("repeated-work: object", known=7, user="", alike=1, compared=1, other_own_ns=2 * MS),
     *beside("repeated-work: own", own_ns=7.49 * MS, kind="store"),
     *beside("scan-per-item", same_operand=3, scans=4, total_ns=5.99 * MS, callee="list.append", count=143),
     *beside("scan-per-item", largest_items=255, loader_dataset_items=514),
     *beside("scan-per-item: loop", same_operand=0, kind="call", largest_items=255, largest_type="Tensor"),
     *beside("scan-per-item: in", largest_type="set"),
     *beside("scan-per-item: grown", largest_type=["ndarray", "set"], largest_items=255),
+    *beside("scan-per-item: rows", callee="numpy.ndarray.__getitem__", dtypes=("int64",), same_operand=3),
     *beside("scan-per-item: equal", scans=4, callee="Add"),
     *beside("scan-per-item: order", result_items=255, callee="torch.arange"),
     *beside("scan-per-item: made", {"equal": 3, "compared": 3}, equal=3, callee="set", largest_items=257),

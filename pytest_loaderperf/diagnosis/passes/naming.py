@@ -63,6 +63,8 @@ def _type_name(kind: type) -> str:
         return "numpy.ndarray"
     if issubclass(kind, Path):
         return "pathlib.Path"
+    if kind.__module__ == "pandas.core.indexing":  # _iLocIndexer
+        return f"pandas.DataFrame.{kind.__name__.strip('_').removesuffix('Indexer').lower()}"
     module = _public(kind.__module__, kind)
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 

@@ -92,7 +92,8 @@ class Recorder:
 
     def item(self, site: int, holder: Any, key_: Any, /) -> Any:
         """``holder[key]``."""
-        return self._run(site, Subscript(type(holder)), partial(operator.getitem, holder, key_), (holder, key_))
+        args = (holder, *key_) if isinstance(key_, tuple) else (holder, key_)
+        return self._run(site, Subscript(type(holder)), partial(operator.getitem, holder, key_), args)
 
     def store(self, site: int, value: Any, holder: Any, key_: Any, /) -> None:
         """``holder[key] = value``."""

@@ -27,6 +27,7 @@ _MOST_CONTAINERS = 512  # whose digests are kept
 _MOST_NBYTES = 1 << 20  # of an array that a digest reads as a whole
 _MOST_ELEMENTS = 1 << 14  # of a larger one
 _READS = ("__iter__", "__len__", "__getitem__", "items", "keys", "nbytes", "equals", "__getattr__", "__array__")
+_INDEXERS = ("_LocIndexer", "_iLocIndexer", "_AtIndexer", "_iAtIndexer")  # of pandas
 _PLAIN = (bool, int, float, complex, type(None))
 
 
@@ -167,10 +168,15 @@ def memory_of(value: object) -> tuple[int, int] | None:
 def operand(value: object) -> object:
     """What tells a large argument from others: its memory, of which columns of a table are new objects each time."""
     if not isinstance(value, (torch.Tensor, np.ndarray)) and type(value).__module__.partition(".")[0] == "pandas":
-        value = _of_column(value)
+        value = _of_column(_indexed(value))
     if type(value).__module__.startswith("pyarrow"):
         return _arrow_place(value) or id(value)
     return memory_of(value) or id(value)
+
+
+def _indexed(value: Any) -> Any:
+    """The table whose ``loc`` or ``iloc`` a value is; others as they are."""
+    return value.obj if type(value).__name__ in _INDEXERS else value
 
 
 def _of_column(value: Any) -> Any:
@@ -200,6 +206,7 @@ def overlap(value: object, other: object) -> bool:
 
 def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of value
     """What a rule may want to know of a value."""
+    value = _indexed(value)
     name = type(value).__name__
     if isinstance(value, torch.Tensor):
         kind, items = str(value.dtype).removeprefix("torch."), value.numel()

@@ -51,8 +51,17 @@ def _inside(ledger: Ledger, call: Site) -> list[Site]:
 def _costly(ledger: Ledger) -> Iterator[tuple[Site, float, str]]:
     for site, times, unit in regular(ledger):
         share = share_of_time(ledger, site)
-        if share >= _SHARE and site.total_ns >= _NS * site.count and _is_repeated(ledger, site):
+        worth = share >= _SHARE and site.total_ns >= _NS * site.count
+        if worth and (_is_repeated(ledger, site) or _makes_the_same(ledger, site)):
             yield site, times, unit
+
+
+def _makes_the_same(ledger: Ledger, call: Site) -> bool:
+    """Whether a call of the user's own code, such as of a class, gives what cannot be compared, of equal parts."""
+    if not call.user or call.alike or call.compared or call.known < _KNOWN * call.keyed - 1:
+        return False
+    parts = sum(one.own_ns for one in _inside(ledger, call) if _is_repeated(ledger, one))
+    return parts >= _OWN * call.total_ns
 
 
 def _is_nearest(ledger: Ledger, call: Site) -> bool:

@@ -13,11 +13,13 @@ _COMPARES = frozenset("Eq NotEq Lt LtE Gt GtE".split())
 _SEARCHES = frozenset(
     (
         "index count remove where nonzero argwhere flatnonzero sorted sort argsort unique isin in1d min max sum "
-        "any all list tuple set dict Counter filter map query shuffle groupby"
+        "any all eq ne lt le gt ge list tuple set dict Counter filter map query shuffle groupby"
     ).split()
 )
 _MAKES = frozenset(["list", "tuple", "set", "dict", "Counter"])
-_FINDS = frozenset("where nonzero argwhere flatnonzero isin in1d filter query groupby get_group".split())
+_FINDS = frozenset(
+    "eq ne lt le gt ge __getitem__ where nonzero argwhere flatnonzero isin in1d filter query groupby get_group".split()
+)
 _BY_KEY = "group the rows once: rows = {key: np.flatnonzero(keys == key) for key in np.unique(keys)}"
 _ORDERS = frozenset(["randperm", "permutation", "sample", "shuffle"])
 _SORTS = frozenset(["builtins.sorted", "list.sort"])  # of all that is left, for every batch
@@ -41,11 +43,14 @@ def _reads_all(site: Site, items: int, *, whole: bool) -> int:
     if not persistent or site.largest.items < items:
         return 0
     if site.kind == "loop":
-        return site.largest.items if site.largest.type in (*_LISTS, "ndarray", "dict", "set") else 0
-    if site.callee in ("In", "NotIn"):
-        return site.largest.items if site.largest.type in (*_LISTS, "ndarray", "Tensor") else 0
-    alone = site.scans >= HALF * site.looked_at
-    return site.largest.items if alone and (site.callee in _COMPARES or name in _SEARCHES) else 0
+        reads = site.largest.type in (*_LISTS, "ndarray", "dict", "set")
+    elif site.callee in ("In", "NotIn"):
+        reads = site.largest.type in (*_LISTS, "ndarray", "Tensor")
+    elif site.kind == "item":  # rows of a table by a mask
+        reads = site.callee.startswith("pandas") and "bool" in site.dtypes
+    else:
+        reads = site.scans >= HALF * site.looked_at and (site.callee in _COMPARES or name in _SEARCHES)
+    return site.largest.items if reads else 0
 
 
 def _is_of_all_keys(ledger: Ledger, site: Site) -> bool:
