@@ -166,6 +166,23 @@ def test_a_callee_is_named_as_users_import_it(function, name):
     assert callee_name(function, getattr(function, "__self__", None)) == name
 
 
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, value):
+        return value * self.by
+
+
+def test_objects_that_are_made_and_called_in_one_line_are_two_callees(recorder):
+    number = recorder.register("file.py", "call", 7, "function")
+    for i in range(80):
+        recorder.call(number, recorder.call(number, Scale, 2), i)
+    seen = {site["callee"].removeprefix(__name__): site["count"] for site in recorder.sites()}
+    assert seen == {".Scale": 80, ".Scale.__call__": 80}
+    assert len(recorder.sites()) == 2  # not one for each object
+
+
 def test_a_list_is_looked_at_again_when_it_has_grown(recorder):
     number, seen = one(recorder)
     used = []

@@ -33,7 +33,9 @@ def name_key(function: Any, owner: object) -> object:
         return function.__code__
     if owner is not None and not isinstance(owner, type):
         return type(owner), getattr(function, "__name__", "")
-    return function if isinstance(function, type) else (type(function), getattr(function, "__name__", id(function)))
+    if isinstance(function, partial):
+        return partial, name_key(function.func, None)
+    return function if isinstance(function, type) else (type(function), getattr(function, "__name__", ""))
 
 
 def callee_name(function: Any, owner: object) -> str:
@@ -43,6 +45,8 @@ def callee_name(function: Any, owner: object) -> str:
     if isinstance(function, Subscript):
         return f"{_type_name(function.kind)}.{function.verb}"
     name = str(getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__))
+    if not isinstance(function, type) and name == type(function).__name__ and user_code(function):
+        name += ".__call__"  # of an object
     short = name.rpartition(".")[2]
     if owner is not None and not isinstance(owner, (type, type(os))):
         return f"{_type_name(type(owner))}.{short}"
