@@ -258,7 +258,10 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
 
 def _chunk_nbytes(value: object, dtype: object) -> int:
     """Bytes of a chunk of an array on disk, as h5py and zarr say it; 0 for others."""
-    chunks: Any = getattr(value, "chunks", None)
+    try:
+        chunks: Any = getattr(value, "chunks", None)
+    except Exception:  # noqa: BLE001 code of a library's, which may raise anything
+        return 0
     size = getattr(dtype, "itemsize", 0)
     whole = isinstance(chunks, tuple) and chunks and all(isinstance(part, int) for part in chunks)
     return prod(chunks) * size if whole and isinstance(size, int) else 0

@@ -18,8 +18,8 @@ _DOES = {
     "contiguous": "leave it out: collate copies the sample into the batch anyway, in any layout",
     "ascontiguousarray": "leave it out: collate copies the sample into the batch anyway, in any layout",
     "deepcopy": "return the sample itself: collate copies it into the batch",
-    "asdict": "asdict copies what is in the fields: {field.name: getattr(x, field.name) for field in fields(x)}",
-    "astuple": "astuple copies what is in the fields: tuple(getattr(x, field.name) for field in fields(x))",
+    "asdict": "take the fields as they are: {field.name: getattr(x, field.name) for field in fields(x)}",
+    "astuple": "take the fields as they are: tuple(getattr(x, field.name) for field in fields(x))",
     "copy": "leave it out: collate copies the sample into the batch",
     "clone": "leave it out: collate copies the sample into the batch",
 }
