@@ -17,7 +17,9 @@ class Value:
 
     ``items``: elements of an array, length of a list. ``numbers``: a list of Python numbers, at any depth. ``device``,
     ``dtype``, ``dims``, ``contiguous``: of arrays and tensors. ``shareable``: torch can use an array's memory:
-    it is writable and has no negative strides. ``pinned``: a GPU reads it without help of the CPU.
+    it is writable and has no negative strides. ``pinned``: a GPU reads it without help of the CPU. ``nested``:
+    elements of a list or dict and of all lists and dicts inside it. ``texts``: a list of strings. ``chunk_nbytes``: of
+    what an array on disk reads at least.
     """
 
     type: str = ""
@@ -30,6 +32,9 @@ class Value:
     contiguous: bool = True
     dims: int = 0
     pinned: bool = False
+    nested: int = 0
+    texts: bool = False
+    chunk_nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,8 @@ class LoaderFacts:
     """What the loader says about itself, and where it was made.
 
     ``batch_kind``: type, dtype and dimensions of each part of a batch. ``cuda``: whether there is a device of it.
-    ``shuffle``: None if a sampler of the user's own, or nobody, decides the order.
+    ``hidden_getitems``: the type of a dataset that could give whole batches, and ``hiding`` of the one around it that
+    asks for single samples. ``shuffle``: None if a sampler of the user's own, or nobody, decides the order.
     ``set_epoch``: whether the dataset is told of a new epoch. ``store_nbytes``: of all samples as arrays in memory, of
     which ``free_nbytes`` are free; ``not_kept``: why they cannot be kept there, in words. ``objects``: Python objects
     in the largest list or dict of the dataset, its attribute ``objects_name``, and where that is assigned.
@@ -183,6 +189,7 @@ class LoaderFacts:
     dataset_items: int | None = None
     has_getitems: bool = False
     hidden_getitems: str = ""
+    hiding: str = ""
     shared_samples: bool = False
     sample_nbytes: int = 0
     batch_nbytes: int = 0

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from pathlib import Path
+from types import MethodType
 
 import numpy as np
 import pytest
 import torch
 
+from pytest_loaderperf.diagnosis.passes.naming import callee_name, user_code
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
 from pytest_loaderperf.diagnosis.passes.values import describe, digest
 
@@ -100,6 +107,122 @@ def test_a_persistent_operand_and_a_single_value_are_a_scan(recorder):
     for i in range(4):
         recorder.operate(number, "Eq", ids, i)
     assert (seen()["callee"], seen()["same_operand"], seen()["scans"], seen()["largest"]["items"]) == ("Eq", 3, 4, 1000)
+
+
+@pytest.mark.parametrize(
+    "value, items, nested",
+    [
+        ({"ids": [[1] * 30, [2] * 30], "label": [0, 1]}, 2, 2 + 2 + 60 + 2),
+        ([{"ids": [1] * 30}] * 100, 100, 100 + 100 + 3000),
+        ({"text": "a long text"}, 1, 1),
+        ([1, 2, 3], 3, 3),
+    ],
+)
+def test_lists_and_dicts_are_described_with_what_is_inside_them(value, items, nested):
+    assert (describe(value).items, describe(value).nested) == (items, nested)
+
+
+def test_columns_of_a_table_are_known_although_they_are_new_objects(recorder):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"user": range(300), "name": list("abc") * 100})
+    for column, value in (("user", 7), ("name", "b")):
+        number = recorder.register("file.py", "operator", 7, column)
+        for _ in range(5):
+            recorder.operate(number, "Eq", table[column], value)
+    for name, key in (("iloc", [3, 4]), ("loc", (table["user"] == 3, "user"))):
+        number = recorder.register("file.py", "item", 7, name)
+        for _ in range(5):
+            recorder.item(number, getattr(table, name), key)
+    others = recorder.register("file.py", "operator", 7, "others")
+    for i in range(5):
+        recorder.operate(others, "Eq", pandas.Series(range(i, i + 300)), 7)
+    seen = {site["function"]: site for site in recorder.sites()}
+    assert {name: site["same_operand"] for name, site in seen.items()} == {
+        "user": 4,
+        "name": 4,
+        "iloc": 4,
+        "loc": 4,
+        "others": 0,
+    }
+    assert seen["loc"]["dtypes"] == ("bool",)
+    assert seen["iloc"]["argument"]["nbytes"] == describe(table).nbytes > 0
+    assert describe(table[["user"]]).nbytes == 300 * 8
+
+
+@pytest.mark.parametrize(
+    "function, name",
+    [
+        (pickle.loads, "pickle.loads"),
+        (sqlite3.connect, "sqlite3.connect"),
+        (ThreadPoolExecutor, "concurrent.futures.ThreadPoolExecutor"),
+        (np.random.default_rng, "numpy.random.default_rng"),
+        (torch.utils.data.DataLoader, "torch.utils.data.DataLoader"),
+        (open, "io.open"),
+        (Path().read_text, "pathlib.Path.read_text"),
+        (len, "builtins.len"),
+    ],
+)
+def test_a_callee_is_named_as_users_import_it(function, name):
+    assert callee_name(function, getattr(function, "__self__", None)) == name
+
+
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, value):
+        return value * self.by
+
+
+def test_objects_that_are_made_and_called_in_one_line_are_two_callees(recorder):
+    number = recorder.register("file.py", "call", 7, "function")
+    for i in range(80):
+        recorder.call(number, recorder.call(number, Scale, 2), i)
+    seen = {site["callee"].removeprefix(__name__): site["count"] for site in recorder.sites()}
+    assert seen == {".Scale": 80, ".Scale.__call__": 80}
+    assert len(recorder.sites()) == 2  # not one for each object
+
+
+def test_a_list_is_looked_at_again_when_it_has_grown(recorder):
+    number, seen = one(recorder)
+    used = []
+    for i in range(1024):
+        recorder.operate(number, "NotIn", i, used)
+        used.append(i)
+    assert (seen()["largest"]["items"], seen()["same_operand"]) == (1023, 62)
+
+
+@pytest.mark.parametrize("chunks, nbytes", [((8, 100), 8 * 100 * 4), (None, 0), (((4, 4), (100,)), 0)])
+def test_an_array_on_disk_is_described_with_its_chunks(chunks, nbytes):
+    held = {"__module__": "h5py", "chunks": chunks, "dtype": np.dtype("float32"), "nbytes": 1 << 21}
+    stored = type("Dataset", (), held | {"__len__": lambda _self: 1 << 12})()
+    assert (describe(stored).chunk_nbytes, describe(stored).nbytes) == (nbytes, 1 << 21)
+
+
+def parsed(path):
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [parsed, lru_cache(parsed), partial(parsed), partial(lru_cache(parsed)), MethodType(lru_cache(parsed), "x.txt")],
+    ids=["plain", "lru_cache", "partial", "both", "method"],
+)
+def test_a_function_of_the_user_is_known_through_its_wrappers(wrapped):
+    code = parsed.__code__
+    assert user_code(wrapped) == f"{code.co_filename}:{code.co_firstlineno}"
+    assert not user_code(lru_cache(len))
+    assert not user_code(partial(np.load, mmap_mode="r"))
+
+
+@pytest.mark.parametrize("name, opens", [("open", 1), ("read_bytes", 1), ("read_text", 1), ("exists", 0), ("stat", 0)])
+def test_a_path_that_is_opened_by_its_own_method_is_counted(recorder, tmp_path, name, opens):
+    number, seen = one(recorder)
+    (tmp_path / "a.txt").write_text("a")
+    done = recorder.call(number, getattr(tmp_path / "a.txt", name))
+    if name == "open":
+        done.close()
+    assert (seen()["path_calls"], seen()["paths"]) == (opens, opens)
 
 
 def test_files_among_the_arguments_are_counted(recorder, tmp_path):

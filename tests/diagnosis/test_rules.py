@@ -42,6 +42,8 @@ A_BATCH = 1 / 32  # of a batch, for each sample
 IMAGE, FLOATS, NARROW = Value(dtype="uint8"), Value("", "float64", 256), Value("", "float32", 256)
 SHORT, WHOLE = replace(NARROW, items=255), Value("ndarray", nbytes=256 * KIB)
 ONE, SIXTEEN, NUMBERS = Value(items=1), Value("Tensor", items=16, dims=1), Value("list", items=16, numbers=True)
+TABLE = replace(WHOLE, type="DataFrame")
+ROWS_OF = {"same_operand": 4, "looked_at": 9, "total_ns": 6 * MS, "largest": replace(TABLE, items=256)}
 LIST, HALF = Value("list", items=256), Value("ndarray", nbytes=128 * KIB)
 LOOP = site("iter", kind="loop", function="Rows.__iter__")
 INFO = site("torch.utils.data.get_worker_info", function="Rows.__iter__", line=11)
@@ -52,6 +54,13 @@ KEPT = {"checked": 1, "kept": 1, "aliases": 4, "looked_at": 8, "total_ns": 3 * M
 COPIED = KEPT | {"argument": Value("ndarray", "float32"), "result": Value("Tensor", "float32", nbytes=KIB)}
 TURNED, COPY = {"argument": Value("Tensor", "float32", contiguous=False)}, {"argument": WHOLE, "result": WHOLE}
 ZARR = site("zarr.Array.__getitem__", kind="item", known=4, result=Value(nbytes=4 * KIB))
+CALLED = site("data.mel_bank", user="data.py:20", own_ns=2 * MS, **ALIKE)
+MADE = site("data.mel_bank", user="data.py:20", known=8, keyed=10, looked_at=10)
+PARTS_OF_IT = [
+    site("Sub", line=21 + n, function="mel_bank", kind="operator", **ALIKE | {"total_ns": 7 * MS}) for n in (0, 1)
+]
+IN_CHUNKS = Value("Dataset", nbytes=MIB + 1, chunk_nbytes=4 * KIB)
+CHUNKED = replace(ZARR, argument=IN_CHUNKS, result=Value("ndarray", nbytes=KIB), total_ns=60 * MS, known=0)
 SORTED, PARSED = site("sorted", largest=LIST, **EQUAL), site("json.loads", 1, total_ns=30 * MS, **EQUAL)
 POOL, OPENED = site("futures.ThreadPoolExecutor", line=13), (event("open", 9, distinct=1),)
 NOT_POOLS = replace(POOL, function="f"), replace(POOL, count=0), replace(POOL, callee="f")
@@ -69,6 +78,7 @@ SHARED = {"batch_size": 8, "shared_samples": True, "sample_nbytes": 64 * KIB}
 ROWS = site("torch.Tensor.__getitem__", 0.5, aliases=1)
 NOT_ROWS = replace(ROWS, count=143), replace(ROWS, aliases=0), replace(ROWS, user="data.py:20")
 HIDDEN = {"hidden_getitems": "Rows", "dataset": "Subset"}
+WRAPPERS = [site(f"torch.utils.data.{name}", 0, in_start=1) for name in ("ConcatDataset", "Subset")]
 NOT_ASKED = site("data.Rows.__getitem__", count=143), ROWS, site("data.Subset"), site("data.Other", in_start=1)
 LOCKED, COLLATE = {"total_ns": 75 * MS, "in_helper_thread": 1}, {"collate_file": "data.py", "collate_line": 30}
 FETCHED = {"ns": {"fetch": 28_800_000}}
@@ -91,18 +101,26 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "file-reopened: call": ledger(site("numpy.load", line=14, path_calls=9, paths=1), events=OPENED),
     "file-reopened: unheard": ledger(site("pandas.read_csv", path_calls=288, paths=63)),
     "read-amplification": ledger(ZARR, loader={"sample_nbytes": KIB}),
+    "read-amplification: archive": ledger(replace(ZARR, callee="numpy.NpzFile.__getitem__")),
+    "read-amplification: chunk": ledger(CHUNKED, loader={"shuffle": True}),
     "read-amplification: files": ledger(site("zarr.Array.get", line=14), events=OPENED),
     "read-amplification: once": ledger(replace(ZARR, line=14), events=OPENED, loader={"sample_nbytes": KIB}),
     "repeated-work": ledger(site("json.loads", count=1500, known=35, keyed=40, **EQUAL)),
     "repeated-work: alike": ledger(site("made", kind="comprehension", keyed=9, **ALIKE)),
+    "repeated-work: spread": ledger(CALLED, *PARTS_OF_IT),
+    "repeated-work: unknown": ledger(CALLED, replace(PARTS_OF_IT[0], total_ns=14 * MS, alike=0)),
+    "repeated-work: object": ledger(MADE, *(replace(one, own_ns=5 * MS) for one in PARTS_OF_IT)),
     "repeated-work: own": ledger(site("data.parse", user="data.py:20", aliases=1, own_ns=7.5 * MS, **EQUAL)),
     "scan-per-item": ledger(site("list.index", largest=LIST, **READ), loader={"dataset_items": 512}),
     "scan-per-item: loop": ledger(site("iter", kind="loop", total_ns=0, same_operand=1, largest=LIST)),
     "scan-per-item: in": ledger(site("In", kind="operator", same_operand=1, largest=LIST)),
+    "scan-per-item: grown": ledger(site("NotIn", same_operand=1, largest=LIST), loader={"dataset_items": 900}),
+    "scan-per-item: rows": ledger(site("pandas.DataFrame.__getitem__", kind="item", dtypes=("bool",), **ROWS_OF)),
     "scan-per-item: equal": ledger(site("Eq", kind="operator", largest=Value("Tensor", items=256), **READ)),
     "scan-per-item: order": ledger(site("torch.randperm", result=Value(items=256))),
     "scan-per-item: made": ledger(SORTED, PARSED, loader={"dataset_items": 128}),
     "arrow-to-python": ledger(site("pyarrow.lib.Array.to_pylist", A_BATCH, result=Value("list", items=16))),
+    "arrow-to-python: rows": ledger(site("pyarrow.lib.Table.to_pydict", result=Value("dict", items=2, nested=16))),
     "arrow-to-python: scalars": ledger(site("pyarrow.lib.Int64Scalar.as_py", 4)),
     "arrow-to-python: short": ledger(site("pyarrow.lib.ListScalar.as_py", 4, result=Value("list", items=1))),
     "element-by-element": ledger(site("torch.Tensor.item", 4, argument=ONE)),
@@ -115,18 +133,22 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "needless-copy": ledger(site("torch.tensor", **COPIED)),
     "needless-copy: batch": ledger(site("torch.tensor", A_BATCH, **COPIED | {"total_ns": 15 * MS})),
     "needless-copy: layout": ledger(site("torch.Tensor.contiguous", **COPIED | TURNED)),
+    "needless-copy: asdict": ledger(site("dataclasses.asdict", growing=3, **KEPT)),
     "needless-copy: deepcopy": ledger(site("copy.deepcopy", growing=3, **KEPT)),
     "float64-round-trip": ledger(DIVIDED, NARROWED),
     "growing-concatenation": ledger(site("torch.cat", grows=5, looked_at=9)),
     "growing-concatenation: lists": ledger(site("Add", kind="operator", grows=5, looked_at=9, result=LIST)),
     "dataset-copied-per-epoch": ledger(site("numpy.take", count=6, argument=HALF, result=WHOLE)),
+    "dataset-copied-per-epoch: table": ledger(site("pandas.DataFrame.sample", count=3, argument=HALF, result=TABLE)),
     "dataset-copied-per-epoch: two": ledger(site("list.__getitem__", count=12, kind="item", **COPY), loader=TWO),
     "snapshot-per-batch": ledger(site("pickle.dumps", A_BATCH, result=Value(nbytes=64 * KIB))),
     "snapshot-per-batch: grows": ledger(site("copy.deepcopy", growing=4, looked_at=8)),
     "sample-by-sample": ledger(ROWS, loader=SHARED, stages=FETCHED),
+    "sample-by-sample: loops": ledger(ROWS, loader=SHARED | {"has_getitems": True}, stages=FETCHED),
     "sample-by-sample: nowhere": ledger(*NOT_ROWS, loader=SHARED, stages=FETCHED),
     "hidden-getitems": ledger(site("data.Rows.__getitem__", 0.5), loader=HIDDEN),
     "hidden-getitems: wrapper": ledger(site("torch.utils.data.Subset", 0, in_start=1), loader=HIDDEN),
+    "hidden-getitems: inner": ledger(*WRAPPERS, loader=HIDDEN | {"hiding": "ConcatDataset"}),
     "hidden-getitems: nowhere": ledger(*NOT_ASKED, loader=HIDDEN),
     "workers-restarted": ledger(loader=TWO, timed=LONG[:2], stages=EVEN),
     "workers-restarted: long": ledger(loader=TWO, timed=LONGER, stages=EVEN),
@@ -177,11 +199,21 @@ SAYS = [  # where, how often, and words of the message
     ("file-reopened: call", "data.py:14: 1 opens a batch", "numpy.load() opens the same file again"),
     ("file-reopened: unheard", "data.py:12: 1 opens a sample", "pandas.read_csv() opens the same 63 files again"),
     ("read-amplification", "data.py:12: 1 reads a sample", "zarr.Array[...] reads a piece of 4,096 bytes, once a"),
+    (
+        "read-amplification: chunk",
+        "data.py:12: 1 reads a sample",
+        "reads 1,024 bytes of a chunk of 4,096, once a sample",
+    ),
     ("read-amplification: files", "data.py:14: 1 reads a batch", "zarr.Array.get() reads the same"),
     ("read-amplification: once", "data.py:14: 1 reads a batch", "again and again: 1 a batch, 9 in all"),
     ("repeated-work", "data.py:12: 5.21 times a sample", "json.loads() gives the same result 5.2 times a sample"),
     ("repeated-work: alike", "data.py:12: 1 times a sample", "this expression gives the same result"),
     ("scan-per-item", "data.py:12: 1 scans a sample", "list.index() goes through 256 elements, once a sample"),
+    (
+        "repeated-work: spread",
+        "data.py:12: 1 times a sample",
+        "data.mel_bank() gives the same result once a sample, in 5%",
+    ),
     ("scan-per-item: loop", "data.py:12: 1 scans a sample", "a loop goes through 256 elements"),
     ("scan-per-item: in", "data.py:12: 1 scans a sample", "a comparison goes through 256 elements"),
     ("arrow-to-python", "data.py:12: 1 calls a batch", "Array.to_pylist() makes Python objects of Arrow data, once"),
@@ -193,7 +225,11 @@ SAYS = [  # where, how often, and words of the message
     ("list-to-array: arrays", "data.py:12: 1 lists a sample", "a Python list of 3 arrays, element by element"),
     ("needless-copy", "data.py:12: 1 copies a sample", "torch.tensor() copies what nothing modifies afterwards: once"),
     ("needless-copy: batch", "data.py:12: 1 copies a batch", "once a batch, 1,024 bytes each"),
-    ("float64-round-trip", "data.py:12: 1 arrays a sample", "makes float64 of uint8, and line 13 makes float32 of it"),
+    (
+        "float64-round-trip",
+        "data.py:12: 1 arrays a sample",
+        "the operator / makes float64 of uint8, and line 13 makes float32 of it",
+    ),
     ("growing-concatenation", "data.py:12: 1 joins a sample", "torch.cat() in a loop copies all that it joined before"),
     ("dataset-copied-per-epoch", "data.py:12: 2 copies an epoch", "numpy.take() copies the whole dataset, 262,144 byt"),
     ("snapshot-per-batch", "data.py:12: 1 snapshots a batch", "pickle.dumps() copies 65,536 bytes of state, once"),
@@ -206,6 +242,7 @@ SAYS = [  # where, how often, and words of the message
     ("sample-by-sample: nowhere", "train.py:7: 8 fetches a batch", "Rows gives rows of one array"),
     ("hidden-getitems", "data.py:12: 32 calls a batch", "Subset asks Rows for one sample at a time, and hides its"),
     ("hidden-getitems: wrapper", "data.py:12: 32 calls a batch", "32 calls a batch instead of one"),
+    ("hidden-getitems: inner", "data.py:12: 32 calls a batch", "ConcatDataset asks Rows for one sample at a time"),
     ("hidden-getitems: nowhere", "data.py:3: 32 calls a batch", "Subset asks Rows"),
     ("workers-restarted", "train.py:7: 2 processes an epoch", "2 workers start and end in every epoch: 25% of its"),
     ("pickled-dataset", "train.py:7: 16,777,216 bytes a start", "spawn pickles 8,388,608 bytes of Rows for each of 2"),
@@ -268,22 +305,30 @@ SILENT = [
     *beside("file-reopened: call", path_calls=0, kind="item"),
     *beside("file-reopened: unheard", paths=64, kind="item", user="x"),
     *beside("read-amplification", count=4, known=3, keyed=81, callee="numpy.ndarray", user="x", result_nbytes=4095),
+    *beside("read-amplification: chunk", argument_chunk_nbytes=4095, argument_nbytes=MIB, total_ns=59.9 * MS),
+    *beside("read-amplification: chunk", kind="call", callee="numpy.ndarray", user="x", loader_shuffle=[False, None]),
     *beside("read-amplification: files", line=13, path_calls=9, user="x", event_distinct=2, ledger_batches=19),
     *beside("repeated-work", {"equal": 3, "compared": 3}, {"kind": "item", "aliases": 1}, equal=3, compared=5),
     *beside("repeated-work", total_ns=14.99 * MS, count=1501, known=34, path_calls=1, user="x", callee="range"),
     *beside("repeated-work: alike", {"alike": 4, "looked_at": 4}, alike=4, looked_at=6, kind="loop", result_nbytes=63),
     *beside("repeated-work: alike", kind="with", total_ns=14.99 * MS, ledger_constant=True),
+    *beside("repeated-work: spread", {"alike": 4, "looked_at": 5}, user="other.py:20"),
+    *beside("repeated-work: unknown", other_alike=1, other_path_calls=1),
+    *beside("repeated-work: object", known=7, user="", alike=1, compared=1, other_own_ns=2 * MS),
     *beside("repeated-work: own", own_ns=7.49 * MS, kind="store"),
     *beside("scan-per-item", same_operand=3, scans=4, total_ns=5.99 * MS, callee="list.append", count=143),
     *beside("scan-per-item", largest_items=255, loader_dataset_items=514),
     *beside("scan-per-item: loop", same_operand=0, kind="call", largest_items=255, largest_type="Tensor"),
     *beside("scan-per-item: in", largest_type="set"),
+    *beside("scan-per-item: grown", largest_type=["ndarray", "set"], largest_items=255),
+    *beside("scan-per-item: rows", callee="numpy.ndarray.__getitem__", dtypes=("int64",), same_operand=3),
     *beside("scan-per-item: equal", scans=4, callee="Add"),
     *beside("scan-per-item: order", result_items=255, callee="torch.arange"),
     *beside("scan-per-item: made", {"equal": 3, "compared": 3}, equal=3, callee="set", largest_items=257),
     *beside("scan-per-item: made", loader_dataset_items=[0, 127], other_total_ns=30.1 * MS),
     *beside("arrow-to-python", count=4, callee=["pyarrow.Array.to_numpy", "polars.Series.to_pylist"], result_items=15),
     *beside("arrow-to-python", result_type="ndarray"),
+    *beside("arrow-to-python: rows", result_nested=15),
     *beside("arrow-to-python: scalars", count=[36, 1151]),
     *beside("arrow-to-python: short", count=[36, 1151]),
     *beside("element-by-element", count=1151, callee="torch.Tensor.sum", argument_items=2),
@@ -299,6 +344,7 @@ SILENT = [
     *beside("needless-copy: batch", total_ns=14.99 * MS, result_nbytes=KIB - 1),
     *beside("needless-copy: layout", argument_contiguous=True),
     *beside("needless-copy: deepcopy", growing=4),
+    *beside("needless-copy: asdict", growing=4, callee="dataclasses.replace"),
     *beside("float64-round-trip", dtypes=[(), ("float64", "uint8"), ("int64",)], result_items=255),
     *beside("float64-round-trip", count=4, kind="loop", in_workers=1, user="x", result_dtype="float32"),
     *beside("float64-round-trip", other_count=4, other_kind="loop", other_largest=IMAGE, other_result=[FLOATS, SHORT]),
@@ -308,12 +354,15 @@ SILENT = [
     *beside("dataset-copied-per-epoch", argument_nbytes=128 * KIB - 1, result_nbytes=256 * KIB - 1, result_type=""),
     *beside("dataset-copied-per-epoch", ledger_batches=0, ledger_epochs=0, loader_batch_nbytes=174_763),
     *beside("dataset-copied-per-epoch: two", count=13),
+    *beside("dataset-copied-per-epoch: table", callee="pandas.DataFrame.head", result_type="DataFrameGroupBy"),
     *beside("snapshot-per-batch", count=[4, 144], total_ns=14.99 * MS, user="x", callee="mine.snapshot"),
     *beside("snapshot-per-batch", result_nbytes=64 * KIB - 1, loader_batch_nbytes=64 * KIB + 1),
     *beside("snapshot-per-batch: grows", growing=3, looked_at=9),
     *beside("sample-by-sample", loader_batch_size=7, loader_iterable=True, loader_torch_like=False),
-    *beside("sample-by-sample", loader_has_getitems=True, loader_hidden_getitems="Rows", loader_shared_samples=False),
+    *beside("sample-by-sample", {"loader_has_getitems": True, "function": "Rows.get"}),
+    *beside("sample-by-sample", loader_hidden_getitems="Rows", loader_shared_samples=False),
     *beside("sample-by-sample", loader_sample_nbytes=64 * KIB + 1, stages_ns={"fetch": 28_800_001}),
+    *beside("sample-by-sample: loops", count=143, function=["Rows.__getitems__", "Rows.get"]),
     *beside("hidden-getitems", loader_hidden_getitems="", loader_iterable=True, loader_torch_like=False),
     *beside("workers-restarted", stages_by_worker={}, loader_persistent_workers=True, loader_torch_like=False),
     *beside("workers-restarted", ledger_timed=LONG[:1], epoch_whole=False, epoch_first_ns=39.9 * MS),
@@ -473,3 +522,43 @@ def test_an_unknown_key_of_a_ledger_is_an_error(part):
     (content if part is None else content[part])["colour"] = "red"
     with pytest.raises(TypeError, match="colour"):
         Ledger.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "work, silent",
+    [
+        (site("iter", 0.5, kind="loop", argument=Value("list", items=9, texts=True)), True),
+        (site("tokenizer.encode", argument=Value("str", items=40), result=NUMBERS), True),
+        (site("iter", 0.49, kind="loop", argument=Value("list", items=9, texts=True)), False),
+        (site("iter", kind="loop", argument=Value("list", items=9)), False),
+        (site("json.loads", argument=Value("str", items=40), result=NUMBERS), False),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_numbers_of_words_become_an_array_only_by_a_list(work, silent, dtype):
+    made = site("torch.tensor", line=13, argument=NUMBERS, result=Value("Tensor", dtype, items=16))
+    assert bool(found("list-to-array", ledger(work, made))) is not (silent and dtype == "int64")
+
+
+@pytest.mark.parametrize(
+    "callee, words",
+    [("numpy.load", "mmap_mode"), ("pandas.read_csv", "what was read"), ("h5py.File", "on first use in each process")],
+)
+def test_the_fix_of_a_file_that_is_opened_again_is_that_of_its_reader(callee, words):
+    (only,) = found("file-reopened", ledger(site(callee, path_calls=288, paths=1)))
+    assert words in only.fix
+    assert ("mmap" in only.fix) is (callee == "numpy.load")
+
+
+@pytest.mark.parametrize(
+    "one, words",
+    [
+        (site("Eq", kind="operator", largest=Value("Tensor", items=256), **READ), "group the rows once"),
+        (site("NotIn", kind="operator", same_operand=1, largest=LIST), "keep a set"),
+        (site("builtins.set", largest=LIST, **READ), "build it once"),
+        (site("list.index", largest=LIST, **READ), "dict or a sorted index"),
+    ],
+)
+def test_the_fix_of_a_scan_is_that_of_what_scans(one, words):
+    (only,) = found("scan-per-item", ledger(one))
+    assert words in only.fix

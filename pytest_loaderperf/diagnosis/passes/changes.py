@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from statistics import median
 from typing import Any, Self
 
@@ -132,8 +133,9 @@ class Changed:
         }
         return fixes.get(rule, self._known)
 
-    def _kept(self, function: Any, _owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        return rewound(self._once((self._callee, *args, *named.values()), lambda: kept(function(*args, **named))))
+    def _kept(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        of = owner if isinstance(owner, PurePath) else self._callee
+        return rewound(self._once((of, *args, *named.values()), lambda: kept(function(*args, **named))))
 
     def _known(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return self._once((owner, *args, *named.values()), lambda: function(*args, **named))

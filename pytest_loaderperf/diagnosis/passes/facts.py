@@ -16,7 +16,7 @@ from pytest_loaderperf.data.arrays.order import innermost
 from pytest_loaderperf.diagnosis.ledger import LoaderFacts
 from pytest_loaderperf.diagnosis.passes.keeping import batch_kind
 from pytest_loaderperf.diagnosis.passes.objects import objects_held
-from pytest_loaderperf.diagnosis.passes.passing import chain, hidden_getitems
+from pytest_loaderperf.diagnosis.passes.passing import chain, hidden_getitems, hiding, takes_indices
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 from pytest_loaderperf.diagnosis.passes.torch_parts import TorchParts, pickled_nbytes
 from pytest_loaderperf.diagnosis.passes.values import base_of
@@ -40,6 +40,7 @@ def loader_facts(
     """
     inner = _inner(loader, parts)
     dataset = getattr(inner, "dataset", None)
+    hidden = hidden_getitems(dataset)
     file, line = parts.made_at.get(id(inner), ("", 0))
     dataset_file, dataset_line = _written_at(dataset)
     collate_file, collate_line = _returns_at(getattr(inner, "collate_fn", None))
@@ -65,8 +66,9 @@ def loader_facts(
         dataset_file=dataset_file,
         dataset_line=dataset_line,
         dataset_items=_items(dataset),
-        has_getitems=callable(getattr(dataset, "__getitems__", None)),
-        hidden_getitems=type(hidden).__name__ if (hidden := hidden_getitems(dataset)) is not None else "",
+        has_getitems=takes_indices(dataset),
+        hidden_getitems=type(hidden).__name__ if hidden is not None else "",
+        hiding=type(hiding(dataset, hidden)).__name__ if hidden is not None else "",
         shared_samples=_share_memory(samples),
         sample_nbytes=max(map(_nbytes, samples), default=0),
         batch_nbytes=_nbytes(batch),

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ _FEWEST_CALLS = 8  # that all have the same arguments, or all different ones: th
 _REPLAYED = 8  # results that are given in turns
 _SLEEP_SECONDS = 0.00005  # of a wait that looks again and again
 _MOST_DEPTH = 4  # of a result, whose arrays are copied
-_SHARES: dict[str, Callable[..., Any]] = {"tensor": torch.as_tensor, "array": np.asarray}  # the same without a copy
 
 
 def nothing(*_args: object, **_kwargs: object) -> None:
@@ -100,6 +100,20 @@ def rewound(opened: Any) -> Any:
     if isinstance(opened, Kept) and isinstance(vars(opened)["_opened"], io.IOBase):
         opened.seek(0)
     return opened
+
+
+def _fields_of(held: Any, *_args: object, **_kwargs: object) -> dict[str, Any]:
+    """What ``asdict`` gives of a dataclass, without copies of what is in its fields."""
+    parts = {part.name: getattr(held, part.name) for part in fields(held)}
+    return {name: _fields_of(part) if is_dataclass(part) else part for name, part in parts.items()}
+
+
+_SHARES: dict[str, Callable[..., Any]] = {  # the same without a copy
+    "tensor": torch.as_tensor,
+    "array": np.asarray,
+    "asdict": _fields_of,
+    "astuple": lambda held: tuple(_fields_of(held).values()),
+}
 
 
 def shared(name: str, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

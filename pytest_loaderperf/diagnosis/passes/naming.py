@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import partial
+from pathlib import Path
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
@@ -12,6 +15,7 @@ import torch
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 
 BUILTIN = (BuiltinFunctionType, BuiltinMethodType)
+_MOST_WRAPPERS = 8  # around one another
 
 
 class Subscript:
@@ -29,7 +33,9 @@ def name_key(function: Any, owner: object) -> object:
         return function.__code__
     if owner is not None and not isinstance(owner, type):
         return type(owner), getattr(function, "__name__", "")
-    return function if isinstance(function, type) else (type(function), getattr(function, "__name__", id(function)))
+    if isinstance(function, partial):
+        return partial, name_key(function.func, None)
+    return function if isinstance(function, type) else (type(function), getattr(function, "__name__", ""))
 
 
 def callee_name(function: Any, owner: object) -> str:
@@ -39,6 +45,8 @@ def callee_name(function: Any, owner: object) -> str:
     if isinstance(function, Subscript):
         return f"{_type_name(function.kind)}.{function.verb}"
     name = str(getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__))
+    if not isinstance(function, type) and name == type(function).__name__ and user_code(function):
+        name += ".__call__"  # of an object
     short = name.rpartition(".")[2]
     if owner is not None and not isinstance(owner, (type, type(os))):
         return f"{_type_name(type(owner))}.{short}"
@@ -49,7 +57,7 @@ def callee_name(function: Any, owner: object) -> str:
     module = str(getattr(function, "__module__", None) or getattr(owner, "__name__", None) or "builtins")
     if module == "torch._VariableFunctionsClass" or name.startswith("_VariableFunctionsClass"):
         module, name = "torch", short
-    return f"{_public(module)}.{name}"
+    return f"{_public(module, function)}.{name}"
 
 
 def _type_name(kind: type) -> str:
@@ -57,19 +65,45 @@ def _type_name(kind: type) -> str:
         return "torch.Tensor"
     if issubclass(kind, np.ndarray):
         return "numpy.ndarray"
-    module = _public(kind.__module__)
+    if issubclass(kind, Path):
+        return "pathlib.Path"
+    if kind.__module__ == "pandas.core.indexing":  # _iLocIndexer
+        return f"pandas.DataFrame.{kind.__name__.strip('_').removesuffix('Indexer').lower()}"
+    module = _public(kind.__module__, kind)
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
-def _public(module: str) -> str:
+def _public(module: str, thing: Any) -> str:
+    """The shortest module that has ``thing``, as users import it: ``zarr`` for ``zarr.core.array``."""
     if module.startswith(("numpy.", "numpy")) and ".random" not in module:
         return "numpy"
-    return "torch" if module in ("torch._C", "torch._tensor", "torch.functional") else module
+    if module in ("torch._C", "torch._tensor", "torch.functional"):
+        return "torch"
+    name, parts = getattr(thing, "__name__", ""), module.split(".")
+    for end in range(1, len(parts) + 1):
+        for shorter in (".".join(part.lstrip("_") for part in parts[:end]), ".".join(parts[:end])):
+            if vars(sys.modules.get(shorter, object)).get(name) is thing:  # getattr might import what is lazy
+                return shorter
+    return module
+
+
+def _unwrapped(function: Any) -> Any:
+    """What a method, a ``partial`` or a wrapper in C, such as ``lru_cache``, calls in the end."""
+    for _ in range(_MOST_WRAPPERS):
+        if isinstance(function, MethodType):
+            function = function.__func__
+        elif isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, (FunctionType, type)):
+            break
+        else:
+            function = getattr(function, "__dict__", {}).get("__wrapped__", function)
+    return function
 
 
 def user_code(function: Any) -> str:
-    """``file:line`` of the user's own function that is called; "" for others."""
-    inner = function.__func__ if isinstance(function, MethodType) else function
+    """``file:line`` of the user's own function that is called, also through ``partial`` or a cache; "" for others."""
+    function = inner = _unwrapped(function)
     if isinstance(function, type):
         inner = getattr(function, "__init__", None)
     elif not isinstance(inner, FunctionType) and not isinstance(inner, (*BUILTIN, str, Subscript)):

@@ -45,15 +45,27 @@ def _wrapped(dataset: Any) -> list[Any]:
 def hidden_getitems(dataset: Any) -> Any:
     """An inner dataset that gives whole batches, which the outer one does not ask it for, or None."""
     datasets = chain(dataset)
-    if not datasets or _gives_batches(datasets[0]):
+    if not datasets or gives_batches(datasets[0]):
         return None
-    return next((found for found in datasets[1:] if _gives_batches(found)), None)
+    return next((found for found in datasets[1:] if gives_batches(found)), None)
 
 
-def _gives_batches(dataset: Any) -> bool:
+def hiding(dataset: Any, hidden: Any) -> Any:
+    """Of the dataset and those inside it, the one that asks ``hidden`` for single samples."""
+    around = (one for one in chain(dataset) if any(inner is hidden for inner in _wrapped(one)))
+    return next((one for one in around if not gives_batches(one)), dataset)
+
+
+def takes_indices(dataset: Any) -> bool:
+    """Whether torch asks a dataset for whole batches, and not a Subset that then asks for each sample."""
+    return gives_batches(dataset) if isinstance(dataset, Subset) else callable(getattr(dataset, "__getitems__", None))
+
+
+def gives_batches(dataset: Any) -> bool:
+    """Whether a dataset's class can be asked for a list of indices; a Subset, whether it has one to pass them to."""
     found = getattr(type(dataset), "__getitems__", None)
     if isinstance(dataset, Subset):  # it passes the indices on, to a dataset that takes them
-        return callable(getattr(dataset.dataset, "__getitems__", None))
+        return gives_batches(dataset.dataset)
     return callable(found)
 
 

@@ -17,7 +17,6 @@ from pytest_loaderperf.diagnosis.passes.naming import BUILTIN, Subscript, callee
 from pytest_loaderperf.diagnosis.passes.records import GENERATORS, Record
 
 LOOKED_AT = 64  # calls of a line whose arguments and results are read; all are counted
-_KEYED = 512  # calls of a line whose arguments are compared with those before
 _APPENDING = frozenset(["list.append", "list.extend", "collections.deque.append", "set.add"])
 _STORES = "__setitem__"
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -93,7 +92,8 @@ class Recorder:
 
     def item(self, site: int, holder: Any, key_: Any, /) -> Any:
         """``holder[key]``."""
-        return self._run(site, Subscript(type(holder)), partial(operator.getitem, holder, key_), (holder, key_))
+        args = (holder, *key_) if isinstance(key_, tuple) else (holder, key_)
+        return self._run(site, Subscript(type(holder)), partial(operator.getitem, holder, key_), args)
 
     def store(self, site: int, value: Any, holder: Any, key_: Any, /) -> None:
         """``holder[key] = value``."""
@@ -197,8 +197,8 @@ class Recorder:
         if counts["looked_at"] < LOOKED_AT:
             counts["looked_at"] += 1
             record.look(self._digests, args, result, ns)
-        elif record.keys and counts["keyed"] < _KEYED:
-            record.look_at_key(self._digests, args, None, compares=False)
+        else:
+            record.look_again(self._digests, args)
 
     def sites(self) -> list[dict[str, Any]]:
         """What was seen so far, as plain values."""

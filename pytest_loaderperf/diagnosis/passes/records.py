@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -15,15 +16,17 @@ import torch
 
 from pytest_loaderperf.diagnosis.growth import exponent
 from pytest_loaderperf.diagnosis.ledger import Value
-from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest, key, overlap, random_state
+from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest, key, operand, overlap, random_state
 from pytest_loaderperf.measurement.structure import batch_leaves
 
 _MOST_KEYS = 16  # different arguments of a line that are remembered
+_KEYED = 512  # calls of a line whose arguments are compared with those before
 _MOST_COPIES = 8  # of a line that are held to see whether anything modifies them
 _MOST_PATHS = 4096
 _FEWEST_SIZES, _GROWN = 8, 4  # results of different sizes, and times from the first to the last, to see growth
 _NO_PATHS = frozenset({"posixpath", "genericpath", "os", "pathlib", "posix", "nt", "shutil", "str", "builtins"})
-_COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype".split())
+_OPENING = (".open", ".read_bytes", ".read_text")  # methods of a path that open it
+_COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype asdict astuple".split())
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 Digests = dict[int, tuple[object, str | None]]
 _TRIMS = 1.5  # times as large: a temporary array that a copy of a part lets go of
@@ -47,7 +50,7 @@ class Record:
         self.copies: list[Copy] = []
         self.last: object = None
         self.first: str | None = None
-        self.operand = 0
+        self.operand: object = None
         self.random: tuple[int, str] | None = None
         self.random_state: str | None = None
         self.made_at = ""
@@ -71,7 +74,8 @@ class Record:
                 return
 
     def look_at_paths(self, args: tuple[Any, ...]) -> None:
-        if self.callee.partition(".")[0] in _NO_PATHS and self.callee != "io.open":
+        top, _, name = self.callee.partition(".")
+        if top in _NO_PATHS and self.callee != "io.open" and not (top == "pathlib" and name.endswith(_OPENING)):
             return
         for argument in args:
             if isinstance(argument, (str, PurePath)) and len(self.paths) < _MOST_PATHS and _exists(str(argument)):
@@ -86,11 +90,11 @@ class Record:
             self.dtypes |= {one.dtype for one in described if one.dtype and one.items > 1}
             self.argument = max(self.argument, described[0], key=_size)
             largest = max(range(len(described)), key=lambda i: described[i].items)
-            if id(args[largest]) == self.operand:
-                counts["same_operand"] += 1
+            place = operand(args[largest])
+            counts["same_operand"] += place == self.operand
             others = [one.items for i, one in enumerate(described) if i != largest]
             counts["scans"] += all(items <= 1 for items in others) or isinstance(args[1 - largest], str)
-            self.operand = id(args[largest])
+            self.operand = place
             self.held.append(args[largest])
             self.held = self.held[-_MOST_KEYS * 4 :]
             self.largest = max(self.largest, described[largest], key=_items)
@@ -111,6 +115,13 @@ class Record:
         self.look_at_key(digests, args, now, compares=True)
         if len(self.copies) < _MOST_COPIES and self.callee.rpartition(".")[2] in _COPIES:
             self.copies.append(Copy(result, args[0] if args else None))
+
+    def look_again(self, digests: Digests, args: tuple[Any, ...]) -> None:
+        """Of a later call, see whether its arguments are known, and at every power of two how long a list is by now."""
+        if args and self.counts["count"] & (self.counts["count"] - 1) == 0:
+            self.largest = max(self.largest, *map(describe, args[:4]), key=_items)
+        if self.keys and self.counts["keyed"] < _KEYED:
+            self.look_at_key(digests, args, None, compares=False)
 
     def look_at_key(self, digests: Digests, args: tuple[Any, ...], now: str | None, *, compares: bool) -> None:
         held: list[object] = []
@@ -139,7 +150,8 @@ class Copy:
     """A copy, and its source, held to see whether anything modifies one of them."""
 
     def __init__(self, copy: object, source: object) -> None:
-        self._copies, self._sources = ([leaf for _, leaf in batch_leaves(whole)] for whole in (copy, source))
+        held = vars(source) if is_dataclass(source) and hasattr(source, "__dict__") else source
+        self._copies, self._sources = ([leaf for _, leaf in batch_leaves(whole)] for whole in (copy, held))
         self._before = digest(self._copies)
         self.base = base_of(source)
         self._nbytes = describe(copy).nbytes

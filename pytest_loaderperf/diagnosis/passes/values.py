@@ -9,6 +9,7 @@ import sys
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import replace
 from functools import lru_cache
+from math import prod
 from pathlib import PurePath
 from types import FunctionType
 from typing import Any
@@ -26,6 +27,7 @@ _MOST_CONTAINERS = 512  # whose digests are kept
 _MOST_NBYTES = 1 << 20  # of an array that a digest reads as a whole
 _MOST_ELEMENTS = 1 << 14  # of a larger one
 _READS = ("__iter__", "__len__", "__getitem__", "items", "keys", "nbytes", "equals", "__getattr__", "__array__")
+_INDEXERS = ("_LocIndexer", "_iLocIndexer", "_AtIndexer", "_iAtIndexer")  # of pandas
 _PLAIN = (bool, int, float, complex, type(None))
 
 
@@ -163,6 +165,29 @@ def memory_of(value: object) -> tuple[int, int] | None:
     return None
 
 
+def operand(value: object) -> object:
+    """What tells a large argument from others: its memory, of which columns of a table are new objects each time."""
+    if not isinstance(value, (torch.Tensor, np.ndarray)) and type(value).__module__.partition(".")[0] == "pandas":
+        value = _of_column(_indexed(value))
+    if type(value).__module__.startswith("pyarrow"):
+        return _arrow_place(value) or id(value)
+    return memory_of(value) or id(value)
+
+
+def _indexed(value: Any) -> Any:
+    """The table whose ``loc`` or ``iloc`` a value is; others as they are."""
+    return value.obj if type(value).__name__ in _INDEXERS else value
+
+
+def _of_column(value: Any) -> Any:
+    """The array behind a column or an index of pandas, without a copy; others as they are."""
+    try:
+        held = value.array
+        return held.__arrow_array__() if hasattr(held, "__arrow_array__") else held.to_numpy(copy=False)
+    except Exception:  # noqa: BLE001 code of a library's, which may raise anything
+        return value
+
+
 def base_of(value: object) -> tuple[int, int] | None:
     """Address and bytes of the whole memory that an array is a view of; None for others."""
     if isinstance(value, torch.Tensor) and value.layout == torch.strided:
@@ -181,6 +206,7 @@ def overlap(value: object, other: object) -> bool:
 
 def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of value
     """What a rule may want to know of a value."""
+    value = _indexed(value)
     name = type(value).__name__
     if isinstance(value, torch.Tensor):
         kind, items = str(value.dtype).removeprefix("torch."), value.numel()
@@ -202,21 +228,53 @@ def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of valu
         items, numbers = _numbers(value)
         arrays = [part for part in value[:_MOST_PARTS] if isinstance(part, (torch.Tensor, np.ndarray))]
         nbytes = sum(int(part.nbytes) for part in arrays) * len(value) // max(1, min(len(value), _MOST_PARTS))
-        return Value(name, "", items, nbytes, "", numbers)
+        return Value(
+            name,
+            "",
+            items,
+            nbytes,
+            "",
+            numbers,
+            nested=_inside(value, 0),
+            texts=bool(value) and isinstance(value[0], str),
+        )
     if isinstance(value, (str, bytes, bytearray)):
         return Value(name, "", len(value), len(value))
     if isinstance(value, dict):
-        inside = sum(len(part) for part in _ends(list(value.values()), 0) if isinstance(part, (list, tuple, dict, str)))
-        return Value(name, "", len(value) + inside)
+        texts = sum(len(part) for part in _ends(list(value.values()), 0) if isinstance(part, str))
+        return Value(name, "", len(value), texts, nested=_inside(value, 0))
     try:
         length = len(value)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
         length = 0
     try:
-        nbytes = int(value.nbytes) if length else 0  # type: ignore[attr-defined]
+        held = value.nbytes if hasattr(value, "nbytes") else value.memory_usage(index=False).sum()  # type: ignore[attr-defined]
+        nbytes = int(held) if length else 0
     except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
         nbytes = 0
-    return Value(name, str(getattr(value, "dtype", "") or ""), length, nbytes)
+    dtype = getattr(value, "dtype", "") or ""
+    return Value(name, str(dtype), length, nbytes, chunk_nbytes=_chunk_nbytes(value, dtype))
+
+
+def _chunk_nbytes(value: object, dtype: object) -> int:
+    """Bytes of a chunk of an array on disk, as h5py and zarr say it; 0 for others."""
+    try:
+        chunks: Any = getattr(value, "chunks", None)
+    except Exception:  # noqa: BLE001 code of a library's, which may raise anything
+        return 0
+    size = getattr(dtype, "itemsize", 0)
+    whole = isinstance(chunks, tuple) and chunks and all(isinstance(part, int) for part in chunks)
+    return prod(chunks) * size if whole and isinstance(size, int) else 0
+
+
+def _inside(value: Any, depth: int) -> int:
+    """Elements of a list or dict and of those in it, whose first and last ones stand for all."""
+    if not isinstance(value, (list, tuple, dict)):
+        return 0
+    parts = _ends(list(value.values()) if isinstance(value, dict) else value, depth)
+    if depth == _MOST_DEPTH or not parts:
+        return len(value)
+    return len(value) + sum(_inside(part, depth + 1) for part in parts) * len(value) // len(parts)
 
 
 def _numbers(value: Any) -> tuple[int, bool]:

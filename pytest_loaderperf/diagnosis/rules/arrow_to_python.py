@@ -15,7 +15,7 @@ _SCALARS = 4  # a sample
 
 def _is_many(site: Site, times: float, unit: str) -> bool:
     if site.result.type in ("list", "dict"):
-        return site.result.items >= _ITEMS or (unit == "sample" and times >= _SCALARS)
+        return max(site.result.items, site.result.nested) >= _ITEMS or (unit == "sample" and times >= _SCALARS)
     return unit == "sample" and times >= _SCALARS
 
 

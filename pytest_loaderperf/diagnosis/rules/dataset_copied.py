@@ -12,7 +12,7 @@ _NBYTES = 1 << 18
 _COPIES = frozenset(
     (
         "copy clone take index_select ascontiguousarray contiguous permutation permuted shuffle resample array "
-        "tensor cat astype to"
+        "tensor cat astype to sample reset_index sort_values sort_by"
     ).split()
 )
 _MOST = 2  # times an epoch and process
@@ -32,7 +32,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 not copies
                 or site.argument.nbytes < HALF * site.result.nbytes
                 or site.aliases
-                or site.result.type not in ("ndarray", "Tensor", "list", "tuple")
+                or site.result.type not in ("ndarray", "Tensor", "list", "tuple", "DataFrame", "Series", "Table")
                 or site.paths
             ):
                 continue

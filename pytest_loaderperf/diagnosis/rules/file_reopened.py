@@ -6,8 +6,18 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import often, often_text, plain
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often, often_text, plain
 
+_READERS = frozenset(
+    (
+        "read_csv read_json read_parquet read_excel read_table read_feather read_pickle imread loadtxt genfromtxt "
+        "read_bytes read_text fromfile"
+    ).split()
+)
+_READ, _OPEN = (
+    "read it once, in __init__, and keep what was read",
+    "open it once, on first use in each process, and keep it",
+)
 _REPEATS = 1.5  # opens of a file in an epoch, from which they are too many
 
 
@@ -31,6 +41,12 @@ def lines(ledger: Ledger) -> Iterator[tuple[Event | Site, int, int, list[Site]]]
             yield site, site.path_calls, site.paths, [site]
 
 
+def _fix(callee: str) -> str:
+    if last_name(callee) in _READERS:
+        return _READ
+    return RULE.fix if callee.startswith("numpy.") else _OPEN
+
+
 def _find(ledger: Ledger) -> Iterator[Finding]:
     for place, opens, files, calls in lines(ledger):
         times, unit = often(ledger, opens)
@@ -47,7 +63,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             place.function,
             times,
             f"opens a {unit}",
-            RULE.fix,
+            _fix(callee),
             predicted(ledger, max((site.total_ns for site in opening), default=0)),
             callee=callee,
         )
@@ -57,7 +73,7 @@ RULE = Rule(
     id="file-reopened",
     reason="Opening a file reads its header, its index or its footer again, which costs more than one sample.",
     example="def __getitem__(self, i):\n    return np.load(self.path)[i]",
-    fix="open it once, on first use in each process, and keep it (for arrays: np.load(path, mmap_mode='r'))",
+    fix=f"{_OPEN} (for arrays: np.load(path, mmap_mode='r'))",
     limits="A file that is opened under a name that is no argument of a call in the user's code, by a library "
     "in C, is not seen.",
     find=_find,

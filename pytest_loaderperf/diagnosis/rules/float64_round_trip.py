@@ -29,7 +29,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if site.result.dtype == _WIDE and narrow and not site.user:
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee) if site.kind == 'call' else f'an operator ({site.callee})'} makes float64 of "
+                f"{plain(site.callee)} makes float64 of "
                 f"{_dtype(site)}, and line {back[0].line} makes {back[0].result.dtype} of it: {often_text(times)} "
                 f"a {unit}",
                 site.file,

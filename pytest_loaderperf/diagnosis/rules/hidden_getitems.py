@@ -19,7 +19,9 @@ def _line(ledger: Ledger) -> Site | None:
         for site in ledger.sites
         if site.callee.endswith(f"{loader.hidden_getitems}.__getitem__") and site.count >= HALF * ledger.samples
     ]
-    made = [site for site in ledger.sites if last_name(site.callee) == loader.dataset and site.in_start]
+    made = [
+        site for site in ledger.sites if last_name(site.callee) == (loader.hiding or loader.dataset) and site.in_start
+    ]
     return max(asks or made, key=lambda site: site.total_ns, default=None)
 
 
@@ -31,8 +33,8 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
     at = _line(ledger)
     yield Finding(
         RULE.id,
-        f"{loader.dataset} asks {loader.hidden_getitems} for one sample at a time, and hides its __getitems__: "
-        f"{per(each)} calls a batch instead of one",
+        f"{loader.hiding or loader.dataset} asks {loader.hidden_getitems} for one sample at a time, and hides its "
+        f"__getitems__: {per(each)} calls a batch instead of one",
         at.file if at else loader.dataset_file or loader.file,
         at.line if at else loader.dataset_line or loader.line,
         at.function if at else "",

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
-from pytest_loaderperf.diagnosis.ledger import Ledger
-from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, plain, regular, rewritten_ns
+from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, often_text, plain, regular, rewritten_ns
 
 _MAKES = frozenset(
     "tensor as_tensor array asarray asanyarray FloatTensor LongTensor IntTensor DoubleTensor Tensor".split()
 )
+_PARSES = ("loads", "literal_eval", "eval")  # they read lists that are numbers already
 _SHARE = 0.02  # of the time
 _ITEMS = 16  # numbers a sample, from which an array is worth it
+
+
+def _is_of_text(ledger: Ledger, site: Site) -> bool:
+    """Whether the numbers are likely those of words: something splits or encodes a text for each sample."""
+    whole = site.result.dtype.startswith(("int", "uint"))
+    for one in ledger.sites if whole else ():
+        encodes = one.argument.type == "str" and one.result.numbers and last_name(one.callee) not in _PARSES
+        if one.count >= HALF * ledger.samples and (encodes or (one.kind == "loop" and one.argument.texts)):
+            return True
+    return False
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
@@ -22,7 +33,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         numbers = listed.items * site.count / max(1, ledger.samples)
         arrays = listed.type in ("list", "tuple") and listed.nbytes > 0 and site.callee == "torch.tensor"
         indices = site.function.endswith("__getitems__") and listed.items <= (ledger.loader.batch_size or 0)
-        worth = share_of_time(ledger, site) >= _SHARE and not indices
+        worth = share_of_time(ledger, site) >= _SHARE and not indices and not _is_of_text(ledger, site)
         if worth and made and (arrays or (listed.numbers and numbers >= _ITEMS)) and site.result.items > 1:
             yield Finding(
                 RULE.id,
@@ -45,7 +56,7 @@ RULE = Rule(
     reason="A list is read element by element, and each element is a Python object.",
     example="def __getitem__(self, i):\n    return torch.tensor(self.rows[i])  # rows: lists of floats",
     fix="keep the data as one array from the start: self.rows = torch.tensor(rows) in __init__",
-    limits="Lists of fewer than 16 numbers a sample are not reported.",
+    limits="Lists of fewer than 16 numbers a sample, and numbers of words in a text, are not reported.",
     find=_find,
     yields_to=("arrow-to-python", "element-by-element", "repeated-work"),
 )

@@ -18,6 +18,8 @@ _DOES = {
     "contiguous": "leave it out: collate copies the sample into the batch anyway, in any layout",
     "ascontiguousarray": "leave it out: collate copies the sample into the batch anyway, in any layout",
     "deepcopy": "return the sample itself: collate copies it into the batch",
+    "asdict": "take the fields as they are: {field.name: getattr(x, field.name) for field in fields(x)}",
+    "astuple": "take the fields as they are: tuple(getattr(x, field.name) for field in fields(x))",
     "copy": "leave it out: collate copies the sample into the batch",
     "clone": "leave it out: collate copies the sample into the batch",
 }
@@ -27,7 +29,7 @@ def _is_needless(site: Site) -> bool:
     name, source = last_name(site.callee), site.argument
     if name not in _DOES or not site.checked or site.kept < site.checked or site.aliases > HALF * site.looked_at:
         return False
-    if name == "deepcopy":
+    if name in ("deepcopy", "asdict", "astuple"):
         return site.growing < HALF * site.looked_at
     if source.type not in _ARRAYS or not source.shareable or source.dtype != site.result.dtype:
         return False

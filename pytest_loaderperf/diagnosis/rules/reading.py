@@ -9,6 +9,8 @@ from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
 HALF = 0.5
 POOLS = ("Executor", "Pool")  # the ends of names of what owns threads or processes
 _FEWEST = 4  # times: less may be a start
+_NAMES = "Add Sub Mult Div FloorDiv Mod Pow BitAnd BitOr Eq NotEq Lt LtE Gt GtE In".split()
+_SYMBOLS = dict(zip(_NAMES, "+ - * / // % ** & | == != < <= > >= in".split(), strict=True)) | {"NotIn": "not in"}
 
 
 def often(ledger: Ledger, count: int) -> tuple[float, str]:
@@ -61,7 +63,9 @@ def callers(ledger: Ledger, inner: Site | Event) -> list[Site]:
 
 def plain(callee: str) -> str:
     """A callee as a user writes it."""
-    name = callee.removeprefix("builtins.")
+    if callee in _SYMBOLS:
+        return f"the operator {_SYMBOLS[callee]}"
+    name = "open" if callee == "io.open" else callee.removeprefix("builtins.")
     return f"{name.removesuffix('.__getitem__')}[...]" if name.endswith(".__getitem__") else f"{name}()"
 
 

@@ -29,28 +29,68 @@ def _is_repeated(ledger: Ledger, site: Site) -> bool:
         return False
     if site.kind == "item" and site.aliases:
         return False  # a view of what is kept
-    if site.user and site.own_ns < _OWN * site.total_ns:
-        return False  # a call inside it is nearer
     known = site.known >= _KNOWN * site.keyed - 1 and site.equal == site.compared >= _FEWEST
-    size = max(site.result.nbytes, site.result.items)
+    size = max(site.result.nbytes, site.result.items, site.result.nested)
     alike = site.alike == site.looked_at > _FEWEST and size >= _SIZE and not ledger.constant
     return known or alike
 
 
+def _inside(ledger: Ledger, call: Site) -> list[Site]:
+    """Sites in the user's function that ``call`` calls."""
+    file, _, line = call.user.rpartition(":")
+    name = last_name(call.callee)
+    return [
+        one
+        for one in ledger.sites
+        if one.file == file
+        and one.line >= int(line)
+        and (last_name(one.function) == name or one.function.startswith(f"{name}."))  # or it makes, or is, an object
+    ]
+
+
+def _costly(ledger: Ledger) -> Iterator[tuple[Site, float, str]]:
+    for site, times, unit in regular(ledger):
+        share = share_of_time(ledger, site)
+        worth = share >= _SHARE and site.total_ns >= _NS * site.count
+        if worth and (_is_repeated(ledger, site) or _makes_the_same(ledger, site)):
+            yield site, times, unit
+
+
+def _makes_the_same(ledger: Ledger, call: Site) -> bool:
+    """Whether a call of the user's own code, such as of a class, gives what cannot be compared, of equal parts."""
+    if not call.user or call.alike or call.compared or call.known < _KNOWN * call.keyed - 1:
+        return False
+    parts = sum(one.own_ns for one in _inside(ledger, call) if _is_repeated(ledger, one))
+    return parts >= _OWN * call.total_ns
+
+
+def _is_nearest(ledger: Ledger, call: Site) -> bool:
+    """Whether a call of the user's own function is to be named, and not what takes most of its time inside it.
+
+    Only a line whose results can be compared, or that opens a file, can be nearer.
+    """
+    if call.own_ns >= _OWN * call.total_ns:
+        return True
+    inside = _inside(ledger, call)
+    nearer = (one for one in inside if one.total_ns >= _OWN * call.total_ns and (one.alike or one.path_calls))
+    return bool(inside) and not any(nearer)
+
+
 def _same(site: Site) -> str:
-    return (
-        f"one of {site.distinct} results" if site.distinct > 1 and site.kind != "comprehension" else "the same result"
-    )
+    several = site.distinct > 1 and site.alike < site.looked_at and site.kind != "comprehension"
+    return f"one of {site.distinct} results" if several else "the same result"
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
-    for site, times, unit in regular(ledger):
-        share = share_of_time(ledger, site)
-        if share >= _SHARE and site.total_ns >= _NS * site.count and _is_repeated(ledger, site):
+    found = [entry for entry in _costly(ledger) if not entry[0].user or _is_nearest(ledger, entry[0])]
+    explained = [one for site, _, _ in found if site.user for one in _inside(ledger, site)]
+    for site, times, unit in found:
+        if site not in explained:
             name = "this expression" if site.kind == "comprehension" else plain(site.callee)
             yield Finding(
                 RULE.id,
-                f"{name} gives {_same(site)} {often_text(times)} a {unit}, in {share:.0%} of the time",
+                f"{name} gives {_same(site)} {often_text(times)} a {unit}, in {share_of_time(ledger, site):.0%} of the "
+                "time",
                 site.file,
                 site.line,
                 site.function,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import HALF
+from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name
 
 _BATCH = 8  # samples, from which a batch is worth one index operation
 _MOST_NBYTES = 1 << 16  # of a sample: larger ones spend their time copying
@@ -14,10 +14,18 @@ _CALLS = 0.9  # of the time of fetch and collate: what single samples cost
 _MOST_NS = 100_000  # of a sample's fetch
 
 
+def _asks_itself(ledger: Ledger) -> bool:
+    """Whether ``__getitems__`` is there, but asks for single samples."""
+    single = (site.count for site in ledger.sites if last_name(site.function) == "__getitem__")
+    return max(single, default=0) >= HALF * ledger.samples
+
+
 def _find(ledger: Ledger) -> Iterator[Finding]:
     loader, stages = ledger.loader, ledger.stages
     batched = loader.torch_like and not loader.iterable and (loader.batch_size or 0) >= _BATCH
-    if not batched or loader.has_getitems or loader.hidden_getitems or not loader.shared_samples:
+    if not batched or loader.hidden_getitems or not loader.shared_samples:
+        return
+    if loader.has_getitems and not _asks_itself(ledger):
         return
     samples = max(1, sum(epoch.samples for epoch in ledger.timed))
     fetch_ns = stages.ns.get("fetch", 0) / samples

@@ -13,10 +13,14 @@ _COMPARES = frozenset("Eq NotEq Lt LtE Gt GtE".split())
 _SEARCHES = frozenset(
     (
         "index count remove where nonzero argwhere flatnonzero sorted sort argsort unique isin in1d min max sum "
-        "any all list tuple set dict Counter filter map query shuffle"
+        "any all eq ne lt le gt ge list tuple set dict Counter filter map query shuffle groupby"
     ).split()
 )
 _MAKES = frozenset(["list", "tuple", "set", "dict", "Counter"])
+_FINDS = frozenset(
+    "eq ne lt le gt ge __getitem__ where nonzero argwhere flatnonzero isin in1d filter query groupby get_group".split()
+)
+_BY_KEY = "group the rows once: rows = {key: np.flatnonzero(keys == key) for key in np.unique(keys)}"
 _ORDERS = frozenset(["randperm", "permutation", "sample", "shuffle"])
 _SORTS = frozenset(["builtins.sorted", "list.sort"])  # of all that is left, for every batch
 _LINEAR = frozenset(["tarfile.TarFile.getmember", "tarfile.TarFile.getnames"])
@@ -34,14 +38,19 @@ def _reads_all(site: Site, items: int, *, whole: bool) -> int:
     persistent = persistent or (whole and name in _SEARCHES - _MAKES and site.equal == site.compared >= _FEWEST)
     if name in _ORDERS and site.result.items >= items:
         return site.result.items
+    if site.callee in ("In", "NotIn") and site.largest.type in _LISTS:
+        items = _LEAST  # a set needs no search, however long the list is
     if not persistent or site.largest.items < items:
         return 0
     if site.kind == "loop":
-        return site.largest.items if site.largest.type in (*_LISTS, "ndarray", "dict", "set") else 0
-    if site.callee in ("In", "NotIn"):
-        return site.largest.items if site.largest.type in (*_LISTS, "ndarray", "Tensor") else 0
-    alone = site.scans >= HALF * site.looked_at
-    return site.largest.items if alone and (site.callee in _COMPARES or name in _SEARCHES) else 0
+        reads = site.largest.type in (*_LISTS, "ndarray", "dict", "set")
+    elif site.callee in ("In", "NotIn"):
+        reads = site.largest.type in (*_LISTS, "ndarray", "Tensor")
+    elif site.kind == "item":  # rows of a table by a mask
+        reads = site.callee.startswith("pandas") and "bool" in site.dtypes
+    else:
+        reads = site.scans >= HALF * site.looked_at and (site.callee in _COMPARES or name in _SEARCHES)
+    return site.largest.items if reads else 0
 
 
 def _is_of_all_keys(ledger: Ledger, site: Site) -> bool:
@@ -49,6 +58,15 @@ def _is_of_all_keys(ledger: Ledger, site: Site) -> bool:
     rows = ledger.loader.dataset_items or 0
     others = [one.total_ns for one in callers(ledger, site) if one.equal == one.compared >= _FEWEST and not one.user]
     return HALF * rows <= site.largest.items <= 2 * rows and site.total_ns >= HALF * max(others, default=0)
+
+
+def _fix(site: Site) -> str:
+    name = last_name(site.callee)
+    if site.callee in _COMPARES or name in _FINDS:
+        return _BY_KEY
+    if site.callee in ("In", "NotIn"):
+        return "keep a set beside it, and ask that: seen = set(...)"
+    return "build it once, in __init__, and keep it" if name in _MAKES | {"unique", "sorted"} else RULE.fix
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
@@ -68,7 +86,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 site.function,
                 times,
                 f"scans a {unit}",
-                RULE.fix,
+                _fix(site),
                 predicted(ledger, site.total_ns, site),
                 callee=site.callee,
             )
