@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pytest_loaderperf.data.encoded.decoder import Decoder
 from pytest_loaderperf.data.encoded.header import Header, is_picture
@@ -98,6 +99,13 @@ def encoded_bytes(value: pa.Scalar, folder: Path | ObjectPath | None = None) -> 
             content: bytes = path.read_bytes()
         return content
     return known[BYTES]  # type: ignore[no-any-return]
+
+
+def paths_of(pictures: pa.StructArray, folder: Path | ObjectPath) -> list[Path]:
+    """The files that `encoded_bytes` reads for ``pictures``."""
+    without_bytes = pc.is_null(pictures.field(BYTES))
+    paths = pictures.field(PATH).filter(without_bytes).drop_null()
+    return [] if isinstance(folder, ObjectPath) else [folder / path for path in paths.to_pylist()]
 
 
 def decoded_type(decoder: Decoder) -> pa.DataType:
