@@ -52,20 +52,32 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = converted(array.storage, kind)
     elif types.is_dictionary(got):
-        array = converted(array.dictionary_decode(), kind)
+        array = converted(_decoded(array), kind)
     elif types.is_run_end_encoded(got):
         array = converted(pc.run_end_decode(array), kind)
     elif isinstance(kind, pa.BaseExtensionType):
         array = pa.ExtensionArray.from_storage(kind, converted(array, kind.storage_type))
     elif types.is_dictionary(kind):
-        encoded = converted(array, kind.value_type).dictionary_encode()
-        codes = encoded.indices.cast(kind.index_type)
-        array = pa.DictionaryArray.from_arrays(codes, encoded.dictionary, ordered=kind.ordered)
+        encoded = converted(array, without_view(kind.value_type)).dictionary_encode()
+        codes, values = encoded.indices.cast(kind.index_type), converted(encoded.dictionary, kind.value_type)
+        array = pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
     elif types.is_run_end_encoded(kind):
         array = pc.run_end_encode(converted(array, kind.value_type), run_end_type=kind.run_end_type)
     else:
         array = _nested(array, kind)
     return array
+
+
+def without_view(kind: pa.DataType) -> pa.DataType:
+    """``kind``, or the type of the same values without views, for which Arrow lacks kernels of dictionaries."""
+    if not is_view(kind):
+        return kind
+    return pa.large_string() if types.is_string_view(kind) else pa.large_binary()
+
+
+def _decoded(array: pa.DictionaryArray) -> pa.Array:
+    values = converted(array.dictionary, without_view(array.type.value_type))
+    return pa.DictionaryArray.from_arrays(array.indices, values).dictionary_decode()
 
 
 def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import Layout, column_of, dense_array, kind_of, layout_of
+from pytest_loaderperf.data.formats.dense import MOST_NBYTES, Layout, column_of, dense_array, kind_of, layout_of
 from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find
 from pytest_loaderperf.data.formats.storage import read_schema, write_schema
 from pytest_loaderperf.data.formats.table import TakenTable, reading
@@ -105,7 +105,7 @@ class ImageFolderTable(TakenTable):
             raise DataError(f"{self.path}: {error}") from error
         if schema is None:
             with reading(self._samples[0]):
-                fields = [pa.field(IMAGE, kind_of(self._layout(self._samples[0])))]
+                fields = [pa.field(IMAGE, kind_of(self._first_layout()))]
             if folders:
                 fields.append(pa.field(LABEL, pa.int64(), metadata=metadata))
             schema = pa.schema(fields)
@@ -114,6 +114,15 @@ class ImageFolderTable(TakenTable):
             raise DataError(f"{self.path}: expected folders whose names are labels, got {names}. Rename them.")
         self._labels = np.array(labels, kind)
         return schema, len(self._samples)
+
+    def _first_layout(self) -> Layout:
+        layout = self._layout(self._samples[0])
+        if layout.dtype.kind not in "biuf" or layout.dtype.itemsize > MOST_NBYTES:
+            raise DataError(
+                f"{self._samples[0]} holds {layout.dtype}. Expected bools, integers or floats of at most 64 bits: "
+                "convert it."
+            )
+        return layout
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         arrays = []

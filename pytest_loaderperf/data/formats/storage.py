@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.arrow.lists import is_list
-from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema
+from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema, without_view
 from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.errors import DataError
@@ -83,7 +83,7 @@ def stored_type(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -
     if pa.types.is_large_list_view(kind):
         return pa.large_list(kind.value_field.with_type(inner(kind.value_type)))
     if is_view(kind):
-        return pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
+        return without_view(kind)
     nested = rebuilt(kind, inner)
     return nested if kind.num_fields else leaf(kind)
 

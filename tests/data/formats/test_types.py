@@ -81,6 +81,8 @@ TYPES = {
     "fixed list of nothing": pa.array([[], None, [], []], pa.list_(F, 0)),
     "list of fixed list": pa.array([[[1.0, 2.0]], None, [], [[3.0, 4.0], [5.0, 6.0]]], pa.list_(pa.list_(F, 2))),
     "list of halves": pa.array([[np.float16(1)], None, [], [np.float16(2)]], pa.list_(pa.float16())),
+    "dictionary of views": pa.DictionaryArray.from_arrays([0, None, 1, 0], pa.array(["a", "b"], pa.string_view())),
+    "dictionary with null": pa.DictionaryArray.from_arrays([0, 1, None, 0], pa.array(["a", None])),
     "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), pa.array([1.5, 2.5], F)),
     "bool8": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0, 1, None], pa.int8())),
     "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16, None, b"1" * 16, b"2" * 16], pa.binary(16))),
@@ -99,7 +101,8 @@ _NOWHERE = {
     *("struct of nothing", "struct of one name twice"),
 }
 REFUSES = {
-    "parquet": _NOWHERE - {"ordered dictionary"} | {"runs", "decimal of hundreds", "fixed list of nothing"},
+    "parquet": _NOWHERE - {"ordered dictionary"}
+    | {"runs", "decimal of hundreds", "fixed list of nothing", "dictionary of views"},
     "arrow": set(),
     "lance": _NOWHERE
     | {"fixed list of nothing", "fixed list of dictionary", "fixed list of texts"}
