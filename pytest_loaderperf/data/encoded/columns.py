@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pytest_loaderperf.data.encoded.decoder import Decoder
 from pytest_loaderperf.data.encoded.header import Header, is_picture
+from pytest_loaderperf.data.formats.convert import taken
 from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.objects.place import ObjectPath
@@ -38,7 +39,7 @@ class InMemory:
 
     def take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         """The rows at ``indices``."""
-        return self.table.select(columns).take(pa.array(indices))
+        return taken(self.table.select(columns), pa.array(indices))
 
     def stream(self, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """All rows, at most ``rows`` at a time."""
