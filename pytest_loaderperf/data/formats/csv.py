@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from pytest_loaderperf.data.formats.protocol import OnlyRead
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.errors import DataError
 
-_PLAIN, _COMPRESSED = (".csv", ".tsv"), ("", ".gz", ".bz2", ".zst")
-CSV_ENDINGS = tuple(plain + how for plain in _PLAIN for how in _COMPRESSED)
+_PLAIN, _CODECS = (".csv", ".tsv"), {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+CSV_ENDINGS = tuple(plain + how for plain in _PLAIN for how in ("", *_CODECS))
 BUDGET_SHARE = 4  # the available memory is divided by this: what the rows of a file may take
 _BLOCK_NBYTES = 4 << 20  # of text that is parsed together
 _EXACT = 1 << 53  # float64 holds all integers below
@@ -53,7 +53,7 @@ class CsvTable(CheckedTable):
     """A CSV file: in memory, or read block by block if it does not fit."""
 
     def _open(self) -> tuple[pa.Schema, int]:
-        if not self.path.name.lower().endswith(_COMPRESSED[1:]):
+        if codec_of(self.path.name) is None:
             self._refuse_others("csv")
         budget = self.options.get("memory_budget")
         if budget is not None and (type(budget) is not int or budget < 0):
@@ -82,8 +82,9 @@ class CsvTable(CheckedTable):
         return schema, rows
 
     def _input(self) -> AbstractContextManager[Any]:
-        """What Arrow reads: a path or a stream, closed at the end."""
-        return nullcontext(self.path)
+        """What Arrow reads: a stream, closed at the end."""
+        stream: AbstractContextManager[Any] = pa.input_stream(str(self.path), codec_of(self.path.name))
+        return stream
 
     def _asked_types(self) -> dict[str, pa.DataType]:
         types = self.options.get("types") or {}
@@ -142,7 +143,7 @@ class CsvTable(CheckedTable):
         return []
 
     def _parsed(self, types: Mapping[str, pa.DataType], columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        tabs = any(ending in self.path.name.lower() for ending in (".tsv", ".tab"))
+        tabs = _without_codec(self.path.name).endswith((".tsv", ".tab"))
         options = self.options
         with (
             self._input() as source,
@@ -235,6 +236,16 @@ def _type_for(text: str) -> str:
             return "string"
         return "float64"
     return "int64" if -(1 << 63) <= number < 1 << 63 else "uint64" if 0 <= number < 1 << 64 else "string"
+
+
+def codec_of(name: str) -> str | None:
+    """How the file called ``name`` is compressed, as Arrow calls it."""
+    return next((codec for ending, codec in _CODECS.items() if name.lower().endswith(ending)), None)
+
+
+def _without_codec(name: str) -> str:
+    found = next((ending for ending in _CODECS if name.lower().endswith(ending)), "")
+    return name.lower().removesuffix(found)
 
 
 class CsvFolderTable(FolderTable):

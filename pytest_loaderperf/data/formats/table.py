@@ -62,7 +62,7 @@ class CheckedTable(ABC):
     format_name = ""  # of a file that is recognised by its first bytes
 
     def __init__(self, path: Path, options: Mapping[str, Any] | None = None) -> None:
-        self.path, self.options = path, dict(options or {})
+        self.path, self.options = path.absolute(), dict(options or {})  # a process may change its folder
         self._closed = False
         if not path.exists():
             raise DataError(f"{path} is missing. Give a path that exists, or write it first.")

@@ -139,6 +139,39 @@ def test_a_file_whose_column_has_nulls_alone_fits(tmp_path):
     all_ways(open_table(tmp_path), pa.table({"x": pa.array([None, None, "a"])}))
 
 
+def test_folders_that_are_called_as_files_are_looked_into(tmp_path):
+    for place, folder in enumerate(("a.parquet", "b.parquet")):  # as Spark calls them
+        (tmp_path / folder).mkdir()
+        write_table(ROWS.slice(place * 3, 3), tmp_path / folder / "part-0.parquet")
+    all_ways(open_table(tmp_path), ROWS.slice(0, 6))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.parquet"])
+def test_a_relative_path_stays_the_same_file_wherever_the_process_goes(name, tmp_path, monkeypatch):
+    for place in range(2):
+        (tmp_path / str(place)).mkdir()
+        rows = np.arange(3) + place
+        path = tmp_path / str(place) / name
+        if name == "a.npz":
+            np.savez(path, x=rows)
+        elif name == "a.csv":
+            path.write_text("x\n" + "\n".join(map(str, rows)))
+        else:
+            write_table(pa.table({"x": rows}), path)
+    monkeypatch.chdir(tmp_path / "0")
+    table = open_table(name)
+    monkeypatch.chdir(tmp_path / "1")
+    all_ways(table, pa.table({"x": [0, 1, 2]}))
+
+
+def test_an_archive_that_was_replaced_by_other_arrays_is_an_error(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(3.0))
+    table = open_table(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", x=np.arange(3))
+    with pytest.raises(DataError, match=r"expected the arrays of when it was opened, got others. Open it again."):
+        table.read()
+
+
 def test_folders_of_several_names_are_an_error(tmp_path):
     for folder in ("a=1", "b=1"):
         (tmp_path / folder).mkdir()
@@ -370,6 +403,13 @@ def test_csv_is_read_by_its_suffix(suffix, delimiter, budget, tmp_path):
     with pytest.raises(DataError, match="takes more memory than its budget of 0 bytes"):
         table.read()
     assert optimize(table, columns=["x"], cache="chunked")[9]["x"] == 9
+
+
+@pytest.mark.parametrize("name", ["A.TSV.GZ", "a.tsv.csv", "tabs.tab.csv"])
+def test_csv_goes_by_the_end_of_its_name_in_any_case(name, tmp_path):
+    text = b"x\ty\n1\t2\n" if name.endswith("GZ") else b"x,y\n1,2\n"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("GZ") else text)
+    all_ways(open_table(tmp_path / name), pa.table({"x": [1], "y": [2]}))
 
 
 def test_csv_without_a_header_takes_names_and_types(tmp_path):
