@@ -120,6 +120,8 @@ class OmeZarrTable(ImageFolderTable):
 class OmeZarrGroupTable(OmeZarrTable):
     """The images of one Zarr group. In a plate the labels are the positions of the wells' sorted names."""
 
+    in_folders = False
+
     def _listed(self) -> tuple[list[Path], list[str] | None]:
         images = zarr_images(self.path, self._choice())
         wells = [image.well for image in images if image.well is not None]

@@ -84,6 +84,21 @@ def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
     return [sample.relative_to(folder).parts[0] for sample in samples]
 
 
+def refuse_empty_classes(folder: Path, names: Sequence[str]) -> None:
+    """Raise DataError if ``folder`` has a folder without files beside those called ``names``, whose places are labels.
+
+    A class without samples would change the labels of others, so that two folders of one data set differ in them.
+    """
+    with os.scandir(folder) as entries:
+        others = [one for one in entries if one.name[0] != "." and one.name not in names and one.is_dir()]
+    for other in sorted(others, key=lambda one: one.name):
+        if not any(name[0] != "." for _, _, files in os.walk(other.path) for name in files):
+            raise DataError(
+                f"{folder}: expected files in each class folder, got none in {other.name!a}: labels are the places of "
+                "the folders' names. Put some there, or remove it."
+            )
+
+
 def class_labels(
     names: Sequence[str], dtype: np.dtype[Any] = LABEL_DTYPE, *, numbered: bool = True
 ) -> tuple[list[int], dict[str, str] | None]:

@@ -153,6 +153,13 @@ class TestTiff:
         with tifffile.TiffFile(tmp_path / "a" / "00000000.tif") as file:
             assert file.pages[0].photometric.name == "RGB"
 
+    def test_images_without_pixels_are_not_written(self, tmp_path):
+        kind = pa.fixed_shape_tensor(pa.uint8(), [2, 0])
+        empty = pa.ExtensionArray.from_storage(kind, pa.array([[]], pa.list_(pa.uint8(), 0)))
+        with pytest.raises(DataError) as caught:
+            write_table(pa.table({"image": empty}), tmp_path / "x-tiff")
+        assert str(caught.value) == "column 'image': expected images with pixels for tiff, got shape (2, 0). Use npy."
+
     def test_a_row_of_numbers_is_no_image(self, tmp_path):
         with pytest.raises(DataError) as caught:
             write_table(pa.table({"image": tensors("uint8", 4)}), tmp_path / "a", "tiff")
