@@ -26,6 +26,7 @@ CSV_ENDINGS = tuple(plain + how for plain in _PLAIN for how in ("", *_CODECS))
 BUDGET_SHARE = 4  # the available memory is divided by this: what the rows of a file may take
 _BLOCK_NBYTES = 4 << 20  # of text that is parsed together
 _EXACT = 1 << 53  # float64 holds all integers below
+_CONVERSION = r"CSV column #(\d+).*conversion error to .*: (?:invalid value '(.*)'|invalid UTF8 data)"
 _LONG_INTEGER = r"^[+-]?\d{16,}$"  # that are not below
 _OPTIONS = ("delimiter", "names", "types", "memory_budget")
 
@@ -63,18 +64,21 @@ class CsvTable(CheckedTable):
         self._check_options()
         self._whole: pa.Table | None = None
         schema, batches, rows, nbytes = None, list[pa.RecordBatch](), 0, 0
-        rounded: set[str] = set()
+        rounded, last = set[str](), None
         for batch in self._blocks(self._types):
             schema = schema or batch.schema
             named = zip(batch.schema.names, batch.columns, strict=True)
             rounded |= {name for name, column in named if name not in self._types and _may_be_rounded(column)}
             rows, nbytes = rows + len(batch), nbytes + batch.nbytes
             batches = [*batches, batch] if nbytes <= self._budget else []
+            last = batch.slice(len(batch) - 1) if len(batch) else last
         assert schema is not None
         if len(set(schema.names)) < len(schema.names):
             raise DataError(f"{self.path}: expected columns of different names, got {schema.names}. Pass names=[...].")
         if missing := set(self._types) - set(schema.names):
             raise DataError(f"{self.path}: expected types of its columns {schema.names}, got one of {sorted(missing)}.")
+        if last is not None:
+            self._refuse_open_quote(last, rows - 1)
         if rounded:
             self._refuse_rounded(sorted(rounded))
         if nbytes <= self._budget:
@@ -102,6 +106,21 @@ class CsvTable(CheckedTable):
         if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
             raise DataError(f"{self.path}: expected delimiter, one character, got {delimiter!r:.200}.")
 
+    def _refuse_open_quote(self, last: pa.RecordBatch, row: int) -> None:
+        """Raise DataError if the ``last`` row ends in a quote that is never closed, and so has all later lines."""
+        name, text = last.schema.names[-1], last.column(last.num_columns - 1)[0].as_py()
+        if not isinstance(text, str) or "\n" not in text:
+            return
+        tail = b""
+        with self._input() as stream:
+            while piece := stream.read(_BLOCK_NBYTES):
+                tail = (tail + piece).rstrip()[-1:]
+        if tail != b'"':
+            raise DataError(
+                f"{self.path}, column {name!r}, row {row}: expected a closing quote, got the end of the file: all "
+                "lines after the quote are in one field. Close it, or double it if it belongs to the text."
+            )
+
     def _refuse_rounded(self, names: list[str]) -> None:
         """Raise DataError for an integer in the columns ``names`` that float64, which Arrow found for it, rounds.
 
@@ -112,10 +131,10 @@ class CsvTable(CheckedTable):
             for name in names:
                 if found := _first_rounded(batch[name]):
                     place, text = found
+                    kinds = " or ".join(dict.fromkeys(map(repr, (_type_for(text), "string"))))
                     raise DataError(
                         f"{self.path}, column {name!r}, row {row + place}: expected a number that float64 holds, got "
-                        f"{text}, which it would round. Give the column's type: types={{{name!r}: "
-                        f"{_type_for(text)!r}}}, or 'string'."
+                        f"{text}, which it would round. Give the column's type: types={{{name!r}: {kinds}}}."
                     )
             row += len(batch)
 
@@ -123,8 +142,10 @@ class CsvTable(CheckedTable):
         """All rows, block by block, with ``types``, and for other columns those of the first block."""
         try:
             yield from self._parsed(types, columns)
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(f"{self.path}: {error}. Give a type for it that texts have, in types={{...}}.") from error
         except pa.ArrowInvalid as error:
-            found = re.search(r"CSV column #(\d+).*conversion error to .*: invalid value '(.*)'", str(error), re.DOTALL)
+            found = re.search(_CONVERSION, str(error), re.DOTALL)
             if found is None:
                 raise
             names = self.options.get("names") or self._header()
@@ -225,8 +246,10 @@ def _first_rounded(texts: pa.Array) -> tuple[int, str] | None:
     return None
 
 
-def _type_for(text: str) -> str:
-    """The name of the type of a column that has ``text`` among its numbers, or is one of texts."""
+def _type_for(text: str | None) -> str:
+    """The name of the type of a column that has ``text`` among its numbers, or is one of texts; None: of bytes."""
+    if text is None:
+        return "binary"
     try:
         number = int(text)
     except ValueError:

@@ -436,6 +436,7 @@ def test_csv_that_changes_its_type_later_says_what_to_do(tmp_path, monkeypatch):
         ("a,b\n1,2\n3\n", "Expected 2 columns, got 1"),
         ("", "is empty"),
         ("a,a\n1,2\n", "expected columns of different names"),
+        ('a,b\n1,"x\n2,y\n', r"column 'b', row 0: expected a closing quote, got the end of the file: all lines after"),
         ("\ufeffa".encode("utf-16-le"), r"is a text in UTF-16; .* Save it as UTF-8."),
         ("version https://git-lfs.github.com/spec/v1\noid 1\n", "is a Git LFS pointer"),
     ],
@@ -446,14 +447,21 @@ def test_csv_that_is_damaged_is_an_error(text, message, tmp_path):
         open_table(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("text", ['a,b\n1,"x\n2,y"\n', 'a,b\n1,"x\n" \n\n', 'a,b\n1,"x\n""y"""'])
+def test_csv_may_end_with_a_quoted_line_break(text, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    assert open_table(tmp_path / "a.csv").read()["b"].to_pylist()[0].startswith("x\n")
+
+
 @pytest.mark.parametrize("text, kind", [("18446744073709551615", "uint64"), ("-9223372036854775809", "string")])
 @pytest.mark.parametrize("budget", [None, 0])
 def test_csv_with_integers_that_float64_rounds_asks_for_their_type(text, kind, budget, tmp_path, monkeypatch):
     monkeypatch.setattr("pytest_loaderperf.data.formats.csv._BLOCK_NBYTES", 1 << 10)
     (tmp_path / "a.csv").write_text(f"x,y\n1e30,1\n123456789012345680,1\n{text},2\n")
+    kinds = "'string'" if kind == "string" else f"{kind!r} or 'string'"
     refused(
         f"{tmp_path}/a.csv, column 'x', row 2: expected a number that float64 holds, got {text}, which it would round. "
-        f"Give the column's type: types={{'x': {kind!r}}}, or 'string'.",
+        f"Give the column's type: types={{'x': {kinds}}}.",
         tmp_path / "a.csv",
         memory_budget=budget,
     )
@@ -463,13 +471,18 @@ def test_csv_with_integers_that_float64_rounds_asks_for_their_type(text, kind, b
 @pytest.mark.parametrize(
     "option, text",
     [
+        (
+            {"types": {"1": pa.list_(pa.int8())}},
+            "CSV conversion to list<item: int8> is not supported. Give a type for it",
+        ),
         ({"delimiter": "::"}, "expected delimiter, one character, got '::'."),
         ({"names": "ab"}, "expected names, a list with the name of each column, got 'ab'."),
     ],
 )
 def test_an_option_of_csv_that_does_not_fit_is_named(option, text, tmp_path):
-    (tmp_path / "a.csv").write_text("1,2\n")
-    refused(f"{tmp_path}/a.csv: {text}", tmp_path / "a.csv", **option)
+    (tmp_path / "a.csv").write_text("1,2\n3,4\n")
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/a.csv: {text}")):
+        open_table(tmp_path / "a.csv", **option)
 
 
 # Tars
