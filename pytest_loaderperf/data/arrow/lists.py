@@ -47,10 +47,20 @@ def decoded(array: pa.Array) -> pa.Array:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         elif types.is_dictionary(array.type):
-            array = array.dictionary_decode()
+            array = dictionary_decoded(array)
         else:
             array = pc.run_end_decode(array)
     return array
+
+
+def dictionary_decoded(array: pa.DictionaryArray) -> pa.Array:
+    """The values of ``array`` in place of its codes."""
+    import pyarrow as pa
+
+    values = array.dictionary
+    if values.type.num_fields:  # Arrow takes other memory from slices of nested fixed-size lists: copy the slice
+        values = pa.concat_arrays([values, values.slice(0, 0)])
+    return pa.DictionaryArray.from_arrays(array.indices, values).dictionary_decode()
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:

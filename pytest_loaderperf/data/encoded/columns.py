@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pytest_loaderperf.data.encoded.decoder import Decoder
 from pytest_loaderperf.data.encoded.header import Header, is_picture
+from pytest_loaderperf.data.formats.convert import taken
 from pytest_loaderperf.data.formats.dense import Layout, column_of, kind_of
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.data.objects.place import ObjectPath
@@ -37,7 +39,7 @@ class InMemory:
 
     def take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         """The rows at ``indices``."""
-        return self.table.select(columns).take(pa.array(indices))
+        return taken(self.table.select(columns), pa.array(indices))
 
     def stream(self, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """All rows, at most ``rows`` at a time."""
@@ -98,6 +100,13 @@ def encoded_bytes(value: pa.Scalar, folder: Path | ObjectPath | None = None) -> 
             content: bytes = path.read_bytes()
         return content
     return known[BYTES]  # type: ignore[no-any-return]
+
+
+def paths_of(pictures: pa.StructArray, folder: Path | ObjectPath) -> list[Path]:
+    """The files that `encoded_bytes` reads for ``pictures``."""
+    without_bytes = pc.is_null(pictures.field(BYTES))
+    paths = pictures.field(PATH).filter(without_bytes).drop_null()
+    return [] if isinstance(folder, ObjectPath) else [folder / path for path in paths.to_pylist()]
 
 
 def decoded_type(decoder: Decoder) -> pa.DataType:

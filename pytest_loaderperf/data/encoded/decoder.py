@@ -29,6 +29,8 @@ _PLUGINS = {
     "BMP": ("BmpImagePlugin", "BmpImageFile"),
     "GIF": ("GifImagePlugin", "GifImageFile"),
 }
+_SMALL_GREYS = {"L;2": 85, "L;4": 17}  # as Pillow calls them: by what their values are multiplied to fill a byte
+_UNKNOWN = "unknown"  # of a transparent colour
 _WIDEN = 257  # times a byte: 255 becomes 65,535
 _HIGHEST_SCALE = 8  # by which a JPEG can be made smaller while it is decoded
 _GAP = 2  # such a JPEG keeps this times the wanted size, so that the later resize determines its quality
@@ -253,7 +255,13 @@ def pillow_image(data: bytes, header: Header, scale: int) -> Any:
         raise DataError(f"is damaged: expected {header.width} x {header.height} pixels, got {image.size}.")
     if scale > 1:
         image.draft(None, (max(1, header.width // scale), max(1, header.height // scale)))
+    stored_as = image.tile[0].args if image.tile else None
     image.load()
+    if (transparent := image.info.get("transparency")) is not None:
+        if stored_as in _SMALL_GREYS:  # Pillow widens the pixels alone
+            image.info["transparency"] = transparent * _SMALL_GREYS[stored_as]
+        elif stored_as == "RGB;16B":  # it keeps the upper halves, which other colours may share
+            image.info["transparency"] = _UNKNOWN
     return image
 
 
@@ -269,6 +277,11 @@ def _converted(image: Any, mode: Mode) -> Any:
         if mode == "RGBA" and isinstance(transparent, int):
             image = image.convert("RGBA")
             image.putalpha(fromarray(np.where(deep == transparent, 0, 255).astype(np.uint8)))
+    if mode == "RGBA" and transparent is _UNKNOWN:
+        raise DataError(
+            "has a transparent colour of 16 bits; expected an alpha channel for mode='RGBA'. Convert it, or choose "
+            "another mode."
+        )
     if mode != "RGBA" and transparent is not None:
         image.info.pop("transparency", None)  # Pillow would warn that this is dropped
     if mode == "I;16":

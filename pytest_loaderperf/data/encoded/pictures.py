@@ -16,6 +16,7 @@ from pytest_loaderperf.data.encoded.columns import (
     InMemory,
     decoded_type,
     encoded_bytes,
+    paths_of,
     picture_columns,
     place_of,
     present,
@@ -146,6 +147,15 @@ class Pictures(CheckedTable):
         wanted = [name for name in columns if name in self.pictures and self.decoder.size is None and len(self)]
         pixel_nbytes = int(np.prod(self.decoder.channels)) * self.decoder.dtype.itemsize
         return {name: float(self.sizes(name).prod(axis=1).mean()) * pixel_nbytes for name in wanted}
+
+    @property
+    def elsewhere(self) -> Sequence[Path]:
+        """Files of pictures that a column has by their paths."""
+        named: list[Path] = []
+        columns = [name for name in self.pictures if pa.types.is_struct(self.encoded.schema.field(name).type)]
+        for _, batch in self._batches(columns, BATCH_ROWS) if columns else ():
+            named += [file for name in columns for file in paths_of(batch.column(name), self.path.parent)]
+        return [*getattr(self.encoded, "elsewhere", ()), *named]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._sample(index, {})

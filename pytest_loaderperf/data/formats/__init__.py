@@ -84,6 +84,7 @@ _CONTENTS = {  # of a folder, by suffix
     ".zarr": "ome_zarr",
     **dict.fromkeys(SUFFIXES, PictureFolder.name),
 }
+_WITHOUT_COLUMNS = ("parquet", "arrow", "lance", "vortex")  # formats that store tables without columns
 _SINGLE = (".npy", ".tif", ".tiff")  # files that can be opened; writing makes a folder
 _TABLES = {  # the same, if there is none of the above: tables are often the metadata of images
     ".parquet": "parquet",
@@ -227,6 +228,8 @@ def write_table(
     names = source.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"expected columns of different names, got {', '.join(twice)} more than once. Rename it.")
+    if not names and chosen.name not in _WITHOUT_COLUMNS:
+        raise DataError(f"{path}: expected at least one column to write as {chosen.name}, got none. Add one.")
     reader = source.to_reader() if isinstance(source, pa.Table) else source
     raised: list[BaseException] = []
     try:

@@ -14,6 +14,7 @@ from pytest_loaderperf.data.formats.chunks import merged, range_by_chunk, take_b
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.table import CheckedTable
 from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.errors import DataError
 
 BATCH_NBYTES = 64 << 20  # in memory while writing or streaming; each is one chunk for a reader
 STREAM = b"\xff\xff\xff\xff"  # what a stream begins with
@@ -50,6 +51,7 @@ class ArrowIpcTable(CheckedTable):
         if self._is_stream:
             reader = pa.ipc.open_stream(data)
             self._schema, self._batches = reader.schema, list(reader)
+            self._check_end(data.tell())
         else:
             file = pa.ipc.open_file(data)
             self._schema = file.schema
@@ -57,6 +59,15 @@ class ArrowIpcTable(CheckedTable):
         self._checked: set[tuple[int, str]] = set()  # batches and columns
         self._ends = np.cumsum([len(batch) for batch in self._batches], dtype=np.int64)
         return self._schema, sum(map(len, self._batches))
+
+    def _check_end(self, end: int) -> None:
+        """A reader of streams stops at the mark of the end, whatever follows."""
+        rest = self._map.buffer[end:]
+        if np.frombuffer(rest, np.uint8).any():
+            raise DataError(
+                f"{self.path}: expected the end of the Arrow stream at byte {end:,}, got {rest.size:,} more bytes. "
+                "Were several streams joined? Give them as files of a folder, or write one stream."
+            )
 
     def _read(self, columns: list[str]) -> pa.Table:
         batches = [self._batch(i, columns) for i in range(len(self._batches))]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from pytest_loaderperf.data.arrow.lists import items_of
+from pytest_loaderperf.data.arrow.lists import dictionary_decoded, is_list, items_of
 
 
 def any_inside(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:
@@ -52,20 +52,32 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = converted(array.storage, kind)
     elif types.is_dictionary(got):
-        array = converted(array.dictionary_decode(), kind)
+        array = converted(_decoded(array), kind)
     elif types.is_run_end_encoded(got):
         array = converted(pc.run_end_decode(array), kind)
     elif isinstance(kind, pa.BaseExtensionType):
         array = pa.ExtensionArray.from_storage(kind, converted(array, kind.storage_type))
     elif types.is_dictionary(kind):
-        encoded = converted(array, kind.value_type).dictionary_encode()
-        codes = encoded.indices.cast(kind.index_type)
-        array = pa.DictionaryArray.from_arrays(codes, encoded.dictionary, ordered=kind.ordered)
+        encoded = converted(array, without_view(kind.value_type)).dictionary_encode()
+        codes, values = encoded.indices.cast(kind.index_type), converted(encoded.dictionary, kind.value_type)
+        array = pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
     elif types.is_run_end_encoded(kind):
         array = pc.run_end_encode(converted(array, kind.value_type), run_end_type=kind.run_end_type)
     else:
         array = _nested(array, kind)
     return array
+
+
+def without_view(kind: pa.DataType) -> pa.DataType:
+    """``kind``, or the type of the same values without views, for which Arrow lacks kernels of dictionaries."""
+    if not is_view(kind):
+        return kind
+    return pa.large_string() if types.is_string_view(kind) else pa.large_binary()
+
+
+def _decoded(array: pa.DictionaryArray) -> pa.Array:
+    values = converted(array.dictionary, without_view(array.type.value_type))
+    return dictionary_decoded(pa.DictionaryArray.from_arrays(array.indices, values))
 
 
 def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -123,24 +135,49 @@ def taken(rows: Any, indices: Any) -> Any:
         return rows.take(indices)
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
     table = with_schema(table, plain)
-    if any(map(_is_shifted, table.columns)):
-        places = np.asarray(indices).tolist()
-        found = pa.concat_tables([table.slice(place, 1) for place in places] or [table.slice(0, 0)]).combine_chunks()
-    else:
-        found = table.take(indices)
-    found = with_schema(found, rows.schema)
+    shifted = any(map(_is_shifted, table.columns))
+    found = with_schema(_from_slices(table, np.asarray(indices)) if shifted else table.take(indices), rows.schema)
     return found if isinstance(rows, pa.Table) else found.combine_chunks().to_batches()[0]
 
 
+def _from_slices(table: pa.Table, places: np.ndarray) -> pa.Table:
+    """The rows at ``places``, copied from slices of consecutive ones."""
+    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    slices = [table.slice(int(run[0]), len(run)) for run in runs if len(run)]
+    return pa.concat_tables([*slices, table.slice(0, 0)]).combine_chunks()  # one chunk alone would not be copied
+
+
 def _is_shifted(column: Any) -> bool:
-    """Whether it has fixed-size lists of fixed-size lists that are a slice: Arrow takes other memory from those."""
+    """Whether it has, at any depth, slices of fixed-size lists of such lists: Arrow takes other memory from those."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    return types.is_fixed_size_list(column.type) and any(map(_has_shifted_items, chunks))
+    return any_inside(column.type, _is_nested_fixed) and any(map(_has_shifted, chunks))
 
 
-def _has_shifted_items(array: pa.Array) -> bool:
-    items = array.values
-    return types.is_fixed_size_list(items.type) and (items.offset != 0 or _has_shifted_items(items))
+def _is_nested_fixed(kind: pa.DataType) -> bool:
+    return bool(types.is_fixed_size_list(kind) and types.is_fixed_size_list(_storage(kind.value_type)))
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    return _storage(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _has_shifted(array: pa.Array) -> bool:
+    if isinstance(array, pa.ExtensionArray):
+        return _has_shifted(array.storage)
+    inner = list(_children(array))
+    if _is_nested_fixed(array.type) and (array.offset or any(one.offset for one in inner)):
+        return True
+    return any(map(_has_shifted, inner))
+
+
+def _children(array: pa.Array) -> Iterator[pa.Array]:
+    """The arrays inside ``array``: those of lists with all items, also before and after a slice."""
+    if types.is_map(array.type):
+        yield from (array.keys, array.items)
+    elif is_list(array.type):
+        yield array.values
+    elif types.is_struct(array.type) or types.is_union(array.type):
+        yield from (array.field(i) for i in range(array.type.num_fields))
 
 
 def _takeable(kind: pa.DataType) -> pa.DataType:
@@ -167,13 +204,13 @@ def rebuilt(kind: pa.DataType, inner: Callable[[pa.DataType], pa.DataType]) -> p
             kind.item_field.with_type(inner(kind.item_type)),
             keys_sorted=kind.keys_sorted,
         )
-    for is_list, make in (
+    for is_one, make in (
         (types.is_list, pa.list_),
         (types.is_large_list, pa.large_list),
         (types.is_list_view, pa.list_view),
         (types.is_large_list_view, pa.large_list_view),
         (types.is_fixed_size_list, lambda item: pa.list_(item, kind.list_size)),
     ):
-        if is_list(kind):
+        if is_one(kind):
             return make(kind.value_field.with_type(inner(kind.value_type)))
     return kind

@@ -108,8 +108,8 @@ def kind_of(layout: Layout) -> pa.DataType:
     return pa.fixed_shape_tensor(number, layout.shape) if layout.shape else number
 
 
-_MOST_ITEM_NBYTES = {"c": 16}  # and of others
-_MOST_NBYTES = 8
+_MOST_ITEM_NBYTES = {"c": 16}
+MOST_NBYTES = 8  # of an item of any other kind
 
 
 class OneOfArrays(Protocol):
@@ -142,7 +142,7 @@ class ArraysTable(CheckedTable):
             )
         for name, array in self._arrays.items():
             kind = array.dtype.kind
-            if kind not in "biufc" or array.dtype.itemsize > _MOST_ITEM_NBYTES.get(kind, _MOST_NBYTES):
+            if kind not in "biufc" or array.dtype.itemsize > _MOST_ITEM_NBYTES.get(kind, MOST_NBYTES):
                 raise DataError(
                     f"{self.path}, column {name!r} holds {array.dtype}. Expected bools, integers or floats of at most "
                     "64 bits, or complex numbers of two such: convert it, or open the others: columns=[...]."

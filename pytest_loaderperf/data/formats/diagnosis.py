@@ -30,6 +30,8 @@ _HEADS = (
     (b"(\xb5/\xfd", "a Zstandard file", "Unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive", "Unpack it first"),
     (b"PARE", "a Parquet file whose footer is encrypted", "Write it without encryption"),
+    (b"\xff\xfe", "a text in UTF-16", "Save it as UTF-8"),
+    (b"\xfe\xff", "a text in UTF-16", "Save it as UTF-8"),
     (b"FEA1", "a Feather file of version 1", "Convert it to Feather version 2 with pyarrow.feather"),
     (b"\x89HDF", "an HDF5 file", "Give its arrays to write_table first"),
     (b"SQLite format 3", "an SQLite database", "Write its table with write_table first"),
@@ -127,6 +129,10 @@ _CAUSES = (
     (
         r"newer version|too new|version number .* but|unsupported (file )?version|feature flag",
         "was written by a newer version of its library: {0}. Update the library that reads it.",
+    ),
+    (
+        r"does not fit in precision",
+        "cannot be read: {0}. Choose the other columns, or cast it to another type in its file.",
     ),
     (
         r"unsupported cast|no kernel|not (yet )?implemented|unhandled type|notimplemented",

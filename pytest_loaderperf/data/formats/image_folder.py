@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.dense import Layout, column_of, dense_array, kind_of, layout_of
-from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find
+from pytest_loaderperf.data.formats.dense import MOST_NBYTES, Layout, column_of, dense_array, kind_of, layout_of
+from pytest_loaderperf.data.formats.samples import LABEL_DTYPE, class_folders, class_labels, find, refuse_empty_classes
 from pytest_loaderperf.data.formats.storage import read_schema, write_schema
 from pytest_loaderperf.data.formats.table import TakenTable, reading
 from pytest_loaderperf.data.formats.writing import complete_or_absent
@@ -30,6 +30,8 @@ def write_images(
     image, label = _columns(batches.schema, name)
     layout = layout_of(batches.schema.field(image).type)
     assert layout is not None
+    if 0 in layout.shape:
+        raise DataError(f"column {image!r}: expected images with pixels for {name}, got shape {layout.shape}. Use npy.")
     with complete_or_absent(path) as new:
         new.mkdir()
         write_schema(batches.schema, new)
@@ -61,6 +63,7 @@ class ImageFolderTable(TakenTable):
     """A folder of images of one shape and dtype, each read on request."""
 
     is_folder = True
+    in_folders = True  # whether classes are folders
     endings: tuple[str, ...]  # of samples' names, the longest first
 
     @abstractmethod
@@ -101,11 +104,13 @@ class ImageFolderTable(TakenTable):
         kind = schema.field(self._label).type.to_pandas_dtype() if schema is not None and self._label else LABEL_DTYPE
         try:
             labels, metadata = class_labels(folders or [], np.dtype(kind))
+            if metadata is not None and self.in_folders:
+                refuse_empty_classes(self.path, folders or [])
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from error
         if schema is None:
             with reading(self._samples[0]):
-                fields = [pa.field(IMAGE, kind_of(self._layout(self._samples[0])))]
+                fields = [pa.field(IMAGE, kind_of(self._first_layout()))]
             if folders:
                 fields.append(pa.field(LABEL, pa.int64(), metadata=metadata))
             schema = pa.schema(fields)
@@ -114,6 +119,15 @@ class ImageFolderTable(TakenTable):
             raise DataError(f"{self.path}: expected folders whose names are labels, got {names}. Rename them.")
         self._labels = np.array(labels, kind)
         return schema, len(self._samples)
+
+    def _first_layout(self) -> Layout:
+        layout = self._layout(self._samples[0])
+        if layout.dtype.kind not in "biuf" or layout.dtype.itemsize > MOST_NBYTES:
+            raise DataError(
+                f"{self._samples[0]} holds {layout.dtype}. Expected bools, integers or floats of at most 64 bits: "
+                "convert it."
+            )
+        return layout
 
     def _take(self, indices: np.ndarray, columns: list[str]) -> pa.Table:
         arrays = []

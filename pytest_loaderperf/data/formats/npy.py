@@ -100,11 +100,19 @@ class NpyTable(ArraysTable):
 
     def _load(self) -> tuple[Mapping[str, OneOfArrays], pa.Schema | None]:
         schema = read_schema(self.path)
-        names = sorted(file.stem for file in self.path.glob("[!.]*.npy")) if schema is None else schema.names
+        if schema is None:
+            found = sorted(file for file in self.path.glob("[!.]*") if file.suffix.lower() == ".npy")
+            names = [file.stem for file in found]
+        else:
+            names = schema.names
+            found = [self.path / f"{name}.npy" for name in names]
         if wrong := [name for name in names if not is_file_name(name) or names.count(name) > 1]:
+            where, advice = (
+                (self.path, "Rename one") if schema is None else (self.path / SCHEMA_FILE, "Write the folder again")
+            )
             raise DataError(
-                f"{self.path / SCHEMA_FILE}: expected columns of different names, each of a file in this folder, "
-                f"got {wrong[0]!r:.80}. Write the folder again."
+                f"{where}: expected columns of different names, each of a file in this folder, got {wrong[0]!r:.80}. "
+                f"{advice}."
             )
         if schema is not None:
             layouts_of(schema, Npy.name)
@@ -113,7 +121,8 @@ class NpyTable(ArraysTable):
         wanted = self._wanted(names)
         if schema is not None:
             schema = pa.schema([schema.field(name) for name in wanted], schema.metadata)
-        return {name: map_array(self.path / f"{name}.npy") for name in wanted}, schema
+        files = dict(zip(names, found, strict=True))
+        return {name: map_array(files[name]) for name in wanted}, schema
 
 
 class NpyFileTable(ArraysTable):

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -66,9 +66,7 @@ class _Member:
         self._array: np.ndarray | None = None
         with archive.open(name + _ENDING) as file:
             try:
-                version = np.lib.format.read_magic(file)
-                read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
-                self.shape, self._fortran, self.dtype = read(file)
+                self.shape, self._fortran, self.dtype = _header(file)
             except (ValueError, zipfile.BadZipFile) as error:
                 raise DataError(
                     f"{path}, column {name!r} is not an array that NumPy can read: {error}. "
@@ -95,7 +93,19 @@ class _Member:
             if self._array is None:
                 with self._binary() as file, zipfile.ZipFile(file) as archive:
                     content = archive.read(self._name + _ENDING)  # all of it: the checksum is checked at the end
+                if _header(io.BytesIO(content)) != (self.shape, self._fortran, self.dtype):
+                    raise DataError(
+                        f"{self._path}: expected the arrays of when it was opened, got others. Open it again."
+                    )
                 items = np.frombuffer(io.BytesIO(content).getbuffer(), self.dtype, offset=self._start)
                 self._array = items.reshape(self.shape, order="F" if self._fortran else "C")
         found: np.ndarray = self._array[rows]
         return found
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether it is in Fortran order, and the dtype of the array in ``file``. Raises ValueError."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(file)
+    return header

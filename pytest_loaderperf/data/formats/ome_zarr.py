@@ -120,6 +120,8 @@ class OmeZarrTable(ImageFolderTable):
 class OmeZarrGroupTable(OmeZarrTable):
     """The images of one Zarr group. In a plate the labels are the positions of the wells' sorted names."""
 
+    in_folders = False
+
     def _listed(self) -> tuple[list[Path], list[str] | None]:
         images = zarr_images(self.path, self._choice())
         wells = [image.well for image in images if image.well is not None]
@@ -142,7 +144,12 @@ def zarr_pixels(sample: Path, *, planes_written: bool, level: int = 0) -> np.nda
 def _scale(sample: Path, level: int) -> Any:
     zarr = library("zarr", OmeZarr.package)
     refuse_others(sample)
-    group = zarr.open_group(str(sample), mode="r")
+    group = zarr.open(str(sample), mode="r")
+    if isinstance(group, zarr.Array):
+        raise DataError(
+            f"{sample} is a Zarr array of shape {group.shape}; expected the group of an OME-Zarr image. Give "
+            "its numbers to optimize as an array, or write them with write_table."
+        )
     attributes = group.attrs.asdict()
     version = attributes.get("ome", attributes)
     scales = version.get("multiscales") if isinstance(version, dict) else None

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pytest_loaderperf.data.arrays.mapping import FileMapping
 from pytest_loaderperf.data.formats.chunks import merged, range_by_chunk, take_by_chunk
+from pytest_loaderperf.data.formats.convert import converted, is_view
 from pytest_loaderperf.data.formats.parts import FolderTable, open_folder
 from pytest_loaderperf.data.formats.storage import refuse_types, schema_of_text
 from pytest_loaderperf.data.formats.table import CheckedTable
@@ -33,7 +34,7 @@ class Parquet:
         """Write all rows to the file ``path``, complete or absent. Raises DataError."""
         refuse_types(batches.schema, self.name, _is_refused, keeps_order=True)
         with complete_or_absent(path) as new, pq.ParquetWriter(new, batches.schema) as writer:
-            for batch in merged(batches, ROW_GROUP_NBYTES):
+            for batch in map(_writable, merged(batches, ROW_GROUP_NBYTES)):
                 rows = max(1, int(len(batch) * ROW_GROUP_NBYTES / max(batch.nbytes, ROW_GROUP_NBYTES)))
                 writer.write_table(pa.Table.from_batches([batch]), row_group_size=rows)
 
@@ -56,7 +57,10 @@ class ParquetTable(CheckedTable):
         self._ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], dtype=np.int64)
         # Parquet renames the items of lists; its copy of the Arrow schema has the written names.
         written = (meta.metadata or {}).get(b"ARROW:schema")
-        schema = schema_of_text(written) if written else meta.schema.to_arrow_schema()
+        found = meta.schema.to_arrow_schema()
+        schema = schema_of_text(written) if written else found
+        if schema.names != found.names:  # a program copied it from another file, as a part of that one's metadata
+            schema = found
         return schema, meta.num_rows
 
     def _file(self) -> pq.ParquetFile:
@@ -101,7 +105,20 @@ class ParquetFolderTable(FolderTable):
     endings = (".parquet", ".pq")
 
 
+def _writable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """``batch`` without nulls among the values of its dictionaries, which Parquet lacks: the rows are null instead."""
+    columns = [
+        converted(column.dictionary_decode(), column.type)
+        if pa.types.is_dictionary(column.type) and column.dictionary.null_count
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
 def _is_refused(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return is_view(kind.value_type)
     if pa.types.is_decimal(kind):
         return bool(kind.scale < 0)
     empty = pa.types.is_fixed_size_list(kind) and not kind.list_size

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pytest_loaderperf.data.formats.chunks import reordered
 from pytest_loaderperf.data.formats.convert import with_schema
@@ -57,6 +58,8 @@ class PartsTable(CheckedTable):
 
     def _whole(self, part: Part, rows: pa.Table, columns: list[str]) -> pa.Table:
         schema = self._chosen(columns)
+        for name in self._own & set(part.values) & set(columns):
+            _check_agree(rows.column(name), part, name)
         arrays = [
             rows.column(field.name)
             if field.name in self._own
@@ -159,13 +162,19 @@ class FolderTable(PartsTable):
         files = sorted(
             (file for file in parts if not any(p.startswith("_") for p in parts[file])), key=parts.__getitem__
         )
-        return [Part(self.part(file, self.options), hive(parts[file][:-1])) for file in files]
+        return [Part(self.part(file, self.options), hive(parts[file][:-1], file)) for file in files]
 
 
-def hive(folders: Sequence[str]) -> dict[str, str]:
-    """The values in the names of ``folders`` called ``name=value``."""
+def hive(folders: Sequence[str], file: object) -> dict[str, str]:
+    """The values in the names of ``folders``, those of ``file``, called ``name=value``.
+
+    Raises DataError if two have one name.
+    """
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
-    return {unquote(name): unquote(value) for name, _, value in pairs}
+    values = {unquote(name): unquote(value) for name, _, value in pairs}
+    if len(values) < len(pairs):
+        raise DataError(f"{file}: expected folders name=value of different names, got {'/'.join(folders)}. Rename one.")
+    return values
 
 
 def _folder_types(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.DataType]:
@@ -178,7 +187,9 @@ def _folder_types(values: list[Mapping[str, Any]], path: Path) -> dict[str, pa.D
     kinds = {}
     for name in values[0]:
         texts = {one[name] for one in values} - {_NO_VALUE}
-        numbers = all(text.removeprefix("-").isdecimal() and abs(int(text)) < 1 << 63 for text in texts)
+        numbers = all(
+            text.isascii() and text.removeprefix("-").isdecimal() and abs(int(text)) < 1 << 63 for text in texts
+        )
         kinds[name] = pa.int64() if numbers and texts else pa.string()
     return kinds
 
@@ -187,6 +198,21 @@ def _value(text: str, kind: pa.DataType) -> Any:
     if text == _NO_VALUE:
         return None
     return int(text) if pa.types.is_integer(kind) else text
+
+
+def _check_agree(column: pa.ChunkedArray, part: Part, name: str) -> None:
+    """Raise DataError if the file has another value in the column ``name`` than the name of its folder."""
+    text = part.values[name]
+    try:
+        value = pa.scalar(None if text == _NO_VALUE else text, pa.string()).cast(column.type)
+        same = column.null_count == len(column) if not value.is_valid else pc.all(pc.equal(column, value)).as_py()
+    except pa.ArrowException:
+        return  # of a type without texts
+    if same is False or (value.is_valid and column.null_count):
+        raise DataError(
+            f"{part.table.path}, column {name!r}: expected {text!r}, as its folder says, got other values. "
+            "Drop the column from the files, or rename the folder."
+        )
 
 
 def open_folder(table: type[FolderTable], path: Path, options: Mapping[str, Any]) -> CheckedTable:

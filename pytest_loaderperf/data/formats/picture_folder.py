@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find
+from pytest_loaderperf.data.formats.samples import class_folders, class_labels, find, refuse_empty_classes
 from pytest_loaderperf.data.formats.table import TakenTable, reading
 from pytest_loaderperf.errors import DataError
 
@@ -61,6 +61,7 @@ class PictureFiles(TakenTable):
         folders = picture_classes(found.samples, self.path)
         fields = [pa.field(IMAGE, pa.large_binary(), nullable=False)]
         if folders is not None:
+            refuse_empty_classes(self.path, folders)
             labels, metadata = class_labels(folders, numbered=False)
             self._labels = np.array(labels, np.int64)
             fields.append(pa.field(LABEL, pa.int64(), nullable=False, metadata=metadata))

@@ -25,7 +25,9 @@ class Found(NamedTuple):
 
 
 def find(folder: Path, endings: tuple[str, ...]) -> Found:
-    """Everything in ``folder`` and below it whose name ends in one of ``endings``, except hidden files.
+    """The files in ``folder`` and below it, and the Zarr folders, whose names end in one of ``endings``.
+
+    Those with hidden names are left out.
 
     A folder is entered once, by device and inode, even if several links lead to it: by its own path if it is in
     ``folder``, else by the first of the links in sorted order. A link to a file is a separate sample.
@@ -53,11 +55,16 @@ def find(folder: Path, endings: tuple[str, ...]) -> Found:
             is_link = entry.is_symlink()
             if (is_link or not (entry.is_file() or entry.is_dir())) and (wrong := _unusable(path)):
                 broken[path] = wrong
-            elif entry.name.lower().endswith(endings):
+            elif entry.name.lower().endswith(endings) and (not entry.is_dir() or _is_image(entry.name)):
                 samples.append(path)
             elif entry.is_dir():
                 (links if is_link else folders).append(path)
     return Found(sorted(samples), broken)
+
+
+def _is_image(folder: str) -> bool:
+    """Whether a folder called ``folder`` is one image, not one with files of samples as Spark calls ``a.parquet``."""
+    return folder.lower().endswith(".zarr")
 
 
 def _unusable(path: Path) -> str:
@@ -75,6 +82,21 @@ def class_folders(samples: Sequence[Path], folder: Path) -> list[str] | None:
     if any(sample.parent == folder for sample in samples):
         return None
     return [sample.relative_to(folder).parts[0] for sample in samples]
+
+
+def refuse_empty_classes(folder: Path, names: Sequence[str]) -> None:
+    """Raise DataError if ``folder`` has a folder without files beside those called ``names``, whose places are labels.
+
+    A class without samples would change the labels of others, so that two folders of one data set differ in them.
+    """
+    with os.scandir(folder) as entries:
+        others = [one for one in entries if one.name[0] != "." and one.name not in names and one.is_dir()]
+    for other in sorted(others, key=lambda one: one.name):
+        if not any(name[0] != "." for _, _, files in os.walk(other.path) for name in files):
+            raise DataError(
+                f"{folder}: expected files in each class folder, got none in {other.name!a}: labels are the places of "
+                "the folders' names. Put some there, or remove it."
+            )
 
 
 def class_labels(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_loaderperf.data.arrow.lists import is_list
-from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema
+from pytest_loaderperf.data.formats.convert import any_inside, is_view, rebuilt, taken, with_schema, without_view
 from pytest_loaderperf.data.formats.diagnosis import check_file
 from pytest_loaderperf.data.formats.table import reading
 from pytest_loaderperf.errors import DataError
@@ -26,8 +26,9 @@ def refuse_types(
     """Raise DataError for the first column of a type that ``format_name`` cannot hold, with what to do.
 
     ``refused``: whether a type, without the types inside it, is refused, in addition to those of most libraries:
-    unions, intervals, lists of nothing but nulls, structs without fields or with two of one name, and dictionaries
-    whose order means something: values are stored in their place. ``keeps_order``: dictionaries of texts are accepted.
+    unions, intervals, lists of nothing but nulls, structs without fields or with two of one name, and dictionaries of
+    lists and structs, or whose order means something: values are stored in their place. ``keeps_order``: dictionaries
+    of texts are accepted.
     """
     for field in schema:
         if any_inside(field.type, lambda kind: refused(kind) or _is_odd(kind, keeps_order)):
@@ -44,8 +45,19 @@ def _is_odd(kind: pa.DataType, keeps_order: bool) -> bool:  # noqa: FBT001 one t
         names = [field.name for field in kind]
         return len(set(names)) < max(1, len(names))
     if types.is_dictionary(kind):
-        return bool(kind.ordered and not (keeps_order and types.is_string(kind.value_type)))
+        return not _can_be_encoded(kind) or bool(
+            kind.ordered and not (keeps_order and types.is_string(kind.value_type))
+        )
     return bool(types.is_union(kind) or types.is_interval(kind) or (is_list(kind) and types.is_null(kind.value_type)))
+
+
+def _can_be_encoded(kind: pa.DictionaryType) -> bool:
+    """Whether Arrow can make such a dictionary again of its values."""
+    try:
+        pa.nulls(0, without_view(kind.value_type)).dictionary_encode()
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
 
 
 def stored_names(names: list[str], refused: Callable[[str], bool], *, case: bool = True) -> list[str]:
@@ -83,7 +95,7 @@ def stored_type(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -
     if pa.types.is_large_list_view(kind):
         return pa.large_list(kind.value_field.with_type(inner(kind.value_type)))
     if is_view(kind):
-        return pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
+        return without_view(kind)
     nested = rebuilt(kind, inner)
     return nested if kind.num_fields else leaf(kind)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -62,7 +62,7 @@ class CheckedTable(ABC):
     format_name = ""  # of a file that is recognised by its first bytes
 
     def __init__(self, path: Path, options: Mapping[str, Any] | None = None) -> None:
-        self.path, self.options = path, dict(options or {})
+        self.path, self.options = path.absolute(), dict(options or {})  # a process may change its folder
         self._closed = False
         if not path.exists():
             raise DataError(f"{path} is missing. Give a path that exists, or write it first.")
@@ -154,6 +154,11 @@ class CheckedTable(ABC):
     def ends(self) -> np.ndarray | None:
         """The row after the last one of each chunk that is read as a whole, int64; None if any row is read alone."""
         return None
+
+    @property
+    def elsewhere(self) -> Sequence[Path]:
+        """Files that it reads and that are neither at its path nor below it, whether they exist or not."""
+        return ()
 
     def to_ray(self) -> Datasource:
         """These rows for Ray Data: ``ray.data.read_datasource(table.to_ray())``, whose tasks read ranges of rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ class TiffTable(ImageFolderTable):
         pixels = image.pixels if series == image.series else 0
         chosen = {name: value for name, value in self.options.items() if name != "series"}
         return image._replace(series=series, pixels=pixels, **chosen)
+
+    @property
+    def elsewhere(self) -> Sequence[Path]:
+        """Other files of an OME-TIFF in several, and the file that describes them."""
+        images = () if self._written else self._images_by_file.values()
+        return [file for one in images for file in (*one.parts, one.companion, one.lost) if file is not None]
 
     def _layout(self, sample: Path) -> Layout:
         return tiff_layout(self._image_at(sample))

@@ -164,9 +164,12 @@ class TarTable(TakenTable):
     def _array(self, kind: str, row: int, content: memoryview) -> np.ndarray:
         with reading(self.path):
             try:
-                array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+                file = io.BytesIO(content)
+                array: np.ndarray = np.load(file, allow_pickle=False)
             except (ValueError, EOFError) as error:
                 raise self._wrong(kind, row, f"an array of numbers, got other content ({error})") from error
+        if isinstance(array, np.ndarray) and (more := len(content) - file.tell()):
+            raise self._wrong(kind, row, f"one array of {array.dtype} and shape {array.shape}, got {more} more bytes")
         return array
 
     def _wrong(self, kind: str, row: int, what: str) -> DataError:
@@ -185,9 +188,9 @@ class TarTable(TakenTable):
         for row, part in zip(rows.tolist(), parts, strict=True):
             try:
                 text = bytes(part).decode()
-                values.append(int(text) if pa.types.is_integer(field.type) else text)
-            except ValueError as error:
-                what = "an integer" if pa.types.is_integer(field.type) else "text in UTF-8"
+                values.append(int(np.int64(int(text))) if pa.types.is_integer(field.type) else text)
+            except (ValueError, OverflowError) as error:
+                what = "an integer of 64 bits" if pa.types.is_integer(field.type) else "text in UTF-8"
                 raise self._wrong(kind, row, f"{what}, got {bytes(part)[:40]!r}") from error
         return pa.array(values, field.type)
 

@@ -53,6 +53,8 @@ def complete_or_absent(
             raise
         if was_interrupted(error):
             raise KeyboardInterrupt from error
+        if isinstance(error, NotImplementedError):  # of a library: Arrow's error is one
+            advice = "cast such a column, leave it out, or write it as arrow, which stores every type"
         raise DataError(
             f"{path} cannot be written: {said(error)}. What was there before is unchanged; {advice}."
         ) from error

@@ -29,15 +29,15 @@ class Files:
     folders: set[tuple[int, int]] = field(default_factory=set)
 
 
-def files_at(path: Path) -> Files:
-    """The file at ``path`` and its side files (``x.duckdb.wal``), or all files of a folder.
+def files_at(path: Path, others: Iterable[Path] = ()) -> Files:
+    """The file at ``path`` and its side files (``x.duckdb.wal``), or all files of a folder; and ``others``.
 
     A file's facts are its name, size, inode, and times of change in ns. A folder that several links lead to is entered
     once. Raises DataError if there is no file or folder, or a folder cannot be listed.
     """
     if not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: expected a file or a folder, which can identify a cache. {_INSTEAD}")
-    found, todo = Files(), [path.absolute()]
+    found, todo = Files(), [path.absolute(), *sorted({other.absolute() for other in others})]
     if path.is_file():
         todo += _beside(path)
     try:

@@ -103,7 +103,7 @@ def _stored(identity: str, build: Callable[[Path, int], None], folder: Path, mos
     """The file called ``identity`` in ``folder``; ``build`` writes a missing or damaged one, with blocks of a size."""
     from pytest_loaderperf.data.formats.writing import complete_or_absent, remove_abandoned
 
-    path = folder / _file_name(identity)
+    path = folder.absolute() / _file_name(identity)
     private_folder(folder)
     if os.path.lexists(path):
         remove_abandoned(path)

@@ -150,7 +150,7 @@ class Source:
                 f"expected a table with a path, to name its cache file by, got {type(self.table).__name__}. "
                 'Choose cache="lru" or "compressed", which keep nothing beyond this process.'
             )
-        return files_at(Path(path))
+        return files_at(Path(path), getattr(self.table, "elsewhere", ()))
 
     def identity(self, files: Files | None) -> str:
         """A hash of everything that can change what is read: the rows of a table in memory, else ``files`` and options.

@@ -77,6 +77,35 @@ def test_a_transparent_value_of_16_bits_becomes_alpha():
     assert Decoder("RGBA").decode(data)[..., 3].tolist() == [[255, 0]]
 
 
+def png(depth, colours, line, transparent):
+    """A PNG of two pixels, which Pillow does not write with so few or so many bits."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    start = struct.pack(">IIBBBBB", 2, 1, depth, colours, 0, 0, 0)
+    parts = [(b"IHDR", start), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + line)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("depth, line", [(2, b"\x40"), (4, b"\x10"), (1, b"\x80")])
+def test_a_transparent_grey_of_a_few_bits_becomes_alpha(depth, line):
+    data = png(depth, 0, line, b"\0\1")
+    assert Decoder("L").decode(data).tolist() == [[255 // (2**depth - 1), 0]]
+    assert Decoder("RGBA").decode(data)[..., 3].tolist() == [[0, 255]]
+
+
+def test_a_transparent_colour_of_16_bits_is_refused_only_as_alpha():
+    data = png(16, 2, bytes(range(12)), bytes(range(6)))
+    assert Decoder("RGB").decode(data).tolist() == [[[0, 2, 4], [6, 8, 10]]]
+    with pytest.raises(DataError) as caught:
+        Decoder("RGBA").decode(data)
+    assert str(caught.value) == (
+        "has a transparent colour of 16 bits; expected an alpha channel for mode='RGBA'. Convert it, or choose another "
+        "mode."
+    )
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_the_orientation_of_exif_is_applied(kind, orientation):

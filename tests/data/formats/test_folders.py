@@ -209,3 +209,31 @@ def test_a_named_format_opens_a_mixed_folder(tmp_path):
     assert rows(tmp_path, "tiff") == [(None, 3)]
     result = check(tmp_path)
     assert (result.kind, result.total, result.found) == ("images", 1, 0)
+
+
+@pytest.mark.parametrize("name", ["tiff", "pictures"])
+def test_a_class_without_files_is_an_error_because_it_changes_the_labels_of_others(name, tmp_path):
+    for folder in ("b", "c"):
+        if name == "tiff":
+            tiff(tmp_path / folder / "0.tif")
+        else:
+            (tmp_path / folder).mkdir()
+            pytest.importorskip("PIL.Image").new("RGB", (2, 2)).save(tmp_path / folder / "0.png")
+    for folder, file in (("notes", "a.txt"), (".hidden", ".keep")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).touch()
+    assert open_table(tmp_path).read(["label"])["label"].to_pylist() == [0, 1]
+    (tmp_path / "a" / "more").mkdir(parents=True)
+    (tmp_path / "a" / ".keep").touch()
+    with pytest.raises(DataError) as caught:
+        open_table(tmp_path)
+    assert str(caught.value).endswith(
+        f"{tmp_path}: expected files in each class folder, got none in 'a': labels are the places of the folders' "
+        "names. Put some there, or remove it."
+    )
+
+
+def test_numbers_are_labels_whatever_other_folders_there_are(tmp_path):
+    tiff(tmp_path / "7" / "0.tif")
+    (tmp_path / "3").mkdir()
+    assert open_table(tmp_path).read(["label"])["label"].to_pylist() == [7]

@@ -140,10 +140,25 @@ class TestTiff:
             "as 1.tif is. Convert it, or move it to another folder."
         )
 
+    def test_pixels_that_no_column_holds_are_named(self, save, tmp_path):
+        save(tmp_path / "0.tif", np.zeros((2, 3), np.complex64))
+        with pytest.raises(DataError) as caught:
+            open_table(tmp_path)
+        assert str(caught.value) == (
+            f"{tmp_path / '0.tif'} holds complex64. Expected bools, integers or floats of at most 64 bits: convert it."
+        )
+
     def test_others_read_colours_as_colours(self, tmp_path):
         write_table(pa.table({"image": tensors("uint8", 4, 5, 3)}), tmp_path / "a", "tiff")
         with tifffile.TiffFile(tmp_path / "a" / "00000000.tif") as file:
             assert file.pages[0].photometric.name == "RGB"
+
+    def test_images_without_pixels_are_not_written(self, tmp_path):
+        kind = pa.fixed_shape_tensor(pa.uint8(), [2, 0])
+        empty = pa.ExtensionArray.from_storage(kind, pa.array([[]], pa.list_(pa.uint8(), 0)))
+        with pytest.raises(DataError) as caught:
+            write_table(pa.table({"image": empty}), tmp_path / "x-tiff")
+        assert str(caught.value) == "column 'image': expected images with pixels for tiff, got shape (2, 0). Use npy."
 
     def test_a_row_of_numbers_is_no_image(self, tmp_path):
         with pytest.raises(DataError) as caught:
@@ -210,6 +225,13 @@ class TestOmeZarr:
             open_table(tmp_path)
         assert str(caught.value) == (
             f"{tmp_path / 'a.zarr'} has no multiscales. Expected an OME-Zarr image of version 0.4 or 0.5."
+        )
+        zarr.save_array(tmp_path / "b.zarr", np.zeros((2, 3)))
+        with pytest.raises(DataError) as caught:
+            open_table(tmp_path / "b.zarr")
+        assert str(caught.value) == (
+            f"{tmp_path / 'b.zarr'} is a Zarr array of shape (2, 3); expected the group of an OME-Zarr image. Give its "
+            "numbers to optimize as an array, or write them with write_table."
         )
 
     @pytest.mark.parametrize(

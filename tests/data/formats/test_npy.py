@@ -57,6 +57,16 @@ def test_arrays_without_rows_and_in_fortran_order_are_read(array, tmp_path):
     assert np.array_equal(column.storage.flatten().to_numpy(), array.reshape(-1))
 
 
+def test_suffixes_in_capitals_are_suffixes_and_one_name_is_one_column(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(2))
+    np.save(tmp_path / "B.npy", np.arange(2) * 2)
+    (tmp_path / "B.npy").rename(tmp_path / "B.NPY")
+    assert open_table(tmp_path).read().to_pydict() == {"B": [0, 2], "a": [0, 1]}
+    (tmp_path / "B.NPY").rename(tmp_path / "a.NPY")
+    with pytest.raises(DataError, match=r"expected columns of different names, .* got 'a'. Rename one."):
+        open_table(tmp_path)
+
+
 def test_rows_of_another_shape_than_the_schema_says_are_an_error(tmp_path):
     write_schema(pa.schema([("a", pa.list_(pa.float64(), 4))]), tmp_path)
     np.save(tmp_path / "a.npy", np.zeros((3, 2)))

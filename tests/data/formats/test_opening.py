@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
 import pickle
+import re
 import tarfile
 import zipfile
 from contextlib import closing
@@ -137,6 +139,39 @@ def test_a_file_whose_column_has_nulls_alone_fits(tmp_path):
     all_ways(open_table(tmp_path), pa.table({"x": pa.array([None, None, "a"])}))
 
 
+def test_folders_that_are_called_as_files_are_looked_into(tmp_path):
+    for place, folder in enumerate(("a.parquet", "b.parquet")):  # as Spark calls them
+        (tmp_path / folder).mkdir()
+        write_table(ROWS.slice(place * 3, 3), tmp_path / folder / "part-0.parquet")
+    all_ways(open_table(tmp_path), ROWS.slice(0, 6))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.parquet"])
+def test_a_relative_path_stays_the_same_file_wherever_the_process_goes(name, tmp_path, monkeypatch):
+    for place in range(2):
+        (tmp_path / str(place)).mkdir()
+        rows = np.arange(3) + place
+        path = tmp_path / str(place) / name
+        if name == "a.npz":
+            np.savez(path, x=rows)
+        elif name == "a.csv":
+            path.write_text("x\n" + "\n".join(map(str, rows)))
+        else:
+            write_table(pa.table({"x": rows}), path)
+    monkeypatch.chdir(tmp_path / "0")
+    table = open_table(name)
+    monkeypatch.chdir(tmp_path / "1")
+    all_ways(table, pa.table({"x": [0, 1, 2]}))
+
+
+def test_an_archive_that_was_replaced_by_other_arrays_is_an_error(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(3.0))
+    table = open_table(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", x=np.arange(3))
+    with pytest.raises(DataError, match=r"expected the arrays of when it was opened, got others. Open it again."):
+        table.read()
+
+
 def test_folders_of_several_names_are_an_error(tmp_path):
     for folder in ("a=1", "b=1"):
         (tmp_path / folder).mkdir()
@@ -144,6 +179,54 @@ def test_folders_of_several_names_are_an_error(tmp_path):
     refused(
         f"{tmp_path}: expected folders called name=value of the same names for all files, got a and b. Rename them.",
         tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    "file, text",
+    [
+        ("x=5/a.parquet", ", column 'x': expected '5', as its folder says, got other values. Drop the column from the"),
+        ("y=1/y=2/a.parquet", ": expected folders name=value of different names, got y=1/y=2. Rename one."),
+    ],
+)
+def test_folders_that_contradict_each_other_or_the_file_are_an_error(file, text, tmp_path):
+    path = tmp_path / "t" / file
+    path.parent.mkdir(parents=True)
+    write_table(pa.table({"x": [5, 6]}), path)
+    with pytest.raises(DataError) as caught:
+        open_table(tmp_path / "t").read()
+    assert f"{path}{text}" in str(caught.value)
+
+
+def test_a_file_may_have_the_column_of_its_folder_and_digits_of_other_scripts_are_texts(tmp_path):
+    for folder, x in (("x=5/y=\u0663", 5), ("x=6/y=2", 6)):
+        (tmp_path / folder).mkdir(parents=True)
+        write_table(pa.table({"x": [x]}), tmp_path / folder / "a.parquet")
+    all_ways(open_table(tmp_path), pa.table({"x": [5, 6], "y": ["\u0663", "2"]}))
+
+
+def test_a_schema_of_other_columns_among_the_metadata_of_parquet_does_not_count(tmp_path):
+    with pq.ParquetWriter(tmp_path / "a.parquet", ROWS.schema, store_schema=False) as writer:
+        writer.write_table(ROWS)
+        other = base64.b64encode(ROWS.select(["y"]).schema.serialize().to_pybytes()).decode()
+        writer.add_key_value_metadata({"ARROW:schema": other})
+    all_ways(open_table(tmp_path / "a.parquet"), ROWS)
+
+
+@pytest.mark.parametrize("name, rest", [("a.arrows", None), ("a.arrow", b"junk")])
+def test_what_follows_the_end_of_an_arrow_stream_is_an_error(name, rest, tmp_path):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, ROWS.schema) as writer:
+        writer.write_table(ROWS)
+    stream = sink.getvalue().to_pybytes()
+    rest = stream if rest is None else rest
+    (tmp_path / name).write_bytes(stream + bytes(8))  # zeros fill files up
+    all_ways(open_table(tmp_path / name), ROWS)
+    (tmp_path / name).write_bytes(stream + rest)
+    refused(
+        f"{tmp_path / name}: expected the end of the Arrow stream at byte {len(stream):,}, got {len(rest):,} more "
+        "bytes. Were several streams joined? Give them as files of a folder, or write one stream.",
+        tmp_path / name,
     )
 
 
@@ -322,6 +405,13 @@ def test_csv_is_read_by_its_suffix(suffix, delimiter, budget, tmp_path):
     assert optimize(table, columns=["x"], cache="chunked")[9]["x"] == 9
 
 
+@pytest.mark.parametrize("name", ["A.TSV.GZ", "a.tsv.csv", "tabs.tab.csv"])
+def test_csv_goes_by_the_end_of_its_name_in_any_case(name, tmp_path):
+    text = b"x\ty\n1\t2\n" if name.endswith("GZ") else b"x,y\n1,2\n"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("GZ") else text)
+    all_ways(open_table(tmp_path / name), pa.table({"x": [1], "y": [2]}))
+
+
 def test_csv_without_a_header_takes_names_and_types(tmp_path):
     (tmp_path / "a.csv").write_text("1;2\n3;4\n")
     table = open_table(tmp_path / "a.csv", delimiter=";", names=["a", "b"], types={"b": "float32"})
@@ -331,8 +421,11 @@ def test_csv_without_a_header_takes_names_and_types(tmp_path):
 def test_csv_that_changes_its_type_later_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("pytest_loaderperf.data.formats.csv._BLOCK_NBYTES", 1 << 10)
     (tmp_path / "a.csv").write_text("x\n" + "1\n" * 2000 + "0.5\n")
-    with pytest.raises(DataError, match=r"Its first rows have another type. Give the column's type, as in types="):
+    end = "Its first rows have another type. Give the column's type, as in types={'x': 'float64'}."
+    with pytest.raises(DataError, match=re.escape(end)):
         open_table(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"That is the type that was given. Give .* as in types={'x': 'float64'}."):
+        open_table(tmp_path / "a.csv", types={"x": "int8"})
     with closing(open_table(tmp_path / "a.csv", types={"x": "float64"})) as table:
         assert table.take(np.array([2000]))["x"].to_pylist() == [0.5]
 
@@ -343,13 +436,53 @@ def test_csv_that_changes_its_type_later_says_what_to_do(tmp_path, monkeypatch):
         ("a,b\n1,2\n3\n", "Expected 2 columns, got 1"),
         ("", "is empty"),
         ("a,a\n1,2\n", "expected columns of different names"),
+        ('a,b\n1,"x\n2,y\n', r"column 'b', row 0: expected a closing quote, got the end of the file: all lines after"),
+        ("\ufeffa".encode("utf-16-le"), r"is a text in UTF-16; .* Save it as UTF-8."),
         ("version https://git-lfs.github.com/spec/v1\noid 1\n", "is a Git LFS pointer"),
     ],
 )
 def test_csv_that_is_damaged_is_an_error(text, message, tmp_path):
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
         open_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("text", ['a,b\n1,"x\n2,y"\n', 'a,b\n1,"x\n" \n\n', 'a,b\n1,"x\n""y"""'])
+def test_csv_may_end_with_a_quoted_line_break(text, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    assert open_table(tmp_path / "a.csv").read()["b"].to_pylist()[0].startswith("x\n")
+
+
+@pytest.mark.parametrize("text, kind", [("18446744073709551615", "uint64"), ("-9223372036854775809", "string")])
+@pytest.mark.parametrize("budget", [None, 0])
+def test_csv_with_integers_that_float64_rounds_asks_for_their_type(text, kind, budget, tmp_path, monkeypatch):
+    monkeypatch.setattr("pytest_loaderperf.data.formats.csv._BLOCK_NBYTES", 1 << 10)
+    (tmp_path / "a.csv").write_text(f"x,y\n1e30,1\n123456789012345680,1\n{text},2\n")
+    kinds = "'string'" if kind == "string" else f"{kind!r} or 'string'"
+    refused(
+        f"{tmp_path}/a.csv, column 'x', row 2: expected a number that float64 holds, got {text}, which it would round. "
+        f"Give the column's type: types={{'x': {kinds}}}.",
+        tmp_path / "a.csv",
+        memory_budget=budget,
+    )
+    assert open_table(tmp_path / "a.csv", types={"x": "string"}).read()["x"].to_pylist()[2] == text
+
+
+@pytest.mark.parametrize(
+    "option, text",
+    [
+        (
+            {"types": {"1": pa.list_(pa.int8())}},
+            "CSV conversion to list<item: int8> is not supported. Give a type for it",
+        ),
+        ({"delimiter": "::"}, "expected delimiter, one character, got '::'."),
+        ({"names": "ab"}, "expected names, a list with the name of each column, got 'ab'."),
+    ],
+)
+def test_an_option_of_csv_that_does_not_fit_is_named(option, text, tmp_path):
+    (tmp_path / "a.csv").write_text("1,2\n3,4\n")
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/a.csv: {text}")):
+        open_table(tmp_path / "a.csv", **option)
 
 
 # Tars
@@ -440,7 +573,9 @@ def test_a_tar_that_is_cut_anywhere_or_has_a_damaged_header_is_an_error(tmp_path
 @pytest.mark.parametrize(
     "members, text",
     [
-        ([("a.cls", b"1"), ("b.cls", b"x")], "row 1, b.cls: expected an integer, got b'x'"),
+        ([("a.cls", b"1"), ("b.cls", b"x")], "row 1, b.cls: expected an integer of 64 bits, got b'x'"),
+        ([("a.cls", b"9" * 20)], "row 0, a.cls: expected an integer of 64 bits, got b'9999"),
+        ([("a.npy", npy(np.zeros(2)) * 2)], r"a.npy: expected one array of float64 and shape \(2,\), got 144 more"),
         (
             [("a.npy", npy(np.zeros(2))), ("b.npy", npy(np.zeros(3)))],
             r"row 1, b.npy: expected float64 of shape \(2,\), as",

@@ -23,6 +23,7 @@ TEXTS = ["a", "b", None, "a"]
 DAY = pa.MonthDayNano([1, 2, 3])
 CODES = pa.array([0, 1, 0, None], pa.int8())
 PAIRS = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(16, dtype=np.float32).reshape(8, 2))
+SQUARES = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(pa.array(np.arange(28)), 2), 2)
 TYPES = {
     "text dictionary": pa.array(TEXTS).dictionary_encode(),
     "int dictionary": pa.array([5, 6, 5, None]).dictionary_encode(),
@@ -78,9 +79,17 @@ TYPES = {
     "fixed list of tensors": pa.FixedSizeListArray.from_arrays(PAIRS, 2),
     "list of tensors": pa.ListArray.from_arrays([0, 2, 2, 5, 8], PAIRS),
     "struct of tensors": pa.StructArray.from_arrays([PAIRS.slice(2, 4)], ["t"]),
+    "fixed list of fixed lists": SQUARES.slice(3),
+    "fixed list of a slice": pa.FixedSizeListArray.from_arrays(SQUARES.values.slice(2, 8), 2),
+    "list of squares": pa.ListArray.from_arrays([0, 1, 1, 3, 4], SQUARES.slice(3)),
+    "map of squares": pa.MapArray.from_arrays([0, 1, 1, 3, 4], pa.array(list("abcd")), SQUARES.slice(3)),
+    "struct of squares": pa.StructArray.from_arrays([SQUARES], ["a"]).slice(3),
     "fixed list of nothing": pa.array([[], None, [], []], pa.list_(F, 0)),
     "list of fixed list": pa.array([[[1.0, 2.0]], None, [], [[3.0, 4.0], [5.0, 6.0]]], pa.list_(pa.list_(F, 2))),
     "list of halves": pa.array([[np.float16(1)], None, [], [np.float16(2)]], pa.list_(pa.float16())),
+    "dictionary of views": pa.DictionaryArray.from_arrays([0, None, 1, 0], pa.array(["a", "b"], pa.string_view())),
+    "codes of squares": pa.DictionaryArray.from_arrays([0, 1, None, 3], SQUARES.slice(3)),
+    "dictionary with null": pa.DictionaryArray.from_arrays([0, 1, None, 0], pa.array(["a", None])),
     "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), pa.array([1.5, 2.5], F)),
     "bool8": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0, 1, None], pa.int8())),
     "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16, None, b"1" * 16, b"2" * 16], pa.binary(16))),
@@ -96,10 +105,11 @@ TYPES = {
 }
 _NOWHERE = {
     *("interval", "list of null", "union", "dense union", "ordered dictionary", "ordered int dictionary"),
-    *("struct of nothing", "struct of one name twice"),
+    *("codes of squares", "struct of nothing", "struct of one name twice"),
 }
 REFUSES = {
-    "parquet": _NOWHERE - {"ordered dictionary"} | {"runs", "decimal of hundreds", "fixed list of nothing"},
+    "parquet": _NOWHERE - {"ordered dictionary"}
+    | {"runs", "decimal of hundreds", "fixed list of nothing", "dictionary of views"},
     "arrow": set(),
     "lance": _NOWHERE
     | {"fixed list of nothing", "fixed list of dictionary", "fixed list of texts"}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
+from pytest_loaderperf.data.formats import write_table
 from pytest_loaderperf.data.formats.writing import complete_or_absent
+from pytest_loaderperf.errors import DataError
 
 WRITER = """
 import sys
@@ -53,6 +56,13 @@ def test_what_a_killed_writer_left_goes_when_the_path_is_written_again(writer, t
 
 
 @pytest.mark.usefixtures("quick_start")
+@pytest.mark.parametrize("name", ["x.duckdb", "x.safetensors", "x-npy"])
+def test_a_table_without_columns_is_not_written_where_it_could_not_be_read(name, tmp_path):
+    with pytest.raises(DataError, match=r"expected at least one column to write as .*, got none. Add one."):
+        write_table(pa.table({}), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_writer_that_lives_is_left_alone(writer, tmp_path):
     write(tmp_path)
     assert (tmp_path / "rows[1].npy").read_text() == "mine"

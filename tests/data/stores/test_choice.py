@@ -176,6 +176,15 @@ def test_an_array_of_indices_is_a_batch(cache):
     assert optimize(TABLE, cache=cache)[np.array([3, -1])]["x"].tolist() == [3, 99]
 
 
+@pytest.mark.parametrize("cache", ["whole", "chunked", "mapped", "compressed", "lru", "lazy"])
+def test_rows_of_a_slice_are_its_own(cache, tmp_path):
+    squares = np.arange(28).reshape(7, 2, 2)
+    lists = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(pa.array(squares.ravel()), 2), 2)
+    where = {"cache_dir": tmp_path / "c"} if cache == "mapped" else {}
+    store = optimize(pa.table({"x": lists}).slice(3), cache=cache, **where)
+    assert store[[2, 0, 3]]["x"].tolist() == squares[[5, 3, 6]].tolist()
+
+
 def test_columns_of_one_name_are_refused():
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"])
     assert refusal(twice) == "expected a table with columns of different names, got ['x', 'x']. Rename some."

@@ -17,6 +17,7 @@ from pytest_loaderperf.data.formats import FORMATS, format_of, missing, open_tab
 from pytest_loaderperf.data.stores.mapped import mapped
 from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.errors import DataError
+from tests.data.formats.test_whole_tiff import OME, pixels, plane, uuid, write
 from tests.data.stores.conftest import OnDisk, uniform
 
 INSTEAD = 'Choose cache="lru" or "compressed", which keep nothing beyond this process.'
@@ -79,6 +80,40 @@ class TestLinks:
         before = source.files()
         (tmp_path / "ds" / "nowhere").touch()
         assert source.files() != before
+
+
+class TestElsewhere:
+    """Files that a table reads and that are not at its path or below it."""
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_a_picture_that_a_column_names(self, inside, tmp_path):
+        pillow = pytest.importorskip("PIL.Image")
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        path = tmp_path / "i.png"
+        named = {"bytes": None, "path": path.name if inside else str(path)}
+        for value in (1, 2):
+            pillow.new("RGB", (4, 4), (value, 0, 0)).save(path)
+            rows = pa.array([named, {"bytes": path.read_bytes(), "path": "none.png"}], kind)
+            if value == 1:
+                write_table(pa.table({"image": rows}), tmp_path / "t.parquet")
+            assert first(tmp_path / "t.parquet", tmp_path / "c") == value
+
+    @pytest.mark.parametrize("alone", [True, False])
+    @pytest.mark.parametrize("other", ["1.ome.tif", "../other/1.ome.tif"])
+    def test_a_part_of_an_ome_tiff(self, other, alone, tmp_path):
+        names = ["0.ome.tif", other]
+        data = "".join(plane(c, name, c) for c, name in enumerate(names))
+        for value in (1, 2):
+            for c, name in enumerate(names):
+                xml = f'{OME} UUID="{uuid(c)}"><Image ID="Image:0">{pixels(2, data)}</Image></OME>'
+                if c or value == 1:
+                    write(tmp_path / "ds" / name, value, xml)
+            store = optimize(
+                open_table(tmp_path / "ds" / names[0] if alone else tmp_path / "ds"),
+                cache="mapped",
+                cache_dir=tmp_path / "c",
+            )
+            assert store[0]["image"][1, 0, 0] == value
 
 
 class TestChange:

@@ -10,14 +10,13 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import pyarrow as pa
 
-from pytest_loaderperf.data.formats.csv import CsvTable
+from pytest_loaderperf.data.formats.csv import CsvTable, codec_of
 from pytest_loaderperf.data.formats.remote.table import ObjectTable, first_nbytes
 from pytest_loaderperf.data.formats.webdataset import Contents, Place, TarTable
 from pytest_loaderperf.data.objects.ranges import PIECE_NBYTES, Blocks, Range, StreamFile
 
 _BUFFER_NBYTES = 1 << 20  # of a stream: libraries read a few bytes at a time
 _SCAN_NBYTES = 16 << 20  # of a tar whose headers are read: requested at the same time, and skipped by larger members
-_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
 class CsvObject(ObjectTable, CsvTable):
@@ -27,7 +26,7 @@ class CsvObject(ObjectTable, CsvTable):
     def _input(self) -> Iterator[Any]:
         with closing(io.BufferedReader(StreamFile(self.content), _BUFFER_NBYTES)) as stream:
             source = pa.PythonFile(stream, "r")
-            codec = next((codec for ending, codec in _CODECS.items() if self.path.name.lower().endswith(ending)), None)
+            codec = codec_of(self.path.name)
             yield pa.CompressedInputStream(source, codec) if codec else source
 
 

@@ -128,7 +128,10 @@ class ObjectFolder(LateTable, PartsTable):
 
     def _opened(self) -> list[Part]:
         parts = [
-            Part(self._part(self.path / name, self.options, version, self.store), hive(name.split("/")[:-1]))
+            Part(
+                self._part(self.path / name, self.options, version, self.store),
+                hive(name.split("/")[:-1], self.path / name),
+            )
             for name, version in self._listing.items()
         ]
         with ThreadPoolExecutor(CONNECTIONS) as pool:  # the first access opens them
