@@ -164,6 +164,8 @@ class Server:
         self._seen += 1
         if self._seen <= self._wanted:
             return Anything(1.0)
+        if self._seen > self._wanted + 1:
+            pytest.skip("served")  # the test went on after it: it catches what is raised, as subtests do
         self._left = self._parent.serve(
             Served(
                 BASE,

@@ -80,7 +80,7 @@ class Base:
         places, folder = self._places, Path(self._own_folder.name)
         child = self._child = _BaseChild(
             self.called,
-            self._invocation.command(places, str(folder / "cache")),
+            self._invocation.command(places, folder),
             [str(places.top), str(places.there), str(folder)],
             self._timeout_seconds,
             cwd=self._invocation.folder_there(places),
