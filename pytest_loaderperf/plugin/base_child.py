@@ -207,6 +207,8 @@ def _holds(collector: str, nodeid: str) -> bool:
 
 
 def _skipped(report: pytest.CollectReport | pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return f"It is an expected failure there (xfail): {report.wasxfail}\n{report.longreprtext}"
     return f"It was skipped there: {report.longrepr[2]}" if isinstance(report.longrepr, tuple) else ""
 
 
