@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_loaderperf.remote.child import RemoteSide
     from pytest_loaderperf.remote.commit import Base
+    from pytest_loaderperf.remote.naming import Call
     from pytest_loaderperf.runs.options import Options
     from pytest_loaderperf.runs.run import Run
 
@@ -118,7 +119,7 @@ class LoaderPerfSession:
             **base,
         )
 
-    def base_side(self, test: pytest.Item, call: int, base: object) -> RemoteSide:
+    def base_side(self, test: pytest.Item, call: Call, base: object) -> RemoteSide:
         """The loader that the same call of the same test makes at the base commit; skips if there is none."""
         from pytest_loaderperf.remote.commit import NoBaseError
         from pytest_loaderperf.remote.worktree import BaseError

@@ -184,6 +184,35 @@ def test_speed(loaderperf):
     with pytest.raises(Exception, match="was released when another run needed its own"):
         run.base.epoch_exit <= 5 * s
 """,
+    "test_order.py": """
+import time
+import pytest
+from same import Loader
+
+class Slow:
+    def __iter__(self):
+        for batch in Loader():
+            time.sleep(0.01)
+            yield batch
+
+def quick():
+    return Loader()
+
+def other():
+    return Loader()
+
+def test_order(loaderperf):
+    for make in [quick, Slow][::{pause_s}]:
+        run = loaderperf(make)
+        assert 0.3 * run.base.throughput <= run.throughput
+        assert 0.3 * run.throughput <= run.base.throughput
+
+def test_replaced(loaderperf):
+    first, second = [quick, Slow if {pause_s} < 0 else other][::{pause_s}]
+    assert loaderperf(first).base.throughput >= 1
+    with pytest.raises(Exception, match="(?s)calls loaderperf.other. here.*its call 2 there is loaderperf.quick."):
+        loaderperf(second).base
+""",
     "test_caught.py": """
 import pytest
 from same import Loader
@@ -232,6 +261,7 @@ def session(project, kept):
             "faster.py": (LOADER, SLOW, FAST),
             "epoch.py": (EPOCH, SLOW, FAST),
             "test_second.py": (TESTS["test_second.py"], 5 * SLOW, FAST),
+            "test_order.py": (TESTS["test_order.py"], -1, 1),
         }
         base = {name: text.format(pause_s=before) for name, (text, before, _) in changed.items()}
         head = {name: text.format(pause_s=after) for name, (text, _, after) in changed.items()}
@@ -300,6 +330,11 @@ def test_the_second_call_of_a_test_is_paired_with_the_second(session):
 
 def test_each_call_of_a_test_has_its_base(session):
     assert outcome(session, "test_calls.py::test_speed") == ("PASSED", ["PASS", "PASS"])
+
+
+def test_calls_in_another_order_are_paired_by_their_factories_and_never_with_another_one(session):
+    assert outcome(session, "test_order.py::test_order") == ("PASSED", ["PASS"] * 4)
+    assert outcome(session, "test_order.py::test_replaced")[0] == "PASSED"
 
 
 def test_a_test_that_goes_on_after_its_call_at_the_commit_is_measured_as_any_other(session):
