@@ -195,6 +195,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if new := sum(is_new for _, _, is_new in own.unpaired):
         who, them = ("test has", "it") if new == 1 else ("tests have", "them")
         write(f"{new} {who} no base: new, the base commit does not have {them}")
+    if own.same_base:
+        write(
+            f"no tracked file differs from the base, {printable(own.same_base)}: both sides are the same code",
+            yellow=True,
+        )
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:

@@ -60,6 +60,7 @@ class LoaderPerfSession:
     other_files: list[Path] = field(default_factory=list)  # of other tests, which may still measure
     unpaired: list[Unpaired] = field(default_factory=list)  # if a base was requested
     base_commit: str | None = None
+    same_base: str = ""  # a commit to compare with that is what is checked out
     is_worker: bool = False  # of xdist, whose controller writes the result, or of a job, whose rank 0 does
     completeness: Completeness = field(init=False)
     reasons: Reasons = field(init=False)
@@ -159,6 +160,7 @@ class LoaderPerfSession:
                 raise
             self._bases[ref] = base
             self.base_commit = base.worktree.commit
+            self.same_base = base.called if base.worktree.same_code() else self.same_base
         return self._bases[ref]
 
     def close_bases(self) -> None:

@@ -304,6 +304,7 @@ def test_uncommitted_changes_are_held_against_the_commit(session, name, word, ou
     result.stdout.fnmatch_lines([f"*{word}  throughput >= 0.9 * base.throughput*"])
     assert result.ret == 1
     assert document["base_commit"] == commit
+    result.stdout.no_fnmatch_line("*both sides are the same code")
     (measured,) = [run for run in document["runs"] if run["nodeid"] == f"test_{name}.py::test_speed"]
     assert (measured["metrics"]["base_ratio"]["value"] < 1) == (word == "FAIL")
     assert left_nothing
@@ -361,6 +362,13 @@ def test_without_a_commit_to_pair_with_or_with_one_that_is_not_there_nothing_is_
         ["*--loaderperf-base: expected a commit, branch or tag, got 'no-such', which is none here.*"]
     )
     result.assert_outcomes(skipped=1, failed=1)
+
+
+def test_a_base_that_is_what_is_checked_out_is_told(project):
+    pytester = project(files(FAST, TEST.replace(">= 0.9", ">= 0.1")), {"untracked.txt": ""})
+    result = run(pytester)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["no tracked file differs from the base, HEAD (*): both sides are the same code"])
 
 
 BROKEN = {  # the loader and the test at the commit (None: whole ones), and what is said of it
