@@ -80,7 +80,8 @@ class Server:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
         self.keep_to_itself(config.option)
-        _, config.args, self._spelled = self._parent.receive()
+        _, files, self._spelled = self._parent.receive()
+        config.args = [_argument(Path(file), config.invocation_params.dir) for file in files]
         return (yield)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -212,6 +213,11 @@ class Server:
 
     def _foreign(self) -> str:
         return foreign(self._top, self._there)
+
+
+def _argument(file: Path, start: Path) -> str:
+    """``file`` as an argument: pytest takes brackets and colons of any folder in it for a test's."""
+    return str(file.relative_to(start) if file.is_relative_to(start) else file)
 
 
 def _tidy(told: Sequence[str]) -> None:

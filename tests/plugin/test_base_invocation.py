@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pytest_loaderperf.plugin.base_child import Anything
+from pytest_loaderperf.plugin.base_child import Anything, _argument
 from pytest_loaderperf.plugin.base_missing import why_missing
 from pytest_loaderperf.remote.invocation import Invocation, Places, environment, interpreter_options, neutral
 
@@ -206,6 +207,15 @@ class TestMissing:
         monkeypatch.setitem(sys.modules, "test_some_imported", module)
         assert why_missing(file, "TestIt::test_inherited", [], [])
         assert not why_missing(file, "TestIt::test_added", [], [])
+
+
+@pytest.mark.parametrize(
+    "file, argument",
+    [("/my [repo]/tests/test_a.py", "tests/test_a.py"), ("/elsewhere/test_a.py", "/elsewhere/test_a.py")],
+)
+def test_files_are_named_from_where_the_child_starts(file, argument):
+    """pytest takes a bracket in any folder for the beginning of a parameter."""
+    assert _argument(Path(file), Path("/my [repo]")) == argument
 
 
 def test_a_run_that_is_not_served_gives_numbers_and_holds_every_claim():
