@@ -287,6 +287,17 @@ class Verdict:
             return self.ruling.outcome is Outcome.PASS
         return self.policy == "pass" or (self.policy == "leaning" and self.leaning is not Outcome.FAIL)
 
+    def __eq__(self, other: object) -> bool:
+        return (bool(self) if isinstance(other, bool) else self) is other
+
+    __hash__ = object.__hash__
+
+    def __and__(self, other: object) -> object:
+        return self and other
+
+    def __or__(self, other: object) -> object:
+        return self or other
+
     @property
     def leaning(self) -> Outcome:
         """The outcome by the 95 % interval: FAIL or PASS if it does not contain the threshold, else INCONCLUSIVE."""

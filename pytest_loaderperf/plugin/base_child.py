@@ -19,6 +19,7 @@ from pytest_loaderperf.plugin.base_missing import why_missing
 from pytest_loaderperf.plugin.base_modules import foreign
 from pytest_loaderperf.plugin.session import session_of
 from pytest_loaderperf.remote.invocation import neutral
+from pytest_loaderperf.remote.naming import Call, call_name
 from pytest_loaderperf.remote.server import Parent, Served
 from pytest_loaderperf.remote.worktree import remove_abandoned
 from pytest_loaderperf.runs.diagnosed import ledger_of
@@ -64,7 +65,8 @@ class Server:
         self._problems: dict[str, str] = {}
         self._deselected: list[pytest.Item] = []
         self._failure = ""
-        self._wanted = self._seen = 0
+        self._wanted = Call(0, "", 0, ())
+        self._by_name, self._seen, self._served = True, list[str](), False
         self._left = ""
 
     def keep_to_itself(self, option: argparse.Namespace) -> None:
@@ -78,7 +80,8 @@ class Server:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
         self.keep_to_itself(config.option)
-        _, config.args, self._spelled = self._parent.receive()
+        _, files, self._spelled = self._parent.receive()
+        config.args = [_argument(Path(file), config.invocation_params.dir) for file in files]
         return (yield)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -132,17 +135,35 @@ class Server:
         parent, item = self._parent, items.get(key)
         file = os.path.relpath(key[0], session.config.rootpath).replace(os.sep, "/")
         nodeid = f"{file}::{key[1]}"
-        self._seen, self._failure, self._left = 0, "", ""
+        self._left = ""
         if item is None or any(_holds(problem, nodeid) for problem in self._problems):
             parent.send(*self._missing(items, key, nodeid))
             return
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        self._run(item, by_name=True)
+        called = self._seen[self._wanted.number :][:1]
+        if called and not self._served:  # under another name
+            if called[0] in self._wanted.others:
+                parent.send("other", self._in_another_order(nodeid, called[0]))
+                return
+            self._run(item, by_name=False)
         if self._left == "end":
             parent.send("ok", None)
         elif not parent.answered and not self._left:
-            called = f"{self._wanted + 1} times" if self._wanted else "at all"
-            reached = f"ended without calling loaderperf(...) {called}" if self._seen <= self._wanted else "was ended"
+            number = self._wanted.number
+            called_so = f"{number + 1} times" if number else "at all"
+            reached = f"ended without calling loaderperf(...) {called_so}" if len(self._seen) <= number else "was ended"
             parent.send("other", f"{nodeid} {reached}.\n{self._failure}")
+
+    def _run(self, item: pytest.Item, *, by_name: bool) -> None:
+        self._by_name, self._seen, self._served, self._failure = by_name, [], False, ""
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+
+    def _in_another_order(self, nodeid: str, there: str) -> str:
+        return (
+            f"{nodeid} calls loaderperf({self._wanted.name}) here, which it does not there: its call "
+            f"{self._wanted.number + 1} there is loaderperf({there}), another one of its calls here. "
+            "Expected the same factories on both sides: put the new one into a test of its own."
+        )
 
     def _missing(self, items: dict[tuple[str, str], pytest.Item], key: tuple[str, str], nodeid: str) -> tuple[str, str]:
         """The answer for a test that was not collected."""
@@ -161,9 +182,15 @@ class Server:
 
     def serve(self, make_loader: object, options: Options, reading: Reading) -> Any:
         """Called by the test instead of measuring: serve this loader until the parent is done with it."""
-        self._seen += 1
-        if self._seen <= self._wanted:
+        if self._served:
+            pytest.skip("served")  # the test went on after it: it catches what is raised, as subtests do
+        name = neutral(call_name(make_loader), self._spelled)
+        self._seen.append(name)
+        wanted = self._wanted
+        last = Call.last(self._seen)
+        if (last[1:3] != wanted[1:3]) if self._by_name else (last.number != wanted.number):
             return Anything(1.0)
+        self._served = True
         self._left = self._parent.serve(
             Served(
                 BASE,
@@ -188,6 +215,11 @@ class Server:
         return foreign(self._top, self._there)
 
 
+def _argument(file: Path, start: Path) -> str:
+    """``file`` as an argument: pytest takes brackets and colons of any folder in it for a test's."""
+    return str(file.relative_to(start) if file.is_relative_to(start) else file)
+
+
 def _tidy(told: Sequence[str]) -> None:
     """Remove what a killed parent can no longer remove: our own files, and the worktree that we run in."""
     top, there, folder = map(Path, told)
@@ -205,6 +237,8 @@ def _holds(collector: str, nodeid: str) -> bool:
 
 
 def _skipped(report: pytest.CollectReport | pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return f"It is an expected failure there (xfail): {report.wasxfail}\n{report.longreprtext}"
     return f"It was skipped there: {report.longrepr[2]}" if isinstance(report.longrepr, tuple) else ""
 
 

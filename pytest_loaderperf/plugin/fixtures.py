@@ -30,12 +30,14 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         pytest.skip(SKIP_REASON)  # requested by getfixturevalue
     from pytest_loaderperf.measurement import Reading
     from pytest_loaderperf.plugin.session import session_of
+    from pytest_loaderperf.remote.naming import Call, call_name
     from pytest_loaderperf.runs.run import Run
 
     session = session_of(request.config)
     keywords = marker_keywords(request.node)
     base_ref = keywords.pop("base", None)
     runs: list[Run] = []
+    names: list[str] = []
     tries = request.config.stash.setdefault(_TRIES, Counter())
     again = tries[request.node.nodeid]  # another plugin runs a failed test again
     tries[request.node.nodeid] += 1
@@ -49,7 +51,8 @@ def loaderperf(request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
         touch: Callable[[Any], object] | None = None,
         dataset_nbytes: int | None = None,
     ) -> Run:
-        make_base = partial(session.base_side, request.node, len(runs), base_ref)
+        names.append(call_name(make_loader))
+        make_base = partial(session.base_side, request.node, Call.last(names), base_ref)
         options = session.options(**keywords, make_base=make_base)
         reading = Reading(count, touch)
         if session.serve is not None:

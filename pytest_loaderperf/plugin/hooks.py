@@ -184,21 +184,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 write(line.text, yellow=True)
         _show_written(terminalreporter, own.written)
         return
-    from pytest_loaderperf.report import summary_lines, table_lines
+    from pytest_loaderperf.report import summary_lines, table_lines, unheeded_lines
 
     terminalreporter.section("loaderperf")
     width = terminalreporter._tw.fullwidth  # noqa: SLF001 as above
     summary = summary_lines(own.documents, own.settings.alpha, own.unpaired)
+    summary += unheeded_lines(own.documents, _passed(terminalreporter))
     for line in [*table_lines(own.documents, width), *summary]:
         write(line.text, **({line.color: True} if line.color else {}))
     if new := sum(is_new for _, _, is_new in own.unpaired):
         who, them = ("test has", "it") if new == 1 else ("tests have", "them")
         write(f"{new} {who} no base: new, the base commit does not have {them}")
+    if own.same_base:
+        write(
+            f"no tracked file differs from the base, {printable(own.same_base)}: both sides are the same code",
+            yellow=True,
+        )
     if own.json_error:
         write(f"--loaderperf-json: {own.json_error}", red=True)
     elif own.settings.json_path is not None:
         write(f"result written to {printable(own.settings.json_path, MOST_OF_PATH)}")
     _show_written(terminalreporter, own.written)
+
+
+def _passed(terminalreporter: pytest.TerminalReporter) -> set[str]:
+    """Tests that passed, at their first try and in all subtests."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    called = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    return {report.nodeid for report in called} - {report.nodeid for report in called if not report.passed}
 
 
 def _show_written(terminalreporter: pytest.TerminalReporter, written: Written) -> None:

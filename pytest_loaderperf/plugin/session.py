@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_loaderperf.remote.child import RemoteSide
     from pytest_loaderperf.remote.commit import Base
+    from pytest_loaderperf.remote.naming import Call
     from pytest_loaderperf.runs.options import Options
     from pytest_loaderperf.runs.run import Run
 
@@ -59,6 +60,7 @@ class LoaderPerfSession:
     other_files: list[Path] = field(default_factory=list)  # of other tests, which may still measure
     unpaired: list[Unpaired] = field(default_factory=list)  # if a base was requested
     base_commit: str | None = None
+    same_base: str = ""  # a commit to compare with that is what is checked out
     is_worker: bool = False  # of xdist, whose controller writes the result, or of a job, whose rank 0 does
     completeness: Completeness = field(init=False)
     reasons: Reasons = field(init=False)
@@ -118,7 +120,7 @@ class LoaderPerfSession:
             **base,
         )
 
-    def base_side(self, test: pytest.Item, call: int, base: object) -> RemoteSide:
+    def base_side(self, test: pytest.Item, call: Call, base: object) -> RemoteSide:
         """The loader that the same call of the same test makes at the base commit; skips if there is none."""
         from pytest_loaderperf.remote.commit import NoBaseError
         from pytest_loaderperf.remote.worktree import BaseError
@@ -158,6 +160,7 @@ class LoaderPerfSession:
                 raise
             self._bases[ref] = base
             self.base_commit = base.worktree.commit
+            self.same_base = base.called if base.worktree.same_code() else self.same_base
         return self._bases[ref]
 
     def close_bases(self) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar
 from pytest_loaderperf.errors import refusal
 from pytest_loaderperf.remote.child import Child, RemoteSide
 from pytest_loaderperf.remote.invocation import Invocation, Places, environment, neutral
+from pytest_loaderperf.remote.naming import Call
 from pytest_loaderperf.remote.worktree import BaseError, Worktree, installed
 
 
@@ -80,7 +81,7 @@ class Base:
         places, folder = self._places, Path(self._own_folder.name)
         child = self._child = _BaseChild(
             self.called,
-            self._invocation.command(places, str(folder / "cache")),
+            self._invocation.command(places, folder),
             [str(places.top), str(places.there), str(folder)],
             self._timeout_seconds,
             cwd=self._invocation.folder_there(places),
@@ -102,8 +103,8 @@ class Base:
         guessed = [folder / name for folder in (root, self.worktree.path) for name in ("", "src")]
         return [str(path) for path in dict.fromkeys([*ours, *guessed]) if path.is_dir()] + inherited
 
-    def side(self, nodeid: str, path: Path, call: int, name: str) -> RemoteSide:
-        """The loader that test ``nodeid`` of the file ``path`` passes to its ``call``-th ``loaderperf(...)``, from 0.
+    def side(self, nodeid: str, path: Path, call: Call, name: str) -> RemoteSide:
+        """The loader that test ``nodeid`` of the file ``path`` passes to ``loaderperf(...)`` in that ``call`` of it.
 
         Raises NoBaseError if the commit has no such test, BaseError if the commit has it but it was not collected
         there, or fails there before that call.
@@ -119,9 +120,11 @@ class Base:
         child = self._collect(file)
         if self._side is not None:
             self._side.close()  # the child runs one test at a time, up to one of its calls
-        inside = neutral(nodeid.partition("::")[2], self._places.spelled)
+        inside, *names = (
+            neutral(text, self._places.spelled) for text in (nodeid.partition("::")[2], *call.others, call.name)
+        )
         try:
-            self._side = RemoteSide(child, name, child.ask("serve", str(file), inside, call))
+            self._side = RemoteSide(child, name, child.ask("serve", str(file), inside, Call.last(names)))
         except NoBaseError:
             raise NoBaseError(new) from None
         return self._side

@@ -27,6 +27,14 @@ _FLAGS = {
 }
 
 _REPORTS = ("GITHUB_STEP_SUMMARY",)
+_CUT = "--confcutdir"  # folders above it have no conftest.py
+# Files in which pytest looks for its configuration, and the section that must be in them; empty: none is needed.
+_INI_SECTIONS = {
+    **dict.fromkeys(("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"), ""),
+    "pyproject.toml": "[tool.pytest",
+    "tox.ini": "[pytest]",
+    "setup.cfg": "[tool:pytest]",
+}
 
 
 class Places:
@@ -73,13 +81,15 @@ def neutral(text: str, spelled: Sequence[str]) -> str:
 class Invocation:
     """How pytest was called: in ``folder``, with ``arguments``, and how it understood them.
 
-    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``own`` are options that the child always has.
+    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``found`` the ini file that it used, ``own`` are options
+    that the child always has.
     """
 
     root: Path
     folder: Path
     arguments: Sequence[str]
     ini_file: Path | None
+    found: Path | None
     own: Sequence[str]
 
     @classmethod
@@ -95,11 +105,12 @@ class Invocation:
             folder=config.invocation_params.dir,
             arguments=[*(f"-p{plugin}" for plugin in plugins if isinstance(plugin, str)), *map(os.fspath, arguments)],
             ini_file=None if ini_name is None else config.invocation_params.dir / ini_name,
+            found=config.inipath,
             own=own + ["-p", "no:cacheprovider"] * (not config.pluginmanager.has_plugin("cacheprovider")),
         )
 
-    def command(self, places: Places, cache: str) -> list[str]:
-        """The command for the worktree, with its cache in the folder ``cache``: interpreter, options and arguments.
+    def command(self, places: Places, folder: Path) -> list[str]:
+        """The command for the worktree, with its own files in ``folder``: interpreter, options and arguments.
 
         The child itself leaves out what belongs only to this run, such as reports: see base_child.
         """
@@ -107,9 +118,8 @@ class Invocation:
         given = [self._moved(argument, places) for argument in self.arguments if not _writes_while_parsed(argument)]
         end = given.index("--") if "--" in given else len(given)
         own = [*self.own, f"--rootdir={root}"]
-        own += [] if "no:cacheprovider" in self.own else [f"--override-ini=cache_dir={cache}"]
-        if self.ini_file is not None:
-            own += ["-c", str(_ini_there(self.ini_file, places))]
+        own += [] if "no:cacheprovider" in self.own else [f"--override-ini=cache_dir={folder / 'cache'}"]
+        own += self._ini_options(places, given[:end] + given[end + 1 :], folder)
         # -P: its start folder is on its path only in the place where it is on ours.
         started = [
             sys.executable,
@@ -121,6 +131,32 @@ class Invocation:
             "pytest_loaderperf.plugin.base_child",
         ]
         return [*started, *given[:end], *own, *given[end:]]
+
+    def _ini_options(self, places: Places, given: Sequence[str], folder: Path) -> list[str]:
+        """Options that make the commit's ini file that of the child, and no ini file or conftest.py of the checkout.
+
+        pytest looks for them in all folders above, and the worktree is inside the checkout.
+        """
+        cut = [] if any(argument.startswith(_CUT) for argument in given) else [f"{_CUT}={places.there}"]
+        if self.ini_file is not None:
+            there = _ini_there(self.ini_file, places)
+            return ["-c", str(there), *(cut if places.there.is_relative_to(there.parent) else [])]
+        if self.found is None:
+            return []
+        if places.path(self.found) is None:
+            return cut if places.top.is_relative_to(self.found.parent) else []
+        if self._has_ini(places, given):
+            return []
+        empty = folder / "pytest.ini"
+        empty.write_text("[pytest]\n", encoding="ascii")
+        return ["-c", str(empty), *cut]
+
+    def _has_ini(self, places: Places, given: Sequence[str]) -> bool:
+        """Whether pytest, called with ``given``, may find an ini file in the worktree."""
+        start = self.folder_there(places)
+        named = [start / argument.partition("::")[0] for argument in given if not argument.startswith("-")]
+        around = {folder for path in (start, *named) for folder in (path, *path.parents)}
+        return any(_configures(folder) for folder in around if folder.is_relative_to(places.there))
 
     def root_there(self, places: Places) -> Path:
         """The rootdir in the worktree."""
@@ -156,6 +192,15 @@ def _ini_there(file: Path, places: Places) -> Path:
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, there)
     return there
+
+
+def _configures(folder: Path) -> bool:
+    """Whether pytest takes its configuration from a file in ``folder``."""
+    for name, section in _INI_SECTIONS.items():
+        file = folder / name
+        if file.is_file() and section in file.read_text(encoding="utf-8", errors="replace"):
+            return True
+    return False
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

@@ -1,12 +1,71 @@
-"""Factories by the name ``package.module:function``."""
+"""Factories by the name ``package.module:function``, and calls of a test by what they are given."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
+from collections.abc import Iterable
+from functools import partial
+from itertools import chain
+from types import CellType, FunctionType, MethodType
+from typing import NamedTuple
 
 from pytest_loaderperf.errors import LoaderPerfError
+
+_PLAIN = (str, bytes, int, float, complex, type(None))
+_EMPTY = CellType()
+_DEEPEST = 4  # functions in closures of functions
+_MOST_PARTS, _MOST_TEXT = 8, 200  # of one value: enough to tell the calls of one test apart
+
+
+class Call(NamedTuple):
+    """The ``number``-th ``loaderperf(...)`` of a test, the ``nth`` of this ``name``, both from 0.
+
+    ``others`` are the names of the test's earlier calls.
+    """
+
+    number: int
+    name: str
+    nth: int
+    others: tuple[str, ...]
+
+    @classmethod
+    def last(cls, names: Iterable[str]) -> Call:
+        """The last of a test's calls, which have these names."""
+        *others, name = names
+        return cls(len(others), name, others.count(name), tuple(others))
+
+
+def call_name(source: object, deepest: int = _DEEPEST) -> str:
+    """What tells a factory, or a loader, from others of the same test, and is the same in another process.
+
+    It is made of the names of functions and types, and the plain values in their closures and arguments.
+    """
+    try:
+        if isinstance(source, _PLAIN):
+            return repr(source)[:_MOST_TEXT]
+        if isinstance(source, os.PathLike):
+            return repr(os.fspath(source))[:_MOST_TEXT]
+        parts = [call_name(part, deepest - 1) for part in _parts(source)[:_MOST_PARTS]] if deepest else []
+        name = str(getattr(source, "__qualname__", type(source).__qualname__))
+        return f"{name}({', '.join(parts)})" if parts else name
+    except Exception:  # noqa: BLE001 the user's object may raise anything
+        return type(source).__qualname__
+
+
+def _parts(source: object) -> list[object]:
+    if isinstance(source, partial):
+        return [source.func, *source.args, *chain.from_iterable(source.keywords.items())]
+    if isinstance(source, MethodType):
+        return [source.__self__]
+    if isinstance(source, FunctionType):
+        kept = [cell.cell_contents for cell in source.__closure__ or () if cell != _EMPTY]
+        return [*kept, *(source.__defaults__ or ()), *(source.__kwdefaults__ or {}).values()]
+    if isinstance(source, dict):
+        return list(chain.from_iterable(source.items()))
+    return list(source) if isinstance(source, (tuple, list)) else []
 
 
 def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that makes the loader") -> object:

@@ -75,6 +75,13 @@ class Worktree:
             self.close()
             raise
 
+    def same_code(self) -> bool:
+        """Whether no file that git tracks differs from the commit."""
+        try:
+            return not git(self.top, "diff", "--name-only", "--no-ext-diff", self.commit, "--")
+        except BaseError:  # in a partial clone without its remote, for example
+            return False
+
     def _check_out(self) -> None:
         try:
             git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         disturbance_lines,
         summary_lines,
         table_lines,
+        unheeded_lines,
         unpaired_lines,
     )
     from pytest_loaderperf.report.why import Why, why_section
@@ -51,6 +52,7 @@ __all__ = [
     "summary_lines",
     "table_lines",
     "undecided",
+    "unheeded_lines",
     "unpaired_lines",
     "whole_or_absent",
     "why_section",
@@ -78,6 +80,7 @@ _HOME = {
     "summary_lines": "terminal",
     "table_lines": "terminal",
     "undecided": "words",
+    "unheeded_lines": "terminal",
     "unpaired_lines": "terminal",
     "whole_or_absent": "document",
     "why_section": "why",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -34,6 +35,8 @@ _MOST_RANKS = 8  # that have a row
 _WIDE = 100  # columns of a terminal from which every column of the table is shown
 _NOTABLE = 0.05  # of the measuring time: less is not worth a line
 _COLORS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
+_NUMBERED = re.compile(r"( \(rerun \d+\))?( #\d+)?$")  # what the name of a run has after its test's
+_MOST_UNHEEDED = 10  # tests that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,20 @@ def _undecided_lines(runs: Sequence[Document], claims: int) -> list[TableLine]:
     if any(found for policy, found in open_runs if policy == "pass"):
         texts.append("--loaderperf-inconclusive=leaning fails those beyond the threshold so far")
     return [*lines, *(TableLine(f"  {text}", "yellow") for text in texts)]
+
+
+def unheeded_lines(runs: Sequence[Document], passed: Collection[str]) -> list[TableLine]:
+    """Tests that ``passed``, by their node ids, though a claim of theirs failed: an ``assert`` may be missing."""
+    tests = [run["nodeid"] for run in runs if any(claim["failed"] for claim in run["claims"])]
+    tests = [test for test in dict.fromkeys(_NUMBERED.sub("", test) for test in tests) if test in passed]
+    if not tests:
+        return []
+    who, them = ("1 test passes", "it") if len(tests) == 1 else (f"{len(tests)} tests pass", "them")
+    texts = [f"{who} though a claim there failed: nothing protects {them}"]
+    texts += ["  write `assert` before the comparison, unless it is meant (`not`, `or`)"]
+    texts += [f"  {printable(test)}" for test in tests[:_MOST_UNHEEDED]]
+    texts += [f"  and {len(tests) - _MOST_UNHEEDED} more"] * (len(tests) > _MOST_UNHEEDED)
+    return [TableLine(text, "yellow") for text in texts]
 
 
 def unpaired_lines(unpaired: Sequence[Unpaired]) -> list[TableLine]:

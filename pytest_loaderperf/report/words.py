@@ -44,7 +44,12 @@ _ONE_OF = {"pairs": "pair", "trials": "trial", "batches": "batch", "epochs": "ep
 
 
 # What the deciding pairs consist of, by ``Ruling.by``; without a word: the loaders' time by the clock.
-_OF = {"work": " of the workers' work, in turns,", "refills": " of CPU time, in turns,", "cpu": " of CPU time"}
+_OF = {
+    "work": " of the workers' work, in turns,",
+    "refills": " of CPU time, in turns,",
+    "cpu": " of CPU time",
+    "later": " through the epoch, not of its first batches alone,",
+}
 
 
 def _evidence(verdict: Verdict) -> list[str]:

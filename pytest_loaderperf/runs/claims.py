@@ -38,6 +38,7 @@ _BUSY = 0.75  # of the time a process must run, or wait for a CPU: then the load
 _HOLDS = 0.5  # of the CPU time of trials at least: one batch in 50 may take as long as 25
 _WHOLE_EPOCHS = ("epoch", "epoch_throughput")
 CPU, REFILLS = "cpu", "refills"
+LATER = "later"  # rounds that walk through the epoch
 
 
 class Evidence:

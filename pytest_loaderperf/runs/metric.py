@@ -131,13 +131,27 @@ class Metric:
         return f"<{self.text}: {self.value:.4g} {self.unit}>"
 
     def __mul__(self, factor: float) -> Metric:
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
-            return NotImplemented
-        if not (math.isfinite(factor) and factor > 0):
-            raise ClaimError(f"expected a positive, finite factor for a metric, got {factor!r}.")
-        return Metric(self.run, self.side, self._prefix, self.definition, self.factor * factor)
+        return Metric(self.run, self.side, self._prefix, self.definition, self.factor * self._factor(factor))
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Metric:
+        return self * (1 / self._factor(divisor))
+
+    def _factor(self, factor: object) -> float:
+        if isinstance(factor, bool) or not isinstance(factor, Real):
+            self._no_arithmetic(factor)
+        if not (math.isfinite(factor) and float(factor) > 0):
+            raise ClaimError(f"expected a positive, finite factor for a metric, got {factor!r}.")
+        return float(factor)
+
+    def _no_arithmetic(self, *_others: object) -> NoReturn:
+        raise ClaimError(
+            f"{self.text} is measured: expected a comparison of it, at most times or over a number, got other "
+            "arithmetic. Write assert run.throughput >= 0.9 * run.base.throughput, with a metric on each side."
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __rtruediv__ = __neg__ = __abs__ = _no_arithmetic
 
     def __ge__(self, other: object) -> Verdict:
         return self.run.claim(self, ">=", self.comparable(other))

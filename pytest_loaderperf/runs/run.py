@@ -213,7 +213,7 @@ class Run(Measured, Diagnosed):
         return [seen.records[key] for seen in self.rounds.done if key in seen.records]
 
     def estimate(self, key: Key, definition: Definition, *, measures: bool = True) -> Estimate:
-        """A metric over all records so far; if there are none, measures one round, or gives NaN."""
+        """A metric over all records so far; if there are none, measures some rounds, or gives NaN."""
         doing = f"the value of {key.side}.{definition.name}"
         return self.shared(doing, lambda: self._estimate(key, definition, measures=measures), passing=True)
 
@@ -222,7 +222,10 @@ class Run(Measured, Diagnosed):
         if not records and measures:
             patience_s = max(self.options.budget_seconds, self.options.timeout_seconds)
             check_affordable(self.rounds, [key], patience_s, f"{key.side}: {definition.name}")
-            self.rounds.observe([key])
+            if isinstance(key.kind, Steady):  # all sides together: values are often compared with each other
+                self.look_until(self.rounds.seconds + _FIRST_SECONDS, most=_FIRST_ROUNDS)
+            else:
+                self.rounds.observe([key])
             records = self.records(key)
         return skew_of(records) if definition is SKEW else estimate_of(definition, records)
 

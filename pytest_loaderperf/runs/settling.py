@@ -21,7 +21,7 @@ from pytest_loaderperf.judge import (
     beyond,
 )
 from pytest_loaderperf.measurement import Key, Kind, Refilled, Rounds, Work
-from pytest_loaderperf.runs.claims import REFILLS, Evidence
+from pytest_loaderperf.runs.claims import LATER, REFILLS, Evidence
 from pytest_loaderperf.runs.metric import Metric
 from pytest_loaderperf.units import Quantity
 
@@ -76,7 +76,13 @@ class Settling:
             outcome, evidence = self._confirm(evidence, most_s)
         near, mde = outcome, None
         if outcome is not Outcome.INCONCLUSIVE and self._was_short(evidence):
-            outcome, mde = self._walk_on(evidence, outcome, most_s)
+            outcome, later = self._walk_on(evidence, outcome, most_s)
+            if near is Outcome.PASS and outcome is Outcome.FAIL:
+                if self._fails_again_later(most_s):
+                    ruling = replace(later.ruling(self.alpha, later.n), by=LATER)
+                    return Settled(ruling, self._spent_s, later.course(self.alpha))
+                outcome = Outcome.INCONCLUSIVE
+            mde = later.ruling(AGREE_ALPHA, later.n).mde
         ruling = evidence.ruling(self.alpha, self._affordable(evidence))
         course = evidence.test.course(self.alpha)
         if outcome is near:
@@ -208,22 +214,46 @@ class Settling:
             return False
         return not (test.work if by == WORK else test.sums).in_long_trials
 
-    def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, float | None]:
-        """``wanted`` if the sums of rounds later in an epoch support it, too; else INCONCLUSIVE, with their MDE.
+    def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, PairTest]:
+        """``wanted`` if the sums of rounds later in an epoch support it, too; else INCONCLUSIVE; and these sums.
 
-        Short rounds miss what is slow later in an epoch, or only now and then.
+        Short rounds miss what is slow later in an epoch, or only now and then. So where PASS was wanted, it is FAIL if
+        these sums are evidence of that at the claim's own share.
         """
         by_work = evidence.by(self.alpha) == WORK
         farther = self._evidence(aside=evidence.aside if by_work else None, walks=True)
         keys = farther.aside_keys if by_work else farther.keys
         assert isinstance(farther.test, RatioTest)
         test = farther.test.work if by_work else farther.test.sums
+        may_fail = wanted is Outcome.PASS and not by_work
 
         def confirmed() -> Outcome:
+            if may_fail and test.outcome(self.alpha) is Outcome.FAIL:
+                return Outcome.FAIL
             return wanted if test.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
 
-        outcome = self._measure([farther], lambda: keys, self._more(most_s), confirmed, longer=_WALK_ROUNDS)
-        return outcome, test.ruling(AGREE_ALPHA, test.n).mde
+        def walk(until_s: float) -> Outcome:
+            return self._measure([farther], lambda: keys, until_s, confirmed, longer=_WALK_ROUNDS)
+
+        outcome = walk(self._more(most_s))
+        seems = beyond(test.ruling(self.alpha, 0), at_least=self.at_least)
+        if may_fail and outcome is Outcome.INCONCLUSIVE and seems is Outcome.FAIL:
+            outcome = walk(self.max_budget_seconds)
+        return outcome, test
+
+    def _fails_again_later(self, most_s: float) -> bool:
+        """Whether the sums of rebuilt sides, through the epoch, give a FAIL again."""
+        fresh = self._evidence(walks=True)
+        assert isinstance(fresh.test, RatioTest)
+        test = fresh.test.sums
+        self.rounds.rebuild(fresh.names)
+
+        def repeated() -> Outcome:
+            lenient = test.outcome(max(self.alpha, CONFIRM_ALPHA))
+            return lenient if lenient is Outcome.FAIL else test.outcome(self.alpha)
+
+        until_s = max(self._more(most_s), self.max_budget_seconds)
+        return self._measure([fresh], lambda: fresh.keys, until_s, repeated, longer=_WALK_ROUNDS) is Outcome.FAIL
 
     def _more(self, most_s: float) -> float:
         """Seconds for the second look: what was allowed, and at least as long as it took so far."""

@@ -137,3 +137,13 @@ def test_an_hour_is_the_longest():
     pairs = seconds_to_settle(open_ruling, FIRST_SHARE, 1.0)
     assert seconds_to_settle(open_ruling, FIRST_SHARE, LONGEST_SECONDS / pairs * 0.99) is not None
     assert seconds_to_settle(open_ruling, FIRST_SHARE, LONGEST_SECONDS / pairs * 1.01) is None
+
+
+def test_a_verdict_compares_and_combines_as_the_bool_that_it_stands_for():
+    passed, failed = (verdict_of(ruling(0.8, 0.9, outcome)) for outcome in (Outcome.PASS, Outcome.FAIL))
+    assert (passed == True, failed == True, failed != False) == (True, False, False)  # noqa: E712 what is tested
+    assert passed != verdict_of(passed.ruling)
+    assert len({passed, failed, passed}) == 2
+    assert passed & failed is failed
+    assert failed & passed is failed
+    assert failed | passed is passed

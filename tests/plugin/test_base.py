@@ -184,6 +184,47 @@ def test_speed(loaderperf):
     with pytest.raises(Exception, match="was released when another run needed its own"):
         run.base.epoch_exit <= 5 * s
 """,
+    "test_order.py": """
+import time
+import pytest
+from same import Loader
+
+class Slow:
+    def __iter__(self):
+        for batch in Loader():
+            time.sleep(0.01)
+            yield batch
+
+def quick():
+    return Loader()
+
+def other():
+    return Loader()
+
+def test_order(loaderperf):
+    for make in [quick, Slow][::{pause_s}]:
+        run = loaderperf(make)
+        assert 0.3 * run.base.throughput <= run.throughput
+        assert 0.3 * run.throughput <= run.base.throughput
+
+def test_replaced(loaderperf):
+    first, second = [quick, Slow if {pause_s} < 0 else other][::{pause_s}]
+    assert loaderperf(first).base.throughput >= 1
+    with pytest.raises(Exception, match="(?s)calls loaderperf.other. here.*its call 2 there is loaderperf.quick."):
+        loaderperf(second).base
+""",
+    "test_caught.py": """
+import pytest
+from same import Loader
+
+def test_speed(loaderperf):
+    for _ in range(2):
+        try:  # as subtests do
+            run = loaderperf(Loader)
+            assert run.throughput >= 0.5 * run.base.throughput
+        except pytest.skip.Exception:
+            continue
+""",
     "test_numbers.py": """
 import json, math
 from slower import Loader
@@ -220,6 +261,7 @@ def session(project, kept):
             "faster.py": (LOADER, SLOW, FAST),
             "epoch.py": (EPOCH, SLOW, FAST),
             "test_second.py": (TESTS["test_second.py"], 5 * SLOW, FAST),
+            "test_order.py": (TESTS["test_order.py"], -1, 1),
         }
         base = {name: text.format(pause_s=before) for name, (text, before, _) in changed.items()}
         head = {name: text.format(pause_s=after) for name, (text, _, after) in changed.items()}
@@ -262,6 +304,7 @@ def test_uncommitted_changes_are_held_against_the_commit(session, name, word, ou
     result.stdout.fnmatch_lines([f"*{word}  throughput >= 0.9 * base.throughput*"])
     assert result.ret == 1
     assert document["base_commit"] == commit
+    result.stdout.no_fnmatch_line("*both sides are the same code")
     (measured,) = [run for run in document["runs"] if run["nodeid"] == f"test_{name}.py::test_speed"]
     assert (measured["metrics"]["base_ratio"]["value"] < 1) == (word == "FAIL")
     assert left_nothing
@@ -290,6 +333,15 @@ def test_each_call_of_a_test_has_its_base(session):
     assert outcome(session, "test_calls.py::test_speed") == ("PASSED", ["PASS", "PASS"])
 
 
+def test_calls_in_another_order_are_paired_by_their_factories_and_never_with_another_one(session):
+    assert outcome(session, "test_order.py::test_order") == ("PASSED", ["PASS"] * 4)
+    assert outcome(session, "test_order.py::test_replaced")[0] == "PASSED"
+
+
+def test_a_test_that_goes_on_after_its_call_at_the_commit_is_measured_as_any_other(session):
+    assert outcome(session, "test_caught.py::test_speed") == ("PASSED", ["PASS", "PASS"])
+
+
 def test_values_of_earlier_calls_can_be_used_as_numbers(session):
     assert outcome(session, "test_numbers.py::test_speed") == ("PASSED", ["PASS"])
 
@@ -310,6 +362,13 @@ def test_without_a_commit_to_pair_with_or_with_one_that_is_not_there_nothing_is_
         ["*--loaderperf-base: expected a commit, branch or tag, got 'no-such', which is none here.*"]
     )
     result.assert_outcomes(skipped=1, failed=1)
+
+
+def test_a_base_that_is_what_is_checked_out_is_told(project):
+    pytester = project(files(FAST, TEST.replace(">= 0.9", ">= 0.1")), {"untracked.txt": ""})
+    result = run(pytester)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["no tracked file differs from the base, HEAD (*): both sides are the same code"])
 
 
 BROKEN = {  # the loader and the test at the commit (None: whole ones), and what is said of it

@@ -135,6 +135,16 @@ def test_an_ini_file_of_the_command_line_holds_for_the_child(project):
     run(pytester, "-c", "bench/bench.ini", "--rootdir=.", "test_sized.py").assert_outcomes(passed=1)
 
 
+def test_configuration_that_is_new_does_not_hold_for_the_commit(project):
+    base = {"lib/sized.py": SIZED.format(size=1), "tests/test_sized.py": SIZES, "pyproject.toml": "[project]\n"}
+    head = {
+        "lib/sized.py": SIZED.format(size=2),
+        "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["lib"]\ntestpaths = ["tests"]\n',
+        "conftest.py": "import sized\n\nassert sized.__file__.startswith(__file__.removesuffix('conftest.py'))\n",
+    }
+    run(project(base, head)).assert_outcomes(passed=1)
+
+
 def test_pytest_may_be_called_from_outside_of_the_checkout(project, monkeypatch):
     base = {"sized.py": SIZED.format(size=1), "test_sized.py": SIZES, "pytest.ini": "[pytest]\n"}
     pytester = project(base, {"sized.py": SIZED.format(size=2)})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pytest_loaderperf.plugin.base_child import Anything
+from pytest_loaderperf.plugin.base_child import Anything, _argument
 from pytest_loaderperf.plugin.base_missing import why_missing
 from pytest_loaderperf.remote.invocation import Invocation, Places, environment, interpreter_options, neutral
 
@@ -55,16 +56,17 @@ class TestPlaces:
 
 
 def config_of(places, arguments, **options):
-    options = {"importmode": "importlib", "inifilename": None, **options}
+    options = {"importmode": "importlib", "inifilename": None, "inipath": None, **options}
     return SimpleNamespace(
         invocation_params=SimpleNamespace(args=arguments, plugins=("myplugin", object()), dir=places.top),
         rootpath=places.top,
+        inipath=options.pop("inipath"),
         getoption=options.__getitem__,
         pluginmanager=SimpleNamespace(has_plugin=lambda name: True),
     )
 
 
-def test_the_childs_command_is_that_of_the_run(places):
+def test_the_childs_command_is_that_of_the_run(places, tmp_path):
     given = [
         "-m",
         "perf",
@@ -76,22 +78,69 @@ def test_the_childs_command_is_that_of_the_run(places):
         "--",
         "a.py",
     ]
-    command = Invocation.of(config_of(places, given), device="cpu", timeout_seconds=5.0).command(places, "cache")
+    command = Invocation.of(config_of(places, given), device="cpu", timeout_seconds=5.0).command(places, tmp_path)
     options = command[command.index("pytest_loaderperf.plugin.base_child") + 1 :]
     assert options[:5] == ["-pmyplugin", "-m", "perf", f"--data={places.there}/both", str(places.there / "both")]
     assert options[-2:] == ["--", "a.py"]
     own = {"--loaderperf", "--import-mode=importlib", "--loaderperf-device=cpu", f"--rootdir={places.there}"}
     assert own < set(options[5:-2])
-    assert "--override-ini=cache_dir=cache" in options
+    assert f"--override-ini=cache_dir={tmp_path}/cache" in options
     assert not [option for option in options if "debug" in option or "benchmark" in option]
 
 
-def test_an_ini_file_that_the_commit_lacks_is_brought_there(places):
+def test_an_ini_file_that_the_commit_lacks_is_brought_there(places, tmp_path):
     (places.top / "bench.ini").write_text("[pytest]")
     made = Invocation.of(config_of(places, [], inifilename="bench.ini"), device="cpu", timeout_seconds=5.0)
-    command = made.command(places, "cache")
-    assert command[-2:] == ["-c", str(places.there / "bench.ini")]
+    command = made.command(places, tmp_path)
+    assert command[-3:] == ["-c", str(places.there / "bench.ini"), f"--confcutdir={places.there}"]
     assert (places.there / "bench.ini").read_text() == "[pytest]"
+
+
+@pytest.mark.parametrize(
+    "there, given, cut",
+    [
+        ({}, [], True),
+        ({"pyproject.toml": "[project]", "setup.cfg": "[metadata]", "tox.ini": "[testenv]"}, [], True),
+        ({}, ["--confcutdir=tests"], False),
+    ],
+)
+def test_the_checkouts_ini_file_is_not_that_of_a_commit_without_one(places, tmp_path, there, given, cut):
+    for name, text in there.items():
+        (places.there / name).write_text(text)
+    config = config_of(places, given, inipath=places.top / "pytest.ini")
+    command = Invocation.of(config, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    empty = tmp_path / "pytest.ini"
+    assert command[command.index("-c") + 1] == str(empty)
+    assert empty.read_text() == "[pytest]\n"
+    assert (f"--confcutdir={places.there}" in command) == cut
+
+
+@pytest.mark.parametrize(
+    "name, text, given",
+    [
+        ("pytest.ini", "", []),
+        ("pyproject.toml", "[tool.pytest.ini_options]", []),
+        ("tox.ini", "[pytest]", []),
+        ("setup.cfg", "[tool:pytest]", []),
+        ("deep/tests/pytest.ini", "", ["-q", "deep/tests/test_a.py::test_it"]),
+    ],
+)
+def test_a_commits_own_ini_file_is_found_by_pytest(places, tmp_path, name, text, given):
+    (places.there / name).parent.mkdir(parents=True, exist_ok=True)
+    (places.there / name).write_text(text)
+    config = config_of(places, given, inipath=places.top / "pytest.ini")
+    command = Invocation.of(config, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    assert not [option for option in command if option == "-c" or "confcutdir" in option]
+
+
+@pytest.mark.parametrize("given", ["found", "named"])
+def test_with_an_ini_file_above_the_checkout_no_conftest_of_the_checkout_is_the_commits(places, tmp_path, given):
+    outer = places.top.parent / "tox.ini"
+    outer.write_text("[pytest]")
+    config = config_of(places, [], inipath=outer, inifilename=str(outer) if given == "named" else None)
+    command = Invocation.of(config, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    assert f"--confcutdir={places.there}" in command
+    assert ("-c" in command) == (given == "named")
 
 
 def test_options_of_the_interpreter_are_told_as_it_takes_them(monkeypatch):
@@ -158,6 +207,15 @@ class TestMissing:
         monkeypatch.setitem(sys.modules, "test_some_imported", module)
         assert why_missing(file, "TestIt::test_inherited", [], [])
         assert not why_missing(file, "TestIt::test_added", [], [])
+
+
+@pytest.mark.parametrize(
+    "file, argument",
+    [("/my [repo]/tests/test_a.py", "tests/test_a.py"), ("/elsewhere/test_a.py", "/elsewhere/test_a.py")],
+)
+def test_files_are_named_from_where_the_child_starts(file, argument):
+    """pytest takes a bracket in any folder for the beginning of a parameter."""
+    assert _argument(Path(file), Path("/my [repo]")) == argument
 
 
 def test_a_run_that_is_not_served_gives_numbers_and_holds_every_claim():

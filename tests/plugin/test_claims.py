@@ -341,6 +341,33 @@ def test_each_parameter_and_each_run_of_a_test_has_a_name_of_its_own(pytester, t
     )
 
 
+def test_a_failed_claim_that_is_not_asserted_is_told_and_others_are_not(pytester, tests):
+    tests(
+        """
+        import pytest
+
+        def test_forgotten(loaderperf):
+            run = loaderperf(slow, against=fast)
+            run.throughput >= 0.9 * run.against.throughput
+
+        def test_asserted(loaderperf):
+            run = loaderperf(slow, against=fast)
+            assert run.throughput >= 0.9 * run.against.throughput
+
+        @pytest.mark.xfail
+        def test_expected(loaderperf):
+            run = loaderperf(slow, against=fast)
+            assert run.throughput >= 0.9 * run.against.throughput
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.assert_outcomes(passed=1, failed=1, xfailed=1)
+    result.stdout.fnmatch_lines(["1 test passes though a claim there failed: nothing protects it"])
+    after = [line for line in result.outlines if line.startswith("  test_")]
+    assert after == [line for line in after if "test_forgotten" in line]
+    assert len(after) == 1
+
+
 def test_a_test_that_claims_nothing_still_shows_its_figures(pytester, tests):
     tests("def test_figures(loaderperf): loaderperf(fast)")
     result = pytester.runpytest_inprocess("--loaderperf")

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_loaderperf.report import TableLine, disturbance_lines, summary_lines, table_lines, unpaired_lines
+from pytest_loaderperf.report import (
+    TableLine,
+    disturbance_lines,
+    summary_lines,
+    table_lines,
+    unheeded_lines,
+    unpaired_lines,
+)
 
 
 def entry(value):
@@ -247,6 +254,23 @@ def test_the_summary_counts_what_nothing_protects_and_says_what_to_do(claims, po
     assert [line.text for line in lines] == texts
     assert [line.color for line in lines] == ["red" if "counted as" in text else "yellow" for text in texts]
     assert max((len(text) for text in texts), default=0) <= 80
+
+
+def test_failed_claims_of_tests_that_pass_are_named():
+    failed = claim("FAIL", failed=True)
+    names = ["a.py::test[x #2]", "a.py::test[x #2] #2", "a.py::test_other (rerun 1)", "a.py::test_fails"]
+    runs = [run("a.py::test_fine", [], [claim("PASS")]), *(run(name, [], [failed]) for name in names)]
+    lines = unheeded_lines(runs, {"a.py::test[x #2]", "a.py::test_other", "a.py::test_fine"})
+    assert [line.text for line in lines] == [
+        "2 tests pass though a claim there failed: nothing protects them",
+        "  write `assert` before the comparison, unless it is meant (`not`, `or`)",
+        "  a.py::test[x #2]",
+        "  a.py::test_other",
+    ]
+    assert {line.color for line in lines} == {"yellow"}
+    assert unheeded_lines(runs, {"a.py::test_fine"}) == []
+    many = unheeded_lines([run(f"t{n}", [], [failed]) for n in range(12)], {f"t{n}" for n in range(12)})
+    assert [line.text for line in many[-2:]] == ["  t9", "  and 2 more"]
 
 
 def test_an_undecided_claim_that_counts_as_a_failure_is_red():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
@@ -148,10 +149,33 @@ def test_a_comparison_without_meaning_is_refused(run, loader, other, compare, te
     assert run.claims == []
 
 
-@pytest.mark.parametrize("factor", [True, "2", None, 2 * ms], ids=repr)
-def test_only_a_number_multiplies_a_metric(loader, factor):
-    with pytest.raises(TypeError, match=r"unsupported operand|can't multiply"):
-        loader.throughput * factor
+@pytest.mark.parametrize(
+    "compute",
+    [
+        *(lambda a, b, factor=factor: a.throughput * factor for factor in (True, "2", None, 2 * ms)),
+        lambda a, b: a.throughput / b.throughput,
+        lambda a, b: a.throughput - 0.9 * b.throughput,
+        lambda a, b: 1 / a.throughput,
+        lambda a, b: 5 + a.throughput,
+        lambda a, b: -a.throughput,
+        lambda a, b: abs(a.throughput),
+    ],
+)
+def test_a_metric_is_multiplied_and_divided_by_numbers_alone(run, loader, other, compute):
+    with pytest.raises(ClaimError) as caught:
+        compute(loader, other)
+    assert str(caught.value) == (
+        "throughput is measured: expected a comparison of it, at most times or over a number, got other arithmetic. "
+        "Write assert run.throughput >= 0.9 * run.base.throughput, with a metric on each side."
+    )
+    assert run.claims == []
+
+
+def test_a_metric_over_a_number_is_its_part(loader):
+    assert (loader.throughput / 4).value == 50.0
+    assert (np.float32(0.5) * loader.throughput).value == 100.0
+    with pytest.raises(ClaimError, match="positive, finite factor"):
+        loader.throughput / 0
 
 
 def test_a_metric_cannot_be_hashed_because_it_has_no_equal(loader):

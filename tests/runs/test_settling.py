@@ -13,7 +13,7 @@ from pytest_loaderperf.judge import Outcome
 from pytest_loaderperf.measurement import Refilled, Round, Steady, Work
 from pytest_loaderperf.measurement.record import Effort, SteadyRecord
 from pytest_loaderperf.runs import settling
-from pytest_loaderperf.runs.claims import REFILLS
+from pytest_loaderperf.runs.claims import LATER, REFILLS
 from pytest_loaderperf.runs.metric import Measured
 from pytest_loaderperf.runs.settling import Settling
 
@@ -31,13 +31,16 @@ class Rounds:
 
     ``work``: the ratios of the workers' work, one build after the other, where it can be replayed; ``refills``: those
     of CPU time in turns of refills, by which the clock says the same unless it is ``by_clock``;
-    ``part``: how much of the work a turn holds.
+    ``part``: how much of the work a turn holds. ``later``: the ratios of longer rounds, one build after the other;
+    then others are in slices of these ratios.
     """
 
-    def __init__(self, *builds, work=(), refills=(), by_clock=None, part=1.0, first_s=0.1, then_s=0.1, trials_s=0.1):
+    def __init__(
+        self, *builds, work=(), refills=(), by_clock=None, part=1.0, first_s=0.1, then_s=0.1, trials_s=0.1, later=()
+    ):
         self.sides = {name: SimpleNamespace(elsewhere=False, inline=False) for name in ("loader", "against")}
         self.done, self.now_s, self.pauses_s = [], 0.0, []
-        self._builds, self._work, self._refills = list(builds), list(work), list(refills)
+        self._builds, self._work, self._refills, self._later = map(list, (builds, work, refills, later))
         self.part = part
         self._by_clock, self._seconds = by_clock, [first_s, then_s]
         self._trials_ns = trials_s * 1e9
@@ -45,7 +48,7 @@ class Rounds:
         self._begin()
 
     def _begin(self):
-        scripts = {Steady(): self._builds, Work(): self._work, Refilled(): self._refills}
+        scripts = {Steady(): self._builds, Work(): self._work, Refilled(): self._refills, "later": self._later}
         self._ratios = {
             kind: itertools.cycle(builds[min(self.built, len(builds) - 1)])
             for kind, builds in scripts.items()
@@ -69,13 +72,16 @@ class Rounds:
 
     def observe(self, keys, longer=1):
         seconds = self._seconds[self.built > 0]
-        ratio = next(self._ratios[keys[0].kind])
+        ratio = next(self._ratios["later" if self._later and longer > 1 else keys[0].kind])
         walls_ns = {"loader": self._trials_ns / ratio, "against": self._trials_ns}
         effort = Effort(0, 10, 1.0)
         records = {
             key: SteadyRecord((1,) * 10, round(walls_ns[key.side]), 10, 0, effort=(self._refills and effort) or None)
             for key in keys
         }
+        if self._later:
+            slices_ns = {"loader": (100 / ratio,) * 3, "against": (100.0,) * 3}
+            records = {key: replace(record, slices_ns=slices_ns[key.side]) for key, record in records.items()}
         if isinstance(keys[0].kind, Refilled):
             records = {key: self._refilled(record, ratio, key.side) for key, record in records.items()}
         self.now_s += seconds
@@ -256,3 +262,31 @@ def test_a_fail_by_refills_is_confirmed_by_trials_where_sides_no_longer_rest(set
     settled, _ = settle(rounds)
     assert settled.ruling.outcome is Outcome.FAIL
     assert rounds.kinds(rounds.done[-3:]) == {Steady()}
+
+
+@pytest.mark.parametrize(
+    "later, outcome",
+    [
+        ([FASTER], Outcome.PASS),
+        ([SLOWER], Outcome.FAIL),
+        ([SLOWER, ANYHOW], Outcome.INCONCLUSIVE),
+        ([(0.6, 1.5)], Outcome.INCONCLUSIVE),
+    ],
+    ids=["passes", "fails", "not again", "undecided"],
+)
+def test_what_first_batches_pass_fails_if_later_ones_show_it_twice(settle, later, outcome):
+    rounds = Rounds(FASTER, trials_s=0.002, later=later)
+    settled, _ = settle(rounds)
+    assert settled.ruling.outcome is outcome
+    assert rounds.built == (later[0] is SLOWER)
+    if outcome is Outcome.FAIL:
+        assert settled.ruling.by == LATER
+        assert settled.ruling.estimate == pytest.approx(0.70)
+        assert settled.unconfirmed is None
+    else:
+        assert settled.unconfirmed is (None if outcome is Outcome.PASS else Outcome.PASS)
+
+
+def test_a_fail_of_the_first_batches_that_later_ones_do_not_share_is_undecided(settle):
+    settled, _ = settle(Rounds(SLOWER, trials_s=0.002, later=[FASTER]))
+    assert (settled.ruling.outcome, settled.unconfirmed) == (Outcome.INCONCLUSIVE, Outcome.FAIL)
