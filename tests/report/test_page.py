@@ -167,6 +167,27 @@ def test_an_undecided_claim_that_counts_as_a_failure_says_so():
     assert "? INCONCLUSIVE counts as a failure" in text
 
 
+def test_a_job_has_a_row_for_each_rank_and_names_the_slowest():
+    shown = Page(page([results.result([results.job(64, [f"node-{n}" for n in range(8)], slow=41)])]))
+    assert "64 ranks on 8 hosts · 6.50 s measured" in shown.text
+    assert f"The slowest is rank 41 on node-5 : it takes 1.27 {TIMES} the median of the others" in shown.text
+    assert f"Rank Host samples/s p50 p99 TTFB {TIMES} the others 0 node-0 4,000 8.00 ms 16.0 ms 24.0 ms" in shown.text
+    assert "40 node-5" in shown.text
+    assert "41 ▼ slowest node-5 3,077 10.4 ms" in shown.text
+    labels = [value for _, name, value in shown.attributes if name == "aria-label"]
+    assert (
+        "Chart of the throughput of 64 ranks: from 3,077 samples/s to 4,000 samples/s, median 3,922 samples/s" in labels
+    )
+
+
+def test_one_rank_has_no_slowest_and_without_a_claim_its_throughput_tells_it():
+    text = Page(page([results.result([results.job(1)])])).text
+    assert "1 rank · " in text
+    assert "slowest" not in text
+    text = Page(page([results.result([results.job(2, slow=0, claims=False)])])).text
+    assert f"rank 0 on node-a : it takes 1.29 {TIMES} the median of the others (by throughput, which includes" in text
+
+
 @pytest.fixture
 def two(one):
     later = copy.deepcopy(one)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from pytest_loaderperf.report.figures import figure, time_text
+from pytest_loaderperf.report.ranks import Slowest
 from pytest_loaderperf.report.words import observations
-from pytest_loaderperf.units import ONE
+from pytest_loaderperf.units import ONE, SAMPLES_PER_SECOND
 
 Document = dict[str, Any]
 _LEAST_SCALE, _MOST_SCALE = math.log(1.1), math.log(4)  # of the scale on each side of the threshold
@@ -16,6 +18,7 @@ _FAR = 99.0  # beyond the end of every scale
 _CROWDED = 1.5  # a log axis from where values differ by more than this factor
 _TENTH = 0.1
 _LONG_LOG = 6  # of an e-value, from where its digits are not read
+_FEWEST_RANKS = 2  # that can be compared
 QUANTILES = ("p50", "p95", "p99")
 
 
@@ -217,6 +220,22 @@ def roofline(charts: Charts, run: Document) -> Document | None:
 def percent(share: float) -> str:
     """A share in percent, with two digits at least."""
     return f"{share:.0%}" if share >= _TENTH else f"{share * 100:.2g}%"
+
+
+def ranks(charts: Charts, run: Document, slow: Slowest | None, tone: str) -> Document | None:
+    """The throughput of each rank; None with fewer than two that have one."""
+    entries = [(rank, rank["metrics"].get("throughput") or {}) for rank in run.get("ranks", [])]
+    parts = [
+        {"rank": rank["rank"], "host": rank["host"], **{name: entry[name] for name in ("value", "low", "high")}}
+        for rank, entry in entries
+        if entry.get("value") is not None
+    ]
+    if len(parts) < _FEWEST_RANKS:
+        return None
+    rates = sorted(part["value"] for part in parts)
+    lowest, middle, highest = (unit_text(rate, SAMPLES_PER_SECOND) for rate in (rates[0], median(rates), rates[-1]))
+    label = f"Chart of the throughput of {len(parts)} ranks: from {lowest} to {highest}, median {middle}"
+    return charts.add("ranks", label, parts=parts, median=median(rates), slowest=slow and slow.rank, tone=tone)
 
 
 def stages(charts: Charts, run: Document) -> Document | None:
