@@ -220,7 +220,8 @@ def _foot(document: Document) -> list[str]:
     machine, runs = document["machine"], document["runs"]
     facts = [f"{name} {code(machine[name])}" for name in ("gpu", "torch", "python") if machine.get(name)]
     if machine.get("cpu"):
-        facts.insert(0, f"{machine.get('usable_cores') or machine.get('cores'):d} cores of {code(machine['cpu'])}")
+        cores = machine.get("usable_cores") or machine.get("cores")
+        facts.insert(0, f"{cores:d} cores of {code(machine['cpu'])}" if cores else code(machine["cpu"]))
     commits = [
         f"{name} {code(str(document[key])[:_HASH])}"
         for name, key in (("head", "commit"), ("base", "base_commit"))

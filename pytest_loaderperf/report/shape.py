@@ -147,7 +147,7 @@ _CLAIM = _Keys(
         "needed": _NUMBER,
         "unit": _UNIT,
         "pairs": _INT,
-        "counted": _TEXT,
+        "counted": _one_of("pairs", "trials", "batches", "epochs"),
         "seconds": _NUMBER,
         "mde": _LIMIT,
         "alpha": _NUMBER,

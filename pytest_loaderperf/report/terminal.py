@@ -263,7 +263,10 @@ def disturbance_lines(runs: Sequence[Document]) -> list[TableLine]:
     seconds = sum(run["seconds"] for run in known)
     if not seconds:
         return []
-    by = {name: sum(run["disturbed_by"].get(name, 0) * run["seconds"] for run in known) / seconds for name in _CAUSES}
+    by = {
+        name: sum(run.get("disturbed_by", {}).get(name, 0) * run["seconds"] for run in known) / seconds
+        for name in _CAUSES
+    }
     share = sum(by.values())
     if share <= _NOTABLE:
         return []

@@ -83,6 +83,20 @@ def test_a_result_is_never_replaced(result, capsys):
     assert main(["report", result]) == 0
 
 
+def test_a_page_replaces_only_a_page(result, tmp_path, capsys):
+    (tmp_path / "test_mine.py").write_text("def test_it(): ...\n")
+    (tmp_path / "index.html").write_text("<!DOCTYPE html><title>mine</title>")
+    for name in ("test_mine.py", "index.html"):
+        before = (tmp_path / name).read_text()
+        assert main(["report", result, "-o", name]) == 1
+        told = (
+            f"loaderperf: -o: {name} was not written by loaderperf, so it is not replaced. Give another path, or remove"
+        )
+        assert capsys.readouterr().err.startswith(told)
+        assert (tmp_path / name).read_text() == before
+    assert [main(["report", result, "-o", "page.html"]) for _ in range(2)] == [0, 0]
+
+
 def test_a_place_that_cannot_be_written_is_an_error(result, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     assert main(["report", result, "-o", "folder"]) == 1

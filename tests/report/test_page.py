@@ -152,6 +152,15 @@ def test_a_result_from_before_the_charts_has_a_page(one):
     assert Page(page([old])).text.startswith("1 claim fails, 1 undecided, 2 pass")
 
 
+def test_numbers_beyond_all_times_and_a_result_without_causes_make_a_page(one):
+    odd = copy.deepcopy(one)
+    batches = odd["runs"][0]["sides"][0]["batches"]
+    batches["timeline"]["typical"][0] = batches["histogram"]["edges"][-1] = batches["stalls"]["starts"][0] = 1e308
+    del batches["stalls"]["latencies"][-1]
+    del odd["runs"][1]["disturbed_by"]
+    assert "Batches over time" in Page(page([odd])).text
+
+
 def test_a_result_without_claims_and_one_that_did_not_end():
     text = Page(page([results.result([results.run("test_a.py::test_b", [], batches=40)], partial=True)])).text
     assert "1 loader measured 6.5 s spent measuring The run did not reach its end." in text

@@ -87,8 +87,10 @@ def _cases(document: Document) -> Iterator[_Case]:
 
 def _classname(nodeid: str) -> str:
     """As pytest's own: the file's path with dots, then the test, so that Jenkins shows folders as packages."""
-    file, separator, test = printable(nodeid, MOST_OF_PATH).partition("::")
-    return f"{file.removesuffix('.py').replace('/', '.')}.{test.replace('::', '.')}" if separator else file
+    named, bracket, parameters = printable(nodeid, MOST_OF_PATH).partition("[")
+    file, separator, test = named.partition("::")
+    named = f"{file.removesuffix('.py').replace('/', '.')}.{test.replace('::', '.')}" if separator else file
+    return f"{named}{bracket}{parameters}"
 
 
 def _claim_case(name: str, claim: Document, run: Document) -> _Case:

@@ -14,6 +14,7 @@ from pytest_loaderperf.units import ONE, SAMPLES_PER_SECOND
 
 Document = dict[str, Any]
 _LEAST_SCALE, _MOST_SCALE = math.log(1.1), math.log(4)  # of the scale on each side of the threshold
+_FAR_S = 1e100  # no measured time: a file that was changed must not make numbers that JSON does not have
 _FAR = 99.0  # beyond the end of every scale
 _CROWDED = 1.5  # a log axis from where values differ by more than this factor
 _TENTH = 0.1
@@ -178,18 +179,18 @@ def _times(side: Document) -> Document:
         "name": side["name"],
         "starts": [*map(_ms, line["starts"])],
         **{name: [*map(_us, line[name])] for name in ("typical", "longest")},
-        "stalls": [[_ms(start), _us(took)] for start, took in zip(stalls["starts"], stalls["latencies"], strict=True)],
+        "stalls": [[_ms(start), _us(took)] for start, took in zip(stalls["starts"], stalls["latencies"], strict=False)],
     }
 
 
 def _us(seconds: float) -> float:
     """Microseconds in few digits, which keeps the page small."""
-    us = float(f"{seconds * 1e6:.3g}")
+    us = float(f"{min(seconds, _FAR_S) * 1e6:.3g}")
     return int(us) if us.is_integer() else us
 
 
 def _ms(seconds: float) -> float:
-    ms = round(seconds * 1e3, 1)
+    ms = round(min(seconds, _FAR_S) * 1e3, 1)
     return int(ms) if ms.is_integer() else ms
 
 
