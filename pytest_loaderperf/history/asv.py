@@ -68,6 +68,8 @@ def asv_target(directory: Path, root: Path, *, dirty_ok: bool) -> AsvTarget:
     """Check the place before anything is measured. Raises ResultError if nothing could be written to it."""
     commit = repository.head(root)
     _check(directory, root)
+    for path in directory.glob(f"*/{commit[:8]}-{ENVIRONMENT}-*.json"):
+        read_results(path)  # what will be added to must be readable
     changed = [] if dirty_ok else repository.changed_files(root, directory)
     return AsvTarget(directory, root, dirty_ok, _dirty(changed, commit) if changed else "")
 
