@@ -161,6 +161,13 @@ def test_numbers_beyond_all_times_and_a_result_without_causes_make_a_page(one):
     assert "Batches over time" in Page(page([odd])).text
 
 
+@pytest.mark.parametrize("needed", [1e308, 5e-324])
+def test_a_threshold_beyond_all_measurements_makes_a_page(one, needed):
+    odd = copy.deepcopy(one)
+    odd["runs"][0]["claims"][0] |= {"needed": needed, "low": 0.0}
+    assert f"at least {needed:.3g}" in Page(page([odd])).text
+
+
 def test_a_result_without_claims_and_one_that_did_not_end():
     text = Page(page([results.result([results.run("test_a.py::test_b", [], batches=40)], partial=True)])).text
     assert "1 loader measured 6.5 s spent measuring The run did not reach its end." in text

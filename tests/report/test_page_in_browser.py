@@ -62,7 +62,7 @@ def seen(tmp_path_factory):
     names = [HOSTILE, *(f"test_folded_{number}" for number in range(4))]
     few, many = results.ratio_verdict(1.2, pairs=1), results.ratio_verdict(1.2, pairs=500)
     hostile = results.result([results.run(name, [many], notes=[HOSTILE], stages={}, batches=40) for name in names])
-    hostile["runs"][0]["claims"].append(claim_entry(few))
+    hostile["runs"][0]["claims"] += [claim_entry(few), claim_entry(many) | {"needed": 1e308, "low": 0.0, "high": None}]
     hostile["runs"][0]["sides"][1]["name"] = HOSTILE
     hosts = [HOSTILE, "10.0.0.1", *(f"a-host-with-a-long-name-{n}.example.org" for n in range(6))]
     jobs = [

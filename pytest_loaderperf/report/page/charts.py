@@ -14,7 +14,7 @@ from pytest_loaderperf.units import ONE, SAMPLES_PER_SECOND
 
 Document = dict[str, Any]
 _LEAST_SCALE, _MOST_SCALE = math.log(1.1), math.log(4)  # of the scale on each side of the threshold
-_FAR_S = 1e100  # no measured time: a file that was changed must not make numbers that JSON does not have
+_FAR_S = 1e100  # beyond all that is measured, but numbers around it can still be computed and written
 _FAR = 99.0  # beyond the end of every scale
 _CROWDED = 1.5  # a log axis from where values differ by more than this factor
 _TENTH = 0.1
@@ -64,7 +64,7 @@ def _margin(value: float | None, claim: Document, unknown: float) -> float:
     """How far a value is from the threshold, as a logarithm; more is better."""
     if value is None or claim["needed"] <= 0:
         return unknown
-    log = math.log(max(value, 1e-300) / claim["needed"])
+    log = math.log(max(value, 1e-300)) - math.log(claim["needed"])
     return log if is_at_least(claim) else -log
 
 
@@ -109,9 +109,11 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
     drawn = charts.add(
         "pairs",
         label,
-        **{name: course.get(name) for name in ("values", "lows", "highs", "each")},
-        **{name: claim[name] for name in ("needed", "low", "high", "unit")},
-        mid=claim["estimate"],
+        **{name: course.get(name) and [*map(_drawable, course[name])] for name in ("values", "lows", "highs")},
+        **{name: _drawable(claim[name]) for name in ("needed", "low", "high")},
+        each=course["each"],
+        unit=unit,
+        mid=_drawable(claim["estimate"]),
         at_least=at_least,
         log=smallest > 0 and (unit == ONE or max(largest, needed) > _CROWDED * min(smallest, needed)),
         one=one,
@@ -128,6 +130,13 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
         one=one,
     )
     return drawn, evidence
+
+
+def _drawable(value: float | None) -> float | None:
+    """``value``, brought to where an axis can still be computed around it."""
+    if not value:
+        return value
+    return math.copysign(min(max(abs(value), 1 / _FAR_S), _FAR_S), value)
 
 
 def _e_value(log: float | None) -> str:
