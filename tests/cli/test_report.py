@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -105,6 +107,13 @@ def test_a_place_that_cannot_be_written_is_an_error(result, tmp_path, capsys):
     )
     assert main(["report", result, "-o", f"{result}/page.html"]) == 1
     assert "loaderperf: cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="a folder of Linux")  # noqa: S108
+def test_shared_memory_is_a_folder_as_others(result, capsys):
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        assert main(["report", result, "-o", f"{folder}/page.html"]) == 0
+    assert main(["report", result, "-o", "/dev/page.html"]) == 1
 
 
 def test_an_empty_path_is_bad_usage(result, capsys):

@@ -279,6 +279,9 @@ def test_a_place_that_cannot_be_written_is_an_error(repository, monkeypatch):
     (root / "file").write_text("")
     with pytest.raises(ResultError, match=r"cannot write to .*file\. Expected a folder for asv's results"):
         asv_target(root / "file/out", root, dirty_ok=True)
+    for system in ("/dev", "/dev/out", "/proc/out"):  # where root may write
+        with pytest.raises(ResultError, match=r"cannot write to /(dev|proc)\. Expected a folder for asv's results"):
+            asv_target(Path(system), root, dirty_ok=True)
     write_asv(result(commits[0], {"t.py::t": 1.0}), root / "out", root=root)
     before = contents(root)
 

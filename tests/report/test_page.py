@@ -156,6 +156,7 @@ def test_numbers_beyond_all_times_and_a_result_without_causes_make_a_page(one):
     odd = copy.deepcopy(one)
     batches = odd["runs"][0]["sides"][0]["batches"]
     batches["timeline"]["typical"][0] = batches["histogram"]["edges"][-1] = batches["stalls"]["starts"][0] = 1e308
+    batches["timeline"]["longest"][0] = -1e308
     del batches["stalls"]["latencies"][-1]
     del odd["runs"][1]["disturbed_by"]
     assert "Batches over time" in Page(page([odd])).text
@@ -225,6 +226,16 @@ def test_several_results_are_compared_test_by_test(two):
     assert rows["batch latency, p99"][1]["change"] == "the same"
     claim = rows["throughput >= 0.97 * against.throughput"][1]
     assert (claim["text"], claim["symbol"]) == ("0.853", "✗ FAIL")
+
+
+def test_equal_claims_of_a_test_are_compared_one_by_one(two):
+    two = copy.deepcopy(two)
+    for document in two:
+        first = document["runs"][0]["claims"]
+        first.append(first[0] | {"verdict": "PASS"})
+    rows = {row["name"]: row["cells"] for row in compared(two)[0]["rows"]}
+    told = [[cell["symbol"] for cell in rows[f"throughput >= 0.97 * against.throughput{end}"]] for end in ("", " (2)")]
+    assert told == [["✗ FAIL"] * 2, ["✓ PASS"] * 2]
 
 
 def test_results_of_different_machines_are_warned_about(two):

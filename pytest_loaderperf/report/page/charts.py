@@ -194,12 +194,12 @@ def _times(side: Document) -> Document:
 
 def _us(seconds: float) -> float:
     """Microseconds in few digits, which keeps the page small."""
-    us = float(f"{min(seconds, _FAR_S) * 1e6:.3g}")
+    us = float(f"{(_drawable(seconds) or 0.0) * 1e6:.3g}")
     return int(us) if us.is_integer() else us
 
 
 def _ms(seconds: float) -> float:
-    ms = round(min(seconds, _FAR_S) * 1e3, 1)
+    ms = round((_drawable(seconds) or 0.0) * 1e3, 1)
     return int(ms) if ms.is_integer() else ms
 
 
