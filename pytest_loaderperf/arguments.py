@@ -155,10 +155,16 @@ def not_a_place(path: Path) -> str | None:
     """Why no file can be written to ``path``: it is a device, a pipe or a folder, or it is not a valid path."""
     try:
         target = path.resolve()
-        refused = (target.exists() and not target.is_file()) or target.parts[:2] in (("/", "dev"), ("/", "proc"))
+        refused = (target.exists() and not target.is_file()) or is_of_the_system(target)
     except (OSError, ValueError, RuntimeError):  # no permission, a NUL in the name, links in a circle
         refused = True
     return not_writable(path) if refused else None
+
+
+def is_of_the_system(path: Path) -> bool:
+    """Whether a path is in a folder of devices or processes, where no user keeps files; /dev/shm is none."""
+    parts = path.resolve().parts
+    return parts[:2] in (("/", "dev"), ("/", "proc")) and parts[:3] != ("/", "dev", "shm")
 
 
 def not_writable(path: Path) -> str:

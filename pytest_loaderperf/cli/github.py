@@ -81,9 +81,10 @@ def _base_of_event() -> str | None:
     """What the event compares with: the branch of a pull request, or what was there before a push."""
     if branch := os.environ.get("GITHUB_BASE_REF"):
         return f"origin/{branch}"
-    event = _event() if "GITHUB_EVENT_PATH" in os.environ else {}
-    before = event.get("before") or event.get("merge_group", {}).get("base_sha")
-    return None if before == _NO_COMMIT else before
+    event = _event() if os.environ.get("GITHUB_EVENT_PATH") else {}
+    group = event.get("merge_group")
+    before = event.get("before") or (group.get("base_sha") if isinstance(group, dict) else None)
+    return None if before in (None, _NO_COMMIT) else str(before)
 
 
 def _verdict(options: argparse.Namespace) -> int:
@@ -139,16 +140,30 @@ def _pull_request(file: Path | None) -> _PullRequest:
     try:
         if "pull_request" in event:
             head, number, run_url = event["pull_request"]["head"], int(event["pull_request"]["number"]), _own_run()
-            return _PullRequest(number, head["sha"], head["repo"]["full_name"], run_url)
+            return _PullRequest(number, str(head["sha"]), _repository(head["repo"], number), run_url)
         run = event["workflow_run"]
         if file is None:
             raise LoaderPerfError("in a workflow_run job, name the file with the number: --pull-request-file FILE")
-        return _PullRequest(_number_in(file), run["head_sha"], run["head_repository"]["full_name"], run["html_url"])
+        number = _number_in(file)
+        return _PullRequest(number, str(run["head_sha"]), _repository(run["head_repository"], number), run["html_url"])
     except (KeyError, TypeError, ValueError) as error:
+        lacks = (
+            f"without {printable(error)}" if isinstance(error, KeyError) else f"with other content: {printable(error)}"
+        )
         raise LoaderPerfError(
-            "GITHUB_EVENT_PATH: expected the event of a pull_request or workflow_run, got one without "
-            f"{printable(error)}. Run this in such a workflow."
+            f"GITHUB_EVENT_PATH: expected the event of a pull_request or workflow_run, got one {lacks}. "
+            "Run this in such a workflow."
         ) from None
+
+
+def _repository(head: dict[str, Any] | None, number: int) -> str:
+    """The repository that the pull request's commits are in. Raises LoaderPerfError for a fork that is gone."""
+    if head is None:
+        raise LoaderPerfError(
+            f"pull request {number}: expected the repository that it comes from, got none: that fork was deleted. "
+            "Nothing is written."
+        )
+    return str(head["full_name"])
 
 
 def _number_in(file: Path) -> int:

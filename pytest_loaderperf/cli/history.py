@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import file_path, not_a_file, not_a_page, not_a_place, page, picture
+from pytest_loaderperf.arguments import file_path, is_result, not_a_file, not_a_page, not_a_place, page, picture
 from pytest_loaderperf.cli.lines import print_lines
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GOOD, REGRESSED, USAGE = 0, 1, 2  # exit status
 _MOST_NAMED = 20  # metrics or tests in a message
+_MOST_OF_NAME = 200  # characters of one of them
 _ASV_FOLDERS = (".", "results", ".asv/results")  # in the folder that the user names
 
 
@@ -118,7 +119,7 @@ def _nothing(table: Table, options: argparse.Namespace, remarks: Sequence[str]) 
 def _some(names: Iterable[str]) -> str:
     """The names, or the first few."""
     distinct = sorted(set(names))
-    shown = [printable(name, MOST_OF_PATH) for name in distinct[:_MOST_NAMED]]
+    shown = [printable(name, _MOST_OF_NAME) for name in distinct[:_MOST_NAMED]]
     return ", ".join(shown) + (f" and {len(distinct) - _MOST_NAMED:,} more" if len(distinct) > _MOST_NAMED else "")
 
 
@@ -135,6 +136,11 @@ def _table(folder: Path) -> Table:
     from pytest_loaderperf.history import FILE, FOLDER, Store
     from pytest_loaderperf.history.asv_results import is_asv, read_asv
 
+    if folder.is_file() and is_result(folder):
+        raise LoaderPerfError(
+            f"{folder}: expected a project with {FOLDER}/{FILE}, or results of asv, got one document of loaderperf. "
+            "`loaderperf report` and `loaderperf compare` show a result."
+        )
     for file in (folder / FOLDER / FILE, folder / FILE, folder):
         if file.is_file():
             with Store(file) as store:

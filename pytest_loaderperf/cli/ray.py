@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import count, device, not_a_file, positive, seconds
+from pytest_loaderperf.arguments import count, device, file_path, not_a_file, positive, seconds
 from pytest_loaderperf.cli.lines import show_run
 from pytest_loaderperf.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_DEVICE, DEVICES
 from pytest_loaderperf.errors import LoaderPerfError
@@ -43,7 +43,7 @@ def add_ray_command(commands: Commands) -> None:
     add("--budget", metavar="SECONDS", type=seconds, default=DEFAULT_BENCH_SECONDS, help=f"time to measure, {shown}")
     where = f"where batches must arrive, {shown}"
     add("--device", metavar="|".join(DEVICES), type=device, default=DEFAULT_DEVICE, help=where)
-    add("--json", metavar="FILE", type=Path, help="write the result to FILE")
+    add("--json", metavar="FILE", type=file_path, help="write the result to FILE")
     ray.set_defaults(run=_ray)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_loaderperf.arguments import file_path, is_result, not_a_place
+from pytest_loaderperf.arguments import file_path, is_result, not_a_page, not_a_place
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _report(options: argparse.Namespace) -> int:
         return _add_to_asv(options)
     if options.output is not None:
         name = options.format or SUFFIXES.get(options.output.suffix.lower(), _DEFAULT)
-        _check_output(options.output)
+        _check_output(options.output, name)
     documents = [read_json(path) | {"file": str(path)} for path in options.results]
     text = FORMATS[name](documents)
     if options.output is None:
@@ -113,12 +113,15 @@ def _add_to_asv(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_output(path: Path) -> None:
+def _check_output(path: Path, name: str) -> None:
+    """Refuse a place that cannot be written, a result, and for a page what is no page of ours, such as a test."""
     if problem := not_a_place(path):
         raise LoaderPerfError(f"-o: {problem}")
     if path.exists() and is_result(path):
         shown = printable(path, MOST_OF_PATH)
         raise LoaderPerfError(f"-o: {shown} is a result, which a report does not replace. Give another path.")
+    if name == _DEFAULT and (problem := not_a_page(path)):
+        raise LoaderPerfError(f"-o: {problem}")
 
 
 def _write(text: str, path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_loaderperf.arguments import not_a_file, not_a_page, not_a_place, page, picture, step
+from pytest_loaderperf.arguments import file_path, not_a_file, not_a_page, not_a_place, page, picture, step
 from pytest_loaderperf.cli.lines import print_lines
 from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, printable
 
@@ -28,7 +27,7 @@ def add_scale_command(commands: Commands) -> None:
         description="Simulate a training job of many ranks, each with a loader like the one that was measured.",
     )
     add = scale.add_argument
-    add("result", metavar="RESULT.json", type=Path, help="a file of --loaderperf-json or bench --json")
+    add("result", metavar="RESULT.json", type=file_path, help="a file of --loaderperf-json or bench --json")
     add(
         "--step", metavar="TIME", type=step, required=True, help="time of a training step without waiting: 250ms, 0.25s"
     )
@@ -49,7 +48,7 @@ def add_scale_command(commands: Commands) -> None:
     add("--loader", metavar="NAME", default="", help="one of the test's loaders, default: the one that it is about")
     add("--html", metavar="FILE", type=page, help="write a page to FILE")
     add("--png", metavar="FILE", type=picture, help="write a picture to FILE, a PNG, SVG or PDF by its ending")
-    add("--json", metavar="FILE", type=Path, help="write the numbers to FILE")
+    add("--json", metavar="FILE", type=file_path, help="write the numbers to FILE")
     scale.set_defaults(run=_scale)
 
 

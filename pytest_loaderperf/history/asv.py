@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pytest_loaderperf.arguments import is_of_the_system
 from pytest_loaderperf.errors import ResultError
 from pytest_loaderperf.history import repository
 from pytest_loaderperf.history.asv_files import (
@@ -68,6 +69,8 @@ def asv_target(directory: Path, root: Path, *, dirty_ok: bool) -> AsvTarget:
     """Check the place before anything is measured. Raises ResultError if nothing could be written to it."""
     commit = repository.head(root)
     _check(directory, root)
+    for path in directory.glob(f"*/{commit[:8]}-{ENVIRONMENT}-*.json"):
+        read_results(path)  # what will be added to must be readable
     changed = [] if dirty_ok else repository.changed_files(root, directory)
     return AsvTarget(directory, root, dirty_ok, _dirty(changed, commit) if changed else "")
 
@@ -118,7 +121,7 @@ def _check(directory: Path, root: Path) -> None:
     if (directory / _CONFIG).exists():
         raise ResultError(f"expected the results_dir of {_CONFIG}, got the folder {directory} that has this file.")
     existing = next((one for one in (directory, *directory.parents) if one.exists()), directory)
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK) or is_of_the_system(existing):
         raise ResultError(f"cannot write to {existing}. Expected a folder for asv's results that can be written to.")
     read(directory / BENCHMARKS, BENCHMARKS_VERSION)
     for path in directory.glob(f"*/{MACHINE}"):

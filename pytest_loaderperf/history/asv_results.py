@@ -43,7 +43,10 @@ def read_asv(folder: Path) -> Table:
                     continue
                 for metric, value in cells:
                     values.setdefault(metric, {})[len(runs)] = value
-            runs.append(_facts(content))
+            facts = _facts(content)
+            if not facts.is_sound:
+                raise ValueError(f"a date of {content['date']!r}")
+            runs.append(facts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ResultError(
                 f"{file}: expected a result file of asv in version {_VERSION}, got one without its usual content: "

@@ -21,6 +21,7 @@ COLUMNS = (
 _FIGURES = ("result", *(name for name in COLUMNS if name.startswith("stats_")), "samples")  # one for each combination
 _Z_95, _Z_99, _Z_QUARTILE = (statistics.NormalDist().inv_cdf(p) for p in (0.975, 0.995, 0.75))
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")  # asv makes file names and links of a benchmark's name
+_MOST_LOG = math.log(1e300)  # of a figure: a larger one is written as infinite, as an end that is not known
 MOST_CELLS = 256  # combinations of a benchmark's parameters: asv stores and draws each, measured or not
 _ID_JOINT = "-"  # between the values of a parametrised test's id
 
@@ -155,7 +156,8 @@ def _statistics(entry: Json, value: float, of: Callable[[float], float]) -> Json
 def _scaled(value: float, end: float, factor: float) -> float:
     """The end of an interval that is ``factor`` times as wide; by ratio, so that a time stays positive."""
     if value > 0 and end > 0:
-        return float(value * (end / value) ** factor)
+        log = math.log(value) + factor * (math.log(end) - math.log(value))
+        return math.exp(log) if log < _MOST_LOG else math.inf
     return value + (end - value) * factor
 
 

@@ -22,6 +22,19 @@ FILE = "history.sqlite3"
 _APPLICATION = 0x4C504552  # "LPER", in the header of the file
 _VERSION = 1
 _WAITS_S = 20.0  # for another writer
+_PRIMARY = 0xFF  # of an error code of SQLite, the part that says what kind it is
+_OF_THE_PLACE = (  # errors that the file's content is not the reason for
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_AUTH,
+)
 _SCHEMA = """
 CREATE TABLE results (
     id INTEGER PRIMARY KEY,
@@ -202,6 +215,9 @@ class Store:
             results = self._database.execute(
                 "SELECT id, commit_id, coalesce(commit_time, time), time, machine, torch, driver, dirty FROM results"
             ).fetchall()
+            facts = [Facts(*row[1:]) for row in results]
+            if strange := next((fact for fact in facts if not fact.is_sound), None):
+                raise sqlite3.DataError(f"a result of {strange.commit!r} at {strange.commit_time_s!r}")
             column = {row[0]: i for i, row in enumerate(results)}
             runs = {
                 run: (nodeid, column[result])
@@ -209,23 +225,26 @@ class Store:
                 if result in column  # another process may have added one
             }
             cells = self._database.execute(
-                "SELECT run, metric, unit, value FROM metrics WHERE side = ? AND value BETWEEN ? AND ?",
+                # n is 0 for what was not measured, such as the ratio of a loader to itself.
+                "SELECT run, metric, unit, value FROM metrics WHERE side = ? AND n > 0 AND value BETWEEN ? AND ?",
                 (side, -sys.float_info.max, sys.float_info.max),
             )
             rows: defaultdict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
             for run, metric, unit, value in cells:  # of a thousand runs a few 100,000: a join takes half as long again
                 if found := runs.get(run):
                     rows[found[0], metric, unit][found[1]] = value
-        return Table([Facts(*row[1:]) for row in results], {Metric(*key): row for key, row in rows.items()})
+            if strange_name := next((key for key in rows if not all(isinstance(name, str) for name in key)), None):
+                raise sqlite3.DataError(f"a metric with the name {strange_name!r}")
+        return Table(facts, {Metric(*key): row for key, row in rows.items()})
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Errors of SQLite as StoreError."""
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.file}: {error}. Expected a folder and a file that can be used.") from None
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY in _OF_THE_PLACE:
+                raise StoreError(f"{self.file}: {error}. Expected a folder and a file that can be used.") from None
             raise StoreError(
                 f"{self.file}: expected results of earlier runs, got a damaged or foreign file: {error}. "
                 "Move it away, and the next run makes a new one."

@@ -12,6 +12,7 @@ from pytest_loaderperf.units import BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND
 
 _HARDWARE = ("cpu", "cores", "usable_cores", "system", "gpu", "container_limits")  # what makes another machine
 _MORE_IS_BETTER = {SAMPLES_PER_SECOND, BYTES_PER_SECOND}
+_MOST_TIME_S = 253_402_300_800.0  # the year 10,000: what programs take for a date ends there
 _RATIOS = ("_ratio", "_fraction")  # ends of names: of speeds, so more is better
 
 
@@ -49,6 +50,17 @@ class Facts(NamedTuple):
         """The facts about a result's ``machine``, without commit and times."""
         hardware = {key: machine.get(key) for key in _HARDWARE}
         return cls(None, 0.0, 0.0, fingerprint(hardware), machine.get("torch"), machine.get("driver"))
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether these are facts of a run, of the types and in the range that such facts have."""
+        texts = (self.commit, self.torch, self.driver)
+        times = (self.commit_time_s, self.time_s)
+        return (
+            isinstance(self.machine, str)
+            and all(text is None or isinstance(text, str) for text in texts)
+            and all(isinstance(time_s, int | float) and 0 <= time_s < _MOST_TIME_S for time_s in times)
+        )
 
     @property
     def environment(self) -> tuple[str, str | None, str | None]:

@@ -42,7 +42,7 @@ def _annotations(document: Document, _settings: Settings) -> str | None:
         return None
     from pytest_loaderperf.report.github import annotation_lines
 
-    workspace = os.environ.get("GITHUB_WORKSPACE", str(Path.cwd()))
+    workspace = os.environ.get("GITHUB_WORKSPACE") or str(Path.cwd())
     return "\n".join(annotation_lines([document], workspace)) or None
 
 
@@ -56,12 +56,11 @@ def _asv(document: Document, settings: Settings) -> str | None:
     return write_asv(document, target.directory, root=target.root, dirty_ok=target.dirty_ok)
 
 
-class NotKeptError(LoaderPerfError):
-    """An output that the user did not ask for cannot be written: a note, which does not change the exit status."""
-
-
 class Written(NamedTuple):
-    """Lines to print at the end of a run."""
+    """Lines to print at the end of a run.
+
+    ``problems`` are of outputs that the user asked for, and change the exit status; ``notes`` are of others.
+    """
 
     lines: list[str]
     problems: list[str]
@@ -74,12 +73,9 @@ def _keep(document: Document, settings: Settings) -> str | None:
         return None
     import time
 
-    from pytest_loaderperf.history import StoreError, keep
+    from pytest_loaderperf.history import keep
 
-    try:
-        keep(document, settings.root, time.time(), settings.keep)
-    except (OSError, StoreError) as error:
-        raise NotKeptError(f"not kept for `loaderperf history`: {error}") from None
+    keep(document, settings.root, time.time(), settings.keep)
     return None
 
 
@@ -91,6 +87,12 @@ OUTPUTS: dict[str, Output] = {
     "GITHUB_STEP_SUMMARY": _step_summary,
     "GITHUB_ACTIONS": _annotations,
 }
+# Written unasked, so that their loss must not fail a run whose tests pass. By what a note calls the loss.
+UNASKED = {
+    "loaderperf_history": "not kept for `loaderperf history`",
+    "GITHUB_STEP_SUMMARY": "no summary for this step (GITHUB_STEP_SUMMARY)",
+    "GITHUB_ACTIONS": "no annotations (GITHUB_ACTIONS)",
+}
 
 
 def write_outputs(document: Document, settings: Settings) -> Written:
@@ -99,10 +101,11 @@ def write_outputs(document: Document, settings: Settings) -> Written:
     for name, output in OUTPUTS.items():
         try:
             line = output(document, settings)
-        except NotKeptError as note:
-            written.notes.append(printable(note, MOST_OF_PATH))
         except (OSError, ValueError, LoaderPerfError) as error:
-            written.problems.append(printable(f"{name}: {error}"))
+            if name in UNASKED:
+                written.notes.append(printable(f"{UNASKED[name]}: {error}", MOST_OF_PATH))
+            else:
+                written.problems.append(printable(f"{name}: {error}"))
         else:
             if line is not None:
                 written.lines.append(line)

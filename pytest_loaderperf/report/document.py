@@ -24,10 +24,12 @@ Document = dict[str, Any]
 _EXPECTED = f"expected a result of --loaderperf-json ({SCHEMA})"
 _KINDS = {
     "loaderperf-calibration": "a calibration of `loaderperf calibrate --json`",
+    "loaderperf-check": "what `loaderperf data check --json` found",
     "loaderperf-comparison": "a comparison of `loaderperf compare --json`",
     "loaderperf-diagnosis": "a diagnosis of `loaderperf doctor --json`",
     "loaderperf-engines": "a comparison of `loaderperf compare --json`",
     "loaderperf-history": "what `loaderperf history --json` found",
+    "loaderperf-scale": "a simulated job of `loaderperf scale --json`",
     "loaderperf-trace": "a trace of `loaderperf doctor --trace`",
 }
 _NAMING = ("name", "kind", "loader")  # what a side is called

@@ -9,6 +9,7 @@ from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SEC
 NOTHING = "-"
 UNBOUNDED = "unbounded"
 _HUNDRED, _TEN, _TENTH = 99.95, 9.995, 0.1  # where rounding changes the number of decimals
+_ENDLESS = 1e16  # from where digits say nothing
 _LEAST_SHARE = 0.0005  # smaller ones would be shown as none
 _LITTLE, LARGE_GAIN = 1.05, 50  # times: gains below and beyond these are not known better
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
@@ -22,6 +23,8 @@ def three_digits(value: float) -> str:
     ('4.71', '47.1', '12,346')
     """
     size = abs(value)
+    if size >= _ENDLESS:
+        return f"{value:.3g}"
     if size >= _HUNDRED:
         return f"{value:,.0f}"
     if size >= _TEN:
@@ -133,6 +136,6 @@ def figure(value: float | None, unit: str) -> str:  # noqa: PLR0911 one return a
     if unit == BYTES_PER_SECOND:
         return f"{size_text(value)}/s"
     if unit == SAMPLES_PER_SECOND:
-        return f"{three_digits(value) if abs(value) < _HUNDRED else f'{value:,.0f}'} {unit}"
+        return f"{three_digits(value)} {unit}"
     assert unit == ONE
     return three_digits(value) if abs(value) >= _TEN else f"{value:.3g}"

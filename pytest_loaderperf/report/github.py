@@ -48,7 +48,7 @@ def annotation_lines(documents: Sequence[Document], workspace: str) -> list[str]
 
 
 def _failed(run: Document, claim: Document, workspace: str) -> str:
-    message = f"{run['nodeid']}: {failure(claim, inert=False)}"
+    message = f"{run['nodeid']}: {failure(run, claim, inert=False)}"
     title = "loader too slow" if claim["verdict"] == "FAIL" else "loader undecided"
     place = run.get("file"), run.get("line")
     return _command("error", place, f"loaderperf: {title}", message, workspace)

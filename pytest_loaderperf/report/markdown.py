@@ -11,6 +11,7 @@ from pytest_loaderperf.errors import MOST_OF_PATH
 from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, gain_text, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
+from pytest_loaderperf.report.ranks import slowest_text
 from pytest_loaderperf.report.reading import mistakes
 from pytest_loaderperf.units import ONE
 
@@ -111,7 +112,7 @@ def _headline(documents: Sequence[Document]) -> list[str]:
         lines = [f"### ⚠️ loaderperf: none {of} failed", ""]
     else:
         lines = [f"### ✅ loaderperf: {len(claims)} {of} passed", ""]
-    lines += [f"- {code(run['nodeid'], _MOST_OF_CELL)}: {failure(claim)}" for run, claim in failed[:_NAMED]]
+    lines += [f"- {code(run['nodeid'], _MOST_OF_CELL)}: {failure(run, claim)}" for run, claim in failed[:_NAMED]]
     if len(failed) > _NAMED:
         lines.append(f"- and {len(failed) - _NAMED} more")
     if undecided:
@@ -125,13 +126,15 @@ def _headline(documents: Sequence[Document]) -> list[str]:
     return [*lines, ""]
 
 
-def failure(claim: Document, *, inert: bool = True) -> str:
-    """What a claim needs and what was measured, in a sentence; for Markdown if ``inert``."""
+def failure(run: Document, claim: Document, *, inert: bool = True) -> str:
+    """What a claim of ``run`` needs and what was measured, in a sentence; for Markdown if ``inert``."""
     text = code(claim["claim"], _MOST_OF_CELL) if inert else str(claim["claim"])
     bound = "at most" if " <" in str(claim["claim"]) else "at least"
     measured, interval, needed = _figures(claim)
     counted = ", undecided, counted as a failure" if claim["verdict"] == "INCONCLUSIVE" else ""
-    return f"{text} needs {bound} {needed}, measured {measured} (95 % interval {interval}){counted}"
+    rank = slowest_text(run, [claim], code if inert else str)
+    told = f"{text} needs {bound} {needed}, measured {measured} (95 % interval {interval}){counted}"
+    return f"{told}; {rank}" if rank else told
 
 
 def _figures(claim: Document) -> tuple[str, str, str]:
@@ -177,6 +180,8 @@ def _claim_row(run: Document, claim: Document) -> tuple[int, str]:
     bound = "≤" if " <" in str(claim["claim"]) else "≥"
     evidence = f"{claim['pairs']:,d} {prose(claim['counted'])} in {time_text(claim['seconds'])}"
     names, seen = _names(run["nodeid"], claim["claim"]), f"{measured}<br>{interval}"
+    if claim["verdict"] != "PASS" and (rank_text := slowest_text(run, [claim], code)):
+        seen += f"<br>{rank_text}"
     return rank, _row((verdict, *names, seen, f"{bound} {needed}", evidence))
 
 
@@ -215,7 +220,8 @@ def _foot(document: Document) -> list[str]:
     machine, runs = document["machine"], document["runs"]
     facts = [f"{name} {code(machine[name])}" for name in ("gpu", "torch", "python") if machine.get(name)]
     if machine.get("cpu"):
-        facts.insert(0, f"{machine.get('usable_cores') or machine.get('cores'):d} cores of {code(machine['cpu'])}")
+        cores = machine.get("usable_cores") or machine.get("cores")
+        facts.insert(0, f"{cores:d} cores of {code(machine['cpu'])}" if cores else code(machine["cpu"]))
     commits = [
         f"{name} {code(str(document[key])[:_HASH])}"
         for name, key in (("head", "commit"), ("base", "base_commit"))

@@ -147,7 +147,7 @@ _CLAIM = _Keys(
         "needed": _NUMBER,
         "unit": _UNIT,
         "pairs": _INT,
-        "counted": _TEXT,
+        "counted": _one_of("pairs", "trials", "batches", "epochs"),
         "seconds": _NUMBER,
         "mde": _LIMIT,
         "alpha": _NUMBER,
@@ -174,6 +174,7 @@ _CHANGES = _Keys(
     }
 )
 _UNOBSERVED = _Keys({"side": _TEXT, "reason": _TEXT, "file": _TEXT, "line": _INT})
+_RANK = _Keys({"rank": _INT, "host": _TEXT, "metrics": _METRICS})
 _RUN = _Keys(
     {
         "nodeid": _TEXT,
@@ -188,6 +189,7 @@ _RUN = _Keys(
         "changes?": _Null(_CHANGES),
         "differences?": _Each(_CHANGES),
         "unobserved?": _List(_UNOBSERVED),
+        "ranks?": _List(_RANK),
         "seconds": _NUMBER,
         "disturbed": _LIMIT,
         "disturbed_by?": _Each(_NUMBER),

@@ -23,6 +23,7 @@ from pytest_loaderperf.report.figures import (
     three_digits,
     time_text,
 )
+from pytest_loaderperf.report.ranks import ranks_text
 from pytest_loaderperf.report.words import at_threshold, observations
 from pytest_loaderperf.units import ONE
 
@@ -114,15 +115,18 @@ def _printable(entry: Any) -> Any:
 
 def _measured(run: Document) -> list[Document]:
     """The rows of a run: its sides, and after the loader its ranks, of many the slowest."""
-    ranks = sorted(run.get("ranks", []), key=lambda rank: rank["metrics"]["throughput"]["value"])[:_MOST_RANKS]
+    ranks = sorted(run.get("ranks", []), key=_rate)[:_MOST_RANKS]
     rows = [{**rank, "name": f" rank {rank['rank']} on {rank['host']}"} for rank in ranks]
     return [*run["sides"][:1], *sorted(rows, key=lambda row: int(row["rank"])), *run["sides"][1:]]
 
 
+def _rate(rank: Document) -> float:
+    return float(rank["metrics"].get("throughput", {}).get("value") or 0)
+
+
 def _of_ranks(run: Document) -> Iterator[str]:
-    if ranks := run.get("ranks"):
-        hosts = len({rank["host"] for rank in ranks})
-        yield f"{len(ranks)} ranks" + (f" on {hosts} hosts" if hosts > 1 else "")
+    if text := ranks_text(run):
+        yield text
         skew = run["sides"][0]["metrics"].get("skew")
         if skew and skew["high"] is not None:  # else of too few trials
             yield f"skew {figure(skew['value'], skew['unit'])}"
@@ -276,7 +280,10 @@ def disturbance_lines(runs: Sequence[Document]) -> list[TableLine]:
     seconds = sum(run["seconds"] for run in known)
     if not seconds:
         return []
-    by = {name: sum(run["disturbed_by"].get(name, 0) * run["seconds"] for run in known) / seconds for name in _CAUSES}
+    by = {
+        name: sum(run.get("disturbed_by", {}).get(name, 0) * run["seconds"] for run in known) / seconds
+        for name in _CAUSES
+    }
     share = sum(by.values())
     if share <= _NOTABLE:
         return []

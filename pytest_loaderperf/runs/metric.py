@@ -181,6 +181,11 @@ class Metric:
                     "Measure both in one: loaderperf(a, against=b), then compare with run.against."
                 )
             self._check_unit(other.unit, other.text)
+            if (other.key, other.definition) == (self.key, self.definition):
+                raise ClaimError(
+                    f"{self.text}: expected another loader's metric, got the same one as {other.text}. "
+                    "Compare with run.base, run.against or run.roofline, or with a number."
+                )
             return other
         if isinstance(other, Quantity):
             self._check_unit(other.unit, str(other))

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, update_wrapper
+from statistics import median
 from typing import Any, NoReturn, TypeVar
 
 from pytest_loaderperf.errors import ClaimError
-from pytest_loaderperf.judge import SkewTest, Verdict, beside_others
+from pytest_loaderperf.judge import SkewTest, Verdict, beside_others, quantile_interval
 from pytest_loaderperf.measurement import Disturbance, Key, Placed, Rounds
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import OTHERS
@@ -54,6 +55,12 @@ def skew_of(records: Sequence[Record]) -> Estimate:
     """The skew over trials of a job; ``samples`` are empty, as it is the largest of several medians."""
     ruling = skew_test(records).ruling(0.5, 0)
     return Estimate(ruling.estimate, ruling.low, ruling.high, ruling.n)
+
+
+def skews_of(records: Sequence[Record]) -> list[Estimate]:
+    """The time of each rank over the median of the others' times, over trials of a job; the largest is the skew."""
+    by_rank = zip(*(beside_others(rank_times(record)) for record in records), strict=True)
+    return [Estimate(median(ratios), *quantile_interval(ratios, 0.5), len(ratios)) for ratios in by_rank]
 
 
 class OfRank(Measured):

@@ -17,7 +17,7 @@ from pytest_loaderperf.report.document import metric_entry
 from pytest_loaderperf.runs.batches import batches_entry, made_by, trials_by_side
 from pytest_loaderperf.runs.metric import DEFINITIONS, Estimate
 from pytest_loaderperf.runs.notes import notes_of
-from pytest_loaderperf.runs.ranked import SKEW
+from pytest_loaderperf.runs.ranked import SKEW, skews_of
 from pytest_loaderperf.runs.run import Run
 from pytest_loaderperf.runs.sides import AGAINST, BASE, LOADER, ROOFLINE
 from pytest_loaderperf.units import ONE
@@ -66,7 +66,7 @@ def document_of(run: Run, *, asks_loaders: bool = True) -> dict[str, Any]:
         changes=compared.pop(BASE, None),
         differences=compared,
         unobserved=[dict(found._asdict()) for found in run.known_unobserved()],
-        ranks=[{"rank": of.rank, "host": of.host, "metrics": _rank_metrics(run, of.rank)} for of in run.ranks],
+        ranks=_ranks(run),
     )
 
 
@@ -87,6 +87,17 @@ def _metrics(run: Run, name: str, unit_side: str | None) -> dict[str, Any]:
     if unit_side is not None:
         exactly = Estimate(1.0, 1.0, 1.0, 0)
         _put(entries, "dataloader_ratio", exactly if name == unit_side else run.ratio(name, unit_side), ONE)
+    return entries
+
+
+def _ranks(run: Run) -> list[dict[str, Any]]:
+    """What each rank of a job got; its skew, if trials for that were measured."""
+    entries: list[dict[str, Any]] = [
+        {"rank": of.rank, "host": of.host, "metrics": _rank_metrics(run, of.rank)} for of in run.ranks
+    ]
+    if entries and (records := run.records(Key(LOADER, SKEW.kind))):
+        for entry, skew in zip(entries, skews_of(records), strict=True):
+            _put(entry["metrics"], SKEW.name, skew, SKEW.unit)
     return entries
 
 

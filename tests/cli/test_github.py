@@ -114,6 +114,14 @@ def test_the_number_of_a_pull_request_is_digits(folder, github, happens, capsys,
     "event, text",
     [
         ({"workflow_run": RUN}, "in a workflow_run job, name the file with the number: --pull-request-file FILE"),
+        (
+            {"pull_request": []},
+            "GITHUB_EVENT_PATH: expected the event of a pull_request or workflow_run, got one with other content",
+        ),
+        (
+            {"pull_request": {"number": 7, "head": {"sha": "a" * 40, "repo": None}}},
+            "pull request 7: expected the repository that it comes from, got none: that fork was deleted. Nothing is",
+        ),
         ({"push": {}}, "GITHUB_EVENT_PATH: expected the event of a pull_request or workflow_run, got one without "),
     ],
 )
@@ -187,7 +195,10 @@ def test_the_base_of_a_push_is_what_was_there_before(commits, happens, capsys):
     assert capsys.readouterr().out == f"{commits[0]}\n" * 2
 
 
-@pytest.mark.parametrize("arguments, event", [([], {"before": "0" * 40}), ([], {"action": "x"}), (["none"], {})])
+@pytest.mark.parametrize(
+    "arguments, event",
+    [([], {"before": "0" * 40}), ([], {"action": "x"}), (["none"], {}), ([], {"merge_group": None}), ([], [])],
+)
 def test_without_a_base_nothing_is_printed(folder, happens, capsys, arguments, event):
     happens(event)
     assert main(["github", "base", *arguments]) == 0

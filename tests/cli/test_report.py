@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -83,6 +85,20 @@ def test_a_result_is_never_replaced(result, capsys):
     assert main(["report", result]) == 0
 
 
+def test_a_page_replaces_only_a_page(result, tmp_path, capsys):
+    (tmp_path / "test_mine.py").write_text("def test_it(): ...\n")
+    (tmp_path / "index.html").write_text("<!DOCTYPE html><title>mine</title>")
+    for name in ("test_mine.py", "index.html"):
+        before = (tmp_path / name).read_text()
+        assert main(["report", result, "-o", name]) == 1
+        told = (
+            f"loaderperf: -o: {name} was not written by loaderperf, so it is not replaced. Give another path, or remove"
+        )
+        assert capsys.readouterr().err.startswith(told)
+        assert (tmp_path / name).read_text() == before
+    assert [main(["report", result, "-o", "page.html"]) for _ in range(2)] == [0, 0]
+
+
 def test_a_place_that_cannot_be_written_is_an_error(result, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     assert main(["report", result, "-o", "folder"]) == 1
@@ -91,6 +107,13 @@ def test_a_place_that_cannot_be_written_is_an_error(result, tmp_path, capsys):
     )
     assert main(["report", result, "-o", f"{result}/page.html"]) == 1
     assert "loaderperf: cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="a folder of Linux")  # noqa: S108
+def test_shared_memory_is_a_folder_as_others(result, capsys):
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        assert main(["report", result, "-o", f"{folder}/page.html"]) == 0
+    assert main(["report", result, "-o", "/dev/page.html"]) == 1
 
 
 def test_an_empty_path_is_bad_usage(result, capsys):

@@ -192,6 +192,16 @@ def test_a_folder_that_cannot_be_merged_is_left_as_it_is(repository, file, text,
     assert contents(root) == before
 
 
+def test_results_of_this_commit_that_are_cut_off_are_said_before_anything_is_measured(repository):
+    root, commits = repository
+    for commit in commits:
+        path = root / "out" / "bench" / f"{commit[:8]}-loaderperf-py3.9-torch2.6.0.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"version": 2, "res')
+    with pytest.raises(ResultError, match=r"is cut off or is not JSON: .* Restore that file, or give another folder\."):
+        asv_target(root / "out", root, dirty_ok=True)
+
+
 def test_results_of_another_machine_with_the_same_name_are_not_mixed(repository):
     root, commits = repository
     write_asv(result(commits[0], {"t.py::t": 1.0}), root / "out", root=root)
@@ -269,6 +279,9 @@ def test_a_place_that_cannot_be_written_is_an_error(repository, monkeypatch):
     (root / "file").write_text("")
     with pytest.raises(ResultError, match=r"cannot write to .*file\. Expected a folder for asv's results"):
         asv_target(root / "file/out", root, dirty_ok=True)
+    for system in ("/dev", "/dev/out", "/proc/out"):  # where root may write
+        with pytest.raises(ResultError, match=r"cannot write to /(dev|proc)\. Expected a folder for asv's results"):
+            asv_target(Path(system), root, dirty_ok=True)
     write_asv(result(commits[0], {"t.py::t": 1.0}), root / "out", root=root)
     before = contents(root)
 

@@ -75,6 +75,7 @@ def test_an_older_version_of_a_benchmark_is_left_out_and_named(folder):
         (json.dumps({"version": 2, "theirs": 1}), "expected a result file of asv in version 2, got one without its"),
         (json.dumps(result(results={"a.b": [[1.0, 2.0], [["8"]], "v1"]})), "got one without its usual content"),
         (json.dumps(result(results=[1])), "got one without its usual content"),
+        (json.dumps(result(date=1e30)), "got one without its usual content: ValueError a date of 1e[+]30"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_named(folder, text, words):

@@ -93,6 +93,11 @@ def test_an_interval_without_ends_is_infinite_and_what_has_no_statistics_has_non
     assert figures["samples"] == [1.0, 2.0, 3.0]
 
 
+def test_an_interval_beyond_all_numbers_is_infinite():
+    figures = figures_of({"epoch": {"value": 1.0, "low": 1e-300, "high": 1e300, "n": 9}})["epoch"]
+    assert (figures["stats_ci_99_a"], figures["stats_ci_99_b"]) == (0.0, math.inf)
+
+
 @pytest.mark.parametrize("value, n", [(None, 3), (0.0, 3), (1.0, 0)])  # unknown, infinite time, 1 by definition
 def test_what_is_no_measured_time_is_left_out(value, n):
     assert figures_of({"dataloader_ratio": {"value": value, "low": None, "high": None, "n": n}}) == {}

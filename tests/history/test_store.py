@@ -162,6 +162,35 @@ def test_a_database_of_another_program_is_left_alone(file):
             Store(file, writes=writes)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("DROP TABLE metrics", "no such table: metrics"),
+        ("ALTER TABLE results DROP COLUMN driver", "no such column: driver"),
+        ("UPDATE results SET commit_time = 'x'", "a result of 'abc' at 'x'"),
+        ("UPDATE results SET time = 9e999, commit_time = NULL", "a result of 'abc' at inf"),
+        ("UPDATE results SET torch = x'00'", "a result of 'abc' at 1.0"),
+        ("UPDATE runs SET nodeid = x'00'", "a metric with the name"),
+    ],
+)
+def test_content_of_another_kind_is_said(file, change, words):
+    with Store(file, writes=True) as store:
+        store.append(document("abc", {"throughput": 1.0}), AT, 1.0, 10)
+        store._database.execute(change)
+    with Store(file) as store, pytest.raises(StoreError, match=words) as caught:
+        store.table()
+    assert "expected results of earlier runs, got a damaged or foreign file" in str(caught.value)
+    assert str(caught.value).endswith("Move it away, and the next run makes a new one.")
+
+
+def test_what_was_not_measured_has_no_history(file):
+    made = document("abc", {"throughput": 1.0, "dataloader_ratio": 1.0})
+    made["runs"][0]["sides"][0]["metrics"]["dataloader_ratio"]["n"] = 0  # a loader to itself
+    with Store(file, writes=True) as store:
+        store.append(made, AT, 1.0, 10)
+        assert [metric.name for metric in store.table().values] == ["throughput"]
+
+
 def test_a_newer_version_is_left_alone(file):
     with Store(file, writes=True) as store:
         store._database.execute("PRAGMA user_version = 2")

@@ -6,6 +6,7 @@ import json
 
 from pytest_loaderperf.plugin.outputs import write_outputs
 from pytest_loaderperf.plugin.settings import Settings
+from pytest_loaderperf.report.markdown import SUMMARY_BYTES
 from tests.report.by_hand import failed, result, run
 
 # No other output is asked for.
@@ -51,10 +52,28 @@ def test_a_summary_that_cannot_be_written_is_said_and_annotations_are_not_lost(m
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_WORKSPACE", "/repo")
     written = write_outputs(result(run(failed())), QUIET)
-    assert written.problems == [
-        "GITHUB_STEP_SUMMARY: [Errno 2] No such file or directory: '/no/such/folder/s.md'",
+    assert written.problems == []  # which would change the exit status
+    assert written.notes == [
+        "no summary for this step (GITHUB_STEP_SUMMARY): [Errno 2] No such file or directory: '/no/such/folder/s.md'",
     ]
     assert written.lines[0].startswith("::error file=tests/test_a.py,line=5,")
+
+
+def test_a_summary_that_others_have_filled_is_a_note(monkeypatch, tmp_path):
+    file = tmp_path / "s.md"
+    file.write_bytes(b"x" * SUMMARY_BYTES)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
+    written = write_outputs(result(run(failed())), QUIET)
+    assert (written.lines, written.problems) == ([], [])
+    assert written.notes[0].startswith("no summary for this step (GITHUB_STEP_SUMMARY): expected room for at least ")
+    assert file.stat().st_size == SUMMARY_BYTES
+
+
+def test_an_empty_workspace_is_the_current_folder(monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", "")
+    monkeypatch.chdir("/")
+    assert write_outputs(result(run(failed())), QUIET).lines[0].startswith("::error file=repo/tests/test_a.py,line=5,")
 
 
 def test_elsewhere_nothing_is_written(monkeypatch):

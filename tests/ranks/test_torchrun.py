@@ -163,6 +163,8 @@ def test_the_result_has_the_ranks(job):
     assert min(throughputs) > 0
     assert claims["metrics"]["skew"]["value"] >= 1
     assert claims["metrics"]["skew"]["unit"] == "1"
+    skews = [rank["metrics"]["skew"]["value"] for rank in claims["ranks"]]
+    assert max(skews) == claims["metrics"]["skew"]["value"]
     assert all("data_wait" in rank["metrics"] for rank in claims["ranks"])
     assert [claim["verdict"] for claim in claims["claims"]] == ["PASS"] * 3
     assert not [path.name for path in job.folder.iterdir() if path.suffix == ".tmp"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from pytest_loaderperf.judge import PairTest, PercentileTest, Verdict
+from pytest_loaderperf.judge import PairTest, PercentileTest, SkewTest, Verdict
 from pytest_loaderperf.measurement import Disturbance
 from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.report import result_document, run_document
@@ -114,6 +116,40 @@ def run(nodeid, verdicts, *, seed=0, findings=(), notes=("a note",), stages=None
         findings=findings,
         **changes,
     )
+
+
+def skew_verdict(times, trials=60):
+    """A claim on the skew of ranks that take ``times`` as long as each other."""
+    test = SkewTest(1.1, at_least=False)
+    for noise in np.random.default_rng(0).normal(1, 0.01, (trials, len(times))):
+        test.add_times(np.multiply(times, noise).tolist())
+    return verdict(test, "skew <= 1.1", counted="trials")
+
+
+def rank(number, host, times=1.0, *, skew=None):
+    """What a rank of a job gets that takes ``times`` as long as others; ``skew``: its metric, if it was measured."""
+    rate, p50 = 4_000 / times, 0.008 * times
+    found = {
+        "throughput": metric_entry(rate, 0.97 * rate, 1.02 * rate, 40, "samples/s"),
+        "batch_latency_p50": metric_entry(p50, 0.99 * p50, 1.01 * p50, 400, "s"),
+        "batch_latency_p99": metric_entry(2 * p50, 1.9 * p50, math.inf, 400, "s"),
+        "first_batch": metric_entry(3 * p50, -math.inf, math.inf, 2, "s"),
+    }
+    if skew is not None:
+        found["skew"] = metric_entry(skew, 0.98 * skew, 1.02 * skew, 60, "1")
+    return {"rank": number, "host": host, "metrics": found}
+
+
+def job(count, hosts=("node-a",), slow=None, *, times=1.3, claims=True, nodeid="test_job.py::test_ranks", **changes):
+    """A run of ``count`` ranks, dealt to ``hosts`` in blocks; rank ``slow`` takes ``times`` as long as the others."""
+    takes = [times if number == slow else 1 + number % 5 / 100 for number in range(count)]
+    middle = float(np.median(takes))
+    skews = [one / middle if claims else None for one in takes]
+    ranks = [
+        rank(number, hosts[number * len(hosts) // count], takes[number], skew=skews[number]) for number in range(count)
+    ]
+    verdicts = [skew_verdict(takes)] if claims and count > 1 else []
+    return run(nodeid, verdicts, ranks=ranks, stages={}, batches=400, **changes)
 
 
 def result(runs, **changes):

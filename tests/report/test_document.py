@@ -201,6 +201,8 @@ def test_what_was_written_is_read_back(tmp_path):
         ('{"schema": NaN}', "got a file that is cut off or is not JSON: NaN is no number of JSON"),
         ("\n", "got an empty file."),
         ("[1, 2]", "got other JSON."),
+        ('{"schema": "loaderperf-scale/1"}', "got a simulated job of `loaderperf scale --json` (loaderperf-scale/1)."),
+        ('{"schema": "loaderperf-check/1"}', "got what `loaderperf data check --json` found (loaderperf-check/1)."),
         ('{"benchmarks": []}', "got other JSON."),
         (
             '{"schema": "loaderperf/2"}',

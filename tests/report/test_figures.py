@@ -34,6 +34,8 @@ def test_the_examples_in_the_docstrings_run():
         (99.96, "100"),
         (0.0999996, "0.1"),
         (1e-7, "1e-07"),
+        (9e15, "9,000,000,000,000,000"),
+        (1e308, "1e+308"),
     ],
 )
 def test_three_digits(value, text):

@@ -99,6 +99,16 @@ def test_junit_has_a_test_case_for_each_claim_and_for_a_run_without():
     ]
 
 
+def test_an_id_with_colons_is_kept_in_the_names_of_a_test():
+    document = result(run("t/test_it.py::TestA::test_it[::error::x/y.py]", claims=[claim()]))
+    assert (
+        checked(junit_xml([document])).find(".//testcase").get("classname")
+        == "t.test_it.TestA.test_it[::error::x/y.py]"
+    )
+    (benchmark,) = json.loads(pytest_benchmark_json([document]))["benchmarks"]
+    assert (benchmark["name"], benchmark["param"]) == ("test_it[::error::x/y.py]", "::error::x/y.py")
+
+
 def test_junit_of_a_partial_result_is_not_green():
     suite, whole = JUnitXml.fromstring(junit_xml([result(run(), partial=True), result(run())]))
     assert (suite.failures, whole.failures) == (1, 0)

@@ -68,6 +68,12 @@ def test_a_claim_of_at_most_says_so():
     assert "| ≤ 50.0 ms |" in text
 
 
+def test_a_machine_of_which_little_is_known_has_a_line():
+    document = result(run(claim()))
+    document["machine"] = {"cpu": "A CPU"}
+    assert "Machine: `A CPU`" in markdown([document])
+
+
 def test_several_results_are_headed_together():
     text = markdown([result(run(claim())), result(run(failed()), commit=None)])
     assert text.startswith("### ❌ loaderperf: 1 of 2 claims failed\n")

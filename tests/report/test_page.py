@@ -152,6 +152,23 @@ def test_a_result_from_before_the_charts_has_a_page(one):
     assert Page(page([old])).text.startswith("1 claim fails, 1 undecided, 2 pass")
 
 
+def test_numbers_beyond_all_times_and_a_result_without_causes_make_a_page(one):
+    odd = copy.deepcopy(one)
+    batches = odd["runs"][0]["sides"][0]["batches"]
+    batches["timeline"]["typical"][0] = batches["histogram"]["edges"][-1] = batches["stalls"]["starts"][0] = 1e308
+    batches["timeline"]["longest"][0] = -1e308
+    del batches["stalls"]["latencies"][-1]
+    del odd["runs"][1]["disturbed_by"]
+    assert "Batches over time" in Page(page([odd])).text
+
+
+@pytest.mark.parametrize("needed", [1e308, 5e-324])
+def test_a_threshold_beyond_all_measurements_makes_a_page(one, needed):
+    odd = copy.deepcopy(one)
+    odd["runs"][0]["claims"][0] |= {"needed": needed, "low": 0.0}
+    assert f"at least {needed:.3g}" in Page(page([odd])).text
+
+
 def test_a_result_without_claims_and_one_that_did_not_end():
     text = Page(page([results.result([results.run("test_a.py::test_b", [], batches=40)], partial=True)])).text
     assert "1 loader measured 6.5 s spent measuring The run did not reach its end." in text
@@ -165,6 +182,27 @@ def test_an_undecided_claim_that_counts_as_a_failure_says_so():
     text = Page(page([results.result([results.run("test_a.py::test_b", [failing], batches=40)])])).text
     assert "1 claim fails" in text
     assert "? INCONCLUSIVE counts as a failure" in text
+
+
+def test_a_job_has_a_row_for_each_rank_and_names_the_slowest():
+    shown = Page(page([results.result([results.job(64, [f"node-{n}" for n in range(8)], slow=41)])]))
+    assert "64 ranks on 8 hosts · 6.50 s measured" in shown.text
+    assert f"The slowest is rank 41 on node-5 : it takes 1.27 {TIMES} the median of the others" in shown.text
+    assert f"Rank Host samples/s p50 p99 TTFB {TIMES} the others 0 node-0 4,000 8.00 ms 16.0 ms 24.0 ms" in shown.text
+    assert "40 node-5" in shown.text
+    assert "41 ▼ slowest node-5 3,077 10.4 ms" in shown.text
+    labels = [value for _, name, value in shown.attributes if name == "aria-label"]
+    assert (
+        "Chart of the throughput of 64 ranks: from 3,077 samples/s to 4,000 samples/s, median 3,922 samples/s" in labels
+    )
+
+
+def test_one_rank_has_no_slowest_and_without_a_claim_its_throughput_tells_it():
+    text = Page(page([results.result([results.job(1)])])).text
+    assert "1 rank · " in text
+    assert "slowest" not in text
+    text = Page(page([results.result([results.job(2, slow=0, claims=False)])])).text
+    assert f"rank 0 on node-a : it takes 1.29 {TIMES} the median of the others (by throughput, which includes" in text
 
 
 @pytest.fixture
@@ -188,6 +226,16 @@ def test_several_results_are_compared_test_by_test(two):
     assert rows["batch latency, p99"][1]["change"] == "the same"
     claim = rows["throughput >= 0.97 * against.throughput"][1]
     assert (claim["text"], claim["symbol"]) == ("0.853", "✗ FAIL")
+
+
+def test_equal_claims_of_a_test_are_compared_one_by_one(two):
+    two = copy.deepcopy(two)
+    for document in two:
+        first = document["runs"][0]["claims"]
+        first.append(first[0] | {"verdict": "PASS"})
+    rows = {row["name"]: row["cells"] for row in compared(two)[0]["rows"]}
+    told = [[cell["symbol"] for cell in rows[f"throughput >= 0.97 * against.throughput{end}"]] for end in ("", " (2)")]
+    assert told == [["✗ FAIL"] * 2, ["✓ PASS"] * 2]
 
 
 def test_results_of_different_machines_are_warned_about(two):

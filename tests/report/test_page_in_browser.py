@@ -37,6 +37,8 @@ const look = (frame) => {
     drawn: boxes.filter((box) => box.querySelector("svg path, svg line, svg circle, svg rect")).length,
     unnamed: boxes.filter((box) => !box.getAttribute("aria-label")).length, invalid: /NaN|Infinity|undefined/.test(
       [...page.querySelectorAll("svg")].map((svg) => svg.outerHTML).join()),
+    unreachable: [...page.querySelectorAll(".wide")].filter(
+      (part) => part.scrollWidth > part.clientWidth + 1 && part.tabIndex !== 0).length,
     headings: [...page.querySelectorAll("h1, h2, h3, h4")].map((heading) => Number(heading.tagName[1])),
   };
 };
@@ -60,8 +62,17 @@ def seen(tmp_path_factory):
     names = [HOSTILE, *(f"test_folded_{number}" for number in range(4))]
     few, many = results.ratio_verdict(1.2, pairs=1), results.ratio_verdict(1.2, pairs=500)
     hostile = results.result([results.run(name, [many], notes=[HOSTILE], stages={}, batches=40) for name in names])
-    hostile["runs"][0]["claims"].append(claim_entry(few))
+    hostile["runs"][0]["claims"] += [claim_entry(few), claim_entry(many) | {"needed": 1e308, "low": 0.0, "high": None}]
     hostile["runs"][0]["sides"][1]["name"] = HOSTILE
+    hosts = [HOSTILE, "10.0.0.1", *(f"a-host-with-a-long-name-{n}.example.org" for n in range(6))]
+    jobs = [
+        results.job(64, hosts, slow=41),
+        results.job(2, slow=1),
+        results.job(1),
+        results.job(5, hosts, claims=False),
+    ]
+    jobs[3]["ranks"][2]["metrics"]["throughput"] |= {"value": None, "low": None, "high": None}
+    hostile["runs"] += jobs
     text = page([one | {"file": "a.json"}, hostile | {"file": HOSTILE}]).replace("<head>", "<head>" + WATCH, 1)
     frames = [f'<iframe width="{width}" height="900" srcdoc="{html.escape(text)}"></iframe>' for width in WIDTHS]
     file = tmp_path_factory.mktemp("page") / "probe.html"
@@ -87,6 +98,10 @@ def test_nothing_is_wider_than_the_page(seen):
     narrow, wide = seen
     assert (narrow["width"] <= 400, wide["width"] > 1500) == (True, True)
     assert [frame["wide"] - frame["width"] for frame in seen] == [0, 0]
+
+
+def test_what_scrolls_is_reached_by_the_keyboard(seen):
+    assert [frame["unreachable"] for frame in seen] == [0, 0]
 
 
 def test_nothing_from_outside_is_run(seen):

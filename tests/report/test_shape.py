@@ -43,6 +43,11 @@ FAULTS = [
         [],
         "runs[0].claims[0].course.evidence_pass: expected at least one value, got",
     ),
+    (
+        (*CLAIM, "counted"),
+        "sheep",
+        "runs[0].claims[0].counted: expected one of pairs, trials, batches, epochs, got 'sheep'",
+    ),
     (("commit",), None, "commit: expected a text, got nothing"),
     (("machine", "cores"), "two", "machine.cores: expected an integer, got 'two'"),
     (("runs", 0), 7, "runs[0]: expected an object, got 7"),
@@ -73,7 +78,7 @@ def test_what_an_earlier_version_did_not_write_may_be_missing():
 @pytest.mark.parametrize("name", [*FORMATS, "asv", "compare", "verdict"])
 def test_every_command_refuses_the_same_file_in_the_same_words(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    document = changed((*CLAIM, "counted"), None)
+    document = changed((*CLAIM, "claim"), None)
     write_json(document, tmp_path / "r.json")
     command = {
         "compare": ["compare", "r.json", "r.json"],
@@ -83,7 +88,7 @@ def test_every_command_refuses_the_same_file_in_the_same_words(name, tmp_path, m
     main(command)
     assert capsys.readouterr().err == (
         "loaderperf: r.json: expected a result of --loaderperf-json (loaderperf/1), got one that was changed or is of "
-        "another version. runs[0].claims[0].counted: expected a text, got nothing. Measure again with this version.\n"
+        "another version. runs[0].claims[0].claim: expected a text, got nothing. Measure again with this version.\n"
     )
     with pytest.raises(ResultError):
         read_json(tmp_path / "r.json")

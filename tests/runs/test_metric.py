@@ -69,6 +69,7 @@ UNLIKE = (
     "Compare like with like: a throughput with samples/s, a latency with a time such as 5 * ms, a memory with bytes."
 )
 BOTH = "Measure both in one: loaderperf(a, against=b), then compare with run.against."
+OTHERS = "Compare with run.base, run.against or run.roofline, or with a number."
 KINDS = "expected a number, a quantity such as 5 * ms, or a metric of the same run"
 
 
@@ -112,6 +113,10 @@ KINDS = "expected a number, a quantity such as 5 * ms, or a metric of the same r
         (
             lambda a, b: a.throughput >= Measured(NotedRun(), "loader", "").throughput,
             f"throughput and throughput come from two runs, which were not measured together. {BOTH}",
+        ),
+        (
+            lambda loader, _: loader.throughput >= 0.9 * loader.throughput,
+            f"throughput: expected another loader's metric, got the same one as 0.9 * throughput. {OTHERS}",
         ),
         (lambda a, b: a.throughput >= 0, "throughput: expected a positive, finite value, got 0 samples/s."),
         (lambda a, b: a.throughput >= -5, "throughput: expected a positive, finite value, got -5 samples/s."),

@@ -13,7 +13,7 @@ from pytest_loaderperf.judge import Outcome, SkewTest
 from pytest_loaderperf.measurement.record import Effort, SteadyRecord
 from pytest_loaderperf.runs.claims import Evidence
 from pytest_loaderperf.runs.metric import Metric
-from pytest_loaderperf.runs.ranked import SKEW, for_rank, notes_on, rank_times, skew_of
+from pytest_loaderperf.runs.ranked import SKEW, for_rank, notes_on, rank_times, skew_of, skews_of
 
 METRIC = Metric(object(), "loader", "", SKEW)
 
@@ -33,6 +33,14 @@ def test_the_skew_is_the_largest_median_over_trials():
     found = skew_of([trial(100, 120, 100), trial(130, 120, 100), trial(100, 125, 100)])
     assert (found.value, found.n) == (pytest.approx(1.2), 3)
     assert math.isnan(skew_of([]).value)
+
+
+def test_each_rank_has_its_own_ratio_to_the_others_and_the_largest_is_the_skew():
+    trials = [trial(100, 120, 100), trial(130, 120, 100), trial(100, 125, 100)]
+    found = skews_of(trials)
+    assert [one.value for one in found] == pytest.approx([1 / 1.1, 1.2, 100 / 112.5])
+    assert max(one.value for one in found) == skew_of(trials).value
+    assert {one.n for one in found} == {3}
 
 
 def test_a_claim_on_the_skew_has_its_own_test_which_rounds_feed():

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import UNBOUNDED, figure
+from pytest_loaderperf.report.ranks import slowest_text
 from pytest_loaderperf.report.reading import VERSIONS, Document, distinct, fingerprint
 from pytest_loaderperf.report.words import observations
 from pytest_loaderperf.units import ONE
@@ -86,8 +87,10 @@ def _cases(document: Document) -> Iterator[_Case]:
 
 def _classname(nodeid: str) -> str:
     """As pytest's own: the file's path with dots, then the test, so that Jenkins shows folders as packages."""
-    file, separator, test = printable(nodeid, MOST_OF_PATH).partition("::")
-    return f"{file.removesuffix('.py').replace('/', '.')}.{test.replace('::', '.')}" if separator else file
+    named, bracket, parameters = printable(nodeid, MOST_OF_PATH).partition("[")
+    file, separator, test = named.partition("::")
+    named = f"{file.removesuffix('.py').replace('/', '.')}.{test.replace('::', '.')}" if separator else file
+    return f"{named}{bracket}{parameters}"
 
 
 def _claim_case(name: str, claim: Document, run: Document) -> _Case:
@@ -108,6 +111,8 @@ def explanation(claim: Document, run: Document) -> str:
         f"measured  {figure(claim['estimate'], unit)}{times}, 95 % interval {interval}",
         f"evidence  {observations(claim['pairs'], claim['counted'])}, {claim['seconds']:.1f} s",
     ]
+    if rank := slowest_text(run, [claim], printable):
+        lines.append(f"ranks     {rank}")
     if claim["mde"] is not None:
         lines.append(f"power     would have caught {claim['mde']:.1%}")
     if stages := sorted(run["stages"].items(), key=lambda stage: -stage[1]):

@@ -12,6 +12,7 @@ from pytest_loaderperf.errors import MOST_OF_PATH, ResultError, printable
 from pytest_loaderperf.report.reading import LOADER, ROOFLINE, Document, distinct, figures, fingerprint
 
 _READER = "5.0.0"  # the version of pytest-benchmark whose keys these are
+_ENCLOSING = re.compile(r"^[^\[]*::(?=.)")  # of a test: its file and classes
 _WHISKER = 1.5  # interquartile ranges beyond the quartiles, beyond which a value is an outlier
 
 
@@ -65,7 +66,7 @@ def _benchmark(fullname: str, run: Document, side: Document, document: Document)
     param = re.search(r"\[(.*)\]", printable(run["nodeid"], MOST_OF_PATH))
     return {
         "group": None,
-        "name": fullname.rpartition("::")[2],
+        "name": _ENCLOSING.sub("", fullname),
         "fullname": fullname,
         "params": None,
         "param": param and param[1],

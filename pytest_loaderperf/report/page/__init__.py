@@ -95,7 +95,7 @@ def _summary(documents: Sequence[Document]) -> str:
     if found := len(mistakes(runs)):
         parts.append(f"the doctor found {found} mistake{'s' * (found != 1)}")
     alphas = {document["alpha"] for document in documents}
-    if len(alphas) == 1 and any(run["claims"] for run in runs):
+    if len(alphas) == 1 and max(alphas) > 0 and any(run["claims"] for run in runs):
         parts.append(f"at most one of {1 / max(alphas):,.0f} such runs fails by chance")
     return "; ".join(parts)
 

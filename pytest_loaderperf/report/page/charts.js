@@ -61,7 +61,7 @@
 
   // Of each kind of chart, in pixels: its place is kept before it is drawn.
   const heights = {
-    scale: () => 26, pairs: () => 215, evidence: () => 215, stages: () => 30, roofline: ({ sides }) => 40 + 30 * sides.length,
+    scale: () => 26, pairs: () => 215, evidence: () => 215, ranks: () => 250, stages: () => 30, roofline: ({ sides }) => 40 + 30 * sides.length,
     latencies: ({ sides }) => 46 + (sides.length > 1 ? 96 : 150) * sides.length,
     timeline: ({ sides }) => 54 + (sides.length > 1 ? 100 : 150) * sides.length,
   };
@@ -132,6 +132,7 @@
   }
 
   const room = (sides) => Math.min(110, 12 + 7.2 * Math.max(...sides.map((side) => side.name.length)));
+  const fitted = (name, px) => { const most = Math.floor((px - 6) / 6.4); return name.length <= most ? name : most < 3 ? "" : `…${name.slice(1 - most)}`; };
   const label = (side) => (side.name.length > 14 ? `${side.name.slice(0, 13)}…` : side.name);
 
   // How long batches take: a histogram of each loader over one logarithmic axis of time.
@@ -205,6 +206,33 @@
     });
   }
 
+  // Throughput of each rank. Where ranks of another host begin there is a line, with its name if there is room.
+  function ranks({ parts, median, slowest, tone }, width) {
+    const rows = parts.map((part, i) => ({ ...part, i })), n = rows.length, left = 62, right = 12, step = (width - left - right) / n;
+    const most = d3.max(rows, (d) => Math.max(d.value, Number.isFinite(d.high) ? d.high : 0)), ticks = d3.ticks(0, most, 5);
+    const firsts = rows.filter((d) => !d.i || d.host !== rows[d.i - 1].host), several = firsts.length > 1;
+    const all = new Set(parts.map((part) => part.host)), short = (host) => host.split(".")[0]; // without the domain, if that tells hosts apart
+    const named = new Set([...all].map(short)).size === all.size ? short : (host) => host;
+    const hosts = firsts.map((d, i) => ({ ...d, room: ((firsts[i + 1]?.i ?? n) - d.i) * step })).map((d) => ({ ...d, text: fitted(named(d.host), d.room) }));
+    const every = Math.ceil(26 / step), at = (d) => d.i, slow = rows.filter((d) => d.rank === slowest), half = Math.min(0.36, 30 / step);
+    const title = (d) => `rank ${d.rank} on ${d.host}: ${count(d.value)} samples/s` + (d.low !== null && d.high !== null ? ` (${count(d.low)} to ${count(d.high)})` : "");
+    return Plot.plot({
+      width, height: heights.ranks({ parts }), marginLeft: left, marginTop: several ? 26 : 14, marginRight: right, marginBottom: 34,
+      x: { domain: [-0.5, n - 0.5], label: "rank →" }, y: { domain: [0, most * 1.1 || 1], label: null, ticks, grid: true },
+      marks: [
+        axisY(ticks, count),
+        Plot.axisX(rows.filter((d) => d.i % every === 0).map(at), { tickFormat: (i) => String(rows[i].rank), tickSize: 3 }),
+        Plot.rect(rows, { x1: (d) => d.i - half, x2: (d) => d.i + half, y1: 0, y2: "value", ...bars(accent, 0.6) }),
+        Plot.ruleX(rows, { x: at, y1: "low", y2: "high", filter: (d) => d.low !== null && d.high !== null, ...sticks(ink, 0.75, 1.3) }),
+        Plot.ruleY([median], { stroke: ink, strokeWidth: 1.5, strokeDasharray: "6 4" }),
+        several ? Plot.ruleX(firsts.slice(1), { x: (d) => d.i - 0.5, stroke: soft, strokeOpacity: 0.6 }) : null,
+        several ? Plot.text(hosts, { x: (d) => d.i - 0.5, frameAnchor: "top", text: "text", dx: 3, dy: -16, textAnchor: "start", fontSize: 10.5, ...text, fill: soft }) : null,
+        Plot.text(slow, { x: at, y: (d) => Math.max(d.value, d.high ?? 0), text: () => "▼", dy: -8, fontSize: 12, ...text, fill: tones[tone] || ink }),
+        Plot.tip(rows, Plot.pointerX({ x: at, y: "value", title, fill: "var(--card)", stroke: line })),
+      ],
+    });
+  }
+
   // The parts of a batch's time.
   function stages({ parts }, width) {
     return Plot.plot({
@@ -215,7 +243,7 @@
     });
   }
 
-  const kinds = { scale, pairs, evidence, latencies, timeline, roofline, stages };
+  const kinds = { scale, pairs, evidence, latencies, timeline, roofline, ranks, stages };
   const boxes = [...document.querySelectorAll("[data-chart]")], widths = new WeakMap();
   for (const box of boxes) {
     const chart = charts[box.dataset.chart];

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from pytest_loaderperf.report.figures import figure, time_text
+from pytest_loaderperf.report.ranks import Slowest
 from pytest_loaderperf.report.words import observations
-from pytest_loaderperf.units import ONE
+from pytest_loaderperf.units import ONE, SAMPLES_PER_SECOND
 
 Document = dict[str, Any]
 _LEAST_SCALE, _MOST_SCALE = math.log(1.1), math.log(4)  # of the scale on each side of the threshold
+_FAR_S = 1e100  # beyond all that is measured, but numbers around it can still be computed and written
 _FAR = 99.0  # beyond the end of every scale
 _CROWDED = 1.5  # a log axis from where values differ by more than this factor
 _TENTH = 0.1
 _LONG_LOG = 6  # of an e-value, from where its digits are not read
+_FEWEST_RANKS = 2  # that can be compared
 QUANTILES = ("p50", "p95", "p99")
 
 
@@ -60,7 +64,7 @@ def _margin(value: float | None, claim: Document, unknown: float) -> float:
     """How far a value is from the threshold, as a logarithm; more is better."""
     if value is None or claim["needed"] <= 0:
         return unknown
-    log = math.log(max(value, 1e-300) / claim["needed"])
+    log = math.log(max(value, 1e-300)) - math.log(claim["needed"])
     return log if is_at_least(claim) else -log
 
 
@@ -105,9 +109,11 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
     drawn = charts.add(
         "pairs",
         label,
-        **{name: course.get(name) for name in ("values", "lows", "highs", "each")},
-        **{name: claim[name] for name in ("needed", "low", "high", "unit")},
-        mid=claim["estimate"],
+        **{name: course.get(name) and [*map(_drawable, course[name])] for name in ("values", "lows", "highs")},
+        **{name: _drawable(claim[name]) for name in ("needed", "low", "high")},
+        each=course["each"],
+        unit=unit,
+        mid=_drawable(claim["estimate"]),
         at_least=at_least,
         log=smallest > 0 and (unit == ONE or max(largest, needed) > _CROWDED * min(smallest, needed)),
         one=one,
@@ -124,6 +130,13 @@ def pairs(charts: Charts, claim: Document) -> tuple[Document, Document] | None:
         one=one,
     )
     return drawn, evidence
+
+
+def _drawable(value: float | None) -> float | None:
+    """``value``, brought to where an axis can still be computed around it."""
+    if not value:
+        return value
+    return math.copysign(min(max(abs(value), 1 / _FAR_S), _FAR_S), value)
 
 
 def _e_value(log: float | None) -> str:
@@ -175,18 +188,18 @@ def _times(side: Document) -> Document:
         "name": side["name"],
         "starts": [*map(_ms, line["starts"])],
         **{name: [*map(_us, line[name])] for name in ("typical", "longest")},
-        "stalls": [[_ms(start), _us(took)] for start, took in zip(stalls["starts"], stalls["latencies"], strict=True)],
+        "stalls": [[_ms(start), _us(took)] for start, took in zip(stalls["starts"], stalls["latencies"], strict=False)],
     }
 
 
 def _us(seconds: float) -> float:
     """Microseconds in few digits, which keeps the page small."""
-    us = float(f"{seconds * 1e6:.3g}")
+    us = float(f"{(_drawable(seconds) or 0.0) * 1e6:.3g}")
     return int(us) if us.is_integer() else us
 
 
 def _ms(seconds: float) -> float:
-    ms = round(seconds * 1e3, 1)
+    ms = round((_drawable(seconds) or 0.0) * 1e3, 1)
     return int(ms) if ms.is_integer() else ms
 
 
@@ -217,6 +230,22 @@ def roofline(charts: Charts, run: Document) -> Document | None:
 def percent(share: float) -> str:
     """A share in percent, with two digits at least."""
     return f"{share:.0%}" if share >= _TENTH else f"{share * 100:.2g}%"
+
+
+def ranks(charts: Charts, run: Document, slow: Slowest | None, tone: str) -> Document | None:
+    """The throughput of each rank; None with fewer than two that have one."""
+    entries = [(rank, rank["metrics"].get("throughput") or {}) for rank in run.get("ranks", [])]
+    parts = [
+        {"rank": rank["rank"], "host": rank["host"], **{name: entry[name] for name in ("value", "low", "high")}}
+        for rank, entry in entries
+        if entry.get("value") is not None
+    ]
+    if len(parts) < _FEWEST_RANKS:
+        return None
+    rates = sorted(part["value"] for part in parts)
+    lowest, middle, highest = (unit_text(rate, SAMPLES_PER_SECOND) for rate in (rates[0], median(rates), rates[-1]))
+    label = f"Chart of the throughput of {len(parts)} ranks: from {lowest} to {highest}, median {middle}"
+    return charts.add("ranks", label, parts=parts, median=median(rates), slowest=slow and slow.rank, tone=tone)
 
 
 def stages(charts: Charts, run: Document) -> Document | None:

@@ -30,9 +30,10 @@ def compared(documents: Sequence[Document]) -> list[Document]:
 
 
 def _rows(runs: Sequence[Document | None]) -> list[Document]:
-    texts = dict.fromkeys(claim["claim"] for run in runs if run for claim in run["claims"])
+    claims = [_claims(run) for run in runs]
     rows: list[Document] = [
-        {"name": text, "is_claim": True, "cells": [_claim_cell(run, text) for run in runs]} for text in texts
+        {"name": name, "is_claim": True, "cells": [_claim_cell(of_run.get(name)) for of_run in claims]}
+        for name in dict.fromkeys(name for of_run in claims for name in of_run)
     ]
     names = [name for name in METRICS if any(run and name in run["metrics"] for run in runs)]
     for name in names:
@@ -43,8 +44,13 @@ def _rows(runs: Sequence[Document | None]) -> list[Document]:
     return rows
 
 
-def _claim_cell(run: Document | None, text: str) -> Document:
-    claim = next((claim for claim in run["claims"] if claim["claim"] == text), None) if run else None
+def _claims(run: Document | None) -> dict[str, Document]:
+    """The claims of a run by their words; a test may assert the same more than once."""
+    claims = run["claims"] if run else []
+    return dict(zip(distinct([claim["claim"] for claim in claims]), claims, strict=True))
+
+
+def _claim_cell(claim: Document | None) -> Document:
     if claim is None:
         return _cell(NO_FIGURE)
     tone, symbol = _VERDICTS[claim["verdict"]]

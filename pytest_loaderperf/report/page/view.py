@@ -11,6 +11,7 @@ from pytest_loaderperf.report.doctor import place_text
 from pytest_loaderperf.report.figures import budget_text, gain_text, time_text
 from pytest_loaderperf.report.page import charts as drawn
 from pytest_loaderperf.report.page.charts import Charts, interval_text, is_at_least, percent, unit_text
+from pytest_loaderperf.report.ranks import Slowest, is_on_skew, ranks_text, slowest
 from pytest_loaderperf.report.terminal import disturbance_lines
 from pytest_loaderperf.report.why import Unobserved, unobserved_text
 from pytest_loaderperf.report.words import at_threshold, observations
@@ -40,6 +41,14 @@ METRICS = {
     "dataloader_ratio": "times a plain DataLoader",
     "against_ratio": "times against",
     "base_ratio": "times base",
+    "skew": "skew of the ranks",
+}
+_RANK_METRICS = {
+    "throughput": "samples/s",
+    "batch_latency_p50": "p50",
+    "batch_latency_p99": "p99",
+    "first_batch": "TTFB",
+    "skew": f"{TIMES} the others",
 }
 _SHARES = ("data_wait", "roofline_fraction")
 
@@ -112,7 +121,12 @@ def run_view(charts: Charts, run: Document, claims: Sequence[Document], ident: s
     return {
         "id": ident,
         "name": run["nodeid"],
-        "facts": [f"batches of {run['batch_size']:,}", run["device"], f"{time_text(run['seconds'])} measured"],
+        "facts": [
+            f"batches of {run['batch_size']:,}",
+            run["device"],
+            *filter(None, [ranks_text(run)]),
+            f"{time_text(run['seconds'])} measured",
+        ],
         "claims": claims,
         "findings": [*map(_finding, run["findings"])],
         "changes": [(place_text(one.file, one.line), one.text) for one in changed(run.get("changes"))],
@@ -131,8 +145,57 @@ def run_view(charts: Charts, run: Document, claims: Sequence[Document], ident: s
             for name in named
         ],
         "roofline": drawn.roofline(charts, run),
+        "ranks": ranks_view(charts, run, claims),
         "notes": run["notes"],
     }
+
+
+def ranks_view(charts: Charts, run: Document, claims: Sequence[Document]) -> Document | None:
+    """A row for each rank of a job, which is the slowest, and a chart; None without ranks.
+
+    The slowest has the tone of the run's claim on the skew, as it is in ``claims``: without one, nothing says whether
+    it is too slow.
+    """
+    if not (ranks := run.get("ranks")):
+        return None
+    slow = slowest(run)
+    names = [name for name in _RANK_METRICS if any(name in rank["metrics"] for rank in ranks)]
+    tones = [view["tone"] for view, claim in zip(claims, run["claims"], strict=True) if is_on_skew(claim)]
+    tone = next((tone for tone in ("fail", "open", "pass") if tone in tones), "")
+    return {
+        "title": ranks_text(run),
+        "columns": [_RANK_METRICS[name] for name in names],
+        "rows": [
+            {
+                "rank": rank["rank"],
+                "host": rank["host"],
+                "cells": [metric_text(name, rank["metrics"].get(name)) for name in names],
+                "slowest": slow is not None and rank["rank"] == slow.rank,
+            }
+            for rank in ranks
+        ],
+        "tone": tone,
+        "slowest": _slowest(slow),
+        "chart": drawn.ranks(charts, run, slow, tone),
+    }
+
+
+def _slowest(slow: Slowest | None) -> Document | None:
+    """How slow the slowest rank is, and how that was measured."""
+    if slow is None:
+        return None
+    times = f"{unit_text(slow.times, ONE)} {TIMES}"
+    ends = (
+        ""
+        if None in (slow.low, slow.high)
+        else f"95 % interval {unit_text(slow.low, ONE)} to {unit_text(slow.high, ONE)}"
+    )
+    told = (
+        ("in the same trials, without the time in which a rank waits for a core", ends)
+        if slow.lasting
+        else ("by throughput, which includes waiting for a core; run.skew leaves that out",)
+    )
+    return {"rank": slow.rank, "host": slow.host, "times": times, "how": "; ".join(filter(None, told))}
 
 
 def _finding(finding: Document) -> Document:
