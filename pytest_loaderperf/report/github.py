@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def write_step_summary(documents: Sequence[Document], file: Path) -> str:
     """Append the results to the step's summary ``file``, and return the line to print.
 
-    Raises OSError if it cannot be written, and ValueError if GitHub's limit leaves no room.
+    Raises OSError if it cannot be written, and ResultError if GitHub's limit leaves no room.
     """
     used = file.stat().st_size if file.exists() else 0
     text = markdown(documents, SUMMARY_BYTES - used - 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_loaderperf.errors import MOST_OF_PATH
+from pytest_loaderperf.errors import MOST_OF_PATH, ResultError
 from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, gain_text, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
@@ -29,7 +29,7 @@ _FAILED, _UNDECIDED, _FINDING, _PASSED, _LOADER = range(5)  # which rows matter 
 def markdown(documents: Sequence[Document], most_bytes: int = SUMMARY_BYTES) -> str:
     """``documents`` as GitHub's Markdown of at most ``most_bytes``: verdicts, findings, loaders and machine.
 
-    Tables are cut by whole rows; claims that failed go last. Text from outside is inert. Raises ValueError if there is
+    Tables are cut by whole rows; claims that failed go last. Text from outside is inert. Raises ResultError if there is
     not even room for the headline.
     """
     headline = _headline(documents)
@@ -74,7 +74,10 @@ class _Section:
 def _fill(tables: Sequence[_Table], room: int) -> None:
     """Show as many whole rows as there is ``room`` for, in bytes; those of the lowest rank first."""
     if room < 0:
-        raise ValueError(f"expected room for at least {-room:,} bytes more: a report needs so much without any row")
+        raise ResultError(
+            f"expected room for at least {-room:,} bytes more: a report needs so much without any row. "
+            "Give fewer results, or show them as --format html."
+        )
     ranked = sorted((row[0], i, j) for i, table in enumerate(tables) for j, row in enumerate(table.rows))
     full: set[int] = set()
     for _, i, j in ranked:

@@ -55,7 +55,7 @@ def test_a_summary_stays_within_githubs_limit(tmp_path):
     file.write_text("x" * (SUMMARY_BYTES - 3000))
     write_step_summary([result(run(*[failed()] * 100))], file)
     assert SUMMARY_BYTES - 300 < file.stat().st_size <= SUMMARY_BYTES
-    with pytest.raises(ValueError, match=r"^expected room for at least "):
+    with pytest.raises(ResultError, match=r"^expected room for at least "):
         write_step_summary([result(run(claim()))], file)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pytest_loaderperf.errors import ResultError
 from pytest_loaderperf.report.markdown import markdown, relative_to, verdict_of
 from tests.report.by_hand import claim, failed, finding, result, run
 
@@ -119,7 +120,7 @@ def test_tables_are_cut_by_whole_rows_and_failures_go_last(most_bytes):
 
 
 def test_without_room_for_the_headline_an_error_says_how_much_is_missing():
-    with pytest.raises(ValueError, match=r"^expected room for at least [\d,]+ bytes more: a report needs so much"):
+    with pytest.raises(ResultError, match=r"^expected room for at least [\d,]+ bytes more: a report needs so much"):
         markdown(MANY, 300)
 
 

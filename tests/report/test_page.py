@@ -197,6 +197,14 @@ def test_a_job_has_a_row_for_each_rank_and_names_the_slowest():
     )
 
 
+def test_the_caption_speaks_of_intervals_only_where_there_are_some():
+    job = results.job(2, slow=1)
+    assert "rank, with its 95 % interval" in Page(page([results.result([job])])).text
+    for rank in job["ranks"]:
+        rank["metrics"]["throughput"] |= {"low": None, "high": None}  # of few trials
+    assert "rank, with its 95 % interval" not in Page(page([results.result([job])])).text
+
+
 def test_one_rank_has_no_slowest_and_without_a_claim_its_throughput_tells_it():
     text = Page(page([results.result([results.job(1)])])).text
     assert "1 rank · " in text

@@ -245,7 +245,8 @@ def ranks(charts: Charts, run: Document, slow: Slowest | None, tone: str) -> Doc
     rates = sorted(part["value"] for part in parts)
     lowest, middle, highest = (unit_text(rate, SAMPLES_PER_SECOND) for rate in (rates[0], median(rates), rates[-1]))
     label = f"Chart of the throughput of {len(parts)} ranks: from {lowest} to {highest}, median {middle}"
-    return charts.add("ranks", label, parts=parts, median=median(rates), slowest=slow and slow.rank, tone=tone)
+    chart = charts.add("ranks", label, parts=parts, median=median(rates), slowest=slow and slow.rank, tone=tone)
+    return chart | {"bounded": any(None not in (part["low"], part["high"]) for part in parts)}
 
 
 def stages(charts: Charts, run: Document) -> Document | None:
