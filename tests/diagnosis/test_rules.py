@@ -136,6 +136,7 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
     "needless-copy: asdict": ledger(site("dataclasses.asdict", growing=3, **KEPT)),
     "needless-copy: deepcopy": ledger(site("copy.deepcopy", growing=3, **KEPT)),
     "float64-round-trip": ledger(DIVIDED, NARROWED),
+    "float64-round-trip: two": ledger(replace(DIVIDED, largest=FLOATS), NARROWED),  # of two operators in one line
     "growing-concatenation": ledger(site("torch.cat", grows=5, looked_at=9)),
     "growing-concatenation: lists": ledger(site("Add", kind="operator", grows=5, looked_at=9, result=LIST)),
     "dataset-copied-per-epoch": ledger(site("numpy.take", count=6, argument=HALF, result=WHOLE)),
@@ -230,6 +231,7 @@ SAYS = [  # where, how often, and words of the message
         "data.py:12: 1 arrays a sample",
         "the operator / makes float64 of uint8, and line 13 makes float32 of it",
     ),
+    ("float64-round-trip: two", "data.py:12: 1 arrays a sample", "the operator / makes float64 of uint8, and line 13"),
     ("growing-concatenation", "data.py:12: 1 joins a sample", "torch.cat() in a loop copies all that it joined before"),
     ("dataset-copied-per-epoch", "data.py:12: 2 copies an epoch", "numpy.take() copies the whole dataset, 262,144 byt"),
     ("snapshot-per-batch", "data.py:12: 1 snapshots a batch", "pickle.dumps() copies 65,536 bytes of state, once"),

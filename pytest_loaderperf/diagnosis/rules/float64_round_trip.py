@@ -29,9 +29,8 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         if site.result.dtype == _WIDE and narrow and not site.user:
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} makes float64 of "
-                f"{_dtype(site)}, and line {back[0].line} makes {back[0].result.dtype} of it: {often_text(times)} "
-                f"a {unit}",
+                f"{plain(site.callee)} makes float64 of {' and '.join(site.dtypes)}, and line {back[0].line} makes "
+                f"{back[0].result.dtype} of it: {often_text(times)} a {unit}",
                 site.file,
                 site.line,
                 site.function,
