@@ -108,8 +108,14 @@ class PairTest:
     @property
     def obvious(self) -> bool:
         """Whether all trials are long, and a typical ratio differs by more than noise is assumed to cause."""
-        if not self.in_long_trials:
-            return False
+        return self.in_long_trials and self._is_far()
+
+    @property
+    def all_far(self) -> bool:
+        """Whether all pairs, of whatever length, are on one side, and a typical one as far off as obvious ones are."""
+        return bool(self.n) and not self._above * self._below and self._is_far()
+
+    def _is_far(self) -> bool:
         return abs(statistics.median(self._logs) - self._log_needed) > float(pair_bets.OBVIOUS_LOG[0])
 
     @property

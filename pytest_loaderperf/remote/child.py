@@ -45,8 +45,8 @@ class Child:
     interrupt during a message ends the process: half a message may be left in the pipe, and the process might continue
     with work that nobody waits for.
 
-    ``told`` is passed as JSON in its environment, after the pipe's descriptor and our process id; ``popen`` are further
-    arguments of subprocess.Popen.
+    ``told`` is passed as JSON in its environment, after the pipe's descriptor and our process id; ``outputs`` are
+    descriptors where its loader prints (see ``output``), ``popen`` further arguments of subprocess.Popen.
     """
 
     error: type[RemoteError] = RemoteError
@@ -68,12 +68,13 @@ class Child:
             self._connection, theirs = Pipe()
         except OSError as error:
             raise self.error(f"{called}: its process cannot be started: {refusal(error)}") from None
-        known = [theirs.fileno(), os.getpid(), *told]
+        outputs = popen.pop("outputs", [])
+        known = [theirs.fileno(), os.getpid(), outputs, *told]
         try:
             self._process = subprocess.Popen(  # noqa: S603 our own command
                 list(command),
                 env={**popen.pop("env", os.environ), ALONE: "1", DESCRIPTOR: json.dumps(known)},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *outputs],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,

@@ -13,6 +13,7 @@ from pytest_loaderperf.errors import refusal
 from pytest_loaderperf.remote.child import Child, RemoteSide
 from pytest_loaderperf.remote.invocation import Invocation, Places, environment, neutral
 from pytest_loaderperf.remote.naming import Call
+from pytest_loaderperf.remote.output import shared_outputs
 from pytest_loaderperf.remote.worktree import BaseError, Worktree, installed
 
 
@@ -79,14 +80,16 @@ class Base:
 
     def _start(self, files: list[Path]) -> Child:
         places, folder = self._places, Path(self._own_folder.name)
-        child = self._child = _BaseChild(
-            self.called,
-            self._invocation.command(places, folder),
-            [str(places.top), str(places.there), str(folder)],
-            self._timeout_seconds,
-            cwd=self._invocation.folder_there(places),
-            env=environment(places, self._import_path(self._invocation.root_there(places))),
-        )
+        with shared_outputs(shown=self._invocation.shown) as outputs:
+            child = self._child = _BaseChild(
+                self.called,
+                self._invocation.command(places, folder),
+                [str(places.top), str(places.there), str(folder)],
+                self._timeout_seconds,
+                cwd=self._invocation.folder_there(places),
+                outputs=outputs,
+                env=environment(places, self._import_path(self._invocation.root_there(places))),
+            )
         self._collected = []
         child.ask("collect", list(map(str, files)), places.spelled)
         self._collected = files

@@ -12,6 +12,7 @@ from typing import Any
 from pytest_loaderperf.measurement import Reading
 from pytest_loaderperf.remote.child import Child, RemoteSide
 from pytest_loaderperf.remote.naming import import_name
+from pytest_loaderperf.remote.output import shared_outputs
 
 _NEEDED = "pytest_loaderperf.remote.interpreter_child"
 
@@ -45,7 +46,9 @@ class OtherInterpreter:
         command = [self._python, "-c", f"from {_NEEDED} import main; main()"]
         paths = os.pathsep.join(_import_path())
         told = [*self._told, name]
-        child = _OwnChild(self._called, command, told, self._timeout_s, env=os.environ | {"PYTHONPATH": paths})
+        env = os.environ | {"PYTHONPATH": paths}
+        with shared_outputs() as outputs:
+            child = _OwnChild(self._called, command, told, self._timeout_s, env=env, outputs=outputs)
         try:
             return _OwnSide(child, name, child.answer())
         except BaseException:

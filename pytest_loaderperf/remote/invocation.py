@@ -81,8 +81,8 @@ def neutral(text: str, spelled: Sequence[str]) -> str:
 class Invocation:
     """How pytest was called: in ``folder``, with ``arguments``, and how it understood them.
 
-    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``found`` the ini file that it used, ``own`` are options
-    that the child always has.
+    ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``found`` the ini file that it used, ``shown``
+    whether tests print to its own output, ``own`` are options that the child always has.
     """
 
     root: Path
@@ -90,6 +90,7 @@ class Invocation:
     arguments: Sequence[str]
     ini_file: Path | None
     found: Path | None
+    shown: bool
     own: Sequence[str]
 
     @classmethod
@@ -106,6 +107,7 @@ class Invocation:
             arguments=[*(f"-p{plugin}" for plugin in plugins if isinstance(plugin, str)), *map(os.fspath, arguments)],
             ini_file=None if ini_name is None else config.invocation_params.dir / ini_name,
             found=config.inipath,
+            shown=config.getoption("capture") == "no",
             own=own + ["-p", "no:cacheprovider"] * (not config.pluginmanager.has_plugin("cacheprovider")),
         )
 

@@ -22,6 +22,7 @@ from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.measurement.tracing import untraced
 from pytest_loaderperf.remote import RemoteError
 from pytest_loaderperf.remote.child import DESCRIPTOR, STATE
+from pytest_loaderperf.remote.output import printing_to
 from pytest_loaderperf.remote.player import SETTLE_SECONDS
 from pytest_loaderperf.remote.replay import Relayed
 
@@ -40,7 +41,9 @@ class Parent:
         self.answered = False
         self._number = 0  # of the message to answer
         self._lock = Lock()
-        descriptor, self._pid, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
+        descriptor, self._pid, self._outputs, *self.told = json.loads(os.environ.pop(DESCRIPTOR))
+        for inherited in (descriptor, *self._outputs):
+            os.set_inheritable(inherited, False)  # not by programs that the loader starts
         self._connection = Connection(descriptor)
         self._tidy, self._tidying = tidy, Lock()  # both threads may find the parent gone
         Thread(target=self._outlive_not, name="loaderperf-parent", daemon=True).start()
@@ -89,7 +92,7 @@ class Parent:
         ``check`` says what is wrong with the loader's origin.
         """
         try:
-            with untraced(starting=True):
+            with printing_to(self._outputs), untraced(starting=True):
                 if not self.answer(served.begin, check):
                     return ""
                 while (message := self.receive())[0] not in ("end", "leave"):

@@ -57,6 +57,11 @@ class Worktree:
         except _RefusedError:
             raise
         except BaseError as error:
+            if "safe.directory" in str(error):
+                raise BaseError(
+                    f"comparing with {ref!r}: git refuses the checkout around {start}, because another user owns it. "
+                    f"Trust it, `git config --global --add safe.directory {start}`, or run as its owner."
+                ) from None
             raise BaseError(
                 f"comparing with {ref!r} needs the checkout of a git repository, but git finds none around {start} "
                 f"({error}). Run in a checkout, with pytest's rootdir inside it."

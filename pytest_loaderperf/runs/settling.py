@@ -139,7 +139,8 @@ class Settling:
         outcome = self._measure([evidence], self._next_keys(evidence), self.budget_seconds, settled)
         seems = beyond(evidence.ruling(self.alpha, 0), at_least=self.at_least)
         obvious = _is_obvious(evidence)  # of too few pairs for an interval
-        if outcome is not Outcome.INCONCLUSIVE or (seems is Outcome.INCONCLUSIVE and not obvious):
+        near = obvious or seems is not Outcome.INCONCLUSIVE or _fails_by_far(evidence)
+        if outcome is not Outcome.INCONCLUSIVE or not near:
             return outcome, self.budget_seconds
         most_s = max(self.budget_seconds, self.max_budget_seconds)
         keys = self._next_keys(evidence)
@@ -291,3 +292,9 @@ class Settling:
 
 def _is_obvious(evidence: Evidence) -> bool:
     return isinstance(evidence.test, (RatioTest, PairTest)) and evidence.test.obvious
+
+
+def _fails_by_far(evidence: Evidence) -> bool:
+    """Whether every pair of a slow loader shows a FAIL by far: they may be too few for an interval."""
+    test = evidence.test.sums if isinstance(evidence.test, RatioTest) else evidence.test
+    return isinstance(test, PairTest) and test.all_far and test.leaning is Outcome.FAIL

@@ -464,6 +464,16 @@ class TestWorktree:
         with pytest.raises(BaseError, match=r"needs the checkout of a git repository, but git finds none"):
             Worktree("HEAD", tmp_path)
 
+    def test_a_checkout_of_another_user_is_told_how_to_trust_it(self, project, monkeypatch):
+        top = project(files(FAST), {}).path
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own tests use it
+        with pytest.raises(BaseError) as caught:
+            Worktree("HEAD", top)
+        assert str(caught.value) == (
+            f"comparing with 'HEAD': git refuses the checkout around {top}, because another user owns it. "
+            f"Trust it, `git config --global --add safe.directory {top}`, or run as its owner."
+        )
+
     def test_without_git_it_says_so(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(BaseError, match=r"needs git, but there is none on the PATH\. Install git\."):

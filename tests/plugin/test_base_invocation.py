@@ -56,7 +56,7 @@ class TestPlaces:
 
 
 def config_of(places, arguments, **options):
-    options = {"importmode": "importlib", "inifilename": None, "inipath": None, **options}
+    options = {"importmode": "importlib", "inifilename": None, "capture": "fd", "inipath": None, **options}
     return SimpleNamespace(
         invocation_params=SimpleNamespace(args=arguments, plugins=("myplugin", object()), dir=places.top),
         rootpath=places.top,

@@ -167,6 +167,22 @@ def test_a_claim_that_leans_to_fail_when_its_budget_is_spent_goes_on_before_it_i
     assert near(said)
 
 
+@pytest.mark.parametrize(
+    "ratios, outcome",
+    [
+        ((0.3, 0.35, 0.25), Outcome.FAIL),
+        ((0.6, 0.65, 0.55), Outcome.INCONCLUSIVE),
+        ((0.3, 1.1, 0.3), Outcome.INCONCLUSIVE),
+        ((3.0, 3.1, 2.9), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_a_few_short_pairs_go_on_if_all_show_a_fail_by_far(settle, ratios, outcome):
+    rounds = Rounds(ratios, first_s=2.5, then_s=0.1, trials_s=0.1)
+    settled, said = settle(rounds)
+    assert settled.ruling.outcome is outcome
+    assert (settled.seconds > BUDGET_S) == bool(near(said)) == (outcome is Outcome.FAIL)
+
+
 @pytest.mark.parametrize("ratio, outcome", [(0.1, Outcome.FAIL), (0.6, Outcome.INCONCLUSIVE)])
 def test_what_is_obvious_gets_its_rounds_however_long_they_take(settle, ratio, outcome):
     rounds = Rounds((ratio,), first_s=40.0, trials_s=20.0)
