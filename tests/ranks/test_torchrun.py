@@ -110,6 +110,7 @@ class Job:
     def close(self):
         self._process.terminate()
         self._process.wait(60)
+        self._process.stdout.close()  # nobody need have read it
 
 
 @pytest.fixture(scope="module")
