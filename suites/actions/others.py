@@ -19,8 +19,9 @@ def stand_ins(origin: Path, artifacts: Path) -> dict[str, Used]:
         git(job.workspace, "init", "--quiet")
         git(job.workspace, "remote", "add", "origin", origin.as_uri())
         whole = given.get("fetch-depth") == "0"
-        refs = ["+refs/heads/*:refs/remotes/origin/*"] if whole else []
-        git(job.workspace, "fetch", "--quiet", *([] if whole else ["--depth=1"]), "origin", *refs, wanted)
+        if whole:
+            git(job.workspace, "fetch", "--quiet", "origin", "+refs/heads/*:refs/remotes/origin/*")
+        git(job.workspace, "fetch", "--quiet", *([] if whole else ["--depth=1"]), "origin", wanted)
         git(job.workspace, "checkout", "--quiet", git(job.workspace, "rev-parse", "FETCH_HEAD"))
         return {}
 
