@@ -8,13 +8,14 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from types import CellType, FunctionType, MethodType
 from typing import NamedTuple
 
 from pytest_loaderperf.errors import LoaderPerfError
 
-_PLAIN = (str, bytes, int, float, complex, type(None))
+_TEXTS = (str, bytes)
+_PLAIN = (int, float, complex, type(None))
 _EMPTY = CellType()
 _DEEPEST = 4  # functions in closures of functions
 _MOST_PARTS, _MOST_TEXT = 8, 200  # of one value: enough to tell the calls of one test apart
@@ -44,18 +45,20 @@ def call_name(source: object, deepest: int = _DEEPEST) -> str:
     It is made of the names of functions and types, and the plain values in their closures and arguments.
     """
     try:
+        if isinstance(source, _TEXTS):
+            return repr(source[:_MOST_TEXT])
         if isinstance(source, _PLAIN):
-            return repr(source)[:_MOST_TEXT]
+            return repr(source)
         if isinstance(source, os.PathLike):
             return repr(os.fspath(source))[:_MOST_TEXT]
-        parts = [call_name(part, deepest - 1) for part in _parts(source)[:_MOST_PARTS]] if deepest else []
+        parts = [call_name(part, deepest - 1) for part in islice(_parts(source), _MOST_PARTS)] if deepest else []
         name = str(getattr(source, "__qualname__", type(source).__qualname__))
         return f"{name}({', '.join(parts)})" if parts else name
     except Exception:  # noqa: BLE001 the user's object may raise anything
         return type(source).__qualname__
 
 
-def _parts(source: object) -> list[object]:
+def _parts(source: object) -> Iterable[object]:
     if isinstance(source, partial):
         return [source.func, *source.args, *chain.from_iterable(source.keywords.items())]
     if isinstance(source, MethodType):
@@ -64,8 +67,8 @@ def _parts(source: object) -> list[object]:
         kept = [cell.cell_contents for cell in source.__closure__ or () if cell != _EMPTY]
         return [*kept, *(source.__defaults__ or ()), *(source.__kwdefaults__ or {}).values()]
     if isinstance(source, dict):
-        return list(chain.from_iterable(source.items()))
-    return list(source) if isinstance(source, (tuple, list)) else []
+        return chain.from_iterable(source.items())
+    return source if isinstance(source, (tuple, list)) else ()  # of which the first few are read, however many it has
 
 
 def resolve(spec: str, kind: str = "FACTORY", wanted: str = "the function that makes the loader") -> object:
