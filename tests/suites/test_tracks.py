@@ -52,6 +52,17 @@ def test_each_figure_is_a_ratio_within_the_run_and_says_whether_it_is_missed():
     ]
 
 
+@pytest.mark.parametrize(
+    "waits, shown", [([0.08, 0.12, 0.2], "open    "), ([0.11, 0.12, 0.2], "MISSED  "), ([0.08, 0.09, 0.2], "met     ")]
+)
+def test_a_data_wait_is_missed_if_it_is_in_every_round(waits, shown):
+    rows = [row("npy", "as_py", wait=0.8), row("npy", "whole"), row("lance", "as_py", wait=0.8), row("lance", "whole")]
+    rows[1].waits, rows[3].waits = waits, [0.01, 0.02, 0.03]
+    [text] = [str(figure) for figure in figures(rows, [], {}) if "data wait" in figure.text]
+    assert text.startswith(shown)
+    assert "(npy)" in text
+
+
 @pytest.mark.parametrize("bare_ns, verdict, ratio", [(900.0, "met   ", 0.9), (700.0, "MISSED", 0.7)])
 def test_a_sample_that_is_not_140_times_as_py_is_judged_by_a_bare_copy(bare_ns, verdict, ratio):
     rows = [row("parquet", "as_py", sample_ns=100_000.0), row("parquet", "whole")]
