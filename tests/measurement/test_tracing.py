@@ -88,15 +88,21 @@ def test_a_loader_is_made_started_and_timed_untraced(traced):
 
 
 def test_a_profiler_from_c_is_disabled_and_enabled():
+    def before(): ...
+    def inside(): ...
+    def after(): ...
+
     profile = cProfile.Profile()
     profile.enable()
     try:
+        before()
         with untraced():
-            inside = sys.getprofile()
-        after = sys.getprofile()
+            inside()
+        after()
     finally:
         profile.disable()
-    assert (inside, after is None) == (None, False)
+    seen = {entry.code for entry in profile.getstats()}
+    assert [function.__code__ in seen for function in (before, inside, after)] == [True, False, True]
 
 
 def test_a_profiler_that_cannot_be_switched_off_is_refused_by_name(monkeypatch):
