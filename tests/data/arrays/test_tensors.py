@@ -585,7 +585,7 @@ class TestArrow:
             f"the source holds {shown}, which no tensor can hold. {way_out}, or encode it as numbers."
         )
 
-    def test_pyarrow_is_not_imported_for_those_who_do_not_use_it(self):
+    def test_pyarrow_is_not_imported_for_those_who_do_not_use_it(self, quick_start):
         code = (
             "import sys, numpy; from pytest_loaderperf.data.arrays.tensors import as_rows, as_tensor; "
             "as_tensor(numpy.ones(2)); as_rows(bytearray(2)); sys.exit('pyarrow' in sys.modules)"
