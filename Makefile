@@ -29,7 +29,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long"
 
 # Minutes: tests with a cluster of Ray, training jobs, hosts of their own, before a release and where these parts change.
 long: $(STAMP)

@@ -148,7 +148,7 @@ def test_a_result_is_not_replaced_by_another_kind_of_document(command, tmp_path,
     assert (tmp_path / "result.json").read_bytes() == before
 
 
-def test_a_reader_that_has_enough_ends_the_command_without_a_word(result):
+def test_a_reader_that_has_enough_ends_the_command_without_a_word(result, quick_start):
     code = f"import sys; from pytest_loaderperf.cli import main; sys.exit(main(['report', {result!r}]))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-LACKING = "import sys; sys.modules['pyarrow'] = None\n"
+pytestmark = pytest.mark.usefixtures("quick_start")
+LACKING = "import sys; assert 'pyarrow' not in sys.modules; sys.modules['pyarrow'] = None\n"
 MEASURED = """
 import torch
 from torch.utils.data import DataLoader

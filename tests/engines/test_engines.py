@@ -188,7 +188,7 @@ def test_a_failing_engine_leaves_the_others_measured_and_a_failing_baseline_is_a
         comparing._measure(children(**{BASELINE: 1}), 0.0, lambda text: None)
 
 
-def test_the_command_measures_a_dataset(tmp_path, capsys, monkeypatch):
+def test_the_command_measures_a_dataset(tmp_path, capsys, monkeypatch, quick_start):
     monkeypatch.setenv("COLUMNS", "120")
     file = tmp_path / "engines.json"
     arguments = ["--engines=reference", "--budget=0.1", "--workers=1", "--batch-size=10", f"--json={file}"]

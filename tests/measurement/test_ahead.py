@@ -73,9 +73,12 @@ def test_a_pool_that_was_there_before_is_noticed(side, pool):
             ahead.append(pool.submit(spin))
             yield ahead.popleft().result()
 
-    measured = side(reads_ahead)
-    assert measured.inline
-    Standing.probed(measured)
+    for _ in range(50):  # beside busy processes the pool waits for a core
+        measured = side(reads_ahead)
+        assert measured.inline
+        Standing.probed(measured)
+        if not measured.inline:
+            break
     assert not measured.inline
     assert measured.warmup_batches == 16
 
@@ -108,6 +111,10 @@ def test_who_begins_to_work_later_is_not_taken_for_torchs(side, pool):
 
 
 def test_torchs_own_threads_do_not_work_ahead(side):
+    for _ in range(50):  # beside busy processes some may not get a core while they are searched
+        if len(torch_threads()) == torch.get_num_threads():
+            break
+        ahead._torchs.clear()
     for _ in range(5):
         parallel()
         assert not works_in_a_pause()

@@ -326,12 +326,10 @@ def test_loaders_without_a_factory_go_on_in_step_so_that_neither_warms_a_shared_
     measured, kind = make_rounds(**sides), Steady()
     keys = [Key("a", kind), Key("b", kind)]
     measured.sides["a"].take(7)
-    for _ in range(2):
+    for number in range(8):
+        pace_of(measured, 1e-4)  # a busy machine may probe one side as far slower
         measured.observe(keys)
-    for _ in range(6):
-        pace_of(measured, 1e-4)
-        measured.observe(keys)
-        assert sides["a"].at == sides["b"].at
+        assert number < 2 or sides["a"].at == sides["b"].at
     measured.sides["a"].take(7)
     measured.rebuild(["a", "b"])
     measured.observe(keys)

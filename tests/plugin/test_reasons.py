@@ -49,7 +49,7 @@ OBSERVING = "-oloaderperf_doctor=0.5"
 REOPENED = "mydata.py:14: file-reopened: numpy.load() opens the same file again: *"
 
 
-def test_a_failed_claim_says_what_changed_or_what_is_wrong(pytester):
+def test_a_failed_claim_says_what_changed_or_what_is_wrong(pytester, quick_children):
     (pytester.path / "mydata.py").write_text(LOADER)
     (pytester.path / "test_mydata.py").write_text(TEST.replace("1e-9", "1e-9 * s").replace("1e15", "1e15 / s"))
     units = "from pytest_loaderperf import s\n"
@@ -170,7 +170,7 @@ def test_another_interpreter(loaderperf):
 """
 
 
-def test_a_failed_claim_on_another_loader_says_what_that_does_not_do(pytester):
+def test_a_failed_claim_on_another_loader_says_what_that_does_not_do(pytester, quick_children):
     (pytester.path / "mydata.py").write_text(LOADER)
     pytester.makepyfile(AGAINST)
     result = pytester.runpytest_subprocess("--loaderperf", "--loaderperf-json=result.json", OBSERVING, timeout=120)

@@ -10,21 +10,23 @@ from pathlib import Path
 
 import psutil
 
+from tests.quick_sessions import CHILDREN_TOO
+
 _QUICKLY = "-p no:hypothesispytest -p no:zarr -p no:cacheprovider -o loaderperf_doctor=0"  # without what takes long
 
 
 class Launched:
-    """torchrun in ``folder``, with all its processes and output."""
+    """torchrun in ``folder``, with all its processes and output; ``popen`` starts it, and forks what it starts."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, popen, folder, *arguments):
         self.folder = folder
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        env = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": _QUICKLY}
+        env = {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": _QUICKLY, CHILDREN_TOO: "1"}
         self._output = (folder / "output").open("w+")
-        self.process = subprocess.Popen(
+        self.process = popen(
             [*command, *arguments],
             cwd=folder,
-            env=env,
+            env=os.environ | env,
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -54,13 +54,13 @@ PYTEST = ["-m", "pytest", "--loaderperf", "--loaderperf-base=HEAD", "--loaderper
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def job(tmp_path_factory, _source):
     folder = tmp_path_factory.mktemp("job")
     for name, text in {"loaders.py": LOADERS, "test_ranks.py": TESTS, "pytest.ini": "[pytest]\n"}.items():
         (folder / name).write_text(text)
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=folder, check=True)
-    launched = Launched(folder, *PYTEST)
+    launched = Launched(_source.popen, folder, *PYTEST)
     yield launched
     launched.end()
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from tests.ranks.launched import Launched
@@ -36,12 +37,12 @@ finally:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
+def jobs(tmp_path_factory, _source):
     launched = {}
     for what in ("kill", "interrupt"):
         folder = tmp_path_factory.mktemp(what)
         (folder / "rank.py").write_text(RANK)
-        launched[what] = Launched(folder, "rank.py", what, str(folder))
+        launched[what] = Launched(_source.popen, folder, "-m", "rank", what, str(folder))
     yield launched
     for job in launched.values():
         job.end()
@@ -69,4 +70,4 @@ def test_an_interrupt_of_the_launcher_ends_all_ranks_and_they_clean_up(jobs):
         job.output
     )
     assert not list(job.folder.glob("made_*"))
-    assert not [process for process in job.processes if process.is_running()]
+    assert psutil.wait_procs(job.processes, timeout=10)[1] == []  # a rank that is left sleeps for longer

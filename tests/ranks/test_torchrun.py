@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.quick_sessions import CHILDREN_TOO
+
 TESTS = """
 import os
 import pytest
@@ -77,7 +79,7 @@ ARGUMENTS = ["--loaderperf", "--loaderperf-budget=20", "--loaderperf-json=result
 
 
 class Job:
-    def __init__(self, folder, tests, name):
+    def __init__(self, popen, folder, tests, name):
         (folder / f"test_{name}.py").write_text(tests)
         self.folder = folder
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -85,8 +87,9 @@ class Job:
             "PYTHONPATH": str(Path.cwd()),
             "OMP_NUM_THREADS": "1",
             "PYTEST_ADDOPTS": "-p no:cacheprovider",
+            CHILDREN_TOO: "1",
         }
-        self._process = subprocess.Popen(
+        self._process = popen(
             [*command, "-m", "pytest", f"test_{name}.py", *ARGUMENTS],
             cwd=folder,
             env=env,
@@ -114,9 +117,10 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
+def jobs(tmp_path_factory, _source):
     made = {
-        name: Job(tmp_path_factory.mktemp(name), tests, name) for name, tests in (("job", TESTS), ("differ", DIFFERENT))
+        name: Job(_source.popen, tmp_path_factory.mktemp(name), tests, name)
+        for name, tests in (("job", TESTS), ("differ", DIFFERENT))
     }
     yield made
     for job in made.values():

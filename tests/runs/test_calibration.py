@@ -252,7 +252,7 @@ def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch, tmp_path):
         draw_operating_curve([("inline", ROWS)], tmp_path / "c.png", WITHIN_S)
 
 
-def test_a_claim_is_measured_and_judged_in_earnest():
+def test_a_claim_is_measured_and_judged_in_earnest(quick_start):
     quick, slow = Work(50_000), Work(100_000)
     slower, quicker = (slow, quick, "FAIL"), (quick, slow, "PASS")
     for (work, other, word), base in [(slower, False), (quicker, False), (slower, True)]:
@@ -266,7 +266,7 @@ def test_a_claim_is_measured_and_judged_in_earnest():
     [(Work(400_000, workers=1), True), (Work(500, threads=1, bursts=True), False)],
     ids=["workers", "threads"],
 )
-def test_workers_and_threads_are_measured_in_earnest(monkeypatch, work, base):
+def test_workers_and_threads_are_measured_in_earnest(monkeypatch, quick_start, work, base):
     monkeypatch.setattr(known_work, "BATCHES", 200)
     outcome, _ = calibration._judged(work, work, 0.001, 0.2, base=base)
     assert outcome in ("PASS", "INCONCLUSIVE")

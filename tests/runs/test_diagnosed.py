@@ -70,6 +70,6 @@ def test_it_shows_itself_as_a_page_and_as_text(run):
 
 def test_the_doctor_observes_the_loader_of_a_run():
     with measure(rows) as run:
-        shown = run.diagnose(2, advises=False)
+        shown = run.diagnose(6, advises=False)
     assert [one.rule for one in shown.findings] == ["sample-by-sample"]
     assert shown.samples_per_second > 0

@@ -37,12 +37,13 @@ def reason(caplog):
 
 # Flips a byte of a cache at a time, anywhere, and looks at all rows of what optimize makes of it.
 MUTATE = """
-import logging, sys
+import faulthandler, logging, sys
 from pathlib import Path
 import numpy as np
 from pytest_loaderperf.data import optimize
 from tests.data.stores.conftest import ragged, uniform
 
+faulthandler.enable()
 folder, seed, times = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 said, draw = [], np.random.default_rng(seed)
 logging.getLogger("pytest_loaderperf").addFilter(lambda record: said.append(record))
@@ -70,10 +71,11 @@ print(times)
 
 
 def mutate(folder, seed, times):
-    command = [sys.executable, "-X", "faulthandler", "-c", MUTATE, str(folder), str(seed), str(times)]
+    command = [sys.executable, "-c", MUTATE, str(folder), str(seed), str(times)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_a_byte_that_is_flipped_anywhere_is_noticed_and_the_cache_is_written_anew(tmp_path):
     came = mutate(tmp_path, 0, 60)
     assert (came.returncode, came.stdout) == (0, "60\n"), came.stderr[-3000:]

@@ -87,21 +87,22 @@ def raised():
 
 @pytest.fixture
 def run_main(loader_class, run_code):
-    """As ``run_script``, in a process that is forked where torch is imported: quicker by two seconds."""
+    """Run what defines ``main()``, where ``Loader`` is the class under test, forked where torch is imported already."""
     head = f"from {loader_class.__module__} import {loader_class.__name__} as Loader\n"
     return lambda source: run_code(f"{head}{source}\nmain()\n", 2 * PATIENCE_S)
 
 
 @pytest.fixture
-def run_script(loader_class, tmp_path):
-    """Run a script that defines ``main()`` as an interpreter of its own, where ``Loader`` is the class under test."""
+def run_script(loader_class, tmp_path, quick_start):
+    """As ``run_main``, but of a file, as processes that are spawned need it."""
 
     def run(source):
         path = tmp_path / "script.py"
         head = f"from {loader_class.__module__} import {loader_class.__name__} as Loader\n"
         path.write_text(f'{head}{source}\nif __name__ == "__main__":\n    main()\n', "utf-8")
         return subprocess.run(
-            [sys.executable, path],
+            [sys.executable, "-m", path.stem],
+            cwd=tmp_path,
             env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
