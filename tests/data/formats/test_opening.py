@@ -491,6 +491,21 @@ def test_csv_may_end_with_a_quoted_line_break(text, tmp_path):
     assert open_table(tmp_path / "a.csv").read()["b"].to_pylist()[0].startswith("x\n")
 
 
+@pytest.mark.parametrize("text", ["x\n1\n2\n3\n", "x\n7\n8\n", "y\n1\n2\n"])
+def test_csv_that_changed_after_it_was_opened_is_an_error_and_not_called_damaged(text, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x\n1\n2\n")
+    with closing(open_table(path, memory_budget=0)) as table:
+        assert table.take(np.array([1]))["x"].to_pylist() == [2]
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(path)
+        for read in (lambda: table.take(np.array([1])), lambda: list(table.stream(1))):
+            with pytest.raises(
+                DataError, match=r"a\.csv changed after it was opened\. Open it again when it no longer"
+            ):
+                read()
+
+
 @pytest.mark.parametrize("text, kind", [("18446744073709551615", "uint64"), ("-9223372036854775809", "string")])
 @pytest.mark.parametrize("budget", [None, 0])
 def test_csv_with_integers_that_float64_rounds_asks_for_their_type(text, kind, budget, tmp_path, monkeypatch):
