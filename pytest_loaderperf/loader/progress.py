@@ -135,7 +135,7 @@ class Feed:
         else:
             if progress.dealt:
                 trail.check(progress.dealt)  # raises, for those were not of this sampler
-            self._indices = self._noted(progress.draw.indices(sampler))
+            self._indices = self._noted(progress.draw.indices(sampler, batches=batch_size is None))
 
     def _check_length(self, samples: int | None) -> None:
         trail = self._progress.trail

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,6 +211,27 @@ def test_a_sampler_that_gives_another_order_is_refused(kind, permutation, in_a_b
         "Give it a generator or a seed of its own, or the loader seed=; where it has set_epoch(), call that with "
         "the epoch of the state; the dataset, and the rank of a DistributedSampler, must be the same."
     )
+
+
+class Rows:
+    def __getitem__(self, key: Any) -> Any:
+        return np.arange(30)[int(key.name) if isinstance(key, Path) else key]
+
+
+@pytest.mark.parametrize(
+    "make_key", [lambda i: slice(i, i + 1), lambda i: range(i, i + 1), lambda i: Path(str(i)), lambda i: {i}]
+)
+def test_an_order_of_other_keys_than_numbers_is_compared_too(make_key):
+    keys = list(map(make_key, range(30)))
+    if isinstance(keys[0], set):
+        make = partial(ReferenceLoader, Numbers(), batch_sampler=Unseeded(lambda: random.sample(keys, 23)))
+    else:
+        make = partial(ReferenceLoader, Rows(), batch_size=None, sampler=Unseeded(lambda: random.sample(keys, 30)))
+    with make() as loader:
+        lists(islice(iter(loader), 9))
+        loader.load_state_dict(loader.state_dict())
+        with pytest.raises(DataError, match="expected the sampler to give the same first 9 indices"):
+            lists(loader)
 
 
 @pytest.mark.parametrize("seeding", [{"seed": 1}, {}])

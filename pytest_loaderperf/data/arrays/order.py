@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -132,21 +133,24 @@ class Draw:
         else:
             generator.set_state(self.generator_state)
 
-    def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
+    def indices(self, sampler: Iterable[Any], *, batches: bool = False) -> Iterator[Any]:
         """The indices of ``sampler``, drawn as noted here; new draws are noted.
+
+        ``batches``: each is that of a whole batch. A list, which the sampler may change for the next batch, and an
+        iterator, which can be used once, become lists of their own.
 
         Torch's samplers draw from the default generator only for their first index, if at all. If that draw is
         repeated, the default generator is reset afterwards.
         """
         if (generator := generator_of(sampler)) is not None:
             self.repeat(generator)
-            yield from sampler
+            yield from map(_own, sampler) if batches else sampler
             return
         now, then = torch.get_rng_state(), self.default_state
         try:
             if then is not None:
                 torch.set_rng_state(then)
-            indices = iter(sampler)
+            indices = map(_own, sampler) if batches else iter(sampler)
             first = list(islice(indices, 1))
         finally:
             if then is not None:
@@ -156,6 +160,10 @@ class Draw:
         yield from first
         del first
         yield from indices
+
+
+def _own(batch: Any) -> Any:
+    return list(batch) if type(batch) is list or isinstance(batch, Iterator) else batch
 
 
 def generator_of(sampler: object) -> torch.Generator | None:
@@ -271,4 +279,8 @@ def _plain(index: Any) -> Any:
         return index.tolist()
     if isinstance(index, (list, tuple)):
         return [_plain(one) for one in index]
-    return index if isinstance(index, (int, float, str, bytes, bool, type(None))) else type(index).__qualname__
+    if isinstance(index, (set, frozenset)):  # in an order that each process has for itself
+        return sorted(repr(_plain(one)) for one in index)
+    if isinstance(index, (int, float, str, bytes, type(None))):
+        return index
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(index))  # another one in each process

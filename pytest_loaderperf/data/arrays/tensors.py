@@ -133,9 +133,9 @@ def _need_copy(copy: Copy, name: str, why: str, way_out: str) -> Literal[True]:
 def _dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
     kind = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else tensor.layout
     if tensor.device.type != "cpu" or kind != torch.strided:
+        call = ".dequantize()" if tensor.is_quantized else ".cpu() or .to_dense()"
         raise DataError(
-            f"{name} is a {kind} tensor on {tensor.device}; expected a dense one on the CPU. "
-            "Call .cpu() or .to_dense() first."
+            f"{name} is a {kind} tensor on {tensor.device}; expected a dense one on the CPU. Call {call} first."
         )
     return tensor.detach()
 
@@ -217,9 +217,7 @@ def _arrow_items(source: Any, name: str) -> tuple[Any, int] | None:
     fixed = types.is_fixed_size_list(kind)
     lists = fixed or types.is_list(kind) or types.is_large_list(kind)
     if not (lists or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        number = f"int{kind.bit_width}" if types.is_temporal(kind) and not types.is_interval(kind) else "float64"
-        way_out = "Take its .storage" if hasattr(source, "storage") else f"Call .cast(pa.{number}())"
-        raise DataError(f"{name} holds {kind}, which no tensor can hold. {way_out}, or encode it as numbers.")
+        raise DataError(f"{name} holds {kind}, which no tensor can hold. {_way_out(source)} it as numbers.")
     if nulls:
         raise DataError(f"{name} has {nulls} nulls, which no tensor can hold. Call .fill_null or .drop_null first.")
     if fixed:
@@ -238,3 +236,21 @@ def _arrow_items(source: Any, name: str) -> tuple[Any, int] | None:
                 "Pad them, or give a map-style dataset with a collate_fn."
             )
     return source.values.slice(start, len(source) * size), size
+
+
+def _way_out(source: Any) -> str:
+    """What makes numbers of an Arrow array that has none, as the begin of a sentence."""
+    from pyarrow import types
+
+    kind = source.type
+    if hasattr(source, "storage"):
+        call = "Take its .storage"
+    elif types.is_dictionary(kind):
+        call = "Call .dictionary_decode()"
+    elif types.is_temporal(kind) and not types.is_interval(kind):
+        call = f"Call .cast(pa.int{kind.bit_width}())"
+    elif types.is_decimal(kind) or types.is_string(kind) or types.is_large_string(kind):
+        call = "Call .cast(pa.float64())"
+    else:
+        return "Encode"
+    return f"{call}, or encode"

@@ -33,10 +33,14 @@ def is_view(kind: pa.DataType) -> bool:
 
 
 def _has_gaps(kind: pa.DataType) -> bool:
-    """Whether Arrow has no cast to it, or one that gives other memory for fixed-size lists that are slices."""
+    """Whether Arrow has no cast to it, or one that gives other memory for fixed-size lists that are slices.
+
+    In structs that are null it refuses nulls of fields that are not nullable.
+    """
     list_views = types.is_list_view(kind) or types.is_large_list_view(kind)
     encoded = types.is_dictionary(kind) or types.is_run_end_encoded(kind)
-    return bool(encoded or list_views or isinstance(kind, pa.BaseExtensionType))
+    strict = types.is_struct(kind) and not all(field.nullable for field in kind)
+    return bool(encoded or list_views or strict or isinstance(kind, pa.BaseExtensionType))
 
 
 def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -53,6 +53,8 @@ class Csv(OnlyRead):
 class CsvTable(CheckedTable):
     """A CSV file: in memory, or read block by block if it does not fit."""
 
+    _stamp: tuple[int, ...] = ()  # of the file that was opened
+
     def _open(self) -> tuple[pa.Schema, int]:
         if codec_of(self.path.name) is None:
             self._refuse_others("csv")
@@ -86,7 +88,12 @@ class CsvTable(CheckedTable):
         return schema, rows
 
     def _input(self) -> AbstractContextManager[Any]:
-        """What Arrow reads: a stream, closed at the end."""
+        """What Arrow reads: a stream, closed at the end. Raises DataError if it is not of the file that was opened."""
+        facts = self.path.stat()
+        stamp = facts.st_ino, facts.st_size, facts.st_mtime_ns
+        self._stamp = self._stamp or stamp
+        if stamp != self._stamp:
+            raise DataError(f"{self.path} changed after it was opened. Open it again when it no longer changes.")
         stream: AbstractContextManager[Any] = pa.input_stream(str(self.path), codec_of(self.path.name))
         return stream
 

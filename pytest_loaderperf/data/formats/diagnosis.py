@@ -119,6 +119,10 @@ _CAUSES = (
     (r"could not set lock|conflicting lock", "is locked by another process. " + _UNLOCK),
     (r"permission denied", "may not be read. Get permission to read it."),
     (
+        r"not found: (/\S+)",
+        "cannot be read: its file {1} is missing. Open it again if it was replaced meanwhile, else write it again.",
+    ),
+    (
         r"too many open files",
         "cannot be read: this process has too many open files. Raise the limit (ulimit -n), or close some.",
     ),
@@ -155,5 +159,5 @@ def plain_text(text: str) -> str:
     line = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", lines[0])
     line = re.sub(r"[. ]*Detail: Python exception.*", "", line)
     line = re.sub(r"called `\w+::unwrap\(\)` on an? `\w+` value: ?", "the library stopped at ", line)
-    line = re.sub(r"^(LanceError\(\w+\)|External error|Invalid user input|Invalid): ", "", line)
+    line = re.sub(r"^((LanceError\(\w+\)|External error|Invalid user input|Invalid): )+", "", line)
     return line.rstrip(". ")

@@ -168,10 +168,13 @@ class FolderTable(PartsTable):
 def hive(folders: Sequence[str], file: object) -> dict[str, str]:
     """The values in the names of ``folders``, those of ``file``, called ``name=value``.
 
-    Raises DataError if two have one name.
+    Raises DataError if two have one name, or what a name stands for is no text.
     """
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
-    values = {unquote(name): unquote(value) for name, _, value in pairs}
+    try:
+        values = {unquote(name, errors="strict"): unquote(value, errors="strict") for name, _, value in pairs}
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected folders name=value in UTF-8, got {error.object!r}. Rename it.") from error
     if len(values) < len(pairs):
         raise DataError(f"{file}: expected folders name=value of different names, got {'/'.join(folders)}. Rename one.")
     return values

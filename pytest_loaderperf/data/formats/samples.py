@@ -70,7 +70,7 @@ def _is_image(folder: str) -> bool:
 def _unusable(path: Path) -> str:
     """What is wrong with the link, pipe or device at ``path``, or nothing."""
     try:
-        return "" if path.is_dir() else no_file(path) or ""
+        return "" if path.is_dir() else (no_file(path) or "").removesuffix(".")
     except OSError as error:
         if not path.is_symlink():
             return f"cannot be read: {error.strerror}"

@@ -32,6 +32,8 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{error.filename or path} is missing. Give a path that exists, or write it first.") from error
     except PermissionError as error:
         raise DataError(f"{error.filename or path} may not be read. Get permission to read it.") from error
+    except UnicodeEncodeError as error:  # bytes of a file system or an archive that are no text
+        raise DataError(f"{path}: expected names in UTF-8, got {error.object[:80]!a}. Rename it.") from error
     except BaseException as error:
         # Libraries in Rust raise their panics past Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -197,6 +199,11 @@ class CheckedTable(ABC):
 
     def _chosen(self, columns: list[str] | None) -> pa.Schema:
         if columns is None:
+            if twice := sorted({name for name in self.schema.names if self.schema.names.count(name) > 1}):
+                raise DataError(
+                    f"{self.path}: expected columns of different names, got {', '.join(twice)} more than once. Rename "
+                    "one, or name those to read."
+                )
             return self.schema
         if not isinstance(columns, list) or not columns or len(set(columns)) < len(columns):
             raise DataError(f"{self.path}: expected columns as a list of different names, got {columns!r}.")

@@ -17,12 +17,14 @@ _CAUSES = (
     (r"status code: (\d{3}[\w ]*)", "the server answered {0}"),
     (r"TimedOut|kind: Timeout|timed out", "the server did not answer in time"),
     (r"IncompleteBody|UnexpectedEof|kind: Interrupted|body error", "the connection ended before the end of the answer"),
+    (r"following redirect", "the server sends it from one address to the other"),
     (r"dns error|lookup address|Name or service", "the name of the server is not known"),
     (r'message: "([^"]+)"', "{0}"),
     (r"builder error", "the address of the server is not one that may be used"),
 )
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _UNUSABLE = re.compile(r"invalid (last modified|etag|content.length|content.range)", re.IGNORECASE)  # not asked again
+_OTHER_BYTES = re.compile(r"content.range header|requested [\d.]+, got", re.IGNORECASE)
 
 
 class ChangedError(DataError):
@@ -61,15 +63,32 @@ def failed(path: ObjectPath, error: Exception, attempts: int) -> DataError:
     status = re.search(r"status code: (40[13])", text)
     if status or kind in ("PermissionDeniedError", "UnauthenticatedError"):
         return _refused(path, status[1] if status else "403", code)
-    if kind == "NotSupportedError":
-        return DataError(f"{path} cannot be read in parts: its server does not answer range requests. {DISK}.")
+    if never := _never(kind, text):
+        return DataError(f"{path} {never}")
     retries = re.search(r"after (\d+) retries", text)
     made = int(retries[1]) + 1 if retries else attempts
     times = f"after {made} attempts" if made > 1 else "at the first attempt"
     why, way_out = f"{times}, {_cause(text)}{f' ({code})' if code else ''}", "Try it again later"
     if unusable := _UNUSABLE.search(text):
         why, way_out = f"its server sends an {unusable[0].lower()}", "Correct that"
+    elif _OTHER_BYTES.search(text):
+        why, way_out = (
+            "its server does not send the bytes that were requested, or not say which it sends",
+            "Correct that",
+        )
     return DataError(f"{path} cannot be read: {why}. {way_out}, or copy it to a disk first.")
+
+
+def _never(kind: str, text: str) -> str:
+    """Why the object can be read neither now nor later, and what to do; empty if it may be."""
+    if kind == "NotSupportedError":
+        return f"cannot be read in parts: its server does not answer range requests. {DISK}."
+    if "Could not parse path" in text or "object with invalid path" in text:
+        return (
+            "cannot be read: there are names with empty parts (a//b), with '.' or '..' as a part, or with control "
+            "characters. Rename such objects, or copy them to a disk first."
+        )
+    return ""
 
 
 def _refused(path: ObjectPath, status: str, code: str) -> DataError:

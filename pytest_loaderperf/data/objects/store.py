@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
-from pytest_loaderperf.data.objects.failures import DISK, MissingError, changed, failed
+from pytest_loaderperf.data.objects.failures import DISK, ChangedError, MissingError, changed, failed
 from pytest_loaderperf.data.objects.place import ObjectPath, Version
 from pytest_loaderperf.errors import DataError
 
@@ -30,6 +30,7 @@ _KEYS = {
 # The endpoint of each store in the environment, the first that is set, and the option for it.
 _ENDPOINTS = {"s3": ("endpoint", "AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL"), "gs": ("base_url", "GOOGLE_BASE_URL")}
 _first: dict[str, int] = {}  # the process that made the first request
+_NO_HEAD = re.compile(r"status code: (403|405|501)|Content-Length header missing", re.IGNORECASE)
 _BODY = re.compile(r"body error|kind: (Interrupted|Timeout)")
 
 
@@ -65,10 +66,11 @@ class ObjectStore:
         check_process(self.path)
         try:
             with _explaining(path):
-                # A signed URL is signed for GET alone, so it is not asked by HEAD.
-                meta = self._get(path, 0, 1).meta if path.query else self._library.head(self._remote, self._key(path))
+                meta = self._meta(path)
         except MissingError:
             return None
+        except ChangedError:
+            raise DataError(f"{path} is empty (0 bytes). Write it again, or give an undamaged file.") from None
         if not meta["e_tag"] and meta["last_modified"].timestamp() <= 0:  # which stands for no date
             raise DataError(
                 f"{path} cannot be read: its server gives neither an ETag nor a date, so a change would go unnoticed. "
@@ -100,8 +102,13 @@ class ObjectStore:
                     time.sleep(min(MOST_WAIT_S, random.uniform(FIRST_WAIT_S, FIRST_WAIT_S * 3**attempt)))  # noqa: S311
                     continue
                 raise failed(path, error, RETRIES + 1) from None  # the library's text may show secrets
-            if _version(found.meta) != version or len(content) != end - start:
+            if _version(found.meta) != version:
                 raise changed(path)
+            if len(content) != end - start:
+                raise DataError(
+                    f"{path} cannot be read in parts: expected {end - start:,} bytes of it, got {len(content):,}. Does "
+                    f"its server compress what it sends? {DISK}."
+                )
             return content
         raise AssertionError("unreachable")
 
@@ -115,6 +122,19 @@ class ObjectStore:
     @property
     def _library(self) -> Any:
         return _obstore()
+
+    def _meta(self, path: ObjectPath) -> Mapping[str, Any]:
+        """What HEAD says of the object; GET for a signed URL, which is signed for that alone, or if HEAD is refused."""
+        if not path.query:
+            try:
+                meta: Mapping[str, Any] = self._library.head(self._remote, self._key(path))
+            except Exception as error:
+                if not path.scheme.startswith("http") or not _NO_HEAD.search(str(error)):
+                    raise
+            else:
+                return meta
+        found: Mapping[str, Any] = self._get(path, 0, 1).meta
+        return found
 
     def _get(self, path: ObjectPath, start: int, end: int, etag: str | None = None) -> Any:
         options = {"range": (start, end)} | ({"if_match": etag} if etag else {})

@@ -109,7 +109,9 @@ class Preloaded(RowDataset):
         except SampleMismatchError as error:
             return error.name
         fields = zip(self._fields, self._arrays, again, strict=True)
-        return next((field.name for field, kept, read in fields if not alike(field, kept[index], read[0])), None)
+        return next(
+            (field.name for field, kept, read in fields if not alike(field, kept[index, ...], read[0, ...])), None
+        )
 
     def _allocate(self, samples: int, fields: Sequence[Field], rebuild: Rebuild) -> None:
         """Make empty arrays, one for each field."""

@@ -553,15 +553,15 @@ class TestArrow:
             (pa.array([0], pa.timestamp("us")), "timestamp[us]", "Call .cast(pa.int64())"),
             (pa.array([0], pa.date32()), "date32[day]", "Call .cast(pa.int32())"),
             (pa.array([Decimal(1)]), "decimal128(1, 0)", "Call .cast(pa.float64())"),
-            (pa.nulls(0, pa.month_day_nano_interval()), "month_day_nano_interval", "Call .cast(pa.float64())"),
+            (pa.nulls(0, pa.month_day_nano_interval()), "month_day_nano_interval", "Encode"),
             (pa.array(["1"]), "string", "Call .cast(pa.float64())"),
             (pa.array([["1"]]), "string", "Call .cast(pa.float64())"),
             (
                 pa.array([1]).dictionary_encode(),
                 "dictionary<values=int64, indices=int32, ordered=0>",
-                "Call .cast(pa.float64())",
+                "Call .dictionary_decode()",
             ),
-            (pa.array([{"a": 1}]), "struct<a: int64>", "Call .cast(pa.float64())"),
+            (pa.array([{"a": 1}]), "struct<a: int64>", "Encode"),
             (
                 pa.ListArray.from_arrays([0, 1], tensors(owner_of())),
                 "extension<arrow.fixed_shape_tensor[value_type=float, shape=[2,3]]>",
@@ -582,7 +582,8 @@ class TestArrow:
     )
     def test_what_is_no_number_is_refused_with_its_type(self, source, shown, way_out):
         assert reason(source, DataError, copy=None) == (
-            f"the source holds {shown}, which no tensor can hold. {way_out}, or encode it as numbers."
+            f"the source holds {shown}, which no tensor can hold. "
+            f"{way_out}{'' if way_out == 'Encode' else ', or encode'} it as numbers."
         )
 
     def test_pyarrow_is_not_imported_for_those_who_do_not_use_it(self, quick_start):
@@ -686,7 +687,7 @@ class TestRefusals:
     def test_a_quantized_tensor(self):
         source = torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8)
         assert self.refusal(source) == (
-            "field 'x' is a quantized tensor on cpu; expected a dense one on the CPU. Call .cpu() or .to_dense() first."
+            "field 'x' is a quantized tensor on cpu; expected a dense one on the CPU. Call .dequantize() first."
         )
 
     @pytest.mark.parametrize(

@@ -148,6 +148,28 @@ def test_a_pipe_in_the_place_of_a_file_is_an_error_and_nobody_waits_for_it(tmp_p
     assert not check(path).good
 
 
+def test_a_pipe_in_a_folder_is_told_in_sentences(tmp_path):
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(DataError) as caught:
+        open_table(tmp_path, "parquet")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.parquet is a pipe; expected a file. Put the file there, or name another path. Repair it, or "
+        "take it out of the folder."
+    )
+
+
+def test_a_dataset_that_was_replaced_while_it_was_open_is_not_called_damaged(tmp_path):
+    path = tmp_path / "a.lance"
+    write_table(numbers(), path)
+    table = open_table(path)
+    write_table(numbers(), path)
+    with pytest.raises(
+        DataError, match=r"its file /\S+\.lance is missing\. Open it again if it was replaced meanwhile"
+    ):
+        table.read()
+    table.close()
+
+
 def test_a_pipe_that_is_called_like_a_picture_is_a_problem_of_a_check(tmp_path):
     for file in (tmp_path / "a.png", tmp_path / "b.tif"):
         os.mkfifo(file)

@@ -6,8 +6,10 @@ import base64
 import gzip
 import io
 import json
+import os
 import pickle
 import re
+import sys
 import tarfile
 import zipfile
 from contextlib import closing
@@ -25,6 +27,7 @@ from pytest_loaderperf.data.stores.source import Source
 from pytest_loaderperf.data.workloads.make import checked_target
 from pytest_loaderperf.errors import DataError
 
+NO_TEXT = r"expected names in UTF-8, got '\\udcff'\. Rename it\.$"
 ROWS = pa.table({"x": np.arange(10), "y": np.arange(10) * 0.5})
 
 
@@ -187,6 +190,7 @@ def test_folders_of_several_names_are_an_error(tmp_path):
     [
         ("x=5/a.parquet", ", column 'x': expected '5', as its folder says, got other values. Drop the column from the"),
         ("y=1/y=2/a.parquet", ": expected folders name=value of different names, got y=1/y=2. Rename one."),
+        ("y=%FF/a.parquet", ": expected folders name=value in UTF-8, got b'\\xff'. Rename it."),
     ],
 )
 def test_folders_that_contradict_each_other_or_the_file_are_an_error(file, text, tmp_path):
@@ -228,6 +232,40 @@ def test_what_follows_the_end_of_an_arrow_stream_is_an_error(name, rest, tmp_pat
         "bytes. Were several streams joined? Give them as files of a folder, or write one stream.",
         tmp_path / name,
     )
+
+
+@pytest.mark.parametrize("name", ["parquet", "arrow"])
+def test_columns_of_one_name_are_told_and_the_others_are_read(name, tmp_path):
+    rows, path = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], ["a", "a", "b"]), tmp_path / "x"
+    if name == "parquet":
+        pq.write_table(rows, path)
+    else:
+        with pa.ipc.new_file(path, rows.schema) as writer:
+            writer.write_table(rows)
+    with closing(open_table(path, name)) as table:
+        assert table.read(["b"])["b"].to_pylist() == [3]
+        for read in (table.read, lambda: table.take(np.array([0])), lambda: next(table.stream(1))):
+            with pytest.raises(DataError) as caught:
+                read()
+            assert str(caught.value) == (
+                f"{path}: expected columns of different names, got a more than once. Rename one, or name those to read."
+            )
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes names in UTF-8 alone")
+@pytest.mark.parametrize("name", ["x.tar", "x-npy"])
+def test_a_name_that_is_no_text_is_to_be_renamed(name, tmp_path):
+    path, odd = tmp_path / name, os.fsdecode(b"\xff")
+    if name == "x.tar":
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+            tar.addfile(tarfile.TarInfo(f"{odd}.jpg"), io.BytesIO())
+        with closing(open_table(path)) as table, pytest.raises(DataError, match=NO_TEXT):
+            table.read()
+    else:
+        path.mkdir()
+        np.save(path / f"{odd}.npy", np.arange(3))
+        with pytest.raises(DataError, match=NO_TEXT):
+            open_table(path)
 
 
 def test_a_table_whose_log_says_which_files_count_is_refused(tmp_path):
@@ -451,6 +489,21 @@ def test_csv_that_is_damaged_is_an_error(text, message, tmp_path):
 def test_csv_may_end_with_a_quoted_line_break(text, tmp_path):
     (tmp_path / "a.csv").write_text(text)
     assert open_table(tmp_path / "a.csv").read()["b"].to_pylist()[0].startswith("x\n")
+
+
+@pytest.mark.parametrize("text", ["x\n1\n2\n3\n", "x\n7\n8\n", "y\n1\n2\n"])
+def test_csv_that_changed_after_it_was_opened_is_an_error_and_not_called_damaged(text, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x\n1\n2\n")
+    with closing(open_table(path, memory_budget=0)) as table:
+        assert table.take(np.array([1]))["x"].to_pylist() == [2]
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(path)
+        for read in (lambda: table.take(np.array([1])), lambda: list(table.stream(1))):
+            with pytest.raises(
+                DataError, match=r"a\.csv changed after it was opened\. Open it again when it no longer"
+            ):
+                read()
 
 
 @pytest.mark.parametrize("text, kind", [("18446744073709551615", "uint64"), ("-9223372036854775809", "string")])

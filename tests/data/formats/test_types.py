@@ -67,6 +67,9 @@ TYPES = {
     "map of string_view": pa.array([[("a", "x")], None, [], [("b", None)]], pa.map_(pa.string(), pa.string_view())),
     "list of struct": pa.array([[{"a": 1, "b": "x"}], None, [], [{"a": None, "b": None}]]),
     "struct with nulls": pa.array([{"a": 1}, None, {"a": None}, {"a": 3}]),
+    "struct with nulls of others": pa.array(
+        [{"a": 1}, None, {"a": 2}, {"a": 3}], pa.struct([pa.field("a", pa.int32(), nullable=False)])
+    ),
     "struct of nothing": pa.array([{}, None, {}, {}], pa.struct([])),
     "struct of one name twice": pa.StructArray.from_arrays([pa.array([1, 2, 3, 4])] * 2, ["a", "a"]),
     "struct of twins": pa.array([{"a": 1, "A": 2}] * 4),

@@ -126,6 +126,7 @@ def test_a_change_of_a_lance_dataset_is_an_error(bucket, tmp_path):
         ("ftp://host/x.parquet", "expected a URL that begins with one of s3://, gs://, https://, http://, got ftp://"),
         (f"https://me:{SECRET}@host/x.parquet", "without a user or a password"),
         ("s3:///x.parquet", "Name the bucket"),
+        ("s3://bucket/a//b.parquet", r"there are names with empty parts \(a//b\), .* Rename such objects"),
         ("s3://bucket/folder-of-nothing", "is missing"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,11 +40,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(412, facts, b"")
         elif wanted is None:
             self._answer(200, facts, content)
+        elif not content:
+            self._answer(416, facts, b"")
         else:
             start, end = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
             end = min(end, len(content) - 1)
             facts["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            self._answer(206, facts, content[start : end + 1])
+            if web.says_range is not None:
+                facts["Content-Range"] = web.says_range
+            self._answer(206, facts, web.encoded(content[start : end + 1]))
 
     def _answer(self, status, facts, content):
         self.send_response(status)
@@ -68,6 +73,7 @@ class _Web:
 
     def __init__(self):
         self.files, self.etag, self.ranges = {}, '"{}"', True
+        self.encoded, self.says_range = bytes, None
         self.modified = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
@@ -129,6 +135,43 @@ def test_a_signed_url_is_read_without_head_and_never_shown(web, url, rows, tmp_p
     with pytest.raises(DataError, match=r"\(403\)\. Give a signed URL") as error:
         table.read()
     assert "not-to-be-shown" not in f"{error.value}{table.path}{table.path!r}"
+    table.close()
+
+
+@pytest.mark.parametrize("status", [403, 405])
+def test_where_head_is_refused_the_version_is_asked_for_by_get(web, url, rows, status):
+    web.faults.plan = times(1000, Fault(status=status), "HEAD")
+    table = open_table(url)
+    assert table.read().equals(rows)
+    table.close()
+
+
+def test_what_is_refused_by_get_too_is_refused(web, url):
+    web.faults.plan = lambda _: Fault(status=403)
+    with pytest.raises(DataError, match=r"the store refused access \(403\)"):
+        open_table(url)
+
+
+def test_an_empty_file_is_called_empty_also_where_only_get_may_be_used(web):
+    web.files["x.parquet"] = b""
+    with pytest.raises(DataError, match=r"x\.parquet is empty \(0 bytes\)"):
+        open_table(f"{web.faults.url}/x.parquet?{SIGNATURE}")
+
+
+def test_a_server_that_compresses_ranges_is_not_called_one_whose_file_has_changed(web, url):
+    web.encoded = gzip.compress
+    table = open_table(url)
+    with pytest.raises(DataError, match=r"expected 65,536 bytes of it, got [\d,]+\. Does its server compress"):
+        table.read()
+    table.close()
+
+
+@pytest.mark.parametrize("says", ["bytes 7-65542/800000", "bytes 0-65535/*", ""])
+def test_other_ranges_than_requested_are_an_error_that_is_not_tried_again(web, url, says):
+    web.says_range = says
+    table = open_table(url)
+    with pytest.raises(DataError, match=r"its server does not send the bytes that were requested, .* Correct that"):
+        table.read()
     table.close()
 
 

@@ -47,6 +47,7 @@ DRAWS = {
     "noise on a label alone": lambda i: (torch.zeros(3), int(torch.randint(1 << 40, ()))),
     "a dict with NaN": lambda i: {"x": torch.full((2,), torch.nan), "y": torch.rand(1)},
     "bfloat16": lambda i: torch.rand(8).to(torch.bfloat16),
+    "a number in bfloat16": lambda i: torch.rand(()).to(torch.bfloat16),
     "complex": lambda i: torch.randn(2, dtype=torch.complex64),
     "a tensor that is reused": lambda i: REUSED.uniform_(),
 }
@@ -55,6 +56,7 @@ CONSTANT = {
     "NaN": lambda i: torch.tensor([torch.nan, -0.0, i]),
     "NaN in NumPy": lambda i: {"x": np.array([np.nan, i], np.float16)},
     "NaN in bfloat16": lambda i: torch.tensor([torch.nan, i], dtype=torch.bfloat16),
+    "a number in bfloat16": lambda i: torch.tensor(i, dtype=torch.bfloat16),
     "NaN in complex": lambda i: torch.tensor([complex(torch.nan, 1), i]),
     "NaN with other bits": lambda i: np.array([[np.nan, -np.nan][pythons() < 0.5], i]),
     "ints and bools": lambda i: (i, i % 2 == 0, [np.uint8(i)]),

@@ -120,6 +120,16 @@ def test_small_batches_of_workers_lie_in_shared_memory_in_torch_and_are_sent_by_
                 assert batch.is_shared() is (shared and batch.numel() > 0)
 
 
+@pytest.mark.parametrize("dataset", [torch.ones(4, 2), [np.ones(2)] * 4, [1, 2, 3, 4]])
+def test_a_batch_can_be_resized_in_torch_and_is_cloned_first_here(dataset):
+    assert next(iter(DataLoader(dataset, 2))).resize_(4, 4).shape == (4, 4)
+    with pytest.raises(RuntimeError, match="storage that is not resizable"):  # torch has changed its shape already
+        next(iter(ReferenceLoader(dataset, 2))).resize_(4, 4)
+    batch = next(iter(ReferenceLoader(dataset, 2)))
+    assert batch.clone().resize_(4, 4).shape == (4, 4)
+    assert torch.add(batch, 1, out=batch) is batch
+
+
 def test_a_transform_draws_from_the_generators_in_torch_and_from_the_seed_here():
     store = optimize(SAMPLES, transform=lambda sample: sample + torch.rand(()))
 

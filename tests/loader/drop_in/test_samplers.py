@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import chain, count, groupby, islice
 
 import pytest
 import torch
@@ -17,6 +17,8 @@ from torch.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
 )
+
+from pytest_loaderperf.loader import ReferenceLoader
 
 SAMPLES = 20
 DATASETS = {"map-style": list(range(SAMPLES)), "TensorDataset": TensorDataset(torch.arange(SAMPLES))}
@@ -173,6 +175,30 @@ def test_torchs_batch_sampler_may_be_given(loader_class, dataset, num_workers, d
     loader = loader_class(dataset, batch_sampler=make(), num_workers=num_workers)
     assert len(loader) == (3 if drop_last else 4)
     assert batches_of(loader) == list(make())
+
+
+def in_groups():
+    for _, group in groupby(chain.from_iterable(BATCHES), lambda index: index // 4):
+        yield group
+
+
+def in_one_list():
+    """As those that save allocations do it."""
+    batch = []
+    for group in in_groups():
+        batch[:] = group
+        yield batch
+
+
+@over_datasets
+@pytest.mark.parametrize("batches", [in_groups, in_one_list])
+def test_indices_of_a_batch_may_last_until_the_next_one(loader_class, dataset, batches):
+    whole = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batches_of(loader_class(dataset, batch_sampler=batches())) == whole
+    if loader_class is ReferenceLoader:
+        with ReferenceLoader(dataset, batch_sampler=batches(), num_workers=2, worker_kind="threads") as loader:
+            assert batches_of(loader) == whole
+        assert batches_of(ReferenceLoader(dataset, batch_sampler=batches(), num_workers=1)) == whole
 
 
 def test_a_batch_sampler_without_a_length_gives_a_loader_without_one(loader_class):
