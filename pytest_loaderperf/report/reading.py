@@ -62,6 +62,15 @@ def differing(machines: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if any(machine.get(name) != machines[0].get(name) for machine in machines)]
 
 
+def fact_text(value: object) -> str:
+    """A fact of a machine, without Python's marks; ``none`` for what it does not have."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items() if one is not None) or "none"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none" if value is None else str(value)
+
+
 def difference_words(fingerprints: Sequence[str]) -> str:
     """What it means that facts of machines with these fingerprints differ."""
     same = len(set(fingerprints)) == 1

@@ -126,10 +126,12 @@ def test_no_line_is_wider_than_the_terminal_and_hostile_names_are_escaped(width)
 
 
 def test_another_machine_and_other_versions_are_warned_of():
-    moved = result(run(), machine={"cpu": "another CPU", "torch": "2.14"})
+    limits = {"cpu.max": "200000 100000", "memory.max": None}
+    moved = result(run(), machine={"cpu": "another CPU", "torch": "2.14", "container_limits": limits})
     (warning,) = [line for line in texts(comparison_lines(comparison(A, moved), "ab", 200)) if "warning" in line]
     assert warning == (
-        "warning: the machines differ, so do not compare the figures: cpu a CPU / another CPU, torch 2.13.0+cpu / 2.14"
+        "warning: the machines differ, so do not compare the figures: cpu a CPU / another CPU, container_limits none / "
+        "cpu.max 200000 100000, torch 2.13.0+cpu / 2.14"
     )
     updated = result(run(), machine={"torch": "2.14"})
     (warning,) = [line for line in texts(comparison_lines(comparison(A, updated), "ab", 200)) if "warning" in line]

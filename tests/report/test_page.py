@@ -250,8 +250,10 @@ def test_results_of_different_machines_are_warned_about(two):
     advice = "Compare the ratios that were measured in pairs, not times and rates."
     text = Page(page(two)).text
     assert f"The software differs: torch (2.13.0 / 2.14.0). {advice}" in text
-    two[1]["machine"] |= {"cpu": "Xeon", "start_method": "spawn"}
-    differ = "cpu (EPYC / Xeon), torch (2.13.0 / 2.14.0), start method (None / spawn)"
+    limits = {"cpu.max": "200000 100000", "memory.max": None}
+    two[1]["machine"] |= {"cpu": "Xeon", "start_method": "spawn", "container_limits": limits}
+    differ = "cpu (EPYC / Xeon), container limits (none / cpu.max 200000 100000), torch (2.13.0 / 2.14.0), "
+    differ += "start method (none / spawn)"
     assert f"The machines differ, so do not compare the figures: {differ}. {advice}" in Page(page(two)).text
     assert "test_data.py::test_slow in after.json" in text
 

@@ -13,7 +13,7 @@ from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.page.charts import Charts, scale_width
 from pytest_loaderperf.report.page.compare import compared
 from pytest_loaderperf.report.page.view import claim_view, file_view, headline, is_open, run_view
-from pytest_loaderperf.report.reading import difference_words, differing, fingerprint, mistakes
+from pytest_loaderperf.report.reading import difference_words, differing, fact_text, fingerprint, mistakes
 
 Document = dict[str, Any]
 _HERE = Path(__file__).parent
@@ -105,7 +105,7 @@ def _warnings(documents: Sequence[Document], differ: Sequence[str]) -> list[str]
     if differ:
         told = []
         for name in differ:
-            values = dict.fromkeys(str(document["machine"].get(name)) for document in documents)
+            values = dict.fromkeys(fact_text(document["machine"].get(name)) for document in documents)
             told.append(f"{name.replace('_', ' ')} ({' / '.join(values)})")
         what = difference_words([fingerprint(document["machine"]) for document in documents])
         warnings.append(
