@@ -92,10 +92,10 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
     date_ms = repository.commit_date_ms(root, commit)
     if not dirty_ok and commit == repository.head(root) and (changed := repository.changed_files(root, directory)):
         return _dirty(changed, commit)
-    machine = machine_of(document["machine"])
-    folder = directory / machine["machine"]
     with locked(directory):
         _check(directory, root)
+        machine = machine_of(document["machine"], directory)
+        folder = directory / machine["machine"]
         book = _Book(directory, read(directory / BENCHMARKS, BENCHMARKS_VERSION) or {"version": BENCHMARKS_VERSION})
         for device in dict.fromkeys(run["device"] for run in document["runs"]):
             header = _header(document["machine"], machine, device) | {"commit_hash": commit, "date": date_ms}

@@ -12,6 +12,7 @@ from pytest_loaderperf.errors import ResultError, printable
 from pytest_loaderperf.history import repository
 from pytest_loaderperf.history.table import Facts, Table
 
+_LEAST_DIGITS = 4  # of a commit's name, as for git: fewer, or none, would mean any commit
 Place = tuple[float, int, float]
 """In HEAD's history, whether ordered by time after that commit, and that time."""
 
@@ -40,10 +41,9 @@ class Timeline(NamedTuple):
             if commit.name == name:
                 return (i, 0, 0.0)
         found = [column.place for column in self.columns if column.commit and column.commit.startswith(name)]
-        if not found:
-            raise ResultError(
-                f"--since: expected a commit of HEAD's history, or one that was measured, got {printable(ref)}."
-            )
+        if not found or len(name) < _LEAST_DIGITS:
+            got = printable(ref) or "an empty text"
+            raise ResultError(f"--since: expected a commit of HEAD's history, or one that was measured, got {got}.")
         return max(found)
 
 
