@@ -89,8 +89,8 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
         )
     if not document["runs"]:
         return "asv: nothing was measured, so nothing was written"
-    date_ms = repository.commit_date_ms(root, commit)
-    if not dirty_ok and commit == repository.head(root) and (changed := repository.changed_files(root, directory)):
+    checked_out, date_ms = repository.head(root), repository.commit_date_ms(root, commit)
+    if not dirty_ok and commit == checked_out and (changed := repository.changed_files(root, directory)):
         return _dirty(changed, commit)
     with locked(directory):
         _check(directory, root)

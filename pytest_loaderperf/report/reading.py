@@ -77,6 +77,12 @@ def difference_words(fingerprints: Sequence[str]) -> str:
     return "the software differs" if same else "the machines differ, so do not compare the figures"
 
 
+def without_base(documents: Sequence[Document], *, new: bool) -> list[Document]:
+    """The tests of all results that had no base to compare with: because it has no such test, or for another reason."""
+    tests = [test for document in documents for test in document.get("without_base", [])]
+    return [test for test in tests if test["is_new"] == new]
+
+
 def mistakes(runs: Sequence[Document]) -> list[tuple[Document, int]]:
     """The findings of all runs, each mistake once, and in how many runs it was found.
 

@@ -174,6 +174,10 @@ def test_a_result_without_claims_and_one_that_did_not_end():
     assert "1 loader measured 6.5 s spent measuring The run did not reach its end." in text
     assert "No claims: these loaders were measured, and compared with no threshold." in text
     assert "This is what had been measured by then." in text
+    tests = [{"nodeid": "t.py::t", "reason": f"since {is_new}", "is_new": is_new} for is_new in (True, False)]
+    text = Page(page([results.result([], without_base=tests)])).text
+    assert "t.py::t has no base to compare with, so nothing protects it: since False" in text
+    assert "1 new test, which the base does not have: nothing to compare with yet." in text
     assert "0 loaders measured" in Page(page([results.result([])])).text
 
 

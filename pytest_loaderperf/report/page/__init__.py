@@ -13,7 +13,7 @@ from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.page.charts import Charts, scale_width
 from pytest_loaderperf.report.page.compare import compared
 from pytest_loaderperf.report.page.view import claim_view, file_view, headline, is_open, run_view
-from pytest_loaderperf.report.reading import difference_words, differing, fact_text, fingerprint, mistakes
+from pytest_loaderperf.report.reading import difference_words, differing, fact_text, fingerprint, mistakes, without_base
 
 Document = dict[str, Any]
 _HERE = Path(__file__).parent
@@ -116,6 +116,12 @@ def _warnings(documents: Sequence[Document], differ: Sequence[str]) -> list[str]
         if document["partial"]:
             which = f"{document['file']}: the" if "file" in document else "The"
             warnings.append(f"{which} run did not reach its end. This is what had been measured by then.")
+    warnings += [
+        f"{test['nodeid']} has no base to compare with, so nothing protects it: {test['reason']}"
+        for test in without_base(documents, new=False)
+    ]
+    if new := len(without_base(documents, new=True)):
+        warnings.append(f"{new} new test{'s' * (new != 1)}, which the base does not have: nothing to compare with yet.")
     return warnings
 
 
