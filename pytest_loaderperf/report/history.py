@@ -11,7 +11,7 @@ from typing import Any
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.history.changes import Change, Series
 from pytest_loaderperf.history.steps import LEAST_POINTS
-from pytest_loaderperf.history.timeline import Column, Timeline
+from pytest_loaderperf.history.timeline import Column, Timeline, commit_count
 from pytest_loaderperf.report.figures import figure, three_digits
 from pytest_loaderperf.report.terminal import TableLine
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
@@ -32,8 +32,7 @@ def history_lines(found: Sequence[Series], order: Timeline, width: int, since: s
     tests = {series.metric.test for series in found}
     columns = order.columns
     days = f"{_day(columns[0])} to {_day(columns[-1])}" if columns else "no commits"
-    count = len({column.commit or id(column) for column in columns})  # a commit has a column for each environment
-    counted = f"{_many(count, 'commit')}, {days}; {len(found)} series of {_many(len(tests), 'test')}"
+    counted = f"{_many(commit_count(columns), 'commit')}, {days}; {len(found)} series of {_many(len(tests), 'test')}"
     lines = [TableLine(counted, "bold"), *(TableLine(remark, "yellow") for remark in order.remarks)]
     if max(len(series.values) for series in found) < 2 * LEAST_POINTS:
         lines.append(TableLine(f"steps are found from {2 * LEAST_POINTS} commits on", "yellow"))

@@ -196,6 +196,8 @@ def test_a_commit_that_the_repository_does_not_have_is_placed_by_time(repository
     order = timeline(table_of(mixed, Metric("t", "epoch", "s"), [1.0] * COUNT), folder)
     assert [column.commit for column in order.columns] == mixed
     assert order.remarks == ["1 of 60 commits are ordered by time: not in the repository here"]
+    on_two = table_of([*mixed, *mixed], Metric("t", "epoch", "s"), [1.0] * 120, lambda i: {"machine": "ab"[i >= COUNT]})
+    assert timeline(on_two, folder).remarks == order.remarks
 
 
 def test_a_shallow_clone_is_named(repository, tmp_path):
