@@ -77,6 +77,13 @@ def test_verdicts_come_first_in_words_and_signs(shown):
     assert "the machine was disturbed for 20% of the measuring: stolen time 15%, other processes 5.0%" in text
 
 
+def test_failed_claims_are_the_first_rows():
+    ratios = {"good": 1.1, "close": 0.97, "slow": 0.85, "fast": 1.2}
+    runs = [results.run(f"t.py::{n}", [results.ratio_verdict(ratio)], batches=40) for n, ratio in ratios.items()]
+    rows = Page(page([results.result(runs)])).text
+    assert sorted(ratios, key=lambda name: rows.index(f"t.py::{name}")) == ["slow", "close", "good", "fast"]
+
+
 def test_a_finding_has_its_line_its_fix_and_its_gain(shown):
     assert "element-by-element at /home/me/project/data.py:42 · gain 12x (9.2 to 16), predicted" in shown.text
     assert "Fix: use one operation on the whole array: self.rows[i] / 255" in shown.text

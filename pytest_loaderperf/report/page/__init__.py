@@ -18,6 +18,7 @@ from pytest_loaderperf.report.reading import difference_words, differing, fact_t
 Document = dict[str, Any]
 _HERE = Path(__file__).parent
 _ENDS = re.compile(r"::|[/_]")  # after which a name may continue on the next line
+_FIRST = ("fail", "open", "pass")  # tones of verdicts, in the order of their rows
 _LIBRARY = ("d3.LICENSE", "d3.min.js", "plot.LICENSE", "plot.umd.min.js")
 
 
@@ -70,7 +71,7 @@ def _view(documents: Sequence[Document]) -> Document:
             for claim in shown["claims"]:
                 claim["test"] = f"{run['nodeid']} in {file}"
         runs.append(shown)
-    claims = [claim for run in runs for claim in run["claims"]]
+    claims = sorted((claim for run in runs for claim in run["claims"]), key=lambda claim: _FIRST.index(claim["tone"]))
     told, tone = headline(claims, len(runs))
     sections = [("Verdicts", "verdicts"), ("Tests", "tests"), ("Machine", "machine")]
     if several:
