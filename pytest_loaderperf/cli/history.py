@@ -67,7 +67,8 @@ def _shown(options: argparse.Namespace) -> int:
 
     _check(options)
     table = _table(options.folder)
-    repository = repository_of(table, [Path(), options.folder])
+    folder = options.folder if options.folder.is_dir() else options.folder.parent
+    repository = repository_of(table, [Path(), folder])
     order = timeline(table, repository)
     since = None if options.since is None else order.since(repository, options.since)
     found = find_changes(table, order, metric=options.metric, test=options.test, since=since)

@@ -103,13 +103,19 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _add_to_asv(options: argparse.Namespace) -> int:
-    from pytest_loaderperf.history.asv import write_asv
+    from pytest_loaderperf.history.asv import differences, write_asv
     from pytest_loaderperf.report import read_json
 
     if options.output is None:
         raise LoaderPerfError("--format asv: expected -o DIR, the results directory of asv, such as .asv/results.")
     for path in options.results:
-        print(write_asv(read_json(path), options.output, root=Path.cwd()))
+        document, here = read_json(path), Path.cwd()
+        if differing := differences(document.get("commit"), options.output, here):
+            raise LoaderPerfError(
+                f"{path}: {differing}, so nobody knows whether this is the commit's result. Nothing was written. "
+                "Put the changes aside (git stash), and write again."
+            )
+        print(write_asv(document, options.output, root=here))
     return 0
 
 

@@ -71,8 +71,18 @@ def asv_target(directory: Path, root: Path, *, dirty_ok: bool) -> AsvTarget:
     _check(directory, root)
     for path in directory.glob(f"*/{commit[:8]}-{ENVIRONMENT}-*.json"):
         read_results(path)  # what will be added to must be readable
-    changed = [] if dirty_ok else repository.changed_files(root, directory)
-    return AsvTarget(directory, root, dirty_ok, _dirty(changed, commit) if changed else "")
+    return AsvTarget(directory, root, dirty_ok, "" if dirty_ok else _refusal(differences(commit, directory, root)))
+
+
+def differences(commit: object, directory: Path, root: Path) -> str:
+    """Which tracked files differ from ``commit``, if it is checked out at ``root``, in words; "" if none do.
+
+    Results of asv in ``directory`` do not count. Raises ResultError outside a repository.
+    """
+    if commit != (head := repository.head(root)):
+        return ""
+    changed = repository.changed_files(root, directory)
+    return repository.dirty_text(changed, head) if changed else ""
 
 
 def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool = False) -> str:
@@ -89,13 +99,14 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
         )
     if not document["runs"]:
         return "asv: nothing was measured, so nothing was written"
+    differing = differences(commit, directory, root)
     date_ms = repository.commit_date_ms(root, commit)
-    if not dirty_ok and commit == repository.head(root) and (changed := repository.changed_files(root, directory)):
-        return _dirty(changed, commit)
-    machine = machine_of(document["machine"])
-    folder = directory / machine["machine"]
+    if differing and not dirty_ok:
+        return _refusal(differing)
     with locked(directory):
         _check(directory, root)
+        machine = machine_of(document["machine"], directory)
+        folder = directory / machine["machine"]
         book = _Book(directory, read(directory / BENCHMARKS, BENCHMARKS_VERSION) or {"version": BENCHMARKS_VERSION})
         for device in dict.fromkeys(run["device"] for run in document["runs"]):
             header = _header(document["machine"], machine, device) | {"commit_hash": commit, "date": date_ms}
@@ -109,9 +120,11 @@ def write_asv(document: Document, directory: Path, *, root: Path, dirty_ok: bool
     return f"asv: {count} results of commit {commit[:8]} written to {directory}"
 
 
-def _dirty(changed: Sequence[str], commit: str) -> str:
+def _refusal(differing: str) -> str:
+    if not differing:
+        return ""
     return (
-        f"asv: nothing was written: {repository.dirty_text(list(changed), commit)}, so these are not its results. "
+        f"asv: nothing was written: {differing}, so these are not its results. "
         "Commit first, or set loaderperf_asv_dirty = true."
     )
 

@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_loaderperf.history.asv_files import MACHINE_VERSION, read
+from pytest_loaderperf.history.asv_files import MACHINE, MACHINE_VERSION, read
 
 FILE = ".asv-machine.json"  # in the user's home: the machines that `asv machine` was told of
 
 
-def machine_of(facts: Mapping[str, Any]) -> dict[str, str]:
+def machine_of(facts: Mapping[str, Any], directory: Path) -> dict[str, str]:
     """The machine that has these ``facts`` of a result file, as asv describes machines.
 
-    Its name is the one that ``asv machine`` was given, else that of this host. Raises ResultError for a broken file.
+    Its name is the one that ``asv machine`` was given, else that of this host. If the results ``directory`` has a
+    machine of that name, CPU and number of cores, it is the same one: a new kernel or some other bytes of memory would
+    begin another line in asv. Raises ResultError for a broken file.
     """
     import psutil
 
@@ -31,7 +33,11 @@ def machine_of(facts: Mapping[str, Any]) -> dict[str, str]:
         "ram": str(psutil.virtual_memory().total),
         "num_cpu": str(facts.get("cores") or os.cpu_count()),
     }
-    return found | {key: str(named[key]) for key in found if key in named} | {"cpu": cpu_text(facts)}
+    found |= {key: str(named[key]) for key in found if key in named} | {"cpu": cpu_text(facts)}
+    before = read(directory / found["machine"] / MACHINE, MACHINE_VERSION) or {}
+    same = all(before.get(key) == found[key] for key in ("cpu", "num_cpu", "arch"))
+    kept = {key: str(before[key]) for key in ("os", "ram") if same and key in before and key not in named}
+    return found | kept
 
 
 def cpu_text(facts: Mapping[str, Any]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pytest_loaderperf.errors import ResultError, printable
-from pytest_loaderperf.history.table import Facts, Metric, Table, fingerprint
+from pytest_loaderperf.history.table import MOST_VALUE, Facts, Metric, Table, fingerprint
 from pytest_loaderperf.units import BYTE, ONE, SECOND
 
 _VERSION = 2  # of result files and benchmarks.json
@@ -79,8 +78,10 @@ def _facts(content: Content) -> Facts:
     hardware = {key: value for key, value in params.items() if key != "python" and key not in requirements}
     date_s = float(content["date"]) / 1000
     driver = hardware.pop("driver", None)
-    torch = requirements.get("torch")
-    return Facts(str(content["commit_hash"]), date_s, date_s, fingerprint(hardware), torch, driver)
+    known = Facts(str(content["commit_hash"]), date_s, date_s, fingerprint(hardware), requirements.get("torch"), driver)
+    others = {"Python": content.get("python")} | requirements | (content.get("env_vars") or {})
+    packages = [f"{name} {value}".rstrip() for name, value in others.items() if name != "torch" and value is not None]
+    return known._replace(packages=", ".join(packages))
 
 
 def _rows(content: Content, known: Content) -> Iterator[tuple[str, str | None, list[tuple[Metric, float]]]]:
@@ -98,6 +99,6 @@ def _rows(content: Content, known: Content) -> Iterator[tuple[str, str | None, l
                 value,
             )
             for value, each in zip(values, params, strict=True)
-            if isinstance(value, int | float) and math.isfinite(value)
+            if isinstance(value, int | float) and abs(value) <= MOST_VALUE
         ]
         yield name, cell.get("version"), cells

@@ -19,6 +19,7 @@ from pytest_loaderperf.history.timeline import Column, Place, Timeline
 NOT_LEVELS = {"base_ratio"}  # to another commit in each run
 _MOST_RETURNS = 2  # for each environment but one: with more changes, environments alternate
 _TREND_COMMITS = 100  # that a drift is given for
+_MOST_LOG = 60.0  # of a change: e to the power of more is no change of a metric
 
 
 class Change(NamedTuple):
@@ -68,6 +69,11 @@ class Series:
     levels: list[float]
     changes: list[Change]
     drift_percent: float
+
+    @property
+    def facts(self) -> Facts:
+        """What its first column was measured with."""
+        return self.columns[0].facts
 
 
 class _Part(NamedTuple):
@@ -145,14 +151,18 @@ def _series(part: _Part, fit: Fit, scale: float, since: Place | None) -> Series:
         for i, step in enumerate(fit.steps)
         if since is None or columns[step.last].place > since
     ]
-    rise = fit.drift * _TREND_COMMITS
-    return Series(metric, columns, values, levels, changes, 100 * (rise if scale else math.expm1(rise)))
+    return Series(metric, columns, values, levels, changes, _percent(fit.drift * _TREND_COMMITS, scale))
+
+
+def _percent(change: float, scale: float) -> float:
+    """A change of scaled values in percent."""
+    return 100 * (change if scale else math.expm1(min(change, _MOST_LOG)))
 
 
 def _change(part: _Part, levels: list[float], steps: Sequence[Step], number: int, scale: float) -> Change:
     metric, columns, _ = part
     step = steps[number]
-    percent, low, high = (100 * (x if scale else math.expm1(x)) for x in (step.size, step.low, step.high))
+    percent, low, high = (_percent(change, scale) for change in (step.size, step.low, step.high))
     half = step.before + step.size / 2
     later = [other.after for other in steps[number + 1 :]]
     recovered = any((height < half) == (step.size > 0) for height in later)
@@ -181,5 +191,6 @@ def _coincides(facts: Sequence[Facts]) -> tuple[str, ...]:
         "another machine": any(a.machine != b.machine for a, b in pairwise(facts)),
         f"another torch ({facts[0].torch} -> {facts[-1].torch})": any(a.torch != b.torch for a, b in pairwise(facts)),
         "another driver": any(a.driver != b.driver for a, b in pairwise(facts)),
+        "another Python or package": any(a.packages != b.packages for a, b in pairwise(facts)),
     }
     return tuple(name for name, is_so in changed.items() if is_so)

@@ -112,7 +112,7 @@ def dirty_text(changed: list[str], commit: str) -> str:
 def git(folder: Path, *arguments: str, given: str = "") -> str:
     """What a git command prints in ``folder``, with ``given`` on its input. Raises ResultError with git's own words."""
     inherited = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
-    settings = ["-c", f"core.hooksPath={os.devnull}", "-c", "core.quotepath=off"]
+    settings = ["-c", f"core.hooksPath={os.devnull}", "-c", "core.quotepath=off", "-c", "log.showSignature=false"]
     try:
         done = subprocess.run(  # noqa: S603 our own command
             ["git", "-C", str(folder), *settings, *arguments],  # noqa: S607 the user's git

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -15,13 +14,14 @@ from typing import Any, NamedTuple, Self
 
 from pytest_loaderperf.errors import LoaderPerfError
 from pytest_loaderperf.history.repository import Checkout, checkout
-from pytest_loaderperf.history.table import Facts, Metric, Table
+from pytest_loaderperf.history.table import MOST_VALUE, Facts, Metric, Table
 
 FOLDER = ".loaderperf"
 FILE = "history.sqlite3"
 _APPLICATION = 0x4C504552  # "LPER", in the header of the file
 _VERSION = 1
 _WAITS_S = 20.0  # for another writer
+_CPU = "cpu"  # the device of most runs, which is not named
 _PRIMARY = 0xFF  # of an error code of SQLite, the part that says what kind it is
 _OF_THE_PLACE = (  # errors that the file's content is not the reason for
     sqlite3.SQLITE_PERM,
@@ -210,7 +210,7 @@ class Store:
         return Kept(metrics, claims)
 
     def table(self, side: str = "loader") -> Table:
-        """All values of one side's metrics."""
+        """All values of one side's metrics. What was measured on another device than the CPU is a test of its own."""
         with self._explained():
             results = self._database.execute(
                 "SELECT id, commit_id, coalesce(commit_time, time), time, machine, torch, driver, dirty FROM results"
@@ -220,14 +220,14 @@ class Store:
                 raise sqlite3.DataError(f"a result of {strange.commit!r} at {strange.commit_time_s!r}")
             column = {row[0]: i for i, row in enumerate(results)}
             runs = {
-                run: (nodeid, column[result])
-                for run, nodeid, result in self._database.execute("SELECT id, nodeid, result FROM runs")
+                run: (nodeid if device in (None, _CPU) else f"{nodeid} ({device})", column[result])
+                for run, nodeid, device, result in self._database.execute("SELECT id, nodeid, device, result FROM runs")
                 if result in column  # another process may have added one
             }
             cells = self._database.execute(
                 # n is 0 for what was not measured, such as the ratio of a loader to itself.
                 "SELECT run, metric, unit, value FROM metrics WHERE side = ? AND n > 0 AND value BETWEEN ? AND ?",
-                (side, -sys.float_info.max, sys.float_info.max),
+                (side, -MOST_VALUE, MOST_VALUE),
             )
             rows: defaultdict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
             for run, metric, unit, value in cells:  # of a thousand runs a few 100,000: a join takes half as long again

@@ -12,6 +12,7 @@ from pytest_loaderperf.units import BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND
 
 _HARDWARE = ("cpu", "cores", "usable_cores", "system", "gpu", "container_limits")  # what makes another machine
 _MORE_IS_BETTER = {SAMPLES_PER_SECOND, BYTES_PER_SECOND}
+MOST_VALUE = 1e100  # of a metric, in any unit: larger ones cannot be computed with, and nothing measures so much
 _MOST_TIME_S = 253_402_300_800.0  # the year 10,000: what programs take for a date ends there
 _RATIOS = ("_ratio", "_fraction")  # ends of names: of speeds, so more is better
 
@@ -34,7 +35,8 @@ class Metric(NamedTuple):
 class Facts(NamedTuple):
     """What is known about one run. Times are in seconds since 1970; None: not known.
 
-    ``commit_time_s`` is the run's own time outside git. ``machine`` is a fingerprint of the hardware.
+    ``commit_time_s`` is the run's own time outside git. ``machine`` is a fingerprint of the hardware. ``packages`` are
+    what else an environment of asv consists of, in words.
     """
 
     commit: str | None
@@ -44,6 +46,7 @@ class Facts(NamedTuple):
     torch: str | None
     driver: str | None
     dirty: bool | None = None
+    packages: str = ""
 
     @classmethod
     def of_machine(cls, machine: Mapping[str, Any]) -> Self:
@@ -63,9 +66,9 @@ class Facts(NamedTuple):
         )
 
     @property
-    def environment(self) -> tuple[str, str | None, str | None]:
+    def environment(self) -> tuple[str, str | None, str | None, str]:
         """What may change a metric besides the code."""
-        return (self.machine, self.torch, self.driver)
+        return (self.machine, self.torch, self.driver, self.packages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pytest_loaderperf.errors import ResultError, printable
 from pytest_loaderperf.history import repository
 from pytest_loaderperf.history.table import Facts, Table
 
+_LEAST_DIGITS = 4  # of a commit's name, as for git: fewer, or none, would mean any commit
 Place = tuple[float, int, float]
 """In HEAD's history, whether ordered by time after that commit, and that time."""
 
@@ -40,10 +41,9 @@ class Timeline(NamedTuple):
             if commit.name == name:
                 return (i, 0, 0.0)
         found = [column.place for column in self.columns if column.commit and column.commit.startswith(name)]
-        if not found:
-            raise ResultError(
-                f"--since: expected a commit of HEAD's history, or one that was measured, got {printable(ref)}."
-            )
+        if not found or len(name) < _LEAST_DIGITS:
+            got = printable(ref) or "an empty text"
+            raise ResultError(f"--since: expected a commit of HEAD's history, or one that was measured, got {got}.")
         return max(found)
 
 
@@ -74,8 +74,12 @@ def timeline(table: Table, folder: Path) -> Timeline:
         subject = "" if facts.commit not in index else commits[index[facts.commit]].subject
         columns.append(Column(place, facts.commit, subject, facts, tuple(numbers)))
     remarks = [*table.remarks, *_left_out(len(table.runs) - len(measured), len(measured) - len(kept))]
-    by_time = sum(column.place[1] for column in columns)
-    return Timeline(columns, commits, [*remarks, *_ordered(columns, by_time, folder, commits)])
+    return Timeline(columns, commits, [*remarks, *_ordered(columns, folder, commits)])
+
+
+def commit_count(columns: Sequence[Column]) -> int:
+    """Of how many commits these are: a commit has a column for each environment."""
+    return len({column.commit or id(column) for column in columns})
 
 
 def _place(run: Facts, index: dict[str, int], latest: Sequence[float]) -> Place:
@@ -93,10 +97,11 @@ def _left_out(dirty: int, elsewhere: int) -> list[str]:
     return remarks
 
 
-def _ordered(columns: Sequence[Column], by_time: int, folder: Path, commits: Sequence[repository.Commit]) -> list[str]:
+def _ordered(columns: Sequence[Column], folder: Path, commits: Sequence[repository.Commit]) -> list[str]:
+    by_time, count = commit_count([column for column in columns if column.place[1]]), commit_count(columns)
     if not by_time:
         return []
-    which = "the commits" if by_time == len(columns) else f"{by_time:,} of {len(columns):,} commits"
+    which = "the commits" if by_time == count else f"{by_time:,} of {count:,} commits"
     if not commits:
         return [f"{which} are ordered by time: there is no git repository here"]
     shallow = ", which is shallow (git fetch --unshallow)" if repository.is_shallow(folder) else ""

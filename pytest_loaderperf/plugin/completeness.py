@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 _DOCUMENTS, _CUT_SHORT = "loaderperf_documents", "loaderperf_cut_short"  # in what xdist's worker sends
 _INTERRUPTED = (None, pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
+
+
+class Unpaired(NamedTuple):
+    """A test that needs a base and has none, and why; ``is_new`` if the commit has no such test."""
+
+    nodeid: str
+    reason: str
+    is_new: bool
 
 
 class Completeness:

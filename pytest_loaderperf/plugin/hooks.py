@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_loaderperf.errors import MOST_OF_PATH, MeasureError, printable, refusal
-from pytest_loaderperf.plugin.completeness import attach
+from pytest_loaderperf.plugin.completeness import Unpaired, attach
 from pytest_loaderperf.plugin.outputs import Written
-from pytest_loaderperf.plugin.session import Unpaired, session_of
+from pytest_loaderperf.plugin.session import session_of
 from pytest_loaderperf.plugin.settings import measures
 from pytest_loaderperf.ranks import RankError
 from pytest_loaderperf.remote import RemoteError

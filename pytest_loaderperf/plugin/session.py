@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
 from pytest_loaderperf.errors import lines_of, printable, refusal
-from pytest_loaderperf.plugin.completeness import Completeness
+from pytest_loaderperf.plugin.completeness import Completeness, Unpaired
 from pytest_loaderperf.plugin.outputs import Written, write_outputs
 from pytest_loaderperf.plugin.ranks import Ranks, ranks_of
 from pytest_loaderperf.plugin.reasons import Reasons
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
     from pytest_loaderperf.runs.run import Run
 
 Document = dict[str, Any]
-
-
-class Unpaired(NamedTuple):
-    """A test that needs a base and has none, and why; ``is_new`` if the commit has no such test."""
-
-    nodeid: str
-    reason: str
-    is_new: bool
 
 
 @dataclass
@@ -256,6 +248,7 @@ class LoaderPerfSession:
             alpha=self.settings.alpha,
             runs=self.documents,
             partial=partial,
+            without_base=[test._asdict() for test in self.unpaired],
         )
 
     def steal_seconds(self) -> float:

@@ -10,6 +10,7 @@ from pytest_loaderperf.remote.worktree import BaseError, git
 
 _DEEPER = ("--deepen=50", "--deepen=500", "--unshallow")  # each fetches more history
 _REMOTE = "origin"
+_NO_SUCH_REF = "couldn't find remote ref"  # in git's words
 
 
 def merge_base(ref: str, start: Path) -> str:
@@ -56,6 +57,12 @@ def _fetch(start: Path, options: Sequence[str], wanted: Sequence[str]) -> None:
     try:
         git(start, "fetch", "--quiet", "--no-tags", *options, _REMOTE, *wanted)
     except BaseError as error:
+        if _NO_SUCH_REF in str(error):
+            got = " and ".join(map(repr, wanted))
+            raise BaseError(
+                f"expected a branch, tag or commit to compare with, got {got}, which is neither here nor at {_REMOTE}. "
+                "Is it misspelt?"
+            ) from None
         raise BaseError(
             f"git cannot fetch {' and '.join(wanted)} from {_REMOTE}: {error}. Check out with the whole history: "
             "actions/checkout with `fetch-depth: 0`."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, fit, fit_end, short_count, three_digits
@@ -15,6 +14,7 @@ from pytest_loaderperf.report.reading import (
     difference_words,
     differing,
     distinct,
+    fact_text,
     figures,
     fingerprint,
     higher_is_better,
@@ -142,13 +142,9 @@ def _differences(compared: Document, width: int) -> list[TableLine]:
     found = compared["differences"]
     if not found:
         return []
-    facts = (f"{each['fact']} {_fact(each['a'])} / {_fact(each['b'])}" for each in found)
+    facts = (f"{each['fact']} {' / '.join(printable(fact_text(each[key])) for key in 'ab')}" for each in found)
     text = f"warning: {difference_words([compared[key]['machine'] for key in 'ab'])}: {', '.join(facts)}"
     return [TableLine(line, "yellow") for line in textwrap.wrap(text, width, subsequent_indent="  ")]
-
-
-def _fact(value: Any) -> str:
-    return NOTHING if value is None else printable(value)
 
 
 def _tables(tests: Sequence[Document], width: int) -> Iterator[TableLine]:

@@ -152,8 +152,12 @@ def result_document(
     runs: Sequence[Document],
     partial: bool,
     root: str | None = None,
+    without_base: Sequence[Mapping[str, object]] = (),
 ) -> Document:
-    """The whole result. ``partial``: the run was interrupted before its end. ``root``: the repository's folder."""
+    """The whole result. ``partial``: the run was interrupted before its end. ``root``: the repository's folder.
+
+    ``without_base``: tests that have no base to compare with; each has ``nodeid``, ``reason`` and ``is_new``.
+    """
     return {
         "schema": SCHEMA,
         "machine": dict(machine),
@@ -162,6 +166,14 @@ def result_document(
         "root": root,
         "alpha": alpha,
         "partial": partial,
+        "without_base": [
+            {
+                "nodeid": printable(test["nodeid"], MOST_OF_PATH),
+                "reason": printable(str(test["reason"]).partition("\n")[0] or "no reason given"),
+                "is_new": test["is_new"],
+            }
+            for test in without_base
+        ],
         "runs": list(runs),
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.history.changes import Change, Series
 from pytest_loaderperf.history.steps import LEAST_POINTS
-from pytest_loaderperf.history.timeline import Column, Timeline
+from pytest_loaderperf.history.timeline import Column, Timeline, commit_count
 from pytest_loaderperf.report.figures import figure, three_digits
 from pytest_loaderperf.report.terminal import TableLine
 from pytest_loaderperf.units import BYTE, BYTES_PER_SECOND, ONE, SAMPLES_PER_SECOND, SECOND
@@ -32,7 +32,7 @@ def history_lines(found: Sequence[Series], order: Timeline, width: int, since: s
     tests = {series.metric.test for series in found}
     columns = order.columns
     days = f"{_day(columns[0])} to {_day(columns[-1])}" if columns else "no commits"
-    counted = f"{_many(len(columns), 'commit')}, {days}; {len(found)} series of {_many(len(tests), 'test')}"
+    counted = f"{_many(commit_count(columns), 'commit')}, {days}; {len(found)} series of {_many(len(tests), 'test')}"
     lines = [TableLine(counted, "bold"), *(TableLine(remark, "yellow") for remark in order.remarks)]
     if max(len(series.values) for series in found) < 2 * LEAST_POINTS:
         lines.append(TableLine(f"steps are found from {2 * LEAST_POINTS} commits on", "yellow"))
@@ -40,6 +40,8 @@ def history_lines(found: Sequence[Series], order: Timeline, width: int, since: s
         lines.append(TableLine(f"\n{_cut(printable(test, MOST_OF_PATH), width)}"))
         for series in group:
             lines.append(TableLine(_row(series, width), _series_color(series)))
+            if told := environment_text(series, found):
+                lines.append(TableLine(_cut(f"    {told}", width)))
             if len(found) <= CHARTED:
                 lines += [TableLine(f"  {line}") for line in chart(series, width - 2)]
     return [*lines, TableLine(""), *_change_lines(found, width), _total(found, since)]
@@ -54,6 +56,15 @@ def _row(series: Series, width: int) -> str:
     shown = figure_of(series.values[-1], series.metric.unit)
     room = min(max(width - _NAME - _FIGURE - _STATE - 7, _LEAST_CHART), _MOST_CHART)
     return f"  {name:<{_NAME}} {shown:>{_FIGURE}}  {sparkline(series.values, room):<{room}}  {_state(series)}".rstrip()
+
+
+def environment_text(series: Series, found: Sequence[Series]) -> str:
+    """What tells a series from the others of its metric, which are of other machines or versions; "" if it is alone."""
+    all_facts = [other.facts for other in found if other.metric == series.metric]
+    names = ("machine", "torch", "driver", "packages")
+    differ = [name for name in names if len({getattr(facts, name) for facts in all_facts}) > 1]
+    told = [(name, printable(getattr(series.facts, name))) for name in differ]
+    return ", ".join(value if name == "packages" else f"{name} {value}" for name, value in told)
 
 
 def figure_of(value: float, unit: str) -> str:

@@ -10,7 +10,15 @@ from typing import Any
 from pytest_loaderperf.errors import printable
 from pytest_loaderperf.history.changes import Series
 from pytest_loaderperf.history.timeline import Timeline
-from pytest_loaderperf.report.history import by_commit, commit_text, figure_of, kind, percent_text, range_text
+from pytest_loaderperf.report.history import (
+    by_commit,
+    commit_text,
+    environment_text,
+    figure_of,
+    kind,
+    percent_text,
+    range_text,
+)
 from pytest_loaderperf.report.pictures import (
     escaped,
     html_table,
@@ -66,11 +74,15 @@ def _changes_table(found: Sequence[Series]) -> str:
 
 def _values_table(found: Sequence[Series]) -> str:
     rows = [
-        f"<tr><td>{escaped(series.metric.test)}</td><td>{escaped(series.metric.name)}</td>"
+        f"<tr><td>{escaped(series.metric.test)}</td><td>{escaped(_named(series, found))}</td>"
         f"<td>{escape(figure_of(series.values[-1], series.metric.unit))}</td><td>{len(series.values)}</td></tr>"
         for series in found
     ]
     return html_table(("test", "metric", "value", "commits"), rows)
+
+
+def _named(series: Series, found: Sequence[Series]) -> str:
+    return ", ".join(filter(None, (series.metric.name, environment_text(series, found))))
 
 
 def _shown(found: Sequence[Series]) -> str:
@@ -92,11 +104,17 @@ def _figure(found: Sequence[Series], order: Timeline) -> Any:
     place = {id(column): i for i, column in enumerate(order.columns)}
     every = figure.subplots(max(1, len(panels)), squeeze=False)[:, 0]
     for axes, series in zip(every, panels, strict=False):
-        _draw(axes, series, [place[id(column)] for column in series.columns], order)
+        title = _title(series, found)
+        _draw(axes, series, [place[id(column)] for column in series.columns], order, title)
     return figure
 
 
-def _draw(axes: Any, series: Series, places: Sequence[int], order: Timeline) -> None:
+def _title(series: Series, found: Sequence[Series]) -> str:
+    told = environment_text(series, found)
+    return printable("   ".join(filter(None, (series.metric.name, series.metric.test, told))), _MOST_TITLE)
+
+
+def _draw(axes: Any, series: Series, places: Sequence[int], order: Timeline, title: str) -> None:
     axes.plot(places, series.values, ".", color=_VALUES, markersize=4)
     axes.plot(places, series.levels, color=_LEVELS, linewidth=1.5, drawstyle="steps-mid")
     place = dict(zip(map(id, series.columns), places, strict=True))
@@ -113,6 +131,5 @@ def _draw(axes: Any, series: Series, places: Sequence[int], order: Timeline) -> 
     axes.set_xlim(-0.5, len(order.columns) - 0.5)
     axes.tick_params(axis="y", labelsize=7)
     axes.yaxis.set_major_formatter(lambda value, _: literal(figure_of(value, series.metric.unit)))
-    named = printable(f"{series.metric.name}   {series.metric.test}", _MOST_TITLE)
-    axes.set_title(literal(named), fontsize=8, loc="left")
+    axes.set_title(literal(title), fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from pytest_loaderperf.report.changes import Changed, changed, different
 from pytest_loaderperf.report.figures import NOTHING, UNBOUNDED, figure, gain_text, short_count, time_text
 from pytest_loaderperf.report.inert import code, prose
 from pytest_loaderperf.report.ranks import slowest_text
-from pytest_loaderperf.report.reading import mistakes
+from pytest_loaderperf.report.reading import mistakes, without_base
 from pytest_loaderperf.units import ONE
 
 Document = dict[str, Any]
@@ -106,12 +106,14 @@ def _headline(documents: Sequence[Document]) -> list[str]:
     failed = [(run, claim) for run, claim in claims if claim["failed"]]
     undecided = sum(claim["verdict"] == "INCONCLUSIVE" for _, claim in claims)
     partial = any(document.get("partial") for document in documents)
+    unprotected = without_base(documents, new=False)
     of = f"of {len(claims)} claim{'s' * (len(claims) != 1)}"
     if failed:
         lines = [f"### ❌ loaderperf: {len(failed)} {of} failed", ""]
     elif not claims:
-        lines = [f"### loaderperf: {len(runs)} loader{'s' * (len(runs) != 1)} measured, no claims", ""]
-    elif undecided or partial:
+        mark = "⚠️ " * bool(unprotected)
+        lines = [f"### {mark}loaderperf: {len(runs)} loader{'s' * (len(runs) != 1)} measured, no claims", ""]
+    elif undecided or partial or unprotected:
         lines = [f"### ⚠️ loaderperf: none {of} failed", ""]
     else:
         lines = [f"### ✅ loaderperf: {len(claims)} {of} passed", ""]
@@ -122,11 +124,22 @@ def _headline(documents: Sequence[Document]) -> list[str]:
         lines.append(
             f"- {undecided} {of} undecided: nothing protects what {'it says' if undecided == 1 else 'they say'}"
         )
+    lines += _without_base(unprotected, len(without_base(documents, new=True)))
     if found := len(mistakes(runs)):
         lines.append(f"- {found} mistake{'s' * (found != 1)} found by the doctor")
     if partial:
         lines.append("- the run did not reach its end: this is what was measured until then")
     return [*lines, ""]
+
+
+def _without_base(unprotected: Sequence[Document], new: int) -> Iterator[str]:
+    for test in unprotected[:_NAMED]:
+        name, reason = code(test["nodeid"], _MOST_OF_CELL), prose(test["reason"])
+        yield f"- {name} has no base to compare with, so nothing protects it: {reason}"
+    if len(unprotected) > _NAMED:
+        yield f"- and {len(unprotected) - _NAMED} more without a base"
+    if new:
+        yield f"- {new} new test{'s' * (new != 1)}, which the base does not have: nothing to compare with yet"
 
 
 def failure(run: Document, claim: Document, *, inert: bool = True) -> str:
@@ -255,11 +268,15 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def verdict_of(documents: Sequence[Mapping[str, Any]]) -> str:
-    """``fail``, ``error`` (the run did not reach its end, or made no claim), ``inconclusive`` or ``pass``."""
+def verdict_of(documents: Sequence[Document]) -> str:
+    """``fail``, ``error``, ``inconclusive`` or ``pass``.
+
+    It is an error if the run did not reach its end or made no claim, or a test that is not new had no base.
+    """
     claims = [claim for document in documents for run in document["runs"] for claim in run["claims"]]
     if any(claim["failed"] for claim in claims):
         return "fail"
-    if not claims or any(document.get("partial") for document in documents):
+    cut = any(document.get("partial") for document in documents)
+    if not claims or cut or without_base(documents, new=False):
         return "error"
     return "inconclusive" if any(claim["verdict"] != "PASS" for claim in claims) else "pass"

@@ -62,10 +62,25 @@ def differing(machines: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if any(machine.get(name) != machines[0].get(name) for machine in machines)]
 
 
+def fact_text(value: object) -> str:
+    """A fact of a machine, without Python's marks; ``none`` for what it does not have."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items() if one is not None) or "none"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none" if value is None else str(value)
+
+
 def difference_words(fingerprints: Sequence[str]) -> str:
     """What it means that facts of machines with these fingerprints differ."""
     same = len(set(fingerprints)) == 1
     return "the software differs" if same else "the machines differ, so do not compare the figures"
+
+
+def without_base(documents: Sequence[Document], *, new: bool) -> list[Document]:
+    """The tests of all results that had no base to compare with: because it has no such test, or for another reason."""
+    tests = [test for document in documents for test in document.get("without_base", [])]
+    return [test for test in tests if test["is_new"] == new]
 
 
 def mistakes(runs: Sequence[Document]) -> list[tuple[Document, int]]:

@@ -207,6 +207,7 @@ _RESULT = _Keys(
         "root?": _Null(_TEXT),
         "alpha": _NUMBER,
         "partial": _FLAG,
+        "without_base?": _List(_Keys({"nodeid": _TEXT, "reason": _TEXT, "is_new": _FLAG})),
         "runs": _List(_RUN),
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -100,3 +101,15 @@ def test_actions_of_others_are_pinned_by_commit_with_their_version():
     for path in [ROOT / "action.yml", *ROOT.glob(".github/**/*.yml"), ROOT / "docs" / "github-actions.md"]:
         for line in re.findall(r"uses: (actions/.*)", path.read_text()):
             assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+
+
+def test_arguments_with_an_open_quote_are_refused_by_the_name_of_the_input(tmp_path):
+    steps = {step.get("id"): step for step in yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]}
+    variables = dict.fromkeys(steps["measure"]["env"], "") | {"FOLDER": str(tmp_path / "out"), "ARGUMENTS": "-k 'x"}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps["measure"]["run"]]
+    path = os.pathsep.join([str(BIN), os.environ["PATH"]])
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PATH": path, **variables}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "args: expected arguments that are quoted as in a shell, got -k 'x\n"

@@ -165,6 +165,40 @@ def test_results_of_asv_are_read_from_the_folder_that_asv_uses(project, tmp_path
     assert "1.00 s -> 1.20 s" in shown
 
 
+def test_environments_that_were_both_measured_are_a_series_each(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, names = project
+    (tmp_path / "vm").mkdir()
+    (tmp_path / "benchmarks.json").write_text('{"version": 2, "s.time_it": {"unit": "seconds", "version": "1"}}')
+    for python, value, count in (("3.11", 1.0, COUNT), ("3.12", 0.5, COUNT // 2)):  # the second was given up
+        for i, name in enumerate(names[:count]):
+            cells = {"s.time_it": [[value + 0.001 * (i * 7 % 5)], [], "1"]}
+            content = {"version": 2, "commit_hash": name, "date": 1000 * i, "params": {"cpu": "x", "python": python}}
+            content |= {"python": python, "requirements": {}, "result_columns": ["result", "params", "version"]}
+            (tmp_path / "vm" / f"{name[:8]}-{python}.json").write_text(json.dumps(content | {"results": cells}))
+    assert main(["history", str(tmp_path), "--html", str(tmp_path / "page.html")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "40 commits, 1970-01-01 to 1970-01-01; 2 series of 1 test"
+    assert [line for line in lines if "Python" in line] == ["    Python 3.11", "    Python 3.12"]
+    assert "<td>time_it, Python 3.12</td>" in (tmp_path / "page.html").read_text()
+
+
+def test_each_device_of_a_test_is_a_series(tmp_path, capsys):
+    names = commits(tmp_path, 8)
+    for device, value in (("cpu", 5.0), ("cuda", 9.0)):
+        fill(tmp_path, names, {"throughput": [value] * 8}, device=device)
+    assert main(["history", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "test_a.py::test_it[8-ä]\n  throughput           5.00 samples/s" in shown
+    assert "test_a.py::test_it[8-ä] (cuda)\n  throughput           9.00 samples/s" in shown
+
+
+def test_a_store_outside_this_folder_is_in_its_own_repository(project, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["history", str(project[0] / ".loaderperf" / "history.sqlite3"), "--since", "HEAD~25"]) == 1
+    assert "ordered by time" not in capsys.readouterr().out
+
+
 def test_without_git_it_works_by_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)

@@ -49,6 +49,12 @@ def test_results_are_added_to_those_of_asv(result, tmp_path, capsys):
     write_json(json.loads((tmp_path / result).read_text()) | {"commit": commit}, tmp_path / "of_commit.json")
     assert main(["report", "of_commit.json", "--format", "asv", "-o", "asv"]) == 0
     assert len(list((tmp_path / "asv").glob(f"*/{commit[:8]}-*.json"))) == 1
+    with (tmp_path / result).open("a") as tracked:
+        tracked.write("\n")
+    assert main(["report", "of_commit.json", "--format", "asv", "-o", "other"]) == 1
+    assert "of_commit.json: 1 file differs from commit" in (told := capsys.readouterr().err)
+    assert told.endswith("Nothing was written. Put the changes aside (git stash), and write again.\n")
+    assert not (tmp_path / "other").exists()
     assert main(["report", "of_commit.json", "--format", "asv"]) == 1
     assert "--format asv: expected -o DIR" in capsys.readouterr().err
 

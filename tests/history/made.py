@@ -16,10 +16,10 @@ def entry(value, unit="s"):
     return {"value": value, "low": value, "high": None, "n": 5, "unit": unit}
 
 
-def document(commit, values, *, machine=None, nodeid="test_a.py::test_it[8-ä]", **more):
+def document(commit, values, *, machine=None, nodeid="test_a.py::test_it[8-ä]", device="cpu", **more):
     """A result with one run; ``values`` by metric."""
     metrics = {name: entry(value, UNITS.get(name, "s")) for name, value in values.items()}
-    run = {"nodeid": nodeid, "loader": "L", "batch_size": 8, "device": "cpu"}
+    run = {"nodeid": nodeid, "loader": "L", "batch_size": 8, "device": device}
     run |= {"sides": [{"name": "loader", "metrics": metrics}], "claims": []}
     facts = {"cpu": "one", "torch": "2.13.0", "driver": None} | (machine or {})
     whole = {"commit": commit, "base_commit": None, "alpha": 0.001, "partial": False, "machine": facts, "runs": [run]}

@@ -84,6 +84,22 @@ def test_the_gpu_is_part_of_the_cpu_and_each_device_has_a_file(repository, home)
     assert (params["cpu"], params["device"], params["os"], params["num_cpu"]) == ("A CPU + A GPU", "cuda", "An OS", "8")
 
 
+def test_a_new_kernel_is_the_same_machine_and_another_cpu_is_another_one(repository, monkeypatch):
+    root, commits = repository
+    out = root / "out"
+
+    def params(commit):
+        return json.loads(next(out.glob(f"bench/{commit[:8]}-*.json")).read_text())["params"]
+
+    write_asv(result(commits[0], {"t.py::t": 1.0}), out, root=root)
+    monkeypatch.setattr("platform.release", lambda: "99.0")
+    for commit in commits:  # the first one is measured again
+        write_asv(result(commit, {"t.py::t": 1.0}), out, root=root)
+    assert params(commits[0]) == params(commits[1])
+    with pytest.raises(ResultError, match=r"expected results of this machine and commit, got .*cpu: 'A CPU'"):
+        write_asv(result(commits[1], {"t.py::t": 1.0}, cpu="Another"), out, root=root)
+
+
 def test_ids_become_parameters_and_later_ids_are_added(repository):
     root, commits = repository
     for number, ids in enumerate((["a-8", "a-64"], ["a-8", "b-8"])):

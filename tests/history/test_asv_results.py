@@ -58,6 +58,16 @@ def test_the_machine_does_not_depend_on_torch_or_python(folder):
     assert first.torch != second.torch
 
 
+def test_environments_of_asv_are_told_apart(folder):
+    other = result("c" * 40, requirements={"torch": "2.13.0", "numpy": "2.0"}, env_vars={"MODE": "fast"})
+    other["params"] |= {"numpy": "2.0"}
+    (folder / "vm" / "cccccccc-other.json").write_text(json.dumps(other))
+    first, second = read_asv(folder).runs
+    assert (first.packages, second.packages) == ("Python 3.11", "Python 3.11, numpy 2.0, MODE fast")
+    assert first.machine == second.machine
+    assert first.environment != second.environment
+
+
 def test_an_older_version_of_a_benchmark_is_left_out_and_named(folder):
     older = result("d" * 40, results={"loading.track_bytes": [[9.0], [], "v0"]})
     (folder / "vm" / "dddddddd-env.json").write_text(json.dumps(older))

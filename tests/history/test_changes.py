@@ -9,6 +9,7 @@ import pytest
 
 from pytest_loaderperf.errors import ResultError
 from pytest_loaderperf.history import Store
+from pytest_loaderperf.history import repository as asked_of_git
 from pytest_loaderperf.history.changes import find_changes
 from pytest_loaderperf.history.table import Facts, Metric, Table
 from pytest_loaderperf.history.timeline import repository_of, timeline
@@ -126,6 +127,24 @@ def test_since_leaves_out_earlier_changes(repository):
         order.since(folder, "nothing")
 
 
+@pytest.mark.parametrize("ref", ["", "1", "abc"])
+def test_since_takes_nothing_for_any_commit(repository, ref):
+    folder, _ = repository
+    absent = [f"{'abc1'[i % 4 :]}{i:040d}"[:40] for i in range(12)]  # of another clone: some begin with these digits
+    order = timeline(table_of(absent, Metric("t", "epoch", "s"), [1.0] * 12), folder)
+    assert order.since(folder, absent[0][:4]) in [column.place for column in order.columns]
+    with pytest.raises(ResultError, match=r"--since: expected a commit .* got (an empty text|1|abc)\."):
+        order.since(folder, ref)
+
+
+def test_changes_beyond_all_measurements_are_still_numbers(repository):
+    folder, names = repository
+    for values in ([1e-300] * 30 + [1e90] * 30, list(np.exp(9.0 * np.arange(-30, 30)))):
+        table = table_of(names, Metric("t", "epoch", "s"), values)
+        (series,) = find_changes(table, timeline(table, folder))
+        assert np.isfinite([*series.levels, series.drift_percent, *(change.high for change in series.changes)]).all()
+
+
 def test_values_that_are_not_positive_step_in_their_own_unit(repository):
     folder, names = repository
     values = [0.0 if i % 7 == 0 and i < 30 else value for i, value in enumerate(levels((30, 0.1), (30, 0.5)))]
@@ -177,6 +196,8 @@ def test_a_commit_that_the_repository_does_not_have_is_placed_by_time(repository
     order = timeline(table_of(mixed, Metric("t", "epoch", "s"), [1.0] * COUNT), folder)
     assert [column.commit for column in order.columns] == mixed
     assert order.remarks == ["1 of 60 commits are ordered by time: not in the repository here"]
+    on_two = table_of([*mixed, *mixed], Metric("t", "epoch", "s"), [1.0] * 120, lambda i: {"machine": "ab"[i >= COUNT]})
+    assert timeline(on_two, folder).remarks == order.remarks
 
 
 def test_a_shallow_clone_is_named(repository, tmp_path):
@@ -207,6 +228,23 @@ def test_changes_that_were_not_committed_are_left_out(tmp_path):
     order = timeline(table, tmp_path)
     assert find_changes(table, order)[0].values == [1.0] * 3
     assert order.remarks == ["left out, with changes that were not committed: 3 of the runs"]
+
+
+def test_a_repository_that_shows_signatures_is_read(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
+
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    names = commits(tmp_path, 2)
+    for setting in ("gpg.format=ssh", f"user.signingKey={key}", "commit.gpgSign=true", "log.showSignature=true"):
+        git("config", *setting.split("=", 1))
+    git("-c", "user.name=n", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "signed")
+    listed = asked_of_git.commits(tmp_path)
+    assert [commit.subject for commit in listed] == ["Change 0", "Change 1", "signed"]
+    assert [commit.name for commit in listed[:2]] == names
+    assert asked_of_git.checkout(tmp_path).time_s == listed[-1].time_s
+    assert asked_of_git.commit_date_ms(tmp_path, "HEAD") == listed[-1].time_s * 1000
 
 
 def test_the_repository_that_knows_the_commits_is_taken(repository, tmp_path):

@@ -180,8 +180,12 @@ def test_what_exists_there_and_was_not_collected_is_an_error_and_only_what_does_
         "test_skipped.py": TEST,
         "test_new.py": TEST,
     }
-    result = run(project(base, head))
+    pytester = project(base, head)
+    result = run(pytester, "--loaderperf-json=result.json")
     text = result.stdout.str()
+    without = json.loads((pytester.path / "result.json").read_text())["without_base"]
+    assert sorted(test["is_new"] for test in without) == [False] * 4 + [True]
+    assert "test_skipped.py cannot be collected there." in [test["reason"] for test in without]
     for words in (
         "*test_cases.py::test_speed[[]new] exists there but was not collected: it has other*there, test_speed[[]old]*",
         "*test_ignored.py::test_speed exists there but was not collected: its file there defines it*",

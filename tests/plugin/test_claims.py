@@ -286,10 +286,12 @@ def test_the_stages_of_an_undecided_claim_are_told_and_those_of_one_that_passes_
 
 
 NO_BASE = """
+    from pytest_loaderperf.plugin.completeness import Unpaired
     from pytest_loaderperf.plugin.session import session_of
 
     def pytest_collection_finish(session):
-        session_of(session.config).unpaired.append(("test_it.py::test_it", "the base did not collect it", {is_new}))
+        without = Unpaired("test_it.py::test_it", "the base did not collect it", {is_new})
+        session_of(session.config).unpaired.append(without)
 """
 
 

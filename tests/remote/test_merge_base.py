@@ -59,7 +59,7 @@ def test_a_whole_clone_needs_no_network(origin, tmp_path):
 @pytest.mark.parametrize(
     "ref, text",
     [
-        ("gone", "git cannot fetch gone from origin: "),
+        ("gone", "expected a branch, tag or commit to compare with, got 'gone', which is neither here nor at origin."),
         ("alone", "HEAD and 'alone' have no commit in common. Expected a branch that HEAD was made from."),
         (" ", "expected a branch, tag or commit to compare with, got ' '. Is a variable empty?"),
         ("--upload-pack=x", "expected a branch, tag or commit to compare with, got '--upload-pack=x'."),

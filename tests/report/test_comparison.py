@@ -126,10 +126,12 @@ def test_no_line_is_wider_than_the_terminal_and_hostile_names_are_escaped(width)
 
 
 def test_another_machine_and_other_versions_are_warned_of():
-    moved = result(run(), machine={"cpu": "another CPU", "torch": "2.14"})
+    limits = {"cpu.max": "200000 100000", "memory.max": None}
+    moved = result(run(), machine={"cpu": "another CPU", "torch": "2.14", "container_limits": limits})
     (warning,) = [line for line in texts(comparison_lines(comparison(A, moved), "ab", 200)) if "warning" in line]
     assert warning == (
-        "warning: the machines differ, so do not compare the figures: cpu a CPU / another CPU, torch 2.13.0+cpu / 2.14"
+        "warning: the machines differ, so do not compare the figures: cpu a CPU / another CPU, container_limits none / "
+        "cpu.max 200000 100000, torch 2.13.0+cpu / 2.14"
     )
     updated = result(run(), machine={"torch": "2.14"})
     (warning,) = [line for line in texts(comparison_lines(comparison(A, updated), "ab", 200)) if "warning" in line]
@@ -228,6 +230,12 @@ def test_the_table_of_engines():
         "not run: grain, grain-threads: not installed: pip install grain",
         "7 turns of all, 31 s, 2 workers at most",
     ]
+    ones = [
+        engine(str(i), "X", how, 1.0, differs="!") for i, how in enumerate(("1 threads", "1 processes", "11 threads"))
+    ]
+    lines = texts(engine_lines(ENGINES | {"workers": 1, "engines": ones}, 80))
+    assert [line for line in lines if "!" in line] == ["X, 1 thread: !", "X, 1 process: !", "X, 11 threads: !"]
+    assert lines[-1] == "7 turns of all, 31 s, 1 worker at most"
     wide = texts(engine_lines(ENGINES, 120))
     assert wide[2].split()[4:] == "4.00k 3.60k to 4.40k 4.00 3.60 to 4.40 12.3 ms 0.05 128 MiB".split()
     assert all(len(line) <= 120 for line in wide)

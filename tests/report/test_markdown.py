@@ -48,6 +48,10 @@ def test_a_report_has_verdicts_findings_loaders_machine_and_commits():
     )
 
 
+NEW = {"nodeid": "test_a.py::test_new", "reason": "it is new", "is_new": True}
+LOST = {"nodeid": "test_a.py::test_b", "reason": "*why*", "is_new": False}
+
+
 @pytest.mark.parametrize(
     "document, headline, verdict",
     [
@@ -56,11 +60,22 @@ def test_a_report_has_verdicts_findings_loaders_machine_and_commits():
         (result(run(claim(), COUNTED)), "### ❌ loaderperf: 1 of 2 claims failed", "fail"),
         (result(run(claim()), partial=True), "### ⚠️ loaderperf: none of 1 claim failed", "error"),
         (result(run()), "### loaderperf: 1 loader measured, no claims", "error"),
+        (result(run(), without_base=[NEW]), "### loaderperf: 1 loader measured, no claims", "error"),
+        (result(run(), without_base=[LOST]), "### ⚠️ loaderperf: 1 loader measured, no claims", "error"),
+        (result(run(claim()), without_base=[NEW]), "### ✅ loaderperf: 1 of 1 claim passed", "pass"),
+        (result(run(claim()), without_base=[LOST]), "### ⚠️ loaderperf: none of 1 claim failed", "error"),
     ],
 )
 def test_the_headline_and_the_verdict(document, headline, verdict):
     assert lines(document)[0] == headline
     assert verdict_of([document]) == verdict
+
+
+def test_tests_without_a_base_are_told_with_the_reason():
+    told = lines(result(run(claim()), without_base=[NEW, *[LOST] * 7]))
+    assert told.count("- `test_a.py::test_b` has no base to compare with, so nothing protects it: &#42;why&#42;") == 5
+    assert "- and 2 more without a base" in told
+    assert "- 1 new test, which the base does not have: nothing to compare with yet" in told
 
 
 def test_a_claim_of_at_most_says_so():

@@ -77,6 +77,13 @@ def test_verdicts_come_first_in_words_and_signs(shown):
     assert "the machine was disturbed for 20% of the measuring: stolen time 15%, other processes 5.0%" in text
 
 
+def test_failed_claims_are_the_first_rows():
+    ratios = {"good": 1.1, "close": 0.97, "slow": 0.85, "fast": 1.2}
+    runs = [results.run(f"t.py::{n}", [results.ratio_verdict(ratio)], batches=40) for n, ratio in ratios.items()]
+    rows = Page(page([results.result(runs)])).text
+    assert sorted(ratios, key=lambda name: rows.index(f"t.py::{name}")) == ["slow", "close", "good", "fast"]
+
+
 def test_a_finding_has_its_line_its_fix_and_its_gain(shown):
     assert "element-by-element at /home/me/project/data.py:42 · gain 12x (9.2 to 16), predicted" in shown.text
     assert "Fix: use one operation on the whole array: self.rows[i] / 255" in shown.text
@@ -174,6 +181,10 @@ def test_a_result_without_claims_and_one_that_did_not_end():
     assert "1 loader measured 6.5 s spent measuring The run did not reach its end." in text
     assert "No claims: these loaders were measured, and compared with no threshold." in text
     assert "This is what had been measured by then." in text
+    tests = [{"nodeid": "t.py::t", "reason": f"since {is_new}", "is_new": is_new} for is_new in (True, False)]
+    text = Page(page([results.result([], without_base=tests)])).text
+    assert "t.py::t has no base to compare with, so nothing protects it: since False" in text
+    assert "1 new test, which the base does not have: nothing to compare with yet." in text
     assert "0 loaders measured" in Page(page([results.result([])])).text
 
 
@@ -250,8 +261,10 @@ def test_results_of_different_machines_are_warned_about(two):
     advice = "Compare the ratios that were measured in pairs, not times and rates."
     text = Page(page(two)).text
     assert f"The software differs: torch (2.13.0 / 2.14.0). {advice}" in text
-    two[1]["machine"] |= {"cpu": "Xeon", "start_method": "spawn"}
-    differ = "cpu (EPYC / Xeon), torch (2.13.0 / 2.14.0), start method (None / spawn)"
+    limits = {"cpu.max": "200000 100000", "memory.max": None}
+    two[1]["machine"] |= {"cpu": "Xeon", "start_method": "spawn", "container_limits": limits}
+    differ = "cpu (EPYC / Xeon), container limits (none / cpu.max 200000 100000), torch (2.13.0 / 2.14.0), "
+    differ += "start method (none / spawn)"
     assert f"The machines differ, so do not compare the figures: {differ}. {advice}" in Page(page(two)).text
     assert "test_data.py::test_slow in after.json" in text
 

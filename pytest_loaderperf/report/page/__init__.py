@@ -13,11 +13,12 @@ from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.report.page.charts import Charts, scale_width
 from pytest_loaderperf.report.page.compare import compared
 from pytest_loaderperf.report.page.view import claim_view, file_view, headline, is_open, run_view
-from pytest_loaderperf.report.reading import difference_words, differing, fingerprint, mistakes
+from pytest_loaderperf.report.reading import difference_words, differing, fact_text, fingerprint, mistakes, without_base
 
 Document = dict[str, Any]
 _HERE = Path(__file__).parent
 _ENDS = re.compile(r"::|[/_]")  # after which a name may continue on the next line
+_FIRST = ("fail", "open", "pass")  # tones of verdicts, in the order of their rows
 _LIBRARY = ("d3.LICENSE", "d3.min.js", "plot.LICENSE", "plot.umd.min.js")
 
 
@@ -70,7 +71,7 @@ def _view(documents: Sequence[Document]) -> Document:
             for claim in shown["claims"]:
                 claim["test"] = f"{run['nodeid']} in {file}"
         runs.append(shown)
-    claims = [claim for run in runs for claim in run["claims"]]
+    claims = sorted((claim for run in runs for claim in run["claims"]), key=lambda claim: _FIRST.index(claim["tone"]))
     told, tone = headline(claims, len(runs))
     sections = [("Verdicts", "verdicts"), ("Tests", "tests"), ("Machine", "machine")]
     if several:
@@ -105,7 +106,7 @@ def _warnings(documents: Sequence[Document], differ: Sequence[str]) -> list[str]
     if differ:
         told = []
         for name in differ:
-            values = dict.fromkeys(str(document["machine"].get(name)) for document in documents)
+            values = dict.fromkeys(fact_text(document["machine"].get(name)) for document in documents)
             told.append(f"{name.replace('_', ' ')} ({' / '.join(values)})")
         what = difference_words([fingerprint(document["machine"]) for document in documents])
         warnings.append(
@@ -116,6 +117,12 @@ def _warnings(documents: Sequence[Document], differ: Sequence[str]) -> list[str]
         if document["partial"]:
             which = f"{document['file']}: the" if "file" in document else "The"
             warnings.append(f"{which} run did not reach its end. This is what had been measured by then.")
+    warnings += [
+        f"{test['nodeid']} has no base to compare with, so nothing protects it: {test['reason']}"
+        for test in without_base(documents, new=False)
+    ]
+    if new := len(without_base(documents, new=True)):
+        warnings.append(f"{new} new test{'s' * (new != 1)}, which the base does not have: nothing to compare with yet.")
     return warnings
 
 

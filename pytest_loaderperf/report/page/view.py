@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_loaderperf.report.changes import changed, different
@@ -12,6 +12,7 @@ from pytest_loaderperf.report.figures import budget_text, gain_text, time_text
 from pytest_loaderperf.report.page import charts as drawn
 from pytest_loaderperf.report.page.charts import Charts, interval_text, is_at_least, percent, unit_text
 from pytest_loaderperf.report.ranks import Slowest, is_on_skew, ranks_text, slowest
+from pytest_loaderperf.report.reading import fact_text
 from pytest_loaderperf.report.terminal import disturbance_lines
 from pytest_loaderperf.report.why import Unobserved, unobserved_text
 from pytest_loaderperf.report.words import at_threshold, observations
@@ -226,20 +227,13 @@ def file_view(document: Document, differing: set[str]) -> Document:
     return {
         "name": document.get("file", "this run"),
         "facts": [f"{word} {str(commit)[:_SHORT_COMMIT]}" for word, commit in commits if commit],
-        "machine": [(name.replace("_", " "), text, name in differing) for name, text in _facts(document["machine"])],
+        "machine": [
+            (name.replace("_", " "), fact_text(value), name in differing)
+            for name, value in document["machine"].items()
+            if value is not None
+        ],
         "disturbed": " ".join(line.text for line in disturbance_lines(document["runs"])) or "not disturbed notably",
     }
-
-
-def _facts(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in machine.items():
-        if isinstance(value, Mapping):
-            told = ", ".join(f"{key} {one}" for key, one in value.items() if one is not None)
-            yield name, told or "none"
-        elif isinstance(value, float):
-            yield name, f"{value:.3g}"
-        elif value is not None:
-            yield name, str(value)
 
 
 def is_open(run: Document, runs: int) -> bool:
