@@ -85,6 +85,7 @@ class Settings(NamedTuple):
 
 
 SETTINGS = pytest.StashKey[Settings]()
+ENVIRONMENT = pytest.StashKey[dict[str, str]]()  # of pytest's start
 
 
 def measures(item: pytest.Item) -> bool:
