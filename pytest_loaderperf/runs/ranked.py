@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, update_wrapper
 from statistics import median
+from threading import RLock
 from typing import Any, NoReturn, TypeVar
 
 from pytest_loaderperf.errors import ClaimError
@@ -29,6 +30,7 @@ from pytest_loaderperf.runs.sides import BASE, LOADER
 from pytest_loaderperf.units import ONE, Quantity
 
 T = TypeVar("T")
+_ALONE = RLock()  # threads that measure at the same time would slow each other, and share a loader's iterator
 
 
 def rank_times(record: Record) -> list[float]:
@@ -124,7 +126,8 @@ class Ranked:
 
     def shared(self, doing: str, find: Callable[[], T], *, passing: bool = False) -> T:
         """What ``find`` returns, at rank 0, for every rank. ``passing``: not every rank need ask."""
-        return find() if self._together is None else self._together.shared(doing, find, passing=passing)
+        with _ALONE:
+            return find() if self._together is None else self._together.shared(doing, find, passing=passing)
 
     @property
     def ranks(self) -> list[OfRank]:
@@ -151,7 +154,8 @@ class Ranked:
         """Build ``sides`` here, as every rank does; one that fails says so when it is asked."""
         link = self.options.link
         if link is None:
-            build()
+            with _ALONE:
+                build()
             return
         broken: Exception | None = None
         try:
