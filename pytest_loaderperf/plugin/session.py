@@ -151,10 +151,8 @@ class LoaderPerfSession:
             raise BaseError(self._no_bases[ref])
         if ref not in self._bases:
             self.progress.show(f"checking out {ref}")
-            timeout_s = self.settings.timeout_seconds
-            invocation = Invocation.of(
-                config, config.stash[ENVIRONMENT], device=self.settings.device, timeout_seconds=timeout_s
-            )
+            environment, timeout_s = config.stash[ENVIRONMENT], self.settings.timeout_seconds
+            invocation = Invocation.of(config, environment, device=self.settings.device, timeout_seconds=timeout_s)
             try:
                 base = Base(ref, invocation, self.files, self.other_files, timeout_s)
             except BaseError as error:
