@@ -12,6 +12,7 @@ import pytest
 
 from pytest_loaderperf.plugin.base_child import Anything, _argument
 from pytest_loaderperf.plugin.base_missing import why_missing
+from pytest_loaderperf.plugin.base_modules import untracked
 from pytest_loaderperf.remote.invocation import Invocation, Places, environment, interpreter_options, neutral
 
 
@@ -205,6 +206,31 @@ class TestMissing:
         monkeypatch.setitem(sys.modules, "test_some_imported", module)
         assert why_missing(file, "TestIt::test_inherited", [], [])
         assert not why_missing(file, "TestIt::test_added", [], [])
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (
+            "No module named 'mypkg._fast'",
+            "has mypkg._fast (src/mypkg/_fast.so), the commit has not: code that git does",
+        ),
+        ("cannot import name '_version' from 'mypkg' (/x)", "has mypkg._version (src/mypkg/_version.py), the commit"),
+        ("No module named 'mypkg.made'", "has mypkg.made (src/mypkg/made/a.py), the commit"),
+        ("No module named 'mypkg.data'", ""),
+        ("No module named 'no_such'", ""),
+    ],
+)
+def test_a_module_that_only_the_checkout_has_is_named(tmp_path, monkeypatch, error, words):
+    there = tmp_path / ".loaderperf" / "base"
+    for name in ("_fast.so", "_version.py", "made/a.py", "data/a.bin"):
+        file = tmp_path / "src" / "mypkg" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    monkeypatch.setattr(sys, "path", [str(there / "src"), str(tmp_path / "elsewhere")])
+    said = untracked(f"E   ImportError: {error}", tmp_path, there)
+    assert words in said
+    assert bool(said) == bool(words)
 
 
 @pytest.mark.parametrize(
