@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pytest_loaderperf.plugin import fixtures, settings
@@ -11,12 +13,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     settings.add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    early_config.stash[settings.ENVIRONMENT] = dict(os.environ)  # before any code of the user changes it
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "loaderperf(base=ref, budget=seconds, device=name, inconclusive=pass|fail|leaning, max_budget=seconds, "
         "timeout=seconds): how the test's loaders are measured",
     )
+    config.stash.setdefault(settings.ENVIRONMENT, dict(os.environ))  # a conftest.py names us as its plugin
     config.stash[settings.SETTINGS] = own = settings.read_settings(config)
     config.pluginmanager.register(fixtures, "loaderperf-fixtures")
     if own.measuring:

@@ -1,8 +1,9 @@
-"""In the child process: whether the modules that it has imported are those of the worktree."""
+"""In the child process: whether its modules are those of the worktree, and which ones are only in the checkout."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,26 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pytest_loaderperf.remote.worktree import installed
+
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
+_NO_NAME = re.compile(r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'")
+_CODE = {".py", ".so", ".pyd"}
+
+
+def untracked(error: str, top: Path, there: Path) -> str:
+    """What to add to ``error`` if it misses a module that only the checkout has; else nothing."""
+    names = _NO_MODULE.findall(error) + [f"{package}.{name}" for name, package in _NO_NAME.findall(error)]
+    for entry in sys.path:
+        folder = Path(entry).resolve()
+        for name in names if folder.is_relative_to(there) else ():
+            place = (top / folder.relative_to(there)).joinpath(*name.split("."))
+            files = [*place.parent.glob(f"{place.name}.*"), *place.glob("*")]
+            if file := next((file for file in files if file.suffix in _CODE), None):
+                return (
+                    f" The checkout has {name} ({file.relative_to(top)}), the commit has not: code that git does not "
+                    "track, compiled or generated, has no base. Expected the test to import only what git tracks."
+                )
+    return ""
 
 
 def foreign(top: Path, there: Path) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_loaderperf.plugin.session import LoaderPerfSession
 
 _UNPAIRED_KEY = "loaderperf_unpaired"
+_CLAIMS = (">=", "<=", ">", "<")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -88,7 +89,11 @@ def _report_undecided(item: pytest.Item) -> None:
 
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
     metrics = sys.modules.get("pytest_loaderperf.runs.metric")
-    if metrics is None or (not isinstance(left, metrics.Metric) and not isinstance(right, metrics.Metric)):
+    if (
+        metrics is None
+        or op not in _CLAIMS
+        or (not isinstance(left, metrics.Metric) and not isinstance(right, metrics.Metric))
+    ):
         return None
     from pytest_loaderperf.report import explain
 
@@ -208,10 +213,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _passed(terminalreporter: pytest.TerminalReporter) -> set[str]:
-    """Tests that passed, at their first try and in all subtests."""
-    reports = [report for found in terminalreporter.stats.values() for report in found]
-    called = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
-    return {report.nodeid for report in called} - {report.nodeid for report in called if not report.passed}
+    """Tests that passed, at their first try, in all subtests and with all their fixtures."""
+    found = [report for reports in terminalreporter.stats.values() for report in reports]
+    reports = [report for report in found if isinstance(report, pytest.TestReport)]
+    called = {report.nodeid for report in reports if report.when == "call"}
+    return called - {report.nodeid for report in reports if not report.passed}
 
 
 def _show_written(terminalreporter: pytest.TerminalReporter, written: Written) -> None:

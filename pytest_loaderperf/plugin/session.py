@@ -18,7 +18,7 @@ from pytest_loaderperf.plugin.completeness import Completeness, Unpaired
 from pytest_loaderperf.plugin.outputs import Written, write_outputs
 from pytest_loaderperf.plugin.ranks import Ranks, ranks_of
 from pytest_loaderperf.plugin.reasons import Reasons
-from pytest_loaderperf.plugin.settings import SETTINGS, Settings
+from pytest_loaderperf.plugin.settings import ENVIRONMENT, SETTINGS, Settings
 from pytest_loaderperf.report.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ class LoaderPerfSession:
             raise BaseError(self._no_bases[ref])
         if ref not in self._bases:
             self.progress.show(f"checking out {ref}")
-            timeout_s = self.settings.timeout_seconds
-            invocation = Invocation.of(config, device=self.settings.device, timeout_seconds=timeout_s)
+            environment, timeout_s = config.stash[ENVIRONMENT], self.settings.timeout_seconds
+            invocation = Invocation.of(config, environment, device=self.settings.device, timeout_seconds=timeout_s)
             try:
                 base = Base(ref, invocation, self.files, self.other_files, timeout_s)
             except BaseError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,6 +85,7 @@ class Settings(NamedTuple):
 
 
 SETTINGS = pytest.StashKey[Settings]()
+ENVIRONMENT = pytest.StashKey[Mapping[str, str]]()  # of pytest's start
 
 
 def measures(item: pytest.Item) -> bool:

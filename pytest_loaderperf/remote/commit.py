@@ -88,7 +88,9 @@ class Base:
                 self._timeout_seconds,
                 cwd=self._invocation.folder_there(places),
                 outputs=outputs,
-                env=environment(places, self._import_path(self._invocation.root_there(places))),
+                env=environment(
+                    self._invocation.environment, places, self._import_path(self._invocation.root_there(places))
+                ),
             )
         self._collected = []
         child.ask("collect", list(map(str, files)), places.spelled)
@@ -102,7 +104,7 @@ class Base:
         """
         folders = [Path(entry or os.curdir).resolve() for entry in [*sys.path, *_hooked_folders()]]
         ours = filter(None, (self._places.path(folder) for folder in folders if not installed(folder)))
-        inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+        inherited = [entry for entry in self._invocation.environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
         guessed = [folder / name for folder in (root, self.worktree.path) for name in ("", "src")]
         return [str(path) for path in dict.fromkeys([*ours, *guessed]) if path.is_dir()] + inherited
 

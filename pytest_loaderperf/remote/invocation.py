@@ -79,8 +79,9 @@ def neutral(text: str, spelled: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How pytest was called: in ``folder``, with ``arguments``, and how it understood them.
+    """How pytest was called: in ``folder``, with ``arguments`` and ``environment``, and how it understood them.
 
+    ``environment`` is that of pytest's start, before this checkout's code and tests changed it.
     ``root`` is its rootdir, ``ini_file`` what ``-c`` named, ``found`` the ini file that it used, ``shown``
     whether tests print to its own output, ``own`` are options that the child always has.
     """
@@ -88,13 +89,14 @@ class Invocation:
     root: Path
     folder: Path
     arguments: Sequence[str]
+    environment: Mapping[str, str]
     ini_file: Path | None
     found: Path | None
     shown: bool
     own: Sequence[str]
 
     @classmethod
-    def of(cls, config: Any, *, device: str, timeout_seconds: float) -> Invocation:
+    def of(cls, config: Any, environment: Mapping[str, str], *, device: str, timeout_seconds: float) -> Invocation:
         """The invocation of this run; under xdist, of its controller."""
         arguments = getattr(config, "workerinput", {}).get(ARGUMENTS_KEY, config.invocation_params.args)
         plugins = config.invocation_params.plugins or ()
@@ -105,6 +107,7 @@ class Invocation:
             root=config.rootpath,
             folder=config.invocation_params.dir,
             arguments=[*(f"-p{plugin}" for plugin in plugins if isinstance(plugin, str)), *map(os.fspath, arguments)],
+            environment=environment,
             ini_file=None if ini_name is None else config.invocation_params.dir / ini_name,
             found=config.inipath,
             shown=config.getoption("capture") == "no",
@@ -217,13 +220,13 @@ def interpreter_options() -> list[str]:
     return [*flags, *options, *(f"-W{option}" for option in sys.warnoptions)]
 
 
-def environment(places: Places, import_path: Sequence[str]) -> dict[str, str]:
-    """Our environment, without variables that start coverage or name a report, and with paths into the worktree."""
+def environment(given: Mapping[str, str], places: Places, import_path: Sequence[str]) -> dict[str, str]:
+    """``given``, without variables that start coverage or name a report, and with paths into the worktree."""
 
     def kept(name: str) -> bool:
         deaf = sys.flags.ignore_environment and name.startswith("PYTHON")
         return not deaf and name not in (*COVERAGE_ENVIRONMENT, *_REPORTS)
 
-    inherited: Mapping[str, str] = {name: value for name, value in os.environ.items() if kept(name)}
+    inherited = {name: value for name, value in given.items() if kept(name)}
     addopts = {name: places.text(inherited[name]) for name in ("PYTEST_ADDOPTS",) if name in inherited}
     return {**inherited, **addopts, "PYTHONPATH": os.pathsep.join(import_path)}

@@ -91,8 +91,9 @@ class Worktree:
         try:
             git(self.top, "worktree", "add", "--quiet", "--detach", "--force", str(self.path), self.commit)
         except BaseError as error:
+            said = str(error).rstrip(".")
             raise BaseError(
-                f"git cannot check out {self.ref!r} in a worktree: {error}. {_way_out(str(error), self.commit)}"
+                f"git cannot check out {self.ref!r} in a worktree: {said}. {_way_out(said, self.commit)}"
             ) from None
         for commit, name in _submodules(self.path):
             if name in self._submodules:
@@ -254,6 +255,8 @@ def _way_out(error: str, commit: str) -> str:
         return "If another git process holds a lock, let it end; if none runs, remove the lock file that git names."
     if "space" in said or "quota" in said:
         return "Free some space on that disk."
+    if "unable to write" in said:  # git does not say why
+        return "Is that disk full, or may you not write there?"
     return "Try `git worktree add` by hand to see more."
 
 

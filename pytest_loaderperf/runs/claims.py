@@ -192,6 +192,19 @@ def _throughput_ratios(left: Record, right: Record) -> tuple[float, float | None
     return of_sums, statistics.median(ratios) if len(ratios) >= _FEWEST_SLICES else None, seconds
 
 
+def ratio_of_totals(rounds: Sequence[Records], keys: Sequence[Key]) -> float:
+    """The ratio of two sides' throughputs over all these rounds together; NaN if there are none."""
+
+    def throughput(key: Key) -> float:
+        records = [record for seen in rounds if isinstance(record := seen[key], SteadyRecord)]
+        return sum(record.samples for record in records) / sum(record.wall_ns for record in records)
+
+    if not rounds:
+        return math.nan
+    left, right = map(throughput, keys)
+    return left / right
+
+
 def _cpu_ratio(left: Record, right: Record) -> float | None:
     """How much less CPU time a sample takes on the left; None if the loaders do not wait for CPU time."""
     efforts = [record.effort for record in (left, right) if isinstance(record, SteadyRecord)]

@@ -119,6 +119,9 @@ class Metric:
     def __float__(self) -> float:
         return self.value
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else repr(self)
+
     @property
     def text(self) -> str:
         """How a claim names this metric."""

@@ -6,9 +6,11 @@ import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial, update_wrapper
 from statistics import median
+from threading import RLock
 from typing import Any, NoReturn, TypeVar
 
 from pytest_loaderperf.errors import ClaimError
@@ -29,6 +31,7 @@ from pytest_loaderperf.runs.sides import BASE, LOADER
 from pytest_loaderperf.units import ONE, Quantity
 
 T = TypeVar("T")
+MEASURING = RLock()  # held by the thread that measures: others would slow it, and use the same iterators
 
 
 def rank_times(record: Record) -> list[float]:
@@ -124,7 +127,8 @@ class Ranked:
 
     def shared(self, doing: str, find: Callable[[], T], *, passing: bool = False) -> T:
         """What ``find`` returns, at rank 0, for every rank. ``passing``: not every rank need ask."""
-        return find() if self._together is None else self._together.shared(doing, find, passing=passing)
+        with nullcontext() if passing else MEASURING:
+            return find() if self._together is None else self._together.shared(doing, find, passing=passing)
 
     @property
     def ranks(self) -> list[OfRank]:
@@ -151,7 +155,8 @@ class Ranked:
         """Build ``sides`` here, as every rank does; one that fails says so when it is asked."""
         link = self.options.link
         if link is None:
-            build()
+            with MEASURING:
+                build()
             return
         broken: Exception | None = None
         try:

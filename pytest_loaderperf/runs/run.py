@@ -39,7 +39,7 @@ from pytest_loaderperf.runs.estimates import estimate_of, median_of
 from pytest_loaderperf.runs.metric import DEFINITIONS, Definition, Estimate, Measured, Metric, Others, limit_text
 from pytest_loaderperf.runs.notes import lazy_note
 from pytest_loaderperf.runs.options import Options
-from pytest_loaderperf.runs.ranked import SKEW, for_rank, skew_of
+from pytest_loaderperf.runs.ranked import MEASURING, SKEW, for_rank, skew_of
 from pytest_loaderperf.runs.settling import Settling
 from pytest_loaderperf.runs.sides import (
     AGAINST,
@@ -222,10 +222,11 @@ class Run(Measured, Diagnosed):
         if not records and measures:
             patience_s = max(self.options.budget_seconds, self.options.timeout_seconds)
             check_affordable(self.rounds, [key], patience_s, f"{key.side}: {definition.name}")
-            if isinstance(key.kind, Steady):  # all sides together: values are often compared with each other
-                self.look_until(self.rounds.seconds + _FIRST_SECONDS, most=_FIRST_ROUNDS)
-            else:
-                self.rounds.observe([key])
+            with MEASURING:
+                if isinstance(key.kind, Steady):  # all sides together: values are often compared with each other
+                    self.look_until(self.rounds.seconds + _FIRST_SECONDS, most=_FIRST_ROUNDS)
+                else:
+                    self.rounds.observe([key])
             records = self.records(key)
         return skew_of(records) if definition is SKEW else estimate_of(definition, records)
 

@@ -21,11 +21,12 @@ from pytest_loaderperf.judge import (
     beyond,
 )
 from pytest_loaderperf.measurement import Key, Kind, Refilled, Rounds, Work
-from pytest_loaderperf.runs.claims import LATER, REFILLS, Evidence
+from pytest_loaderperf.runs.claims import LATER, REFILLS, Evidence, ratio_of_totals
 from pytest_loaderperf.runs.metric import Metric
 from pytest_loaderperf.units import Quantity
 
 _WALK_ROUNDS = 8  # times as long, farther into an epoch
+_WALK_SHARE = 0.1  # of the budget, for a PASS of an epoch that is longer
 _FEWEST_LOOKS = 5  # rounds that show whether loaders wait for work: other programs disturb some of them
 _REFILLS_LOOKS = 3  # rounds that show how long a batch takes, and whether loaders wait for CPU time
 _KINDS = 2  # of evidence with work: work and the sums
@@ -218,8 +219,9 @@ class Settling:
     def _walk_on(self, evidence: Evidence, wanted: Outcome, most_s: float) -> tuple[Outcome, PairTest]:
         """``wanted`` if the sums of rounds later in an epoch support it, too; else INCONCLUSIVE; and these sums.
 
-        Short rounds miss what is slow later in an epoch, or only now and then. So where PASS was wanted, it is FAIL if
-        these sums are evidence of that at the claim's own share.
+        Short rounds miss what is slow later in an epoch, or only now and then. So where PASS was wanted, these rounds
+        reach the epoch's end, or take their share of the budget, and hold all together; and it is FAIL if their sums
+        are evidence of that at the claim's own share.
         """
         by_work = evidence.by(self.alpha) == WORK
         farther = self._evidence(aside=evidence.aside if by_work else None, walks=True)
@@ -227,10 +229,22 @@ class Settling:
         assert isinstance(farther.test, RatioTest)
         test = farther.test.work if by_work else farther.test.sums
         may_fail = wanted is Outcome.PASS and not by_work
+        first, starts = len(self.rounds.done), [self.rounds.sides[name].starts for name in farther.names]
+        begun = [len(of_side) for of_side in starts]
+
+        def covers() -> bool:
+            walked = self.rounds.done[first:]
+            ended = all(len(of_side) > before for of_side, before in zip(starts, begun, strict=True))
+            if not ended and sum(seen.seconds for seen in walked) < _WALK_SHARE * self.budget_seconds:
+                return False
+            ratio = ratio_of_totals([seen.records for seen in walked], keys)
+            return ratio >= test.needed if self.at_least else ratio <= test.needed
 
         def confirmed() -> Outcome:
             if may_fail and test.outcome(self.alpha) is Outcome.FAIL:
                 return Outcome.FAIL
+            if may_fail and not covers():
+                return Outcome.INCONCLUSIVE
             return wanted if test.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
 
         def walk(until_s: float) -> Outcome:

@@ -152,6 +152,29 @@ def test_pytest_may_be_called_from_outside_of_the_checkout(project, monkeypatch)
     run(pytester, f"{pytester.path.name}/test_sized.py").assert_outcomes(passed=1)
 
 
+CHANGES_ENVIRONMENT = """
+import os
+
+if {size}:
+    os.environ["SIZE"] = "{size}"
+
+class Loader:
+    def __iter__(self):
+        return iter([[0] * int(os.environ.get("SIZE", "1"))] * 40)
+"""
+SETS_ENVIRONMENT = SIZES.replace(
+    "def test_sizes(loaderperf):",
+    '@pytest.mark.parametrize("sizes", [[3, 3], [2, 1]])\n'
+    "def test_sizes(loaderperf, monkeypatch, sizes):\n"
+    '    if sizes == [3, 3]:\n        monkeypatch.setenv("SIZE", "3")',
+).replace("== [2, 1]", "== sizes")
+
+
+def test_what_the_checkout_does_to_the_environment_does_not_reach_the_commit(project):
+    base = {"sized.py": CHANGES_ENVIRONMENT.format(size=0), "test_sized.py": SETS_ENVIRONMENT}
+    run(project(base, {"sized.py": CHANGES_ENVIRONMENT.format(size=2)})).assert_outcomes(passed=2)
+
+
 LEAVES_OUT = """
 def pytest_collection_modifyitems(items):
     items[:] = [item for item in items if "ignored" not in item.nodeid]

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_loaderperf.plugin.base_child import Anything, _argument
 from pytest_loaderperf.plugin.base_missing import why_missing
+from pytest_loaderperf.plugin.base_modules import untracked
 from pytest_loaderperf.remote.invocation import Invocation, Places, environment, interpreter_options, neutral
 
 
@@ -78,7 +79,7 @@ def test_the_childs_command_is_that_of_the_run(places, tmp_path):
         "--",
         "a.py",
     ]
-    command = Invocation.of(config_of(places, given), device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    command = Invocation.of(config_of(places, given), {}, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
     options = command[command.index("pytest_loaderperf.plugin.base_child") + 1 :]
     assert options[:5] == ["-pmyplugin", "-m", "perf", f"--data={places.there}/both", str(places.there / "both")]
     assert options[-2:] == ["--", "a.py"]
@@ -90,7 +91,7 @@ def test_the_childs_command_is_that_of_the_run(places, tmp_path):
 
 def test_an_ini_file_that_the_commit_lacks_is_brought_there(places, tmp_path):
     (places.top / "bench.ini").write_text("[pytest]")
-    made = Invocation.of(config_of(places, [], inifilename="bench.ini"), device="cpu", timeout_seconds=5.0)
+    made = Invocation.of(config_of(places, [], inifilename="bench.ini"), {}, device="cpu", timeout_seconds=5.0)
     command = made.command(places, tmp_path)
     assert command[-3:] == ["-c", str(places.there / "bench.ini"), f"--confcutdir={places.there}"]
     assert (places.there / "bench.ini").read_text() == "[pytest]"
@@ -108,7 +109,7 @@ def test_the_checkouts_ini_file_is_not_that_of_a_commit_without_one(places, tmp_
     for name, text in there.items():
         (places.there / name).write_text(text)
     config = config_of(places, given, inipath=places.top / "pytest.ini")
-    command = Invocation.of(config, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    command = Invocation.of(config, {}, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
     empty = tmp_path / "pytest.ini"
     assert command[command.index("-c") + 1] == str(empty)
     assert empty.read_text() == "[pytest]\n"
@@ -129,7 +130,7 @@ def test_a_commits_own_ini_file_is_found_by_pytest(places, tmp_path, name, text,
     (places.there / name).parent.mkdir(parents=True, exist_ok=True)
     (places.there / name).write_text(text)
     config = config_of(places, given, inipath=places.top / "pytest.ini")
-    command = Invocation.of(config, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    command = Invocation.of(config, {}, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
     assert not [option for option in command if option == "-c" or "confcutdir" in option]
 
 
@@ -138,7 +139,7 @@ def test_with_an_ini_file_above_the_checkout_no_conftest_of_the_checkout_is_the_
     outer = places.top.parent / "tox.ini"
     outer.write_text("[pytest]")
     config = config_of(places, [], inipath=outer, inifilename=str(outer) if given == "named" else None)
-    command = Invocation.of(config, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
+    command = Invocation.of(config, {}, device="cpu", timeout_seconds=5.0).command(places, tmp_path)
     assert f"--confcutdir={places.there}" in command
     assert ("-c" in command) == (given == "named")
 
@@ -153,9 +154,7 @@ def test_options_of_the_interpreter_are_told_as_it_takes_them(monkeypatch):
 
 def test_the_childs_environment_starts_no_coverage_and_names_no_report(places, monkeypatch):
     given = {"COV_CORE_SOURCE": "x", "GITHUB_STEP_SUMMARY": "x", "PYTEST_ADDOPTS": f"-q {places.top}/both", "MINE": "1"}
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    made = environment(places, ["a", "b"])
+    made = environment(given, places, ["a", "b"])
     assert "COV_CORE_SOURCE" not in made
     assert "GITHUB_STEP_SUMMARY" not in made
     assert (made["PYTEST_ADDOPTS"], made["MINE"], made["PYTHONPATH"]) == (f"-q {places.there}/both", "1", "a:b")
@@ -210,6 +209,31 @@ class TestMissing:
 
 
 @pytest.mark.parametrize(
+    "error, words",
+    [
+        (
+            "No module named 'mypkg._fast'",
+            "has mypkg._fast (src/mypkg/_fast.so), the commit has not: code that git does",
+        ),
+        ("cannot import name '_version' from 'mypkg' (/x)", "has mypkg._version (src/mypkg/_version.py), the commit"),
+        ("No module named 'mypkg.made'", "has mypkg.made (src/mypkg/made/a.py), the commit"),
+        ("No module named 'mypkg.data'", ""),
+        ("No module named 'no_such'", ""),
+    ],
+)
+def test_a_module_that_only_the_checkout_has_is_named(tmp_path, monkeypatch, error, words):
+    there = tmp_path / ".loaderperf" / "base"
+    for name in ("_fast.so", "_version.py", "made/a.py", "data/a.bin"):
+        file = tmp_path / "src" / "mypkg" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    monkeypatch.setattr(sys, "path", [str(there / "src"), str(tmp_path / "elsewhere")])
+    said = untracked(f"E   ImportError: {error}", tmp_path, there)
+    assert words in said
+    assert bool(said) == bool(words)
+
+
+@pytest.mark.parametrize(
     "file, argument",
     [("/my [repo]/tests/test_a.py", "tests/test_a.py"), ("/elsewhere/test_a.py", "/elsewhere/test_a.py")],
 )
@@ -228,6 +252,9 @@ def test_a_run_that_is_not_served_gives_numbers_and_holds_every_claim():
     assert f"{run.throughput:.2f} {run.throughput} {round(run.throughput.value, 2)}" == "1.00 1.0 1.0"
     assert json.loads(json.dumps({"n": run.throughput.value})) == {"n": 1.0}
     assert not run.findings
+    assert not run.leaks
+    assert run.files_opened == 1
+    assert not run.diagnosis.executors_made
     assert list(run.verdicts) == []
     assert not hasattr(run, "__array__")
     with run as same:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_loaderperf.remote.worktree import BaseError, Worktree
+from pytest_loaderperf.remote.worktree import BaseError, Worktree, _way_out
 from tests.plugin.test_base import FAST, files, git, project, run
 
 __all__ = ["project"]  # a fixture of those tests
@@ -162,6 +162,10 @@ def test_settings_that_the_environment_gives_hold(filtered, monkeypatch):
     made = Worktree("HEAD", filtered)
     assert (made.path / "data.bin").is_file()
     made.close()
+
+
+def test_a_file_that_git_cannot_write_gets_advice_about_disks():
+    assert _way_out("error: unable to write file big.bin", "1" * 40) == "Is that disk full, or may you not write there?"
 
 
 def test_a_filter_that_fails_gets_advice_about_filters(filtered):

@@ -360,14 +360,35 @@ def test_a_failed_claim_that_is_not_asserted_is_told_and_others_are_not(pytester
         def test_expected(loaderperf):
             run = loaderperf(slow, against=fast)
             assert run.throughput >= 0.9 * run.against.throughput
+
+        @pytest.fixture
+        def checked(loaderperf):
+            yield
+            test_asserted(loaderperf)
+
+        def test_ended(checked):
+            pass
         """
     )
     result = pytester.runpytest_inprocess("--loaderperf")
-    result.assert_outcomes(passed=1, failed=1, xfailed=1)
+    result.assert_outcomes(passed=2, failed=1, xfailed=1, errors=1)
     result.stdout.fnmatch_lines(["1 test passes though a claim there failed: nothing protects it"])
     after = [line for line in result.outlines if line.startswith("  test_")]
     assert after == [line for line in after if "test_forgotten" in line]
     assert len(after) == 1
+
+
+def test_an_assert_that_is_no_claim_is_explained_by_pytest_alone(pytester, tests):
+    tests(
+        """
+        def test_nothing(loaderperf):
+            run = loaderperf(fast)
+            assert run.throughput is None
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf")
+    result.stdout.fnmatch_lines(["E       assert <throughput: * samples/s> is None"])
+    result.stdout.no_fnmatch_line("*ClaimError*")
 
 
 def test_a_test_that_claims_nothing_still_shows_its_figures(pytester, tests):

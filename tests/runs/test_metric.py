@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,6 +190,11 @@ def test_a_metric_cannot_be_hashed_because_it_has_no_equal(loader):
         hash(loader.throughput)
 
 
+def test_a_metric_is_formatted_as_its_value_or_with_its_name(loader):
+    assert f"{loader.throughput:.1f} {2 * loader.throughput:,.0f}" == "200.0 400"
+    assert f"{loader.throughput}" == "<throughput: 200 samples/s>"
+
+
 def test_a_factor_counts_in_the_value_but_not_in_the_unit(loader):
     half = 0.5 * loader.throughput
     assert (half.value, float(half), half.unit) == (100.0, 100.0, "samples/s")
@@ -265,6 +272,29 @@ def test_a_real_loader_is_measured_and_its_claims_are_kept():
         assert run.last_verdict(run.throughput, ">=", 1e-3 * run.against.throughput) is verdict
     with pytest.raises(ClaimError, match="this run is closed: its loaders are released"):
         run.rounds  # noqa: B018 the access is what is tested
+
+
+def test_threads_measure_one_after_another():
+    inside, most = [], []
+
+    class Loader:
+        def __iter__(self):
+            for _ in range(400):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.0002)
+                inside.pop()
+                yield [0, 1]
+
+    def check(run):
+        return bool(run.throughput >= 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda budget: measure(Loader, budget=budget), [0.2 * s] * 2))
+        assert all(pool.map(check, [*runs, *runs]))
+    for run in runs:
+        run.close()
+    assert max(most) == 1
 
 
 def test_several_others_are_asked_for_by_name():

@@ -32,19 +32,30 @@ class Rounds:
     ``work``: the ratios of the workers' work, one build after the other, where it can be replayed; ``refills``: those
     of CPU time in turns of refills, by which the clock says the same unless it is ``by_clock``;
     ``part``: how much of the work a turn holds. ``later``: the ratios of longer rounds, one build after the other;
-    then others are in slices of these ratios.
+    then others are in slices of these ratios. After ``ends_after`` of them each side begins another epoch.
     """
 
     def __init__(
-        self, *builds, work=(), refills=(), by_clock=None, part=1.0, first_s=0.1, then_s=0.1, trials_s=0.1, later=()
+        self,
+        *builds,
+        work=(),
+        refills=(),
+        by_clock=None,
+        part=1.0,
+        first_s=0.1,
+        then_s=0.1,
+        trials_s=0.1,
+        later=(),
+        ends_after=None,
     ):
-        self.sides = {name: SimpleNamespace(elsewhere=False, inline=False) for name in ("loader", "against")}
+        self.sides = {name: SimpleNamespace(elsewhere=False, inline=False, starts=[]) for name in ("loader", "against")}
         self.done, self.now_s, self.pauses_s = [], 0.0, []
         self._builds, self._work, self._refills, self._later = map(list, (builds, work, refills, later))
         self.part = part
         self._by_clock, self._seconds = by_clock, [first_s, then_s]
         self._trials_ns = trials_s * 1e9
-        self.built = 0
+        self.built = self.longer = 0
+        self._ends_after = ends_after
         self._begin()
 
     def _begin(self):
@@ -72,6 +83,10 @@ class Rounds:
 
     def observe(self, keys, longer=1):
         seconds = self._seconds[self.built > 0]
+        self.longer += longer > 1
+        if self.longer == self._ends_after:
+            for side in self.sides.values():
+                side.starts.append(None)
         ratio = next(self._ratios["later" if self._later and longer > 1 else keys[0].kind])
         walls_ns = {"loader": self._trials_ns / ratio, "against": self._trials_ns}
         effort = Effort(0, 10, 1.0)
@@ -301,6 +316,23 @@ def test_what_first_batches_pass_fails_if_later_ones_show_it_twice(settle, later
         assert settled.unconfirmed is None
     else:
         assert settled.unconfirmed is (None if outcome is Outcome.PASS else Outcome.PASS)
+
+
+@pytest.mark.parametrize(
+    "later, ends_after, outcome, rounds_walked",
+    [
+        ((1.5,), None, Outcome.PASS, 8),
+        ((1.5,), 4, Outcome.PASS, 4),
+        ((1.5,) * 5 + (0.05,), None, Outcome.INCONCLUSIVE, None),
+    ],
+    ids=["a tenth of the budget", "an epoch", "few far slower"],
+)
+def test_a_pass_holds_over_all_that_was_read_of_the_epoch(settle, later, ends_after, outcome, rounds_walked):
+    rounds = Rounds(FASTER, trials_s=0.002, first_s=0.125, later=[later], ends_after=ends_after)
+    settled, _ = settle(rounds)
+    assert settled.ruling.outcome is outcome
+    if rounds_walked:
+        assert rounds.longer == rounds_walked
 
 
 def test_a_fail_of_the_first_batches_that_later_ones_do_not_share_is_undecided(settle):
