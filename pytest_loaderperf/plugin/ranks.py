@@ -162,6 +162,10 @@ class Ranks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        if not (self.leads or self._agreed):  # it did not come to the end of its tests
-            with suppress(OSError):
-                sys.stderr.write(self._muted.getvalue())
+        if self.leads:
+            return
+        said = "" if self._agreed else self._muted.getvalue()  # it did not come to the end of its tests
+        if self._link is not None and (lost := self._link.without_lead):  # which would have said it
+            said += f"loaderperf: rank {self.world.rank} on host {self.world.host}: {lost}\n"
+        with suppress(OSError):
+            sys.stderr.write(said)

@@ -134,6 +134,12 @@ class Link:
         failure = self._listener.failure if self._listener else None
         return failure is not None and failure.part == FOREVER
 
+    @property
+    def without_lead(self) -> str:
+        """Other ranks: why the job cannot go on, if rank 0 is gone and cannot say it; else empty."""
+        failure = self._listener.failure if self._listener and self.lost and not self._leads else None
+        return failure.text if failure and any(peer.gone and not peer.left for peer in self._peers) else ""
+
     def close(self) -> None:
         """Leave the job, once all ranks do, or after 20 s. May be called twice, and is called at the process's end."""
         if self._closed:

@@ -1,4 +1,4 @@
-"""pytest at ranks on several hosts: the verdicts where the network is fast, and where it is slow and loses packets."""
+"""pytest at ranks on several hosts: what all say where the network is slow, loses packets or is cut."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from suites.ranks.hosts import Hosts
 
 _TESTS = """
-import time
+import os, time
+from pathlib import Path
 from torch.utils.data import DataLoader
 
 class Numbers:
@@ -26,69 +28,135 @@ class Numbers:
         time.sleep(self.seconds)
         return self.indices[index]
 
-def loader(seconds):
-    return lambda rank, world_size: DataLoader(Numbers(seconds, rank, world_size), batch_size=20)
+class Telling(Numbers):
+    def __getitem__(self, index):
+        if index == 999:
+            Path("measures_" + os.environ["RANK"]).touch()
+        return super().__getitem__(index)
+
+def loader(seconds, numbers=Numbers):
+    return lambda rank, world_size: DataLoader(numbers(seconds, rank, world_size), batch_size=20)
 
 def test_as_fast(loaderperf):
     run = loaderperf(loader(2e-4), against=loader(2e-4))
     assert run.throughput >= 0.7 * run.against.throughput
 
 def test_slower(loaderperf):
-    run = loaderperf(loader(4e-4), against=loader(2e-4))
+    run = loaderperf(loader(2e-3), against=loader(2e-4))
     assert run.throughput >= 0.8 * run.against.throughput
 """
-_TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=1", "--master-port=29500"]
-_PYTEST = ["-m", "pytest", "--loaderperf", "--loaderperf-json=result.json", "--loaderperf-budget=40", "test_far.py"]
+_CUT = """
+def test_cut(loaderperf):
+    run = loaderperf(loader(2e-4, Telling), against=loader(2e-4))
+    assert run.throughput >= 1.0 * run.against.throughput
+"""
+_RUN = """
+import os, sys
+from pathlib import Path
+import pytest
+status = int(pytest.main(sys.argv[1:]))
+Path("status_" + os.environ["RANK"]).write_text(str(status))
+sys.exit(status)
+"""
+_PYTEST = [
+    "run.py",
+    "--loaderperf",
+    "--loaderperf-json=result.json",
+    "--loaderperf-budget=40",
+    "--loaderperf-alpha=0.01",
+]
+
+_ENVIRON = {"OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "-o loaderperf_doctor=0"}
+_PORT = 29500
 _LONGEST_SECONDS = 300.0
 
 
 class Outcome(NamedTuple):
-    """Of one run: its verdicts, the seconds that it measured, and rank 0's output."""
+    """Of one job: its verdicts, the hosts in its result, the status of each rank's pytest, and each host's output.
+
+    ``named_s``: seconds from the cut, if there was one, until host 0 had ended.
+    """
 
     verdicts: list[str]
-    seconds: float
-    output: str
+    hosts: list[str]
+    statuses: dict[str, int]
+    outputs: list[str]
+    named_s: float = 0.0
 
 
-def outcome(size: int, delay_s: float, loss: float, cut_after_s: float | None = None) -> Outcome:
-    """A run at ``size`` hosts; the last is cut off so many seconds after its first test has begun."""
-    with tempfile.TemporaryDirectory() as name, Hosts(folder := Path(name), size, delay_s=delay_s, loss=loss) as hosts:
-        (folder / "test_far.py").write_text(_TESTS)
-        (folder / "pytest.ini").write_text("[pytest]\n")
-        command = [
-            "env",
-            f"--chdir={folder}",
-            sys.executable,
-            *_TORCHRUN,
-            f"--nnodes={size}",
-            f"--master-addr={hosts.addresses[0]}",
-        ]
-        env = os.environ | {
-            "PYTHONPATH": str(Path.cwd()),
-            "OMP_NUM_THREADS": "1",
-            "PYTEST_ADDOPTS": "-o loaderperf_doctor=0",
-        }
+def outcome(
+    size: int,
+    ranks: int,
+    meet: Literal["static", "c10d"],
+    *,
+    delay_s: float = 0.0,
+    loss: float = 0.0,
+    cut: bool = False,
+) -> Outcome:
+    """A job of ``ranks`` ranks on each of ``size`` hosts, which torchrun lets ``meet``.
+
+    ``cut``: has a third test, in which the last host is cut off. Raises HostsError.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        hosts = stack.enter_context(Hosts(folder, size, delay_s=delay_s, loss=loss))
+        for name, text in {"test_far.py": _TESTS + _CUT * cut, "run.py": _RUN, "pytest.ini": "[pytest]\n"}.items():
+            (folder / name).write_text(text)
+        outputs = [stack.enter_context((folder / f"output_{number}").open("w+")) for number in range(size)]
         agents = [
             hosts.start(
                 number,
-                [*command, f"--node-rank={number}", f"--local-addr={hosts.addresses[number]}", *_PYTEST],
-                env=env,
-                stdout=subprocess.PIPE if number == 0 else subprocess.DEVNULL,
+                ["env", f"--chdir={folder}", *_torchrun(hosts, number, ranks, meet)],
+                env=os.environ | _ENVIRON | {"PYTHONPATH": str(Path.cwd())},
+                stdout=output,
                 stderr=subprocess.STDOUT,
             )
-            for number in range(size)
+            for number, output in enumerate(outputs)
         ]
+        cut_s = time.monotonic()
         try:
-            if cut_after_s is not None:
-                time.sleep(cut_after_s)
+            if cut:
+                _wait_until_measuring(folder, size * ranks, agents)
+                cut_s = time.monotonic()
                 hosts.cut(size - 1)
-            output = agents[0].communicate(timeout=_LONGEST_SECONDS)[0]
+            agents[0].wait(_LONGEST_SECONDS)
+            named_s = time.monotonic() - cut_s
+            for agent in agents:
+                agent.wait(_LONGEST_SECONDS)
         finally:
             for agent in agents:
                 agent.terminate()
-                agent.communicate()
-        if not (folder / "result.json").exists():
-            return Outcome([], 0.0, output)
-        runs = json.loads((folder / "result.json").read_text())["runs"]
-        claims = [claim for run in runs for claim in run["claims"]]
-        return Outcome([claim["verdict"] for claim in claims], sum(claim["seconds"] for claim in claims), output)
+                agent.wait()
+        return _found(folder, outputs)._replace(named_s=named_s)
+
+
+def _torchrun(hosts: Hosts, number: int, ranks: int, meet: str) -> list[str]:
+    """The command on one host."""
+    first = hosts.addresses[0]
+    where = {
+        "static": [f"--master-addr={first}", f"--master-port={_PORT}", f"--node-rank={number}"],
+        "c10d": ["--rdzv-backend=c10d", f"--rdzv-endpoint={first}:{_PORT}", "--rdzv-id=far"],
+    }
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(hosts.names)}", *where[meet]]
+    return [*torchrun, f"--nproc-per-node={ranks}", *_PYTEST]
+
+
+def _wait_until_measuring(folder: Path, ranks: int, agents: list[subprocess.Popen[str]]) -> None:
+    deadline_s = time.monotonic() + _LONGEST_SECONDS
+    while len(list(folder.glob("measures_*"))) < ranks:
+        if time.monotonic() > deadline_s or any(agent.poll() is not None for agent in agents):
+            raise RuntimeError("the ranks do not measure:\n" + (folder / "output_0").read_text())
+        time.sleep(0.1)
+
+
+def _found(folder: Path, outputs: list[Any]) -> Outcome:
+    said = []
+    for output in outputs:
+        output.seek(0)
+        said.append(output.read())
+    statuses = {path.name.partition("_")[2]: int(path.read_text()) for path in folder.glob("status_*")}
+    if not (folder / "result.json").exists():
+        return Outcome([], [], statuses, said)
+    runs = json.loads((folder / "result.json").read_text())["runs"]
+    verdicts = [claim["verdict"] for run in runs for claim in run["claims"]]
+    return Outcome(verdicts, [rank["host"] for rank in runs[0]["ranks"]], statuses, said)

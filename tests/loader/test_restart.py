@@ -425,6 +425,60 @@ class TestAWrongState:
             "the state was taken without a generator, but this loader's sampler has one, so its order would be another."
         )
 
+    @pytest.mark.parametrize("arguments", [{}, {"seed": 1}, {"shuffle": True}, {"rank": 1, "world_size": 2}], ids=str)
+    @pytest.mark.parametrize("place", [{"batches": 10**9}, {"dealt": 10**9}, {"skipped": 10**9}], ids=str)
+    def test_beyond_the_end_of_an_epoch_is_refused(self, make, arguments, place):
+        loader = make(**arguments)
+        state = loader.state_dict() | place
+        after = place.get("dealt") or (place.get("skipped") or 4 * 10**9) * (loader.world_size or 1)
+        assert self.refusal(loader, state) == (
+            f"expected a state within an epoch of 50 samples, got one after {after}. Restart with the dataset that it "
+            "was taken with, or begin a new epoch."
+        )
+
+    def test_of_a_longer_dataset_is_refused_and_of_a_shorter_one_goes_on(self, make):
+        longer = make(torch.arange(100))
+        iterator = iter(longer)
+        lists(islice(iterator, 14))
+        assert "within an epoch of 50 samples, got one after 56." in self.refusal(make(), longer.state_dict())
+        shorter = make()
+        lists(islice(iter(shorter), 12))
+        longer.load_state_dict(shorter.state_dict())
+        assert [index for batch in lists(longer) for index in batch] == list(range(48, 100))
+
+    @pytest.mark.parametrize("name", ["epoch", "batches", "skipped", "dealt"])
+    @pytest.mark.parametrize("value", [-1, 10**30])
+    def test_with_a_count_that_cannot_be_is_refused(self, make, name, value):
+        said = f"the state's {name} must be a whole number from 0 to {1 << 48}, got {value}."
+        assert self.refusal(make(), make().state_dict() | {name: value}) == said
+
+    @pytest.mark.parametrize(
+        "kind, batch_size, batches, said, given",
+        [
+            ("here", 4, 14, "56 samples", 50),
+            ("a thread", None, 51, "51 samples", 50),
+            ("a process", 4, 14, "14 batches", 13),
+        ],
+    )
+    def test_of_a_longer_iterable_dataset_is_refused_where_it_ends(  # noqa: PLR0917 as pytest names them
+        self, make, kind, batch_size, batches, said, given
+    ):
+        loader = make(Count(), kind, batch_size=batch_size)
+        loader.load_state_dict(loader.state_dict() | {"batches": batches})
+        with pytest.raises(DataError) as caught:
+            lists(loader)
+        assert str(caught.value) == (
+            f"expected the iterable dataset to give the same {said} as before the restart, got {given}. Restart with "
+            "the same dataset, or begin a new epoch."
+        )
+        assert sum(1 for _ in loader) == (50 if batch_size is None else 13)
+
+    def test_far_beyond_the_end_of_an_iterable_dataset_in_processes_is_refused_at_once(self, make):
+        loader = make(Count(), "a process")
+        loader.load_state_dict(loader.state_dict() | {"batches": 10**9})
+        with pytest.raises(DataError, match="the same 1000000000 batches as before the restart, got 13"):
+            iter(loader)
+
     def test_leaves_the_loader_as_it_was(self, make):
         loader = make()
         iterator = iter(loader)

@@ -150,6 +150,21 @@ def test_arrays_are_known_by_their_rows():
     assert facts(side_of(TensorDataset(rows, rows[:, 0]), 5))["whole"][0] == 20
 
 
+@pytest.mark.parametrize(
+    "rows", [[1, 2, 3, 4], ["a", "b", "c", "d"], [[1, "a"], [2, "b"]] * 2, [(None, 1), (None, 2)] * 2]
+)
+def test_samples_that_are_no_tensors_are_known_as_well(rows):
+    dataset = [*rows, "last"]
+    samples, digest = facts(side_of(dataset, 2))["whole"]
+    assert facts(side_of(list(dataset), 2))["whole"] == (samples, digest)
+    assert facts(side_of(["first", *rows[1:], "last"], 2))["whole"] != (samples, digest)
+
+
+@pytest.mark.parametrize("rows", [torch.zeros(8, 2), [0] * 8, [lambda: 1, *range(7)]])
+def test_samples_that_are_alike_or_cannot_be_told_apart_tell_nothing(rows):
+    assert facts(side_of(Rows(rows), 2))["whole"] is None
+
+
 @pytest.mark.parametrize("dataset, batches", [(Rows(torch.zeros(40, 2)), 5), (object(), 5), (Rows([0] * 4), 1)])
 def test_a_part_of_a_dataset_is_not_the_whole(dataset, batches):
     assert facts(side_of(dataset, batches))["whole"] is None

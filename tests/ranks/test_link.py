@@ -287,6 +287,28 @@ def test_a_killed_rank_is_named_at_once_also_while_its_workers_live(job_of, fork
     assert second == first
 
 
+def test_where_rank_0_was_killed_the_others_know_that_it_cannot_say_so(job_of, forked):
+    job = job_of(2)
+    forked(as_rank(job, 0, lambda link: os.kill(os.getpid(), signal.SIGKILL)))
+    link = job.join(1)
+    with pytest.raises(LostRankError) as error:
+        link.told("what comes next")
+    assert link.without_lead == str(error.value)
+    assert link.without_lead.startswith("rank 0 on host a (process ")
+
+
+def test_rank_0_itself_says_what_happened_unless_it_is_gone(job_of, forked):
+    job = job_of(3)
+    forked(as_rank(job, 2, lambda link: os.kill(os.getpid(), signal.SIGKILL)))
+
+    def work(link):
+        with pytest.raises(LostRankError):
+            failing_while(2, "observe")(link)
+        return link.without_lead
+
+    assert job.run(work, work) == ["", ""]
+
+
 def test_a_stopped_rank_is_named(job_of, forked, monkeypatch):
     for module in (listening, peer):
         monkeypatch.setattr(module, "SILENT_SECONDS", 1.0)

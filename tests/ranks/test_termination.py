@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 import weakref
 
 import pytest
@@ -72,6 +73,27 @@ def test_a_signal_while_an_object_is_finalised_is_not_lost(said_by):
         return keep
 
     assert said_by(work) == "True the launcher ended this rank (SIGTERM). rank 1 ended."
+
+
+def test_a_signal_where_code_has_no_line_waits_until_it_has_one(said_by):
+    def work(end):
+        def without_line():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return list(map(abs, range(9)))
+
+        without_line.__code__ = without_line.__code__.replace(co_linetable=b"")
+        without_line()
+        time.sleep(20)
+
+    assert said_by(lambda end: lines_of(work, end)) == "[True, True, True]"
+
+
+def lines_of(work, end):
+    """Whether each frame of the interrupt's traceback has a line."""
+    try:
+        work(end)
+    except KeyboardInterrupt as interrupt:
+        return [line is not None for _, line in traceback.walk_tb(interrupt.__traceback__)]
 
 
 def test_a_forked_process_ends_as_if_nothing_were_installed(said_by):

@@ -1,0 +1,77 @@
+"""Workers on several nodes of a cluster: one subprocess with one cluster does it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.long
+ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 900  # on a machine with much other work
+MODULE = """
+import time
+from pathlib import Path
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+class Rows(Dataset):
+    def __len__(self):
+        return 640
+    def __getitem__(self, index):
+        return torch.tensor(index)
+
+class Slow(Rows):
+    def __getitem__(self, index):
+        if index > 320:
+            Path("measures").touch()
+        time.sleep(0.05)
+        return torch.tensor(index)
+
+def make_loader(rank, world_size, rows=Rows()):
+    return DataLoader(rows, 32, sampler=DistributedSampler(rows, world_size, rank))
+
+def make_slow_loader(rank, world_size):
+    return make_loader(rank, world_size, Slow())
+"""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What `tests.ray.on_nodes` saw."""
+    folder = tmp_path_factory.mktemp("nodes")
+    (folder / "mypkg.py").write_text(MODULE)
+    settings = {"HOME": str(folder), "COLUMNS": "120", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.ray.on_nodes"],
+        cwd=folder,
+        env=os.environ | settings | {"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    return json.loads((folder / "nodes.json").read_text("utf-8"))
+
+
+def test_workers_on_several_nodes_are_ranks_of_one_job(seen):
+    assert (seen["job"]["status"], seen["job"]["err"]) == (0, "")
+    assert "3 ranks" in seen["job"]["out"]
+    assert seen["job"]["out"].count("rank ") == 3
+
+
+def test_a_node_that_dies_in_mid_run_is_named_and_nothing_is_left(seen):
+    assert seen["killed"]["status"] == 1
+    assert "samples/s" not in seen["killed"]["out"]  # Ray itself may tell of the node there
+    host = re.escape(socket.gethostname())
+    assert re.match(rf"loaderperf: (rank|worker) \d on (host )?{host} \(.*(ended|died)\.", seen["killed"]["err"]), seen
+    assert seen["idle"]
+    assert seen["workers"] == []
