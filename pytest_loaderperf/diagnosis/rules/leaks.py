@@ -91,6 +91,8 @@ def _is_kept(ledger: Ledger, site: Site) -> bool:
     """Whether a list gets longer over epochs, by more than small things."""
     if site.in_workers and not ledger.loader.persistent_workers:
         return False  # they end with the epoch
+    if site.held and not _grows(site.held):
+        return False  # a cache that is full after the first epoch
     epoch = ledger.batches / max(1, ledger.epochs)
     appends = site.callee in ("list.append", "collections.deque.append", "list.extend") or site.kind == "store"
     more_than_epoch = site.count > epoch * 1.5 and site.holds > epoch * 1.5

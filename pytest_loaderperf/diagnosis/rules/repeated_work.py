@@ -13,6 +13,10 @@ _NS = 10_000  # of a call
 _KNOWN = 0.9  # of the calls that were seen
 _FEWEST = 4  # results that were compared
 _SIZE = 64  # bytes or elements of a result that is the same whatever the arguments are
+_MOST_NEW = 0.5  # of the calls: the first with their arguments
+_HOLDERS = frozenset(  # in which a subscript only finds what is there
+    "list tuple dict str bytes Size OrderedDict defaultdict deque DataFrame Series".split()
+)
 _OWN = 0.5  # of a function's time that its own statements take, not calls inside it
 _MAKES = frozenset(  # they must give a new object each time
     (
@@ -27,12 +31,18 @@ _MAKES = frozenset(  # they must give a new object each time
 def _is_repeated(ledger: Ledger, site: Site) -> bool:
     if last_name(site.callee) in _MAKES or site.kind in ("loop", "with", "store") or site.path_calls:
         return False
-    if site.kind == "item" and site.aliases:
-        return False  # a view of what is kept
-    known = site.known >= _KNOWN * site.keyed - 1 and site.equal == site.compared >= _FEWEST
+    if site.kind == "item" and (site.aliases or site.argument.type in _HOLDERS):
+        return False  # a view of what is kept, or the thing itself
+    known = _are_known(site) and site.equal == site.compared >= _FEWEST
     size = max(site.result.nbytes, site.result.items, site.result.nested)
     alike = site.alike == site.looked_at > _FEWEST and size >= _SIZE and not ledger.constant
     return known or alike
+
+
+def _are_known(site: Site) -> bool:
+    """Whether nearly all calls had arguments of earlier ones, but for the first call with each."""
+    first = min(site.distinct * site.processes, int(_MOST_NEW * site.keyed))
+    return site.known + first >= _KNOWN * site.keyed - 1
 
 
 def _inside(ledger: Ledger, call: Site) -> list[Site]:
@@ -58,7 +68,7 @@ def _costly(ledger: Ledger) -> Iterator[tuple[Site, float, str]]:
 
 def _makes_the_same(ledger: Ledger, call: Site) -> bool:
     """Whether a call of the user's own code, such as of a class, gives what cannot be compared, of equal parts."""
-    if not call.user or call.alike or call.compared or call.known < _KNOWN * call.keyed - 1:
+    if not call.user or call.alike or call.compared or not _are_known(call):
         return False
     parts = sum(one.own_ns for one in _inside(ledger, call) if _is_repeated(ledger, one))
     return parts >= _OWN * call.total_ns
@@ -72,8 +82,13 @@ def _is_nearest(ledger: Ledger, call: Site) -> bool:
     if call.own_ns >= _OWN * call.total_ns:
         return True
     inside = _inside(ledger, call)
-    nearer = (one for one in inside if one.total_ns >= _OWN * call.total_ns and (one.alike or one.path_calls))
+    nearer = (one for one in inside if one.total_ns >= _OWN * call.total_ns and (_is_line(one) or one.path_calls))
     return bool(inside) and not any(nearer)
+
+
+def _is_line(site: Site) -> bool:
+    """Whether a line is what to change: in ``__init__`` it is done once already, for each object that is made."""
+    return site.alike > 0 and not site.function.endswith("__init__")
 
 
 def _same(site: Site) -> str:
