@@ -194,8 +194,8 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
 
 SAYS = [  # where, how often, and words of the message
     ("executor-per-item", "data.py:13: 1 ThreadPoolExecutors a sample", "a ThreadPoolExecutor is made for every sa"),
-    ("executor-per-item: elsewhere", "data.py:14: 1 threads a batch", "1 threads are started and ended for every"),
-    ("process-per-item", "data.py:14: 1 processes a sample", "1 processes are started and ended for every sample"),
+    ("executor-per-item: elsewhere", "data.py:14: 1 threads a batch", "1 thread is started and ended for every"),
+    ("process-per-item", "data.py:14: 1 processes a sample", "1 process is started and ended for every sample"),
     ("file-reopened", "data.py:14: 1 opens a batch", "open() opens the same file again: once a batch"),
     ("file-reopened: call", "data.py:14: 1 opens a batch", "numpy.load() opens the same file again"),
     ("file-reopened: unheard", "data.py:12: 1 opens a sample", "pandas.read_csv() opens the same 63 files again"),
@@ -685,3 +685,24 @@ def test_the_fix_of_a_generator_is_that_of_its_library():
     assert "np.random" in found("same-random-numbers", SPEAKS["same-random-numbers"])[0].fix
     drawn = changed(SPEAKS["same-random-numbers"], {"callee": "torch.randn"})
     assert "torch.Generator()" in found("same-random-numbers", drawn)[0].fix
+
+
+OPENED = site("gzip.open", path_calls=288, paths=1, total_ns=15 * MS, function="Scan.__init__")
+SCAN = site("data.Scan", user="data.py:10", total_ns=150 * MS, line=30)
+
+
+@pytest.mark.parametrize(
+    "opened, others, seconds, words",
+    [
+        (OPENED, [], 150, "or where each record starts"),
+        (OPENED, [site("numpy.array", function="Scan.__init__", own_ns=30 * MS, result=NARROW)], 120, "or where"),
+        (OPENED, [site("io.BufferedReader.seek", function="Scan.__init__")], 15, "on first use in each process"),
+        (OPENED, [site("io.TextIOWrapper.write", function="Scan.__init__")], 15, "on first use in each process"),
+        (replace(OPENED, callee="sqlite3.connect"), [], 15, "on first use in each process"),
+    ],
+)
+def test_a_file_that_is_read_from_its_start_costs_what_reads_it(opened, others, seconds, words):
+    (only,) = found("file-reopened", ledger(opened, SCAN, *others))
+    assert only.gain.value == pytest.approx(predicted(ledger(), seconds * MS).value)
+    assert words in only.fix
+    assert bool(only.callee) is (seconds == 15)  # what can be measured by keeping it open

@@ -107,8 +107,8 @@ def _memory(ledger: Ledger) -> Iterator[Finding]:
             each = site.count / ledger.epochs
             yield Finding(
                 MEMORY.id,
-                f"{'this assignment' if site.kind == 'store' else plain(site.callee)} keeps {each:.0f} objects "
-                f"more in every epoch, {site.holds} so far",
+                f"{'this assignment' if site.kind == 'store' else plain(site.callee)} keeps {each:.0f} "
+                f"object{'s' * (f'{each:.0f}' != '1')} more in every epoch, {site.holds} so far",
                 site.file,
                 site.line,
                 site.function,

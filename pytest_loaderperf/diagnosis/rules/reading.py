@@ -71,7 +71,7 @@ def plain(callee: str) -> str:
 
 def function_ns(ledger: Ledger, site: Site) -> float:
     """Time of all calls of the function that ``site`` is in, as far as it is known; 0 if it is not."""
-    name = last_name(site.function.removesuffix(".<locals>"))
+    name = last_name(site.function.removesuffix(".<locals>").removesuffix(".__init__"))  # or the class that is made
     calls = sum(one.total_ns for one in ledger.sites if one.user and last_name(one.callee) == name)
     if name in ("__getitem__", "__getitems__"):
         return float(max(calls, ledger.counted_ns.get("fetch", 0)))
