@@ -706,3 +706,11 @@ def test_a_file_that_is_read_from_its_start_costs_what_reads_it(opened, others, 
     assert only.gain.value == pytest.approx(predicted(ledger(), seconds * MS).value)
     assert words in only.fix
     assert bool(only.callee) is (seconds == 15)  # what can be measured by keeping it open
+
+
+def test_many_small_tensors_cost_both_ends_of_their_way():
+    of = SPEAKS["many-small-tensors"]
+    assert found("many-small-tensors", of)[0].gain is None
+    ns = {"fetch": 20 * MS, "collate": 10 * MS, "send": 20 * MS, "receive": 40 * MS, "index": 5 * MS}
+    timed = replace(of, stages=replace(of.stages, ns=ns))
+    assert found("many-small-tensors", timed)[0].gain.value == pytest.approx(3)
