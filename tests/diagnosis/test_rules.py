@@ -714,3 +714,11 @@ def test_many_small_tensors_cost_both_ends_of_their_way():
     ns = {"fetch": 20 * MS, "collate": 10 * MS, "send": 20 * MS, "receive": 40 * MS, "index": 5 * MS}
     timed = replace(of, stages=replace(of.stages, ns=ns))
     assert found("many-small-tensors", timed)[0].gain.value == pytest.approx(3)
+
+
+def test_the_fix_of_what_has_several_results_or_keys_says_so():
+    several = site("resample", known=8, keyed=10, distinct=2, looked_at=10, **EQUAL)
+    assert "once for each" in found("repeated-work", ledger(several))[0].fix
+    assert "once, in" in found("repeated-work", ledger(replace(several, distinct=1)))[0].fix
+    assert "keys that come again" in found("memory-kept", SPEAKS["memory-kept: store"])[0].fix
+    assert "clear the list" in found("memory-kept", SPEAKS["memory-kept"])[0].fix

@@ -17,6 +17,7 @@ _MOST_NEW = 0.5  # of the calls: the first with their arguments
 _HOLDERS = frozenset(  # in which a subscript only finds what is there
     "list tuple dict str bytes Size OrderedDict defaultdict deque DataFrame Series".split()
 )
+_EACH = "do it once for each, in __init__ or by functools.cache, and keep the results"
 _OWN = 0.5  # of a function's time that its own statements take, not calls inside it
 _MAKES = frozenset(  # they must give a new object each time
     (
@@ -91,9 +92,8 @@ def _is_line(site: Site) -> bool:
     return site.alike > 0 and not site.function.endswith("__init__")
 
 
-def _same(site: Site) -> str:
-    several = site.distinct > 1 and site.alike < site.looked_at and site.kind != "comprehension"
-    return f"one of {site.distinct} results" if several else "the same result"
+def _gives_several(site: Site) -> bool:
+    return site.distinct > 1 and site.alike < site.looked_at and site.kind != "comprehension"
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
@@ -101,17 +101,18 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
     explained = [one for site, _, _ in found if site.user for one in _inside(ledger, site)]
     for site, times, unit in found:
         if site not in explained:
+            several = _gives_several(site)
+            given = f"one of {site.distinct} results" if several else "the same result"
             name = "this expression" if site.kind == "comprehension" else plain(site.callee)
             yield Finding(
                 RULE.id,
-                f"{name} gives {_same(site)} {often_text(times)} a {unit}, in {share_of_time(ledger, site):.0%} of the "
-                "time",
+                f"{name} gives {given} {often_text(times)} a {unit}, in {share_of_time(ledger, site):.0%} of the time",
                 site.file,
                 site.line,
                 site.function,
                 times,
                 f"times a {unit}",
-                RULE.fix,
+                _EACH if several else RULE.fix,
                 predicted(ledger, site.total_ns, site),
                 callee=site.callee,
             )
