@@ -13,7 +13,7 @@ _NS = 10_000  # of a call
 _KNOWN = 0.9  # of the calls that were seen
 _FEWEST = 4  # results that were compared
 _SIZE = 64  # bytes or elements of a result that is the same whatever the arguments are
-_MOST_NEW = 0.5  # of the calls: the first with their arguments
+_SEVERAL = 2  # calls an epoch with the same arguments
 _HOLDERS = frozenset(  # in which a subscript only finds what is there
     "list tuple dict str bytes Size OrderedDict defaultdict deque DataFrame Series".split()
 )
@@ -34,16 +34,20 @@ def _is_repeated(ledger: Ledger, site: Site) -> bool:
         return False
     if site.kind == "item" and (site.aliases or site.argument.type in _HOLDERS):
         return False  # a view of what is kept, or the thing itself
-    known = _are_known(site) and site.equal == site.compared >= _FEWEST
+    known = _are_known(ledger, site) and site.equal == site.compared >= _FEWEST
     size = max(site.result.nbytes, site.result.items, site.result.nested)
     alike = site.alike == site.looked_at > _FEWEST and size >= _SIZE and not ledger.constant
     return known or alike
 
 
-def _are_known(site: Site) -> bool:
-    """Whether nearly all calls had arguments of earlier ones, but for the first call with each."""
-    first = min(site.distinct * site.processes, int(_MOST_NEW * site.keyed))
-    return site.known + first >= _KNOWN * site.keyed - 1
+def _are_known(ledger: Ledger, site: Site) -> bool:
+    """Whether nearly all calls had arguments of earlier ones, but for the first call with each.
+
+    Each epoch asks for all data again: that alone is no repetition.
+    """
+    first = site.distinct * site.processes
+    several = site.keyed >= _SEVERAL * first * max(1, ledger.epochs)
+    return site.known + first * several >= _KNOWN * site.keyed - 1
 
 
 def _inside(ledger: Ledger, call: Site) -> list[Site]:
@@ -69,7 +73,7 @@ def _costly(ledger: Ledger) -> Iterator[tuple[Site, float, str]]:
 
 def _makes_the_same(ledger: Ledger, call: Site) -> bool:
     """Whether a call of the user's own code, such as of a class, gives what cannot be compared, of equal parts."""
-    if not call.user or call.alike or call.compared or not _are_known(call):
+    if not call.user or call.alike or call.compared or not _are_known(ledger, call):
         return False
     parts = sum(one.own_ns for one in _inside(ledger, call) if _is_repeated(ledger, one))
     return parts >= _OWN * call.total_ns
