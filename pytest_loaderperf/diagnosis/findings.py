@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 
 _LEAST_LEFT = 0.002  # of a batch's time: no fix takes all of it
+_REPEATED, _REOPENED = "repeated-work", "file-reopened"
+_READING = {_REPEATED, _REOPENED, "read-amplification"}  # a file is opened, read, and what was read is parsed
 _SPREAD = 0.1  # of the time that a fix would save: what single measurements of a line scatter by
 
 
@@ -138,8 +140,11 @@ def share_of_time(ledger: Ledger, site: Site) -> float:
     return site.total_ns / all_ns if all_ns else 0.0
 
 
-def nearest_causes(findings: Iterable[Finding], rules: Iterable[Rule]) -> list[Finding]:
-    """One finding for each cause: of two rules in one function, the one nearer the cause; the largest gain first."""
+def nearest_causes(findings: Iterable[Finding], rules: Iterable[Rule], sites: Iterable[Site] = ()) -> list[Finding]:
+    """One finding for each cause: of two rules in one function, the one nearer the cause; the largest gain first.
+
+    What a line of ``sites`` does only because another one asks for the same again and again follows from that one.
+    """
     yields_to = {rule.id: set(rule.yields_to) for rule in rules}
     found = list(findings)
     kept = [
@@ -150,7 +155,37 @@ def nearest_causes(findings: Iterable[Finding], rules: Iterable[Rule]) -> list[F
             for other in found
         )
     ]
+    around = _around(sites)
+    kept = [one for one in kept if not any(_follows(one, other, around) for other in kept)]
     return sorted(_one_a_function(kept), key=lambda finding: -(finding.gain.value if finding.gain else 1.0))
+
+
+def _around(sites: Iterable[Site]) -> dict[str, set[str]]:
+    """The lines that ran each line, also through others, as "file:line"."""
+    around: dict[str, set[str]] = {}
+    for site in sites:
+        around.setdefault(f"{site.file}:{site.line}", set()).update(site.within)
+    grown = True
+    while grown:
+        further = {line: set().union(by, *(around.get(one, ()) for one in by)) for line, by in around.items()}
+        grown, around = further != around, further
+    return around
+
+
+def _follows(one: Finding, other: Finding, around: Mapping[str, set[str]]) -> bool:
+    """Whether ``one`` goes away with ``other``: what repeated work does, or the opening of a file for what is read."""
+    if other is one or one.gain is None or other.gain is None:
+        return False
+    place, others = f"{one.file}:{one.line}", f"{other.file}:{other.line}"
+    inside, outside = others in around.get(place, ()), place in around.get(others, ())
+    rules = {one.rule, other.rule}
+    if _REOPENED in rules and len(rules) > 1 and rules <= _READING:
+        if not (inside or outside or (one.file, one.function) == (other.file, other.function)):
+            return False
+        if other.rule == _REOPENED:  # it is nearer the cause, but where most of the time is not in opening
+            return one.gain.low <= other.gain.high
+        return other.gain.low > one.gain.high
+    return other.rule == _REPEATED and inside and not outside and other.gain.value >= one.gain.value
 
 
 def _one_a_function(findings: list[Finding]) -> Iterator[Finding]:

@@ -42,18 +42,20 @@ class Site:
     """One expression of the user's code: a call, a subscript, an operator, a loop's iterable, or a comprehension.
 
     ``callee`` is the dotted name of what was called; ``user``: where it begins if it is the user's own, or "".
-    ``own_ns`` excludes what other sites inside it took; ``index_ns``, ``fetch_ns`` and ``collate_ns`` are the parts of
-    it in the thread that runs that stage, so that they add up; ``longest_ns``: the longest call. ``known``: calls with
-    arguments that an earlier one of the first few had, of ``keyed``; ``distinct``: how many different arguments
-    there were, of the first few. ``compared``: results that were compared with that of a call with equal arguments;
-    ``equal`` of them were equal. ``alike``: results that were equal to the first one, of ``looked_at``. ``paths``:
-    distinct files in ``path_calls``. ``aliases``: results that share memory with the first argument.
+    ``own_ns`` excludes what other sites inside it took; ``index_ns``, ``fetch_ns`` and ``collate_ns`` are the parts
+    of it in the thread that runs that stage, so that they add up; ``longest_ns``: the longest call. ``known``:
+    calls with arguments that an earlier one of the first few had, of ``keyed``; ``distinct``: how many different
+    arguments there were, of the first few. ``compared``: results that were compared with that of a call with equal
+    arguments; ``equal`` of them were equal. ``alike``: results that were equal to the first one, of ``looked_at``.
+    ``paths``: distinct files in ``path_calls``. ``aliases``: results that share memory with the first argument.
     ``same_operand``: calls whose largest argument was that of the call before; ``scans``: whose other arguments are
     single values. ``grows``: calls whose arguments contain the result of the call before; ``growing``: calls with a
     larger result than all before. ``kept``: copies that nothing modified afterwards, of ``checked``. ``holds``:
-    length of the container that it adds to. ``random_states``: digests of a generator's state at its first use, one
-    a process; ``made_at``: "file:line" of the call that made it. ``dtypes``: of all arrays among the arguments.
-    ``exponent``: the power of its result's size with which its time grows, where that has grown fourfold; else 0.
+    length of the container that it adds to, and ``held`` after each epoch, in the main process. ``random_states``:
+    digests of a generator's state at its first use, one a process; ``made_at``: "file:line" of the call that made
+    it. ``dtypes``: of all arrays among the arguments. ``within``: "file:line" of the sites that ran it, each the
+    nearest one around a call. ``exponent``: the power of its result's size with which its time grows, where that
+    has grown fourfold; else 0.
     """
 
     file: str
@@ -85,6 +87,7 @@ class Site:
     kept: int = 0
     checked: int = 0
     holds: int = 0
+    held: tuple[int, ...] = ()
     in_helper_thread: int = 0
     in_workers: int = 0
     in_start: int = 0
@@ -97,6 +100,7 @@ class Site:
     exponent: float = 0.0
     dtypes: tuple[str, ...] = ()
     user: str = ""
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

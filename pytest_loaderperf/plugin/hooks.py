@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_loaderperf.errors import MOST_OF_PATH, MeasureError, printable, refusal
+from pytest_loaderperf.errors import MOST_OF_PATH, LoaderPerfError, MeasureError, printable, refusal
 from pytest_loaderperf.plugin.completeness import Unpaired, attach
 from pytest_loaderperf.plugin.outputs import Written
 from pytest_loaderperf.plugin.session import session_of
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_loaderperf.plugin.session import LoaderPerfSession
 
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _UNPAIRED_KEY = "loaderperf_unpaired"
 _CLAIMS = (">=", "<=", ">", "<")
 
@@ -139,7 +142,7 @@ def _collects_only(session: pytest.Session) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    _in_its_own_words(call)
+    _in_its_own_words(call, whole=item.config.option.fulltrace)
     report = yield
     own = session_of(item.config)
     if call.when == "call":
@@ -167,11 +170,32 @@ def pytest_testnodedown(node: Any) -> None:
     own.unpaired.extend(Unpaired(*test) for test in output.get(_UNPAIRED_KEY, []))
 
 
-def _in_its_own_words(call: pytest.CallInfo[None]) -> None:
-    """Show an error about the base, or another rank, without a traceback into this package, which would not help."""
-    if call.excinfo is not None and isinstance(call.excinfo.value, (RemoteError, RankError)):
-        failed = pytest.fail.Exception(str(call.excinfo.value), pytrace=False)
+def _in_its_own_words(call: pytest.CallInfo[None], *, whole: bool) -> None:
+    """Show an error that this package explains without its own lines, which would not help; ``whole``: with them.
+
+    An error about the base, or another rank, has no traceback at all.
+    """
+    error = call.excinfo.value if call.excinfo is not None else None
+    if call.excinfo is not None and isinstance(error, (RemoteError, RankError)):
+        failed = pytest.fail.Exception(str(error), pytrace=False)
         call.excinfo = pytest.ExceptionInfo.from_exc_info((type(failed), failed, call.excinfo.tb))
+    elif isinstance(error, LoaderPerfError) and not whole:
+        call.excinfo = pytest.ExceptionInfo.from_exception(error.with_traceback(_without_ours(error)))
+        while (error := error.__cause__) is not None:
+            error.__traceback__ = _without_ours(error)
+
+
+def _without_ours(error: BaseException) -> TracebackType | None:
+    """An error's traceback without the lines of this package."""
+    kept: TracebackType | None = None
+    parts, part = [], error.__traceback__
+    while part is not None:
+        parts.append(part)
+        part = part.tb_next
+    for one in reversed(parts):
+        if not one.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            kept = TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return kept
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_loaderperf.runs.run import Run
 
 _NOTABLE = 0.10  # of the time that batches explain: smaller differences are not worth a note
-_NOTABLE_NS = 100_000  # less is the tool's own time
+_NOTABLE_NS = 10_000_000  # of an epoch: a training step takes as long, so less tells nobody anything
 _CAUSE = 0.25  # of the time that batches do not explain: a smaller part is not named
 
 

@@ -26,6 +26,15 @@ class Around(Rows):
         self.inner = inner
 
 
+class Named(Around):
+    """Gives all that it has not itself of the inner one, also its ``__getitems__``."""
+
+    def __getattr__(self, name):
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
 def subset(dataset):
     return Subset(dataset, range(4))
 
@@ -38,6 +47,9 @@ def subset(dataset):
         (subset(Rows()), False),
         (subset(subset(Rows())), False),
         (subset(subset(Batches())), True),
+        (Named(Batches()), True),
+        (subset(Named(Batches())), True),
+        (Named(Rows()), False),
         (subset(ConcatDataset([Batches()])), False),
         (ConcatDataset([Batches()]), False),
     ],
@@ -63,4 +75,9 @@ def test_the_dataset_that_asks_for_single_samples_hides_the_one_inside(dataset, 
 
 @pytest.mark.parametrize("dataset", [Rows(), Batches(), subset(Batches()), subset(Rows()), Around(Rows())])
 def test_nothing_is_hidden_where_nothing_gives_batches_or_the_outermost_does(dataset):
+    assert hidden_getitems(dataset) is None
+
+
+@pytest.mark.parametrize("dataset", [Named(Batches()), subset(Named(Batches()))])
+def test_what_torch_asks_through_another_dataset_is_not_hidden(dataset):
     assert hidden_getitems(dataset) is None

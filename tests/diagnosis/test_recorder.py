@@ -12,12 +12,14 @@ from pathlib import Path
 from types import MethodType
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from pytest_loaderperf.diagnosis.passes.description import describe
 from pytest_loaderperf.diagnosis.passes.naming import callee_name, user_code
 from pytest_loaderperf.diagnosis.passes.recorder import Recorder
-from pytest_loaderperf.diagnosis.passes.values import describe, digest
+from pytest_loaderperf.diagnosis.passes.values import digest
 
 
 @pytest.fixture
@@ -343,3 +345,64 @@ def test_without_enough_sizes_there_is_no_exponent(recorder, sizes):
     for size in sizes:
         recorder._keep(number, bytes, (), bytes(size), size, 0)
     assert seen()["exponent"] == 0
+
+
+def test_a_line_knows_the_lines_that_run_it(recorder):
+    outer, inner = (recorder.register("file.py", "call", line, "function") for line in (7, 8))
+    made = recorder.register("file.py", "comprehension", 9, "function")
+
+    def listed():
+        began = recorder.begin()
+        return recorder.made(made, began, [recorder.call(inner, len, "abc")])
+
+    recorder.call(outer, sorted, "ba", key=lambda _: listed())
+    recorder.call(inner, len, "abc")
+    assert {site["line"]: site["within"] for site in recorder.sites()} == {7: (), 8: ("file.py:7",), 9: ("file.py:7",)}
+
+
+def test_what_raises_leaves_nothing_running(recorder):
+    number, _ = one(recorder)
+    other = recorder.register("file.py", "call", 8, "function")
+
+    def fails():
+        recorder.begin()
+        raise ValueError("no value")
+
+    with pytest.raises(ValueError, match="no value"):
+        recorder.call(number, fails)
+    recorder.call(other, len, "abc")
+    assert [site["within"] for site in recorder.sites()] == [(), ()]
+
+
+def test_a_container_is_measured_after_each_epoch(recorder):
+    number, seen = one(recorder)
+    kept = []
+    for _ in range(3):
+        recorder.call(number, kept.append, 1)
+        recorder.epoch_ended()
+    assert seen()["held"] == (1, 2, 3)
+
+
+@pytest.mark.parametrize("write", [pickle.dump, torch.save])
+def test_a_state_that_is_written_grows_as_what_is_returned_does(recorder, write, tmp_path):
+    number, seen = one(recorder)
+    state = {"seen": [0]}
+    for n in range(6):
+        state["seen"].append(n)
+        with (tmp_path / "state").open("wb") as file:
+            recorder.call(number, write, state, file)
+    assert seen()["growing"] == 5
+
+
+def test_results_of_pandas_are_compared(recorder):
+    number, seen = one(recorder)
+    times = pd.date_range("2024-01-01", periods=600, freq="min")
+    rows = pd.DataFrame({"t": times.strftime("%H:%M"), "x": np.arange(600)}, index=times)
+    for _ in range(6):
+        recorder.call(number, rows.resample("1h").agg, {"x": "mean"})
+    assert (seen()["alike"], seen()["looked_at"]) == (6, 6)
+    parsed, _ = one(recorder)
+    for _ in range(6):
+        recorder.call(parsed, pd.to_datetime, rows["t"], format="%H:%M")
+    again = next(site for site in recorder.sites() if site["callee"].endswith("to_datetime"))
+    assert (again["known"], again["equal"], again["compared"]) == (5, 5, 5)

@@ -194,8 +194,8 @@ SPEAKS = {  # a rule, or a case of it, and a ledger where it speaks
 
 SAYS = [  # where, how often, and words of the message
     ("executor-per-item", "data.py:13: 1 ThreadPoolExecutors a sample", "a ThreadPoolExecutor is made for every sa"),
-    ("executor-per-item: elsewhere", "data.py:14: 1 threads a batch", "1 threads are started and ended for every"),
-    ("process-per-item", "data.py:14: 1 processes a sample", "1 processes are started and ended for every sample"),
+    ("executor-per-item: elsewhere", "data.py:14: 1 threads a batch", "1 thread is started and ended for every"),
+    ("process-per-item", "data.py:14: 1 processes a sample", "1 process is started and ended for every sample"),
     ("file-reopened", "data.py:14: 1 opens a batch", "open() opens the same file again: once a batch"),
     ("file-reopened: call", "data.py:14: 1 opens a batch", "numpy.load() opens the same file again"),
     ("file-reopened: unheard", "data.py:12: 1 opens a sample", "pandas.read_csv() opens the same 63 files again"),
@@ -398,7 +398,7 @@ SILENT = [
     *beside("descriptor-leak: call", path_calls=2, user="x"),
     *beside("shared-memory-leak", count=1, callee="SharedArea", user="x", ledger_timed=AREAS[:1] * 3),
     *beside("memory-kept", count=4, holds=4, callee="set.add", ledger_whole_epochs=1),
-    *beside("memory-kept: store", holds=8, kind="call"),
+    *beside("memory-kept: store", holds=8, kind="call", held=(9, 9)),
     *beside("same-random-numbers", random_states=("a", "b"), in_workers=0),
     *beside("idle-workers", loader_iterable=False, loader_num_workers=1, stages_by_worker={"0": 195, "1": 5}),
     *beside("duplicated-data", loader_iterable=False, loader_num_workers=1, stages_by_worker={"0": 144, "1": 143}),
@@ -534,6 +534,7 @@ def test_an_unknown_key_of_a_ledger_is_an_error(part):
         (site("iter", 0.49, kind="loop", argument=Value("list", items=9, texts=True)), False),
         (site("iter", kind="loop", argument=Value("list", items=9)), False),
         (site("json.loads", argument=Value("str", items=40), result=NUMBERS), False),
+        (site("json.loads", argument=Value("bytes", items=40), result=Value("dict", items=3)), True),
     ],
 )
 @pytest.mark.parametrize("dtype", ["int64", "float32"])
@@ -564,3 +565,160 @@ def test_the_fix_of_a_file_that_is_opened_again_is_that_of_its_reader(callee, wo
 def test_the_fix_of_a_scan_is_that_of_what_scans(one, words):
     (only,) = found("scan-per-item", ledger(one))
     assert words in only.fix
+
+
+def at(rule, place, low, high):
+    """A finding of a gain between two values, at ``file:line`` of a function."""
+    file, line, function = place
+    return Finding(rule, "", file, line, function, 1.0, "", "", Gain((low + high) / 2, low, high))
+
+
+OPENS, READS = ("io.py", 4, "load"), ("io.py", 5, "load")
+ASKS, ITEM = ("data.py", 9, "Rows.__getitem__"), ("io.py", 30, "scale")
+RAN = (
+    Site(*("io.py", 4, "load", "call", "io.open"), within=("io.py:20",)),
+    Site(*("io.py", 20, "mel", "call", "io.load"), within=("data.py:9",)),
+)
+
+
+@pytest.mark.parametrize(
+    "findings, kept",
+    [
+        ([at("file-reopened", OPENS, 2, 3), at("repeated-work", READS, 1, 1.5)], "file-reopened"),
+        ([at("file-reopened", OPENS, 1, 2), at("repeated-work", READS, 1.9, 3)], "file-reopened"),
+        ([at("file-reopened", OPENS, 1, 2), at("repeated-work", READS, 2.1, 3)], "repeated-work"),
+        ([at("file-reopened", OPENS, 1, 2), at("read-amplification", READS, 1.9, 3)], "file-reopened"),
+        ([at("file-reopened", OPENS, 1, 2), at("read-amplification", READS, 2.1, 3)], "read-amplification"),
+        ([at("file-reopened", OPENS, 1, 2), at("repeated-work", ASKS, 2.1, 3)], "repeated-work"),  # through mel
+        ([at("file-reopened", OPENS, 1, 2), at("repeated-work", ASKS, 1, 3)], "file-reopened"),
+        ([at("element-by-element", OPENS, 1, 2), at("repeated-work", ASKS, 1, 2)], "repeated-work"),
+    ],
+)
+def test_one_finding_stays_of_what_reads_again_and_of_what_that_runs(findings, kept):
+    for order in (findings, findings[::-1]):
+        assert [one.rule for one in nearest_causes(order, RULES, RAN)] == [kept]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (at("file-reopened", OPENS, 1, 2), at("repeated-work", ITEM, 3, 4)),
+        (at("element-by-element", OPENS, 3, 4), at("repeated-work", ASKS, 1, 2)),
+        (at("element-by-element", ITEM, 1, 2), at("repeated-work", ASKS, 3, 4)),
+        (at("file-reopened", OPENS, 1, 2), finding("thread-leak", 9, "load")),
+    ],
+)
+def test_findings_of_two_causes_both_stay(one, other):
+    assert len(nearest_causes([one, other], RULES, RAN)) == 2
+
+
+def test_what_calls_itself_keeps_its_findings():
+    both = [at("repeated-work", OPENS, 2, 3), at("repeated-work", ASKS, 2, 3)]
+    ran = (RAN[0], RAN[1], Site("data.py", 9, "f", "call", "g", within=("io.py:4",)))
+    assert len(nearest_causes(both, RULES, ran)) == 2
+
+
+SCANS = site("iter", kind="loop", function="Rows.find", same_operand=9, looked_at=9, largest=LIST)
+LISTED = site("comprehension", kind="comprehension", function="Rows.find", total_ns=150 * MS, looked_at=9)
+
+
+def test_the_gain_of_a_loop_is_of_all_that_it_does():
+    (of_expression,) = found("scan-per-item", ledger(SCANS, LISTED))
+    assert of_expression.gain.value > 1.8  # half of the time, in the comprehension of its line
+    calls = site("data.Rows.find", user="data.py:10", total_ns=200 * MS, line=30)
+    reads = site("torch.stack", function="Rows.find", line=20, own_ns=50 * MS)
+    inside = site("list.append", 40, function="Rows.find", line=13, own_ns=100 * MS)
+    (of_statement,) = found("scan-per-item", ledger(SCANS, calls, reads, inside))
+    assert of_statement.gain.value == pytest.approx(predicted(ledger(), 150 * MS).value)
+
+
+def test_a_loop_that_makes_the_same_each_time_searches_nothing():
+    assert found("scan-per-item", ledger(SCANS, replace(LISTED, alike=8)))
+    assert not found("scan-per-item", ledger(SCANS, replace(LISTED, alike=9)))
+
+
+CHOSEN = site("numpy.random.choice", **READ | {"largest": Value("ndarray", items=30_000)})
+
+
+def test_a_choice_scans_only_where_it_takes_as_long():
+    (only,) = found("scan-per-item", ledger(replace(CHOSEN, total_ns=288 * 0.16 * MS)))
+    assert "draw again what comes twice" in only.fix
+    assert not found("scan-per-item", ledger(replace(CHOSEN, total_ns=288 * 0.14 * MS)))
+
+
+def test_a_range_is_found_in_what_is_sorted():
+    times = site("pandas.Series.between", **READ | {"largest": Value("Series", items=256)})
+    assert "np.searchsorted" in found("scan-per-item", ledger(times))[0].fix
+
+
+@pytest.mark.parametrize("known, keyed, again", [(22, 30, True), (21, 30, False), (20, 24, True), (19, 23, False)])
+def test_the_first_calls_with_their_arguments_are_no_news_but_for_data_that_comes_once_an_epoch(known, keyed, again):
+    made = site("scipy.signal.resample_poly", known=known, keyed=keyed, distinct=4, **EQUAL)
+    assert bool(found("repeated-work", ledger(made))) is again
+
+
+@pytest.mark.parametrize("held", ["Size", "list", "DataFrame"])
+def test_to_find_what_is_there_is_no_work(held):
+    looked = site("torch.Size.__getitem__", kind="item", argument=Value(held, items=2), **ALIKE)
+    assert not found("repeated-work", ledger(looked))
+    assert found("repeated-work", ledger(replace(looked, argument=Value("Archive", items=2))))
+
+
+def test_an_object_that_is_made_again_is_named_where_that_is():
+    """Its ``__init__`` does its work once, for each object."""
+    makes = site("data.Table", user="data.py:20", known=10, keyed=10, total_ns=50 * MS)
+    fills = site("comprehension", kind="comprehension", line=21, function="Table.__init__", **ALIKE)
+    fills = replace(fills, total_ns=40 * MS, own_ns=40 * MS)
+    assert [one.line for one in findings_of(ledger(makes, fills))] == [12]
+    assert [one.line for one in findings_of(ledger(makes, replace(fills, function="Table")))] == [21]
+
+
+def test_batches_that_lie_ready_need_no_deeper_prefetch():
+    of = SPEAKS["shallow-prefetch"]
+    waits_ns = sum(epoch.waits_ns for epoch in of.timed)
+    busy = {**of.stages.ns, "receive": waits_ns // 2}
+    assert not found("shallow-prefetch", replace(of, stages=replace(of.stages, ns=busy)))
+    assert found("shallow-prefetch", replace(of, stages=replace(of.stages, ns=busy | {"receive": waits_ns // 2 - 9})))
+
+
+def test_the_fix_of_a_generator_is_that_of_its_library():
+    assert "np.random" in found("same-random-numbers", SPEAKS["same-random-numbers"])[0].fix
+    drawn = changed(SPEAKS["same-random-numbers"], {"callee": "torch.randn"})
+    assert "torch.Generator()" in found("same-random-numbers", drawn)[0].fix
+
+
+OPENED = site("gzip.open", path_calls=288, paths=1, total_ns=15 * MS, function="Scan.__init__")
+SCAN = site("data.Scan", user="data.py:10", total_ns=150 * MS, line=30)
+
+
+@pytest.mark.parametrize(
+    "opened, others, seconds, words",
+    [
+        (OPENED, [], 150, "or where each record starts"),
+        (OPENED, [site("numpy.array", function="Scan.__init__", own_ns=30 * MS, result=NARROW)], 120, "or where"),
+        (OPENED, [site("io.BufferedReader.seek", function="Scan.__init__")], 15, "on first use in each process"),
+        (OPENED, [site("io.TextIOWrapper.write", function="Scan.__init__")], 15, "on first use in each process"),
+        (replace(OPENED, callee="sqlite3.connect"), [], 15, "on first use in each process"),
+    ],
+)
+def test_a_file_that_is_read_from_its_start_costs_what_reads_it(opened, others, seconds, words):
+    (only,) = found("file-reopened", ledger(opened, SCAN, *others))
+    assert only.gain.value == pytest.approx(predicted(ledger(), seconds * MS).value)
+    assert words in only.fix
+    assert bool(only.callee) is (seconds == 15)  # what can be measured by keeping it open
+
+
+def test_many_small_tensors_cost_both_ends_of_their_way():
+    of = SPEAKS["many-small-tensors"]
+    assert found("many-small-tensors", of)[0].gain is None
+    ns = {"fetch": 20 * MS, "collate": 10 * MS, "send": 20 * MS, "receive": 40 * MS, "index": 5 * MS}
+    timed = replace(of, stages=replace(of.stages, ns=ns))
+    assert found("many-small-tensors", timed)[0].gain.value == pytest.approx(3)
+
+
+def test_the_fix_of_what_has_several_results_or_keys_says_so():
+    several = site("resample", known=8, keyed=10, distinct=2, looked_at=10, **EQUAL)
+    assert "once for each" in found("repeated-work", ledger(several))[0].fix
+    assert "once, in" in found("repeated-work", ledger(replace(several, distinct=1)))[0].fix
+    assert "keys that come again" in found("memory-kept", SPEAKS["memory-kept: store"])[0].fix
+    assert "clear the list" in found("memory-kept", SPEAKS["memory-kept"])[0].fix

@@ -155,6 +155,28 @@ def test_a_bad_factory_fails_its_item_alone_with_the_users_own_traceback(pyteste
     )
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_error_of_ours_ends_at_the_users_line_unless_the_whole_traceback_is_asked_for(pytester, whole):
+    pytester.makepyfile(
+        """
+        def broken():
+            raise OSError("disk gone")
+
+        def test_short(loaderperf):
+            loaderperf(lambda: [[0]] * 3)
+
+        def test_broken(loaderperf):
+            loaderperf(broken)
+        """
+    )
+    result = pytester.runpytest_inprocess("--loaderperf", *["--full-trace"] * whole)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["*:5: ShortEpochError", "*raise OSError(*", "*:2: OSError", "*:8: LoaderError"] * (not whole)
+    )
+    assert any("measurement/side.py:" in line for line in result.outlines) is whole
+
+
 def test_bad_input_fails_its_own_items_leaves_nothing_behind_and_the_others_go_on(pytester):
     pytester.makepyfile(
         """

@@ -76,9 +76,11 @@ def test_one_epoch_out_of_several_is_no_story():
     assert epoch_story([an_epoch(waits_ms=500), *ordinary], PACE_NS, starts_workers=False) == ""
 
 
-def test_what_our_own_clock_may_take_is_no_story():
-    tiny = EpochRecord(50_000, 1_000, 100, 30_000, 10, 40, whole=True)
-    assert epoch_story([tiny], 25.0, starts_workers=False) == ""
+@pytest.mark.parametrize("first_ms, exit_ms, told", [(10, 0, False), (5, 5, False), (10, 1, True), (11, 0, True)])
+def test_what_takes_less_than_a_training_step_is_no_story(first_ms, exit_ms, told):
+    """10 batches of 0.1 ms, of which the first and the exit take longer."""
+    short = EpochRecord(round(first_ms * MS), round(0.9 * MS), 100_000, exit_ms * MS, 10, 40, whole=True)
+    assert bool(epoch_story([short], MS / 40, starts_workers=False)) is told
 
 
 class SlowExit:

@@ -200,6 +200,7 @@ class Pass:
             self._instrument()
         self._settle()
         self._events.epoch_ended()
+        self._recorder.epoch_ended()
         left = descriptors(), steps, shared_areas()
         return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, *left), kept
 

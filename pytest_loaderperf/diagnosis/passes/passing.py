@@ -62,11 +62,10 @@ def takes_indices(dataset: Any) -> bool:
 
 
 def gives_batches(dataset: Any) -> bool:
-    """Whether a dataset's class can be asked for a list of indices; a Subset, whether it has one to pass them to."""
-    found = getattr(type(dataset), "__getitems__", None)
+    """Whether a dataset can be asked for a list of indices; a Subset, whether it has one to pass them to."""
     if isinstance(dataset, Subset):  # it passes the indices on, to a dataset that takes them
         return gives_batches(dataset.dataset)
-    return callable(found)
+    return callable(getattr(dataset, "__getitems__", None))  # also by a __getattr__ that asks another dataset
 
 
 class PassedOn(Dataset[Any]):

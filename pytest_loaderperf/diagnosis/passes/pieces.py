@@ -21,7 +21,9 @@ def sites_of(pieces: list[Piece]) -> tuple[Site, ...]:
     for piece in pieces:
         for entry in piece["sites"]:
             site = Site(**{**entry, **{name: Value(**entry[name]) for name in ("argument", "largest", "result")}})
-            site = replace(site, random_states=tuple(site.random_states))
+            site = replace(
+                site, random_states=tuple(site.random_states), within=tuple(site.within), held=tuple(site.held)
+            )
             at = (site.file, site.line, site.function, site.kind, site.callee)
             found[at] = _sum(found[at], site) if at in found else site
     return tuple(site for _, site in sorted(found.items()))
@@ -39,6 +41,9 @@ def _sum(one: Site, other: Site) -> Site:
         **{name: max(getattr(one, name), getattr(other, name)) for name in _LARGEST},
         processes=one.processes + other.processes,
         random_states=(*one.random_states, *other.random_states),
+        dtypes=tuple(sorted({*one.dtypes, *other.dtypes})),
+        held=one.held or other.held,
+        within=tuple(sorted({*one.within, *other.within})),
     )
 
 

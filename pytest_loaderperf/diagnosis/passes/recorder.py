@@ -42,10 +42,11 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, 
 
 
 class _Local(threading.local):
-    """Of one thread: what sites inside the current one took, how long probes themselves took so far, and its stage."""
+    """Of one thread: which sites run, what those inside each took, how long probes took so far, and its stage."""
 
     def __init__(self) -> None:
         self.inside: list[int] = [0]
+        self.running: list[int] = [0]  # 0: a comprehension, whose site is known at its end
         self.paused = 0
         self.looking = False
         self.stage = ""
@@ -121,6 +122,7 @@ class Recorder:
     def begin(self) -> int:
         """The time when a comprehension starts."""
         self._local.inside.append(0)
+        self._local.running.append(0)
         return time.perf_counter_ns() - self._local.paused
 
     def made(self, site: int, began_ns: int, made: Any, /) -> Any:
@@ -129,6 +131,7 @@ class Recorder:
         local = self._local
         if local.looking:
             local.inside.pop()
+            local.running.pop()
             return made
         self._note(site, "comprehension", (), made, ended - local.paused - began_ns, ended)
         return made
@@ -139,6 +142,7 @@ class Recorder:
             return run()  # what the recorder itself asks of a value is not the loader's doing
         depth = len(local.inside)
         local.inside.append(0)
+        local.running.append(site)
         began = time.perf_counter_ns()
         local.paused += began - entered
         began -= local.paused
@@ -146,7 +150,7 @@ class Recorder:
             result = run()
         except BaseException as error:
             ended = time.perf_counter_ns()
-            del local.inside[depth + 1 :]  # of comprehensions that did not end
+            del local.inside[depth + 1 :], local.running[depth + 1 :]  # of comprehensions that did not end
             self._note(site, function, (), error, ended - local.paused - began, ended)
             raise
         ended = time.perf_counter_ns()
@@ -156,6 +160,7 @@ class Recorder:
     def _note(self, site: int, function: Any, args: tuple[Any, ...], result: Any, ns: int, ended: int) -> None:  # noqa: PLR0917 private, and called in one place
         local = self._local
         inside = local.inside.pop()
+        local.running.pop()
         if local.inside:
             local.inside[-1] += ns
         local.looking = True
@@ -172,6 +177,8 @@ class Recorder:
         if record is None:
             with self._lock:
                 record = self._records.setdefault(index, Record(callee_name(function, owner), user_code(function)))
+        if around := next(filter(None, reversed(self._local.running)), 0):
+            record.within.add(around)
         counts = record.counts
         if isinstance(result, GENERATORS):
             file, line, *_ = self._places[site]
@@ -200,6 +207,11 @@ class Recorder:
         else:
             record.look_again(self._digests, args)
 
+    def epoch_ended(self) -> None:
+        """Keep how long the containers are that each line adds to."""
+        for record in self._records.values():
+            record.held_by_epoch.append(record.holds)
+
     def sites(self) -> list[dict[str, Any]]:
         """What was seen so far, as plain values."""
         found = []
@@ -221,6 +233,7 @@ class Recorder:
                         kept=kept,
                         checked=len(record.copies),
                         holds=record.holds,
+                        held=tuple(record.held_by_epoch) if record.holds else (),
                         argument=record.argument,
                         largest=record.largest,
                         result=record.result,
@@ -229,6 +242,7 @@ class Recorder:
                         exponent=record.exponent,
                         dtypes=tuple(sorted(record.dtypes)),
                         user=record.user,
+                        within=tuple(sorted("{}:{}".format(*self._places[around]) for around in record.within)),
                     )
                 )
             )

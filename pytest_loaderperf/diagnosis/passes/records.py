@@ -16,7 +16,8 @@ import torch
 
 from pytest_loaderperf.diagnosis.growth import exponent
 from pytest_loaderperf.diagnosis.ledger import Value
-from pytest_loaderperf.diagnosis.passes.values import base_of, describe, digest, key, operand, overlap, random_state
+from pytest_loaderperf.diagnosis.passes.description import describe
+from pytest_loaderperf.diagnosis.passes.values import base_of, digest, key, operand, overlap, random_state
 from pytest_loaderperf.measurement.structure import batch_leaves
 
 _MOST_KEYS = 16  # different arguments of a line that are remembered
@@ -27,6 +28,7 @@ _FEWEST_SIZES, _GROWN = 8, 4  # results of different sizes, and times from the f
 _NO_PATHS = frozenset({"posixpath", "genericpath", "os", "pathlib", "posix", "nt", "shutil", "str", "builtins"})
 _OPENING = (".open", ".read_bytes", ".read_text")  # methods of a path that open it
 _COPIES = frozenset("clone copy deepcopy contiguous tensor array ascontiguousarray astype asdict astuple".split())
+_WRITES = frozenset(["save", "dump"])  # what they give is their first argument, in a file
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 Digests = dict[int, tuple[object, str | None]]
 _TRIMS = 1.5  # times as large: a temporary array that a copy of a part lets go of
@@ -55,6 +57,9 @@ class Record:
         self.random_state: str | None = None
         self.made_at = ""
         self.holds = 0
+        self.held_by_epoch: list[int] = []
+        self.within: set[int] = set()  # sites that ran this one
+        self.most = (0, 0)  # bytes and elements of the largest result
         self.grown: list[tuple[int, int]] = []  # sizes of results, each larger than all before, and the time they took
 
     def look_at_random(
@@ -103,9 +108,11 @@ class Record:
             if self.last is not None and any(part is self.last for part in first[:4]):
                 counts["grows"] += 1
         found = describe(result)
-        if _size(found) > _size(self.result) > (0, 0):
+        written = described[0] if described and self.callee.rpartition(".")[2] in _WRITES else found
+        if (size := (written.nbytes, max(written.items, written.nested))) > self.most > (0, 0):
             counts["growing"] += 1
-            self.grown.append((found.nbytes or found.items, ns))
+            self.grown.append((size[0] or size[1], ns))
+        self.most = max(self.most, size)
         self.result = max(self.result, found, key=_size)
         self.last = result if isinstance(result, (torch.Tensor, np.ndarray, list)) else None
         now = digest(result)

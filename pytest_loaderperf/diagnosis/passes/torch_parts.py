@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, _utils, get_worker_info
 from torch.utils.data import dataloader as torch_dataloader
 
+from pytest_loaderperf.data.arrays.structure import is_nest
 from pytest_loaderperf.diagnosis.passes.hand_over import HandOver
 from pytest_loaderperf.diagnosis.passes.rewriting import users_frame
 from pytest_loaderperf.diagnosis.passes.settings import applies, arguments
@@ -115,7 +116,7 @@ class TorchParts:
             try:
                 batch = fetch(self, index)
                 if not parts.sent_tensors and get_worker_info() is not None:
-                    parts.sent_tensors, parts.sent_nbytes = tensors_in(batch), batch_nbytes(batch)
+                    parts.sent_tensors, parts.sent_nbytes = sent(batch)
                 return batch
             finally:
                 ended = parts._now_ns()
@@ -203,9 +204,12 @@ def pickled_nbytes(dataset: object) -> int:
         return 0
 
 
-def tensors_in(batch: object) -> int:
-    """How many tensors a batch hands over, each on its own."""
-    return sum(isinstance(leaf, torch.Tensor) for _, leaf in batch_leaves(batch))
+def sent(batch: object) -> tuple[int, int]:
+    """How many tensors a batch hands over, each on its own, and bytes; also those in a list of objects."""
+    leaves = [leaf for _, leaf in batch_leaves(batch)]
+    parts = [sent(part) for leaf in leaves if isinstance(leaf, list) for part in leaf if is_nest(part)]
+    tensors = sum(isinstance(leaf, torch.Tensor) for leaf in leaves)
+    return tensors + sum(count for count, _ in parts), batch_nbytes(batch) + sum(nbytes for _, nbytes in parts)
 
 
 def end_workers(loaders: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What values are, for the recorder: keys to compare arguments by, digests to compare results by, descriptions."""
+"""What values are, for the recorder: keys to compare arguments by, digests to compare results by."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import random
 import sys
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from dataclasses import replace
 from functools import lru_cache
-from math import prod
 from pathlib import PurePath
 from types import FunctionType
 from typing import Any
@@ -17,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_loaderperf.diagnosis.ledger import Value
 from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 
-_MOST_PARTS, _MOST_INNER_PARTS = 64, 16  # of a container and of those inside it, read from beginning and end
-_MOST_DEPTH = 3
+MOST_PARTS = (64, 16, 16, 4, 4)  # of a container and of those inside it, read from beginning and end
+_MOST_INNER_PARTS = 16
+MOST_DEPTH = len(MOST_PARTS)
 _END = 2048  # bytes of a buffer, at its beginning and at its end
 _MOST_CONTAINERS = 512  # whose digests are kept
 _MOST_NBYTES = 1 << 20  # of an array that a digest reads as a whole
@@ -61,25 +59,41 @@ def _content(value: object, depth: int) -> bytes | None:  # noqa: PLR0911 one re
         return None  # to read it would run the user's code
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return _array_content(value)
-    if depth < _MOST_DEPTH and isinstance(value, Mapping):
-        return _of_parts([part for item in _ends(list(value.items()), depth) for part in item], len(value), depth)
-    if depth < _MOST_DEPTH and isinstance(value, (list, tuple)):
-        return _of_parts(_ends(value, depth), len(value), depth)
-    if depth < _MOST_DEPTH and isinstance(value, (set, frozenset)):
+    if depth < MOST_DEPTH and isinstance(value, Mapping):
+        return _of_parts([part for item in ends(list(value.items()), depth) for part in item], len(value), depth)
+    if depth < MOST_DEPTH and isinstance(value, (list, tuple)):
+        return _of_parts(ends(value, depth), len(value), depth)
+    if depth < MOST_DEPTH and isinstance(value, (set, frozenset)):
         return b"%d %d" % (len(value), sum(map(hash, value)))  # equal in this process and those forked from it
-    return _arrow_content(value) if type(value).__module__.startswith("pyarrow") else None
+    if (library := type(value).__module__.partition(".")[0]) == "pandas":
+        return _pandas_content(value)
+    return _arrow_content(value) if library == "pyarrow" else None
 
 
 def _arrow_content(value: Any) -> bytes | None:
     """The beginning and the end of each buffer of Arrow data; None for what has none, such as a file."""
     try:
         if hasattr(value, "columns"):
-            return _of_parts(list(value.columns)[:_MOST_INNER_PARTS], len(value), _MOST_DEPTH)
+            return _of_parts(list(value.columns)[:_MOST_INNER_PARTS], len(value), MOST_DEPTH)
         if hasattr(value, "chunks"):
-            return _of_parts(_ends(value.chunks, 1), len(value), _MOST_DEPTH)
-        ends = [buffer and bytes(buffer[:_END]) + bytes(buffer[-_END:]) for buffer in value.buffers()]
-        return f"{value.type} {len(value)} {value.offset} ".encode() + b"|".join(end or b"" for end in ends)
+            return _of_parts(ends(value.chunks, 1), len(value), MOST_DEPTH)
+        found = [buffer and bytes(buffer[:_END]) + bytes(buffer[-_END:]) for buffer in value.buffers()]
+        return f"{value.type} {len(value)} {value.offset} ".encode() + b"|".join(end or b"" for end in found)
     except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
+        return None
+
+
+def _pandas_content(value: Any) -> bytes | None:
+    """The columns of a table of pandas, or a column or an index of it; None for what has none, such as groups."""
+    try:
+        if hasattr(value, "items") and value.ndim > 1:
+            named = [part for item in list(value.items())[:_MOST_INNER_PARTS] for part in item]
+            return _of_parts(named, len(value), 0)
+        if isinstance(value.dtype, np.dtype) and not value.dtype.hasobject:
+            return _array_content(value.to_numpy())
+        found = [part for end in (value[:_MOST_INNER_PARTS], value[-_MOST_INNER_PARTS:]) for part in end.tolist()]
+        return _of_parts(found, len(value), 0)
+    except Exception:  # noqa: BLE001 code of a library's, which may raise anything
         return None
 
 
@@ -88,8 +102,9 @@ def _of_parts(parts: Iterable[object], count: int, depth: int) -> bytes | None:
     return None if None in found else b"%d|" % count + b"|".join(part for part in found if part is not None)
 
 
-def _ends(items: Any, depth: int) -> list[Any]:
-    most = _MOST_INNER_PARTS if depth else _MOST_PARTS
+def ends(items: Any, depth: int) -> list[Any]:
+    """The first and the last parts of a container, as many as are read of one at that depth."""
+    most = MOST_PARTS[min(depth, MOST_DEPTH - 1)]
     return list(items) if len(items) <= most else [*items[: most // 2], *items[-most // 2 :]]
 
 
@@ -119,7 +134,7 @@ def key(value: object, held: list[object], digests: dict[int, tuple[object, str 
         return (type(value).__name__, found, tuple(value.shape), str(value.dtype)) if found else id(value)
     if isinstance(value, Iterator):
         return object()
-    if type(value).__module__.startswith("pyarrow") and (place := _arrow_place(value)) is not None:
+    if (place := _place_in_library(value)) is not None:
         held.append(value)
         return place
     if is_of_user(type(value)):
@@ -138,6 +153,14 @@ def key(value: object, held: list[object], digests: dict[int, tuple[object, str 
             return type(value).__name__, found_digest
     held.append(value)
     return "object", id(value)
+
+
+def _place_in_library(value: Any) -> object:
+    """Where the data of an object of Arrow or pandas lies, which may be a new object each time; None for others."""
+    library = type(value).__module__.partition(".")[0]
+    if library == "pandas":
+        return type(value).__name__, operand(value), len(value) if hasattr(value, "__len__") else 0
+    return _arrow_place(value) if library == "pyarrow" else None
 
 
 def _arrow_place(value: Any) -> object:
@@ -168,13 +191,13 @@ def memory_of(value: object) -> tuple[int, int] | None:
 def operand(value: object) -> object:
     """What tells a large argument from others: its memory, of which columns of a table are new objects each time."""
     if not isinstance(value, (torch.Tensor, np.ndarray)) and type(value).__module__.partition(".")[0] == "pandas":
-        value = _of_column(_indexed(value))
+        value = _of_column(indexed(value))
     if type(value).__module__.startswith("pyarrow"):
         return _arrow_place(value) or id(value)
     return memory_of(value) or id(value)
 
 
-def _indexed(value: Any) -> Any:
+def indexed(value: Any) -> Any:
     """The table whose ``loc`` or ``iloc`` a value is; others as they are."""
     return value.obj if type(value).__name__ in _INDEXERS else value
 
@@ -202,90 +225,6 @@ def overlap(value: object, other: object) -> bool:
     """Whether two arrays share memory."""
     one, two = memory_of(value), memory_of(other)
     return one is not None and two is not None and one[0] < two[1] and two[0] < one[1]
-
-
-def describe(value: object) -> Value:  # noqa: PLR0911 one return a kind of value
-    """What a rule may want to know of a value."""
-    value = _indexed(value)
-    name = type(value).__name__
-    if isinstance(value, torch.Tensor):
-        kind, items = str(value.dtype).removeprefix("torch."), value.numel()
-        contiguous = value.layout == torch.strided and value.is_contiguous()
-        made = Value(name, kind, items, items * value.element_size(), value.device.type)
-        cuda = made.device == "cpu" and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        pinned = cuda and value.is_pinned()
-        return replace(made, contiguous=contiguous, dims=value.ndim, pinned=pinned)
-    if isinstance(value, np.ndarray):
-        flags = value.flags
-        shareable = bool(flags.writeable) and all(stride >= 0 for stride in value.strides)
-        contiguous = bool(flags.c_contiguous)
-        return Value(
-            name, str(value.dtype), value.size, value.nbytes, "cpu", False, shareable, contiguous, dims=value.ndim
-        )
-    if is_of_user(type(value)):
-        return Value(name)
-    if isinstance(value, (list, tuple)):
-        items, numbers = _numbers(value)
-        arrays = [part for part in value[:_MOST_PARTS] if isinstance(part, (torch.Tensor, np.ndarray))]
-        nbytes = sum(int(part.nbytes) for part in arrays) * len(value) // max(1, min(len(value), _MOST_PARTS))
-        return Value(
-            name,
-            "",
-            items,
-            nbytes,
-            "",
-            numbers,
-            nested=_inside(value, 0),
-            texts=bool(value) and isinstance(value[0], str),
-        )
-    if isinstance(value, (str, bytes, bytearray)):
-        return Value(name, "", len(value), len(value))
-    if isinstance(value, dict):
-        texts = sum(len(part) for part in _ends(list(value.values()), 0) if isinstance(part, str))
-        return Value(name, "", len(value), texts, nested=_inside(value, 0))
-    try:
-        length = len(value)  # type: ignore[arg-type]
-    except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
-        length = 0
-    try:
-        held = value.nbytes if hasattr(value, "nbytes") else value.memory_usage(index=False).sum()  # type: ignore[attr-defined]
-        nbytes = int(held) if length else 0
-    except Exception:  # noqa: BLE001 code of the user's or a library's, which may raise anything
-        nbytes = 0
-    dtype = getattr(value, "dtype", "") or ""
-    return Value(name, str(dtype), length, nbytes, chunk_nbytes=_chunk_nbytes(value, dtype))
-
-
-def _chunk_nbytes(value: object, dtype: object) -> int:
-    """Bytes of a chunk of an array on disk, as h5py and zarr say it; 0 for others."""
-    try:
-        chunks: Any = getattr(value, "chunks", None)
-    except Exception:  # noqa: BLE001 code of a library's, which may raise anything
-        return 0
-    size = getattr(dtype, "itemsize", 0)
-    whole = isinstance(chunks, tuple) and chunks and all(isinstance(part, int) for part in chunks)
-    return prod(chunks) * size if whole and isinstance(size, int) else 0
-
-
-def _inside(value: Any, depth: int) -> int:
-    """Elements of a list or dict and of those in it, whose first and last ones stand for all."""
-    if not isinstance(value, (list, tuple, dict)):
-        return 0
-    parts = _ends(list(value.values()) if isinstance(value, dict) else value, depth)
-    if depth == _MOST_DEPTH or not parts:
-        return len(value)
-    return len(value) + sum(_inside(part, depth + 1) for part in parts) * len(value) // len(parts)
-
-
-def _numbers(value: Any) -> tuple[int, bool]:
-    """Elements of a nested list, as far as its first parts say, and whether they are numbers."""
-    items, part = 1, value
-    while isinstance(part, (list, tuple)) and len(part):
-        items *= len(part)
-        part = part[0]
-    if isinstance(part, (list, tuple)):
-        return 0, False
-    return items, isinstance(part, (int, float, np.number)) and not isinstance(part, bool)
 
 
 def random_state(generator: object) -> str | None:

@@ -84,4 +84,4 @@ RULES: tuple[Rule, ...] = (
 def findings_of(ledger: Ledger, *, silent: Collection[str] = ()) -> list[Finding]:
     """What all rules find in a ledger but those that are ``silent``; the largest predicted gain first."""
     found = [finding for rule in RULES for finding in rule.find(ledger)]
-    return [finding for finding in nearest_causes(found, RULES) if finding.rule not in silent]
+    return [finding for finding in nearest_causes(found, RULES, ledger.sites) if finding.rule not in silent]

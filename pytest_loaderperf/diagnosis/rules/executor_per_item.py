@@ -34,9 +34,10 @@ def found(ledger: Ledger, kind: str, rule: str, fix: str) -> Iterator[Finding]:
         work = sum(
             site.own_ns for site in ledger.sites if site.in_helper_thread and last_name(site.callee) not in _ENDS
         )
-        many = "processes" if kind == "process" else f"{kind}s"
+        many, one = "processes" if kind == "process" else f"{kind}s", per(times) == "1"
         if pool is None:
-            said = f"{per(times)} {many} are started and ended for every {unit}"
+            started = f"1 {kind} is" if one else f"{per(times)} {many} are"
+            said = f"{started} started and ended for every {unit}"
         else:
             times, unit = often(ledger, pool.count)
             said, many = f"a {name} is made for every {unit}: its {many} are started and ended each time", f"{name}s"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Event, Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import last_name, often, often_text, plain
+from pytest_loaderperf.diagnosis.rules.reading import callers, function_ns, last_name, often, often_text, plain
 
 _READERS = frozenset(
     (
@@ -14,8 +14,16 @@ _READERS = frozenset(
         "read_bytes read_text fromfile"
     ).split()
 )
-_READ, _OPEN = (
+_STREAMS = frozenset(
+    (
+        "open io.open codecs.open gzip.open bz2.open lzma.open pathlib.Path.open pyarrow.memory_map pyarrow.OSFile "
+        "pyarrow.input_stream"
+    ).split()
+)
+_PARTLY = frozenset("seek setpos pread write writelines print dump savetxt".split())  # not read from its start
+_READ, _RECORDS, _OPEN = (
     "read it once, in __init__, and keep what was read",
+    "read it once, and keep what was read, or where each record starts: file.seek(starts[i])",
     "open it once, on first use in each process, and keep it",
 )
 _REPEATS = 1.5  # opens of a file in an epoch, from which they are too many
@@ -41,6 +49,18 @@ def lines(ledger: Ledger) -> Iterator[tuple[Event | Site, int, int, list[Site]]]
             yield site, site.path_calls, site.paths, [site]
 
 
+def _is_read_from_its_start(ledger: Ledger, opening: Site) -> bool:
+    """Whether what takes long is likely to read it, not to open it."""
+    around = callers(ledger, opening)
+    return opening.callee in _STREAMS and not any(last_name(site.callee) in _PARTLY for site in around)
+
+
+def _reading_ns(ledger: Ledger, opening: Site) -> float:
+    """Time of its function, but for the arrays that it makes of what was read."""
+    arrays = sum(one.own_ns for one in callers(ledger, opening) if one.result.dtype)
+    return max(float(opening.total_ns), function_ns(ledger, opening) - arrays)
+
+
 def _fix(callee: str) -> str:
     if last_name(callee) in _READERS:
         return _READ
@@ -53,7 +73,10 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         opening = [site for site in calls if site.kind == "call" and site.path_calls]
         if not unit or (calls and not opening):
             continue  # a subscript or a method that reads what is open: read-amplification
-        callee = max(opening, key=lambda site: site.total_ns).callee if opening else ""
+        longest = max(opening, key=lambda site: site.total_ns, default=None)
+        reads = longest is not None and _is_read_from_its_start(ledger, longest)
+        callee = longest.callee if longest is not None else ""
+        spent_ns = longest.total_ns if longest is not None else 0
         name = plain(callee) if callee else "open()"
         yield Finding(
             RULE.id,
@@ -63,9 +86,9 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             place.function,
             times,
             f"opens a {unit}",
-            _fix(callee),
-            predicted(ledger, max((site.total_ns for site in opening), default=0)),
-            callee=callee,
+            _RECORDS if reads else _fix(callee),
+            predicted(ledger, _reading_ns(ledger, longest) if longest is not None and reads else spent_ns),
+            callee="" if reads else callee,  # to keep it open would not be the fix
         )
 
 

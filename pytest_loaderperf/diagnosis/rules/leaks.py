@@ -10,6 +10,7 @@ from pytest_loaderperf.diagnosis.ledger import Ledger, Site
 from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, plain
 
 _KEPT = 0.9  # of what was added
+_CACHE = "give it keys that come again, such as the index of the sample, or remove the oldest entries"
 _EPOCHS = 2  # needed, to see growth
 _SHARED_MAKERS = frozenset(["SharedMemory", "ShareableList", "share_memory_", "moveToSharedMemory", "_new_shared"])
 
@@ -91,6 +92,8 @@ def _is_kept(ledger: Ledger, site: Site) -> bool:
     """Whether a list gets longer over epochs, by more than small things."""
     if site.in_workers and not ledger.loader.persistent_workers:
         return False  # they end with the epoch
+    if site.held and not _grows(site.held):
+        return False  # a cache that is full after the first epoch
     epoch = ledger.batches / max(1, ledger.epochs)
     appends = site.callee in ("list.append", "collections.deque.append", "list.extend") or site.kind == "store"
     more_than_epoch = site.count > epoch * 1.5 and site.holds > epoch * 1.5
@@ -105,14 +108,14 @@ def _memory(ledger: Ledger) -> Iterator[Finding]:
             each = site.count / ledger.epochs
             yield Finding(
                 MEMORY.id,
-                f"{'this assignment' if site.kind == 'store' else plain(site.callee)} keeps {each:.0f} objects "
-                f"more in every epoch, {site.holds} so far",
+                f"{'this assignment' if site.kind == 'store' else plain(site.callee)} keeps {each:.0f} "
+                f"object{'s' * (f'{each:.0f}' != '1')} more in every epoch, {site.holds} so far",
                 site.file,
                 site.line,
                 site.function,
                 each,
                 "objects an epoch",
-                MEMORY.fix,
+                _CACHE if site.kind == "store" else MEMORY.fix,
             )
 
 

@@ -11,7 +11,7 @@ from pytest_loaderperf.diagnosis.rules.reading import HALF, last_name, often_tex
 _MAKES = frozenset(
     "tensor as_tensor array asarray asanyarray FloatTensor LongTensor IntTensor DoubleTensor Tensor".split()
 )
-_PARSES = ("loads", "literal_eval", "eval")  # they read lists that are numbers already
+_PARSES = ("loads", "literal_eval", "eval")  # a list that they read is numbers already; a record may be a text's
 _SHARE = 0.02  # of the time
 _ITEMS = 16  # numbers a sample, from which an array is worth it
 
@@ -20,7 +20,10 @@ def _is_of_text(ledger: Ledger, site: Site) -> bool:
     """Whether the numbers are likely those of words: something splits or encodes a text for each sample."""
     whole = site.result.dtype.startswith(("int", "uint"))
     for one in ledger.sites if whole else ():
-        encodes = one.argument.type == "str" and one.result.numbers and last_name(one.callee) not in _PARSES
+        parses = last_name(one.callee) in _PARSES
+        encodes = one.argument.type in ("str", "bytes") and (
+            one.result.type == "dict" if parses else one.result.numbers
+        )
         if one.count >= HALF * ledger.samples and (encodes or (one.kind == "loop" and one.argument.texts)):
             return True
     return False
@@ -58,5 +61,5 @@ RULE = Rule(
     fix="keep the data as one array from the start: self.rows = torch.tensor(rows) in __init__",
     limits="Lists of fewer than 16 numbers a sample, and numbers of words in a text, are not reported.",
     find=_find,
-    yields_to=("arrow-to-python", "element-by-element", "repeated-work"),
+    yields_to=("arrow-to-python", "element-by-element", "repeated-work", "scan-per-item"),
 )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
+from pytest_loaderperf.diagnosis.findings import Finding, Gain, Rule, gain_of
 from pytest_loaderperf.diagnosis.ledger import Ledger
 
 _TENSORS = 64  # a batch
 _NBYTES = 1 << 15  # a tensor
+
+
+def _gain(ledger: Ledger) -> Gain | None:
+    """If nothing were handed over: what packs it takes time in a worker, and what unpacks it in the main process."""
+    work_ns, handed_ns = (
+        sum(ledger.stages.ns.get(stage, 0) for stage in stages)
+        for stages in (("fetch", "collate"), ("send", "receive"))
+    )
+    return gain_of(handed_ns / (work_ns + handed_ns)) if handed_ns else None
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
@@ -27,7 +36,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         tensors,
         "tensors a batch",
         RULE.fix,
-        predicted(ledger, ledger.counted_ns.get("send", 0)),
+        _gain(ledger),
     )
 
 

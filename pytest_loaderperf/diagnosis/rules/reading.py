@@ -69,13 +69,23 @@ def plain(callee: str) -> str:
     return f"{name.removesuffix('.__getitem__')}[...]" if name.endswith(".__getitem__") else f"{name}()"
 
 
-def rewritten_ns(ledger: Ledger, site: Site) -> float:
-    """Time that an array operation in place of ``site`` and what it feeds would save: most of its function's."""
-    name = last_name(site.function.removesuffix(".<locals>"))
+def function_ns(ledger: Ledger, site: Site) -> float:
+    """Time of all calls of the function that ``site`` is in, as far as it is known; 0 if it is not."""
+    name = last_name(site.function.removesuffix(".<locals>").removesuffix(".__init__"))  # or the class that is made
     calls = sum(one.total_ns for one in ledger.sites if one.user and last_name(one.callee) == name)
     if name in ("__getitem__", "__getitems__"):
-        calls = max(calls, ledger.counted_ns.get("fetch", 0))
-    elif site.file == ledger.loader.collate_file and not calls:
-        calls = ledger.counted_ns.get("collate", 0)
-    arrays = sum(one.own_ns for one in callers(ledger, site) if one.result.dtype and not one.argument.numbers)
-    return max(float(site.total_ns), calls - arrays)
+        return float(max(calls, ledger.counted_ns.get("fetch", 0)))
+    if site.file == ledger.loader.collate_file and not calls:
+        return float(ledger.counted_ns.get("collate", 0))
+    return float(calls)
+
+
+def rewritten_ns(ledger: Ledger, site: Site) -> float:
+    """Time that an array operation in place of ``site`` and what it feeds would save: most of its function's."""
+    stays = [one for one in callers(ledger, site) if (one.result.dtype and not one.argument.numbers) or _reads(one)]
+    return max(float(site.total_ns), function_ns(ledger, site) - sum(one.own_ns for one in stays))
+
+
+def _reads(site: Site) -> bool:
+    """Whether a call opens a file, or gives text or bytes, which are no numbers yet."""
+    return site.path_calls > 0 or site.result.type in ("str", "bytes")

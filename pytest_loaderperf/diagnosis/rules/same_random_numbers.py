@@ -9,6 +9,8 @@ from pytest_loaderperf.diagnosis.findings import Finding, Rule
 from pytest_loaderperf.diagnosis.ledger import Ledger
 from pytest_loaderperf.diagnosis.rules.reading import plain
 
+_OF_TORCH = "make it in the worker: torch.Generator().manual_seed(torch.initial_seed()) on first use"
+
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
     seeds = [site for site in ledger.sites if site.callee.endswith("random.seed") or site.callee == "torch.manual_seed"]
@@ -28,7 +30,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
             at.function,
             times,
             "worker processes",
-            RULE.fix,
+            _OF_TORCH if site.callee.startswith("torch.") else RULE.fix,
         )
         return
 

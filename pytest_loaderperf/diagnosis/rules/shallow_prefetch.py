@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, gain_of
 from pytest_loaderperf.diagnosis.ledger import Ledger
+from pytest_loaderperf.diagnosis.rules.reading import HALF
 
 _FEWEST = 3  # slow batches: less may be a start
 _BURSTS = 0.3  # of the workers' time, spent on slow batches
@@ -21,6 +22,9 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
     busy_ns = sum(stages.ns.get(stage, 0) for stage in ("fetch", "collate", "send"))
     wall_ns = sum(epoch.waits_ns for epoch in ledger.timed) * loader.num_workers
     idle = 1 - busy_ns / max(1, wall_ns)
+    handed_ns = stages.ns.get("receive", 0) + stages.ns.get("pin", 0)
+    if handed_ns >= HALF * sum(epoch.waits_ns for epoch in ledger.timed):
+        return  # the main process is busy, and batches lie ready
     if stages.slow_batches < _FEWEST or stages.slow_share < _BURSTS or idle < _IDLE:
         return
     yield Finding(
