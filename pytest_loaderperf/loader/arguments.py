@@ -28,11 +28,10 @@ T = TypeVar("T")
 MAX_SEED = (1 << 63) - 1  # leaves room to add the epoch
 
 
-def check_whole(name: str, value: object, least: int | None, most: int | None = None) -> None:
-    """Raise DataError unless ``value`` is a whole number from ``least`` up (None: any), ``most`` at most."""
-    if not _is_whole(value) or (least is not None and value < least) or (most is not None and value > most):
-        end = "up" if most is None else f"to {most}"
-        wanted = "a whole number" if least is None else f"a whole number from {least} {end}"
+def check_whole(name: str, value: object, least: int | None) -> None:
+    """Raise DataError unless ``value`` is a whole number from ``least`` up (None: any)."""
+    if not _is_whole(value) or (least is not None and value < least):
+        wanted = "a whole number" if least is None else f"a whole number from {least} up"
         raise DataError(f"{name} must be {wanted}, got {value!r}.")
 
 

@@ -115,8 +115,9 @@ class Epochs(Restart[T_co]):
     def _made_here(self, engine: Any, make_feed: Callable[[], Feed], progress: Progress) -> Any:
         dataset: Any = self.dataset
         if isinstance(dataset, IterableDataset):
-            taken, after = progress.batches * (self.batch_size or 1), progress.states.get(0)
-            stream = StreamSamples(dataset, drop_last=self.drop_last, skip=taken, after=after)
+            size, after = self.batch_size or 1, progress.states.get(0)
+            skip = progress.batches * size
+            stream = StreamSamples(dataset, drop_last=self.drop_last, skip=skip, size=size, after=after)
             batches = engine.stream(stream, self.batch_size, progress)
             told: Any = self._IterableDataset_len_called  # what len(dataset) said when len(loader) asked for it
             return batches if told is None else self._warning_of_length(batches, progress, told)

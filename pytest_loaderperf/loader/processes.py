@@ -18,9 +18,10 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from pytest_loaderperf.data.arrays.columns import RowDataset, is_named
 from pytest_loaderperf.data.arrays.indices import positions_of
+from pytest_loaderperf.data.arrays.place import pass_over
 from pytest_loaderperf.loader.collate import SHARED_NBYTES, vectorized_collate
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
-from pytest_loaderperf.loader.samples import MapSamples, shorter_error
+from pytest_loaderperf.loader.samples import MapSamples
 from pytest_loaderperf.loader.states import Copies, Passed, Stated, passed
 
 
@@ -163,9 +164,7 @@ class Processes:
         self._take_over()
         made = self._started(progress)
         if self._indices is None and not progress.states:  # only a dataset knows what it would give: it does so again
-            for given in range(progress.batches):
-                if next(made, Passed) is Passed:
-                    raise shorter_error(progress.batches, given, "batches")
+            pass_over(made, progress.batches, "batches")
         batches = _Delivery(made, progress, None if self._indices is not None else _length(self.loader))
         self._latest = weakref.ref(batches)
         return batches

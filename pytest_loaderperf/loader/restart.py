@@ -7,15 +7,8 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 
-from pytest_loaderperf.data.arrays.order import (
-    Draw,
-    can_be_dealt,
-    generator_of,
-    innermost,
-    is_shuffled,
-    known_samples,
-    with_epochs,
-)
+from pytest_loaderperf.data.arrays.order import Draw, can_be_dealt, generator_of, innermost, is_shuffled, with_epochs
+from pytest_loaderperf.data.arrays.place import other_shards, place_of
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.arguments import check_whole, process_count
 from pytest_loaderperf.loader.gather import Gather
@@ -29,7 +22,6 @@ _STEP = ("batch_size", "world_size")
 _PLACE = ("epoch", "batches", "skipped", "dealt")
 _ORDER = "order_seed draws_seed generator_state default_state indices samples sampler_epoch shards states rank".split()
 _STATE = (*_PLACE, *_ORDER, *_STEP, *_SAME)
-_MOST = 1 << 48  # of what is counted: more than any run delivers, and still countable in samples
 _LATER: dict[str, Any] = {"dealt": 0, "rank": None}  # what states did not have at first
 
 
@@ -204,17 +196,13 @@ class Restart(DataLoader[T_co]):
             states = {int(worker): State(**values) for worker, values in state["states"].items()}
         except (AttributeError, TypeError, ValueError):
             raise DataError(f"expected the state's states by worker, got {state['states']!r}.") from None
-        most = state["batches"] if isinstance(self.dataset, IterableDataset) else _MOST
-        for worker, own in states.items():
-            check_whole(f"the state's batches of worker {worker}", own.batches, 0, most)
         if (state["batches"] or states) and state["shards"] != self._shards:
-            raise DataError(_other_shards(state["shards"], self._shards))
-        self._check_within(state)
+            raise DataError(other_shards(state["shards"], self._shards))
         epoch, batches, skipped, dealt = (state[name] for name in _PLACE)
+        place = place_of(state, self._fed_by)
         if (batches or dealt or states) and any(state[name] != here for name, here in self._step.items()):
             self._check_can_be_dealt(state)
-            dealt = min(_place(state), known_samples(self._fed_by) or 0)  # a short last batch counts as a full one
-            batches = skipped = 0
+            dealt, batches, skipped = place, 0, 0
         elif state["rank"] not in (None, self.rank):
             raise DataError(
                 f"expected a state of rank {self.rank}, got one of rank {state['rank']}: with on_error='skip', or a "
@@ -231,16 +219,6 @@ class Restart(DataLoader[T_co]):
         begin = {"draw": draw, "began": began, "trail": trail, "draws_seed": state["draws_seed"], "states": states}
         self._resumed = Progress(epoch, batches, skipped, dealt, **begin)
         self._next_epoch, self._keeps_epoch = epoch, False
-
-    def _check_within(self, state: Mapping[str, Any]) -> None:
-        """Raise DataError for a place beyond the end of an epoch, whose length is known now."""
-        samples = known_samples(self._fed_by)
-        step = (state["batch_size"] or 1) * (state["world_size"] or 1)  # the last batch of all ranks may be short
-        if samples is not None and (state["dealt"] > samples or _place(state) >= samples + step):
-            raise DataError(
-                f"expected a state within an epoch of {samples} samples, got one after {_place(state)}. Restart with "
-                "the dataset that it was taken with, or begin a new epoch."
-            )
 
     def _check_order(self, state: Mapping[str, Any]) -> None:
         for name in _SAME:
@@ -288,23 +266,7 @@ def _checked(state: Any) -> dict[str, Any]:
     if not isinstance(state, Mapping) or {*_LATER, *state} != set(_STATE):
         raise DataError(f"expected what state_dict() gives, with {', '.join(_STATE)}, got {state!r}.")
     for name in _PLACE:
-        check_whole(f"the state's {name}", state.get(name, 0), 0, _MOST)
+        check_whole(f"the state's {name}", state.get(name, 0), 0)
     for name in _STEP:
         check_whole(f"the state's {name}", 1 if state[name] is None else state[name], 1)
     return {**_LATER, **state}
-
-
-def _place(state: Mapping[str, Any]) -> int:
-    """How many samples of an epoch all ranks were given."""
-    _, batches, skipped, dealt = (state[name] for name in _PLACE)
-    own = Progress(0, batches, skipped).position(state["batch_size"])
-    return int(dealt + own * (state["world_size"] or 1))
-
-
-def _other_shards(was: int | None, has: int | None) -> str:
-    kinds = ["another kind of dataset" if one is None else f"{one} worker{'s' * (one != 1)}" for one in (was, has)]
-    return (
-        f"expected {kinds[0]} as when the state was taken, got {kinds[1]}: an iterable dataset may share its samples "
-        "out by worker, so some would be lost and others repeated, and a dataset with a state_dict() of its own has "
-        f"another state in each worker. Restart with {kinds[0]}, or begin a new epoch."
-    )

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.utils.data import Subset
 
+from pytest_loaderperf.data.arrays.place import rest_of
 from pytest_loaderperf.data.stores.augment import source_of
-from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader.states import State, is_stateful, resumed, taken
 
 _SHOWN = 4  # indices in a note
@@ -98,13 +98,16 @@ class Failure:
 
 
 class StreamSamples:
-    """The samples of one epoch of an iterable-style dataset: those after ``after``, or, without it, after ``skip``."""
+    """The samples of one epoch of an iterable-style dataset: those after ``after``, or, without it, after ``skip``.
 
-    def __init__(self, dataset: Any, *, drop_last: bool, skip: int, after: State | None = None) -> None:
+    ``skip``: whole batches of ``size``, the last of which may have been short.
+    """
+
+    def __init__(self, dataset: Any, *, drop_last: bool, skip: int, size: int, after: State | None = None) -> None:
         self.dataset, self._iterator = dataset, resumed(dataset, after)
-        self._skip = skip if after is None else 0
+        start = skip if after is None else 0
         once = map(next, repeat(self._iterator))  # islice would ask for an iterator once more, which may begin anew
-        self._samples = islice(once, None)  # which stays at its end, also at one by an exception
+        self._samples = rest_of(once, start, size)  # which stays at its end, also at one by an exception
         self._drop_last = drop_last
         self._ended = False
 
@@ -120,27 +123,15 @@ class StreamSamples:
     def fetch(self, size: int | None) -> Any:
         """The next ``size`` samples as a list, fewer at the end; None: the next sample alone. Raises StopIteration."""
         wanted = 1 if size is None else size
-        skip, self._skip = self._skip, 0
         try:
-            given = sum(1 for _ in islice(self._samples, skip))
             samples = list(islice(self._samples, wanted))
         except Exception as error:
             error.add_note("raised in stage fetch, by the iterable dataset")
             raise
-        if given <= skip - wanted:  # the last batch may be short
-            raise shorter_error(skip, given, "samples")
         self._ended = len(samples) < wanted
         if not samples or (self._drop_last and self._ended):
             raise StopIteration
         return samples[0] if size is None else samples
-
-
-def shorter_error(expected: int, given: int, what: str) -> DataError:
-    """The error for an iterable dataset that ends before the place where a restart goes on."""
-    return DataError(
-        f"expected the iterable dataset to give the same {expected} {what} as before the restart, got {given}. Restart "
-        "with the same dataset, or begin a new epoch."
-    )
 
 
 def collated(collate: Callable[..., Any], samples: Any, indices: Any, *buffers: Any) -> Any:

@@ -225,13 +225,6 @@ def shuffled_samples(sampler: Any) -> int | None:
     return len(sampler)
 
 
-def known_samples(sampler: Any) -> int | None:
-    """How many samples, of all ranks, an epoch of ``sampler`` has, if it is one of ours or of torch's own orders."""
-    if isinstance(sampler, EpochSampler):
-        return len(sampler.dataset)
-    return len(sampler) if type(sampler) in (SequentialSampler, RandomSampler) else None
-
-
 def known_order(sampler: object, epoch: int, draw: Draw, dealt: int = 0) -> Order | None:
     """All indices of ``epoch`` of ``sampler``, as iterating it would give them; None for other samplers.
 
