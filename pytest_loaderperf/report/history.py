@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from statistics import median
@@ -11,6 +12,7 @@ from typing import Any
 from pytest_loaderperf.errors import MOST_OF_PATH, printable
 from pytest_loaderperf.history.changes import Change, Series
 from pytest_loaderperf.history.steps import LEAST_POINTS
+from pytest_loaderperf.history.table import Facts, Metric
 from pytest_loaderperf.history.timeline import Column, Timeline, commit_count
 from pytest_loaderperf.report.figures import figure, three_digits
 from pytest_loaderperf.report.terminal import TableLine
@@ -36,11 +38,12 @@ def history_lines(found: Sequence[Series], order: Timeline, width: int, since: s
     lines = [TableLine(counted, "bold"), *(TableLine(remark, "yellow") for remark in order.remarks)]
     if max(len(series.values) for series in found) < 2 * LEAST_POINTS:
         lines.append(TableLine(f"steps are found from {2 * LEAST_POINTS} commits on", "yellow"))
-    for test, group in groupby(found, key=lambda series: series.metric.test):
+    with_texts = zip(found, environment_texts(found), strict=True)
+    for test, group in groupby(with_texts, key=lambda pair: pair[0].metric.test):
         lines.append(TableLine(f"\n{_cut(printable(test, MOST_OF_PATH), width)}"))
-        for series in group:
+        for series, told in group:
             lines.append(TableLine(_row(series, width), _series_color(series)))
-            if told := environment_text(series, found):
+            if told:
                 lines.append(TableLine(_cut(f"    {told}", width)))
             if len(found) <= CHARTED:
                 lines += [TableLine(f"  {line}") for line in chart(series, width - 2)]
@@ -58,12 +61,18 @@ def _row(series: Series, width: int) -> str:
     return f"  {name:<{_NAME}} {shown:>{_FIGURE}}  {sparkline(series.values, room):<{room}}  {_state(series)}".rstrip()
 
 
-def environment_text(series: Series, found: Sequence[Series]) -> str:
-    """What tells a series from the others of its metric, which are of other machines or versions; "" if it is alone."""
-    all_facts = [other.facts for other in found if other.metric == series.metric]
+def environment_texts(found: Sequence[Series]) -> list[str]:
+    """Of each series what tells it from others of its metric, of other machines or versions; "" if it is alone."""
+    by_metric: defaultdict[Metric, list[Facts]] = defaultdict(list)
+    for series in found:
+        by_metric[series.metric].append(series.facts)
+    return [_told_apart(series.facts, by_metric[series.metric]) for series in found]
+
+
+def _told_apart(facts: Facts, others: Sequence[Facts]) -> str:
     names = ("machine", "torch", "driver", "packages")
-    differ = [name for name in names if len({getattr(facts, name) for facts in all_facts}) > 1]
-    told = [(name, printable(getattr(series.facts, name))) for name in differ]
+    differ = [name for name in names if len({getattr(other, name) for other in others}) > 1]
+    told = [(name, printable(getattr(facts, name))) for name in differ]
     return ", ".join(value if name == "packages" else f"{name} {value}" for name, value in told)
 
 

@@ -13,7 +13,7 @@ from pytest_loaderperf.history.timeline import Timeline
 from pytest_loaderperf.report.history import (
     by_commit,
     commit_text,
-    environment_text,
+    environment_texts,
     figure_of,
     kind,
     percent_text,
@@ -73,16 +73,14 @@ def _changes_table(found: Sequence[Series]) -> str:
 
 
 def _values_table(found: Sequence[Series]) -> str:
-    rows = [
-        f"<tr><td>{escaped(series.metric.test)}</td><td>{escaped(_named(series, found))}</td>"
-        f"<td>{escape(figure_of(series.values[-1], series.metric.unit))}</td><td>{len(series.values)}</td></tr>"
-        for series in found
-    ]
+    rows = []
+    for series, told in zip(found, environment_texts(found), strict=True):
+        named, value = ", ".join(filter(None, (series.metric.name, told))), series.values[-1]
+        rows.append(
+            f"<tr><td>{escaped(series.metric.test)}</td><td>{escaped(named)}</td>"
+            f"<td>{escape(figure_of(value, series.metric.unit))}</td><td>{len(series.values)}</td></tr>"
+        )
     return html_table(("test", "metric", "value", "commits"), rows)
-
-
-def _named(series: Series, found: Sequence[Series]) -> str:
-    return ", ".join(filter(None, (series.metric.name, environment_text(series, found))))
 
 
 def _shown(found: Sequence[Series]) -> str:
@@ -103,15 +101,11 @@ def _figure(found: Sequence[Series], order: Timeline) -> Any:
     figure = new_figure(9, 0.6 + 1.9 * max(1, len(panels)))
     place = {id(column): i for i, column in enumerate(order.columns)}
     every = figure.subplots(max(1, len(panels)), squeeze=False)[:, 0]
+    told_of = dict(zip(map(id, found), environment_texts(found), strict=True))
     for axes, series in zip(every, panels, strict=False):
-        title = _title(series, found)
+        title = "   ".join(filter(None, (series.metric.name, series.metric.test, told_of[id(series)])))
         _draw(axes, series, [place[id(column)] for column in series.columns], order, title)
     return figure
-
-
-def _title(series: Series, found: Sequence[Series]) -> str:
-    told = environment_text(series, found)
-    return printable("   ".join(filter(None, (series.metric.name, series.metric.test, told))), _MOST_TITLE)
 
 
 def _draw(axes: Any, series: Series, places: Sequence[int], order: Timeline, title: str) -> None:
@@ -131,5 +125,5 @@ def _draw(axes: Any, series: Series, places: Sequence[int], order: Timeline, tit
     axes.set_xlim(-0.5, len(order.columns) - 0.5)
     axes.tick_params(axis="y", labelsize=7)
     axes.yaxis.set_major_formatter(lambda value, _: literal(figure_of(value, series.metric.unit)))
-    axes.set_title(literal(title), fontsize=8, loc="left")
+    axes.set_title(literal(printable(title, _MOST_TITLE)), fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
