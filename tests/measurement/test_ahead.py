@@ -73,13 +73,13 @@ def test_a_pool_that_was_there_before_is_noticed(side, pool):
             ahead.append(pool.submit(spin))
             yield ahead.popleft().result()
 
-    for _ in range(50):  # beside busy processes the pool waits for a core
+    for _ in range(50):  # beside busy processes the pool waits for a core, or has all ready at the start
         measured = side(reads_ahead)
-        assert measured.inline
+        inline_at_first = measured.inline
         Standing.probed(measured)
-        if not measured.inline:
+        if (inline_at_first, measured.inline) == (True, False):
             break
-    assert not measured.inline
+    assert (inline_at_first, measured.inline) == (True, False)
     assert measured.warmup_batches == 16
 
 
