@@ -1,6 +1,7 @@
 """Tracers, profilers and coverage are off while a loader is made and timed: they only slow the side in this process.
 
-What a loader starts meanwhile, threads and processes, is not traced either.
+What a loader starts meanwhile, threads and processes, is not traced either; nor, from then on, are threads that run
+already, since Python 3.12.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def _stop_tracing() -> list[_Restore]:
         restores.append(_stop("tracer", tracer, sys.gettrace, sys.settrace))
     if (hook := threading.gettrace()) is not None:
         restores.append(_stop("tracer of threads", hook, threading.gettrace, threading.settrace))
+        _free_running_threads("settrace_all_threads")
     return restores
 
 
@@ -58,7 +60,14 @@ def _stop_profiling() -> list[_Restore]:
         restores.append(_stop("profiler", profiler, sys.getprofile, sys.setprofile))
     if (hook := threading.getprofile()) is not None:
         restores.append(_stop("profiler of threads", hook, threading.getprofile, threading.setprofile))
+        _free_running_threads("setprofile_all_threads")
     return restores
+
+
+def _free_running_threads(name: str) -> None:
+    """Since Python 3.12, one traced thread slows all. What traces another one cannot be asked for, nor put back."""
+    if (put_for_all := getattr(threading, name, None)) is not None:
+        put_for_all(None)
 
 
 def _stop(what: str, found: Any, get: Callable[[], Any], put: Callable[[Any], None]) -> _Restore:

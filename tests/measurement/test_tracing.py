@@ -105,6 +105,35 @@ def test_a_profiler_from_c_is_disabled_and_enabled():
     assert [function.__code__ in seen for function in (before, inside, after)] == [True, False, True]
 
 
+@pytest.mark.skipif(
+    not hasattr(threading, "settrace_all_threads"), reason="before Python 3.12 it slows no other thread"
+)
+def test_a_thread_that_runs_already_is_traced_no_more():
+    def trace(frame, event, arg):
+        return trace
+
+    found, begun, asked = [], threading.Event(), threading.Event()
+
+    def run():
+        found.append(sys.gettrace())
+        begun.set()
+        asked.wait(10)
+        found.append(sys.gettrace())
+
+    threading.settrace(trace)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        begun.wait(10)
+        with untraced():
+            asked.set()
+            thread.join(10)
+        hook = threading.gettrace()
+    finally:
+        threading.settrace(None)
+    assert (found, hook) == ([trace, None], trace)
+
+
 def test_a_profiler_that_cannot_be_switched_off_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(sys, "getprofile", lambda: "an odd profiler")
     words = "a profiler is active, 'an odd profiler'. It slows down one side"
