@@ -20,6 +20,7 @@ from torch.utils.data._utils import worker as torch_worker
 
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement import Side
+from pytest_loaderperf.measurement.activity import wait_until_idle
 from pytest_loaderperf.measurement.counting import Declared
 from pytest_loaderperf.remote.child import STATE
 from pytest_loaderperf.remote.shared_channels import sever
@@ -76,6 +77,7 @@ class Recipe:
         """Become this worker, as torch makes one; its seed is that of every side's in this epoch."""
         seed = self._base_seed + self.worker
         torch.set_num_threads(1)
+        wait_until_idle([])  # some versions of torch start threads for this, which wait at full speed at first
         random.seed(seed)
         torch.manual_seed(seed)
         with suppress(ImportError):

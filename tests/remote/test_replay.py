@@ -576,6 +576,18 @@ def test_replays_end_with_a_parent_that_was_killed(tmp_path, quick_start):
     assert not any(map(psutil.pid_exists, pids))
 
 
+def test_threads_that_torch_starts_in_a_replay_are_not_those_of_its_dataset():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    torch.set_num_threads(before)  # torch 2.6 then starts threads where their number is set after a fork
+
+    def make_loader():
+        return DataLoader(Rows(), 4, num_workers=2)
+
+    with measure(make_loader, against=make_loader, budget=0.3) as run:
+        assert run.rounds.replayed(["loader", "against"])
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_a_comparison_without_replays_leaves_those_of_others():
     def workers(number):
