@@ -31,6 +31,16 @@ class Setting:
         """Length of the dataset; 0 if it is iterable-style, and known only after an epoch."""
         return 0 if self.streams else len(self.dataset)
 
+    @property
+    def threads(self) -> str:
+        """How an engine with threads is used, in words."""
+        return f"{self.workers} thread{'s' * (self.workers != 1)}"
+
+    @property
+    def processes(self) -> str:
+        """How an engine with worker processes is used, in words."""
+        return f"{self.workers} process{'es' * (self.workers != 1)}"
+
 
 def dataset_of(spec: str) -> Any:
     """The dataset of ``MODULE:FACTORY``, or the one of that name. Raises LoaderPerfError if it is none."""

@@ -142,9 +142,8 @@ def _collects_only(session: pytest.Session) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    _in_its_own_words(
-        call, whole=item.config.getoption("fulltrace", default=False)
-    )  # there is none without the terminal plugin
+    whole = item.config.getoption("fulltrace", default=False)  # there is none without the terminal plugin
+    _in_its_own_words(call, whole=whole)
     report = yield
     own = session_of(item.config)
     if call.when == "call":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -16,7 +15,6 @@ Document = dict[str, Any]
 _GAP = "  "
 _BUSY = 0.02  # of a core while others are measured: less disturbs nobody
 _LEAST_LABEL = 12
-_ONE = re.compile(r"\b1 (thread|worker|process)(?:s|es)\b")
 
 
 def engine_lines(compared: Document, width: int) -> list[TableLine]:
@@ -40,8 +38,8 @@ def engine_lines(compared: Document, width: int) -> list[TableLine]:
     for reason, group in groupby(sorted(skipped, key=lambda row: str(row["not_run"])), key=lambda row: row["not_run"]):
         names = ", ".join(row["engine"] for row in group)
         lines += [TableLine(line) for line in _wrapped(f"not run: {names}: {printable(reason)}", width)]
-    turns = f"{compared['turns']} turns of all, {compared['seconds']:.0f} s, {compared['workers']} workers at most"
-    return [*lines, TableLine(_ONE.sub(r"1 \1", turns))]
+    workers = f"{compared['workers']} worker{'s' * (compared['workers'] != 1)} at most"
+    return [*lines, TableLine(f"{compared['turns']} turns of all, {compared['seconds']:.0f} s, {workers}")]
 
 
 def _table(rows: Sequence[Document], width: int) -> Iterator[TableLine]:
@@ -62,15 +60,10 @@ def _table(rows: Sequence[Document], width: int) -> Iterator[TableLine]:
 
 def _cells(row: Document, *, wide: bool) -> list[str]:
     found, ratio = row["samples_per_second"], row["ratio"]
-    cells = [row["title"], _how(row), short_count(found["value"]), *([_interval(found)] * wide)]
+    cells = [row["title"], printable(row["how"]), short_count(found["value"]), *([_interval(found)] * wide)]
     cells += ["1", *([""] * wide)] if ratio is None else [three_digits(ratio["value"]), *([_interval(ratio)] * wide)]
     cells.append(time_text(row["first_batch_seconds"]))
     return cells + [three_digits(row["cpu_seconds_per_1k"]), size_text(row["pss_bytes"])] * wide
-
-
-def _how(row: Document) -> str:
-    """How the engine was used, such as ``2 threads``."""
-    return _ONE.sub(r"1 \1", printable(row["how"]))
 
 
 def _interval(found: Document) -> str:
@@ -81,7 +74,7 @@ def _interval(found: Document) -> str:
 
 
 def _name(row: Document) -> str:
-    return f"{row['title']}, {_how(row)}" if row.get("how") else str(row["title"])
+    return f"{row['title']}, {printable(row['how'])}" if row.get("how") else str(row["title"])
 
 
 def _remark(row: Document) -> str:

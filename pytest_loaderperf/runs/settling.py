@@ -243,9 +243,8 @@ class Settling:
         def confirmed() -> Outcome:
             if may_fail and test.outcome(self.alpha) is Outcome.FAIL:
                 return Outcome.FAIL
-            if may_fail and not covers():
-                return Outcome.INCONCLUSIVE
-            return wanted if test.outcome(AGREE_ALPHA) is wanted else Outcome.INCONCLUSIVE
+            agreed = test.outcome(AGREE_ALPHA) is wanted and (not may_fail or covers())
+            return wanted if agreed else Outcome.INCONCLUSIVE
 
         def walk(until_s: float) -> Outcome:
             return self._measure([farther], lambda: keys, until_s, confirmed, longer=_WALK_ROUNDS)

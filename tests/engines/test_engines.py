@@ -217,3 +217,11 @@ def test_a_collate_function_is_used_by_all():
     setting = Setting(Rows(), 10, 1, collate=lambda samples: default_collate([index for _, index in samples]))
     loaded = [[b.tolist() for b in variant(name, setting).in_order()] for name in (BASELINE, "reference")]
     assert loaded[0] == loaded[1] == [list(range(start, start + 10)) for start in range(0, SAMPLES, 10)]
+
+
+@pytest.mark.parametrize(
+    "workers, threads, processes", [(1, "1 thread", "1 process"), (11, "11 threads", "11 processes")]
+)
+def test_how_many_workers_an_engine_has_is_said_in_words(workers, threads, processes):
+    setting = Setting(Rows(), 8, workers)
+    assert (setting.threads, setting.processes) == (threads, processes)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.ray.apart import seen_by
+
 pytest.importorskip("ray")
 pytestmark = pytest.mark.long
-ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 900  # on a machine with much other work
 MODULE = """
 import time
 from pathlib import Path
@@ -47,19 +42,9 @@ def make_slow_loader(rank, world_size):
 def seen(tmp_path_factory):
     """What `tests.ray.on_nodes` saw."""
     folder = tmp_path_factory.mktemp("nodes")
-    (folder / "mypkg.py").write_text(MODULE)
-    settings = {"HOME": str(folder), "COLUMNS": "120", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.ray.on_nodes"],
-        cwd=folder,
-        env=os.environ | settings | {"PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
+    return seen_by(
+        "tests.ray.on_nodes", folder, "nodes.json", MODULE, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled"
     )
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    return json.loads((folder / "nodes.json").read_text("utf-8"))
 
 
 def test_workers_on_several_nodes_are_ranks_of_one_job(seen):

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pytest_loaderperf.data.formats import write_table
+from tests.ray.apart import seen_by
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.long
-ROOT = Path(__file__).parents[2]
 ROWS = 480
-LIMIT_SECONDS = 900  # on a machine with much other work
 MODULE = """
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -45,19 +40,7 @@ def seen(folder):
     images = np.arange(ROWS * 3 * 8 * 8, dtype=np.float32).reshape(ROWS, 3, 8, 8)
     table = pa.table({"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images), "label": np.arange(ROWS)})
     write_table(table, folder / "cells.arrow")
-    (folder / "mypkg.py").write_text(MODULE)
-    environ = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "COLUMNS": "120"}
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.ray.on_a_cluster"],
-        cwd=folder,
-        env=environ,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-    )
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    return json.loads((folder / "seen.json").read_text("utf-8"))
+    return seen_by("tests.ray.on_a_cluster", folder, "seen.json", MODULE)
 
 
 def test_a_job_prints_one_table_and_writes_one_result(seen, folder):

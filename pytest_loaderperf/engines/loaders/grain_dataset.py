@@ -30,13 +30,13 @@ def in_process(setting: Setting) -> Variant:
 
 def threads(setting: Setting) -> Variant:
     """Batches are made by threads."""
-    return _variant(setting, partial(reading, threads=setting.workers), f"{setting.workers} threads")
+    return _variant(setting, partial(reading, threads=setting.workers), setting.threads)
 
 
 def processes(setting: Setting) -> Variant:
     """Batches are made by processes, which would start anew in each epoch: its epochs are one stream, by ``repeat``."""
     read = partial(apart, processes=setting.workers)
-    return _variant(setting, read, f"{setting.workers} processes, repeat()", repeats=True)
+    return _variant(setting, read, f"{setting.processes}, repeat()", repeats=True)
 
 
 def _variant(setting: Setting, read: Callable[[Any], Any], how: str, *, repeats: bool = False) -> Variant:

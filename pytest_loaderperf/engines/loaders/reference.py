@@ -17,12 +17,12 @@ def default(setting: Setting) -> Variant:
 
 def threads(setting: Setting) -> Variant:
     """The workers are threads."""
-    return _variant(setting, f"{setting.workers} threads", num_workers=setting.workers, worker_kind="threads")
+    return _variant(setting, setting.threads, num_workers=setting.workers, worker_kind="threads")
 
 
 def processes(setting: Setting) -> Variant:
     """The workers are processes."""
-    return _variant(setting, f"{setting.workers} processes", num_workers=setting.workers, worker_kind="processes")
+    return _variant(setting, setting.processes, num_workers=setting.workers, worker_kind="processes")
 
 
 def _variant(setting: Setting, how: str, **more: Any) -> Variant:

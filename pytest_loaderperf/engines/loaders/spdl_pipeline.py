@@ -68,7 +68,7 @@ def threads(setting: Setting) -> Variant:
         order = "completion" if shuffle else "input"
         return Loop(partial(by_batches, source, fetch, setting.workers, order), setting.workers)
 
-    return Variant(f"{setting.workers} threads", make, close=Loop.close, in_order=partial(make, shuffle=False))
+    return Variant(setting.threads, make, close=Loop.close, in_order=partial(make, shuffle=False))
 
 
 def processes(setting: Setting) -> Variant:
@@ -84,4 +84,4 @@ def processes(setting: Setting) -> Variant:
         in_order=True,
     )
     make = partial(in_order, shuffle=True, in_order=False)
-    return Variant(f"{setting.workers} processes", make, in_order=in_order)
+    return Variant(setting.processes, make, in_order=in_order)

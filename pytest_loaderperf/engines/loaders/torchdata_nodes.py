@@ -48,7 +48,7 @@ def in_process(setting: Setting) -> Variant:
 
 def threads(setting: Setting) -> Variant:
     """Batches are made by threads."""
-    return _variant(setting, setting.workers, f"{setting.workers} threads")
+    return _variant(setting, setting.workers, setting.threads)
 
 
 def _variant(setting: Setting, workers: int, how: str) -> Variant:
