@@ -70,6 +70,11 @@ class RatioTest:
         return self.sums.n
 
     @property
+    def enough_sums(self) -> bool:
+        """Whether there are enough to know if they contradict the work."""
+        return self.n >= FEWEST_SUMS or self._sums_seconds >= FEWEST_SUMS_SECONDS
+
+    @property
     def obvious(self) -> bool:
         """Whether a few long pairs of some evidence differ by more than noise is assumed to cause."""
         return any(test.obvious for test in self._tests().values())
@@ -161,8 +166,7 @@ class RatioTest:
         if name == SLICES:
             return agreed is outcome
         if outcome is Outcome.FAIL:
-            enough = self.n >= FEWEST_SUMS or self._sums_seconds >= FEWEST_SUMS_SECONDS
-            return enough and agreed is not Outcome.PASS
+            return self.enough_sums and agreed is not Outcome.PASS
         return self._whole_loader_passes(max(share, HIDDEN_ALPHA))
 
     def _whole_loader_passes(self, alpha: float) -> bool:

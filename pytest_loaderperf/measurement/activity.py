@@ -159,6 +159,14 @@ def _delays_ns(tasks: str) -> dict[int, int]:
     return waited_ns
 
 
+def waited_for_cpu_ns() -> int:
+    """Nanoseconds so far in which the calling thread was ready to run and waited for a CPU; 0 if unknown."""
+    try:
+        return int(_read("/proc/thread-self/schedstat").split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
 def descendants(pids: Iterable[int]) -> list[int]:
     """``pids`` and all live processes that descend from them."""
     found = list(pids)

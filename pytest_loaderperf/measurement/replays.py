@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ class Replays:
         self._make, self._order = make, order
         self._made: dict[str, AnyReplay | None] = {}
         self._seeds: dict[str, int] = {}  # of those that were made
+        self._seconds: dict[str, float] = {}  # that making the last one took
         self._seed = order.getrandbits(31)
         self.standings: dict[str, Standing] = {}
         self.left_out: dict[str, str] = {}  # why a side with workers has no replay
@@ -40,12 +42,14 @@ class Replays:
         for name, side in sides.items():
             if name in self._made:
                 continue
+            began_s = time.perf_counter()
             replay = self._made[name] = self._made_of(side)
             self._seeds[name] = self._seed
             if replay is not None and name not in self.standings:
                 self.standings[name] = Standing.probed(replay)
             elif replay is not None:
                 replay.slow = False
+            self._seconds[name] = time.perf_counter() - began_s
         found = {name: replay for name in sides if (replay := self._made[name]) is not None}
         threaded = [name for name, replay in found.items() if not replay.inline]
         self._give_up(threaded)
@@ -88,6 +92,10 @@ class Replays:
             self.left_out[" and ".join(sides)] = str(error)
             self._give_up(sides)
             return {}
+
+    def cost(self, names: Sequence[str]) -> float:
+        """Seconds to make again those replays of these sides that there are."""
+        return sum(self._seconds[name] for name in names if self._made.get(name) is not None)
 
     def renew(self, names: Sequence[str] | Mapping[str, object]) -> None:
         """End the replays of these sides; new ones are made on request, with the next seed."""

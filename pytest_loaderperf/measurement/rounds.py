@@ -15,6 +15,7 @@ from pytest_loaderperf.measurement.ahead import Clocks
 from pytest_loaderperf.measurement.any_side import AnySide
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.disturbance import Disturbance, Log, Machine, disturbance
+from pytest_loaderperf.measurement.in_step import begin_in_step, catch_up
 from pytest_loaderperf.measurement.observations import Kind, Refilled, Steady, Work
 from pytest_loaderperf.measurement.prefetched import helpers
 from pytest_loaderperf.measurement.record import Record, SteadyRecord
@@ -70,6 +71,7 @@ class Rounds:
         self.replays = Replays(replay, self._order)
         for side in sides.values():
             self.add(side)
+        begin_in_step(list(self.sides.values()), self._standings, conditions)
         self._last: str | None = None
         self._helpers: frozenset[int] = frozenset()  # after the last slices; empty: not checked since
         self._log = Log(Machine(conditions.cpus))
@@ -283,7 +285,7 @@ class Rounds:
         standings = [self._standings[name] for name in names]
         if max(standing.rounds_since_build for standing in standings) < REBUILD_ROUNDS:
             return
-        cost_s = sum(self._standings[name].build_cost(self.sides[name]) for name in names)
+        cost_s = sum(self._standings[name].build_cost(self.sides[name]) for name in names) + self.replays.cost(names)
         share_s = _REBUILD_SHARE * max(standing.seconds_since_build for standing in standings)
         if cost_s > share_s:
             return
@@ -292,21 +294,11 @@ class Rounds:
         for done, name in enumerate(order, 1):
             self.rebuild([name])
             left_s += self.sides[name].release_seconds
-            if left_s > share_s and self._catch_up(order[:done], order[done:], left_s):
+            left, others = (list(map(self.sides.__getitem__, part)) for part in (order[:done], order[done:]))
+            if left_s > share_s and catch_up(left, others, self._standings, self._conditions, left_s):
                 for other in order[done:]:
                     self._standings[other].presumed_release_seconds = self.sides[name].release_seconds
                 return
-
-    def _catch_up(self, names: Sequence[str], others: Sequence[str], most_s: float) -> bool:
-        """Read sides as far into their new epochs as the others are; False if that might take more than ``most_s``."""
-        far = min((self.sides[other].taken for other in others), default=0)
-        if not others or far * sum(self._standings[name].batch_seconds for name in names) > most_s:
-            return False
-        with self._conditions.hold():
-            for side in map(self.sides.__getitem__, names):
-                side.start()
-                side.take(max(1, far - 1))
-        return True
 
     def close(self) -> None:
         """Close every side. May be called twice."""

@@ -20,8 +20,9 @@ from torch.utils.data._utils import worker as torch_worker
 
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.measurement import Side
-from pytest_loaderperf.measurement.activity import wait_until_idle
+from pytest_loaderperf.measurement.activity import wait_until_idle, waited_for_cpu_ns
 from pytest_loaderperf.measurement.counting import Declared
+from pytest_loaderperf.measurement.record import SteadyRecord
 from pytest_loaderperf.remote.child import STATE
 from pytest_loaderperf.remote.shared_channels import sever
 
@@ -199,6 +200,19 @@ def play(connection: Connection, recipe: Recipe, inherited: Mapping[int, int]) -
         connection.send((True, (answer, state)))
 
 
+def _on_a_free_cpu(side: Side, batches: int) -> SteadyRecord | None:
+    """What ``side.take`` gives, without the time in which other programs had the CPU, which affects sides by chance."""
+    began_ns, before_ns = time.perf_counter_ns(), waited_for_cpu_ns()
+    record = side.take(batches)
+    waited_ns, lasted_ns = waited_for_cpu_ns() - before_ns, time.perf_counter_ns() - began_ns
+    if record is None:
+        return None
+    untimed_ns = lasted_ns - record.wall_ns  # in which it may have waited as well
+    wall_ns = max(1, record.wall_ns - max(0, waited_ns - untimed_ns))
+    latencies_ns = tuple(ns * wall_ns // record.wall_ns for ns in record.latencies_ns)
+    return replace(record, wall_ns=wall_ns, latencies_ns=latencies_ns)
+
+
 def _answer(side: Side, verb: str, *arguments: Any) -> Any:
     if verb == "begin":
         side.start()
@@ -207,7 +221,7 @@ def _answer(side: Side, verb: str, *arguments: Any) -> Any:
         batches, conditions, *warm = arguments
         time.sleep(SETTLE_SECONDS)
         with replace(conditions, torch_threads=1).hold():  # as in every worker
-            return side.ready(batches, warm=warm[0]) if warm else side.take(batches)
+            return side.ready(batches, warm=warm[0]) if warm else _on_a_free_cpu(side, batches)
     if verb == "slow":
         (side.slow,) = arguments
         return None

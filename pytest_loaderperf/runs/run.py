@@ -6,7 +6,6 @@ import gc
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,6 +54,7 @@ from pytest_loaderperf.runs.sides import (
 from pytest_loaderperf.units import Quantity
 
 _FIRST_ROUNDS = 5  # of all sides together: what the table shows before any claim needs more
+_LIMIT_ROUNDS = 2  # of the copy limit, which varies less than loaders with workers, and must wait for them to rest
 _FIRST_SHARE, _FIRST_SECONDS = 0.3, 1.0  # at most, of the budget and in total
 
 
@@ -156,6 +156,8 @@ class Run(Measured, Diagnosed):
                 looked += 1
                 self.options.progress(f"first look at all sides, round {looked}, {self.rounds.seconds:.0f} s")
                 self.rounds.observe(keys)
+                if looked == _LIMIT_ROUNDS and not self.rounds.sliced(list(self.rounds.sides)):
+                    keys = [key for key in keys if key.side != ROOFLINE]
 
     @property
     def rounds(self) -> Rounds:
@@ -254,9 +256,9 @@ class Run(Measured, Diagnosed):
         for metric in (left, right):
             if isinstance(metric, Metric) and isinstance(metric.definition.kind, Step):
                 self._step_metrics[metric.side] = metric
-        options, progress = self.options, partial(self._progress, text)
+        budgets_s, say = (self.options.budget_seconds, self.options.max_budget_seconds), self.options.progress
         settled = Settling(
-            self.rounds, left, right, at_least, alpha, options.budget_seconds, options.max_budget_seconds, progress
+            self.rounds, left, right, at_least, alpha, *budgets_s, lambda words: say(f"{text}: {words}")
         ).settle()
         verdict = verdict_of(
             left,
@@ -281,9 +283,6 @@ class Run(Measured, Diagnosed):
         names = dict.fromkeys(metric.side for metric in metrics if isinstance(metric, Metric))
         notes = [lazy_note(name, self.rounds.sides[name], self) for name in names]
         return [f"  note      {note}" for note in notes if note]
-
-    def _progress(self, claim: str, text: str) -> None:
-        self.options.progress(f"{claim}: {text}")
 
     def step_metrics(self, side: str) -> list[Metric]:
         """The data-wait fraction of a side that was last used in a claim, if any."""

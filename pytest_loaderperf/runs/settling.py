@@ -25,13 +25,13 @@ from pytest_loaderperf.runs.claims import LATER, REFILLS, Evidence, ratio_of_tot
 from pytest_loaderperf.runs.metric import Metric
 from pytest_loaderperf.units import Quantity
 
-_WALK_ROUNDS = 8  # times as long, farther into an epoch
-_WALK_SHARE = 0.1  # of the budget, for a PASS of an epoch that is longer
-_FEWEST_LOOKS = 5  # rounds that show whether loaders wait for work: other programs disturb some of them
+_WALK_ROUNDS, _WALK_SHARE = 8, 0.1  # times as long, farther into an epoch; of the budget, for a PASS of a longer one
+_FEWEST_LOOKS = 5  # that show whether loaders wait for work: other programs disturb some of them
 _REFILLS_LOOKS = 3  # rounds that show how long a batch takes, and whether loaders wait for CPU time
 _KINDS = 2  # of evidence with work: work and the sums
 # Equal work takes 1 to 2 % longer in one process than in another as long as both run, by the place of their memory.
 _ELSEWHERE_MARGIN = 0.03
+_PLACEMENT = 1.5  # times as long, which no placement of memory makes the same work take
 _OBVIOUS_ROUNDS = 4  # decide an obvious claim, if each differs by more than a factor of two
 _DEAR_SECONDS = 4.0  # a round; the first batches of new loaders take as long again
 _ONE_ROUND = 1e-6  # seconds: enough to start one
@@ -164,7 +164,8 @@ class Settling:
                 last = self.rounds.done[-1]
                 share_s[evidence.aside_keys[0] in last.records] += last.seconds
             settled = test.work_outcome(self.alpha / _KINDS) is not Outcome.INCONCLUSIVE
-            return evidence.keys if settled or share_s[True] > share_s[False] else evidence.aside_keys
+            sums_first = settled or not test.enough_sums or share_s[True] > share_s[False]
+            return evidence.keys if sums_first else evidence.aside_keys
 
         return choose
 
@@ -184,11 +185,10 @@ class Settling:
         if not (by == SLICES or aside or obvious or isinstance(found.test, SkewTest)):
             time.sleep(_PAUSE_SECONDS)
             fail_alpha = self.alpha
-        if not obvious or self.rounds.done[-1].seconds < _DEAR_SECONDS:  # memory placement cannot explain it
-            self.rounds.rebuild(found.names)
+        if not ((by_work and self._is_far(found)) or (obvious and self.rounds.done[-1].seconds >= _DEAR_SECONDS)):
+            self.rounds.rebuild(found.names)  # memory placement may explain it
         fresh = self._evidence(aside=found.aside if aside else None)
         fresh.follow(found)
-
         test = fresh.test
         of_work = test if by_work and isinstance(test, RatioTest) else None
         outcome_at = of_work.work_outcome if of_work else test.outcome
@@ -208,6 +208,12 @@ class Settling:
         if aside:  # these are not rounds of the loaders themselves
             return (outcome if outcome is Outcome.FAIL else Outcome.INCONCLUSIVE), found
         return outcome, found if outcome is Outcome.FAIL else fresh
+
+    def _is_far(self, evidence: Evidence) -> bool:
+        """Whether the interval lies farther beyond the threshold than memory placement can explain."""
+        ruling = evidence.ruling(self.alpha, 0)
+        far = replace(ruling, needed=ruling.needed * _PLACEMENT ** (-1 if self.at_least else 1))
+        return beyond(far, at_least=self.at_least) is Outcome.FAIL
 
     def _was_short(self, evidence: Evidence) -> bool:
         """Whether the deciding rounds only covered the first milliseconds of an epoch."""

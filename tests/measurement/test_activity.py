@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -49,6 +50,26 @@ def test_children_of_every_thread_are_listed():
     finally:
         may_end.set()
         thread.join()
+
+
+def test_a_thread_that_shares_its_cpu_has_waited_for_it(child):
+    mine = os.sched_getaffinity(0)
+    try:
+        for pid in (0, child):
+            os.sched_setaffinity(pid, {min(mine)})
+        before_ns, deadline_s = activity.waited_for_cpu_ns(), time.monotonic() + 30
+        while activity.waited_for_cpu_ns() - before_ns < 1_000_000:
+            assert time.monotonic() < deadline_s
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+def test_a_system_that_does_not_say_how_long_threads_wait_for_a_cpu_counts_none(monkeypatch):
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(activity, "_read", missing)
+    assert activity.waited_for_cpu_ns() == 0
 
 
 def test_cpu_time_counts_children_and_oneself(child):

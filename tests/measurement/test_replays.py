@@ -104,6 +104,14 @@ def test_replays_that_are_made_anew_have_the_next_seed(replays):
     assert seeds(replays, "loader", "other") == [first + 1] * 2
 
 
+def test_what_a_replay_costs_is_known_while_there_is_one(replays):
+    assert replays.cost(["loader", "other"]) == 0
+    playing(replays, "loader", "other")
+    assert replays.cost(["loader", "other"]) > replays.cost(["loader"]) > 0
+    replays.renew(["loader", "other"])
+    assert replays.cost(["loader", "other"]) == 0
+
+
 def test_a_side_that_cannot_be_replayed_ends_no_replay_of_others(replays):
     before = playing(replays, "loader", "other")
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -22,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from pytest_loaderperf import PersistentExecutor, ReferenceLoader, measure
 from pytest_loaderperf.measurement import Key, Side, Watchdog, Work
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.record import SteadyRecord
+from pytest_loaderperf.remote import player
 from pytest_loaderperf.remote.replay import ReplayError, player_of, replayed_by
 from pytest_loaderperf.runs.notes import notes_of
 
@@ -598,3 +602,31 @@ def test_a_comparison_without_replays_leaves_those_of_others():
         for name in ("roofline", "none", "more"):
             assert not run.rounds.replayed(["loader", name])
         assert run.rounds.replayed(["loader", "same"])
+
+
+class _Timed:
+    """A side whose ``take`` gives a batch of 10 ms in which it ran or waited."""
+
+    def take(self, batches):
+        return None if batches > 4 else SteadyRecord((6_000_000, 4_000_000), 10_000_000, 8, 0)
+
+
+@pytest.mark.parametrize(
+    "waited_ns, lasted_ns, wall_ns",
+    [
+        (0, 10_100_000, 10_000_000),
+        (5_000_000, 10_000_000, 5_000_000),
+        (5_000_000, 15_000_000, 10_000_000),  # it waited before the first batch
+        (7_000_000, 12_000_000, 5_000_000),  # 2 ms of it may have been before
+        (20_000_000, 10_000_000, 1),
+    ],
+)
+def test_time_in_which_others_had_the_cpu_does_not_count_as_work(monkeypatch, waited_ns, lasted_ns, wall_ns):
+    clock, waits = itertools.cycle([0, lasted_ns]), itertools.cycle([100, 100 + waited_ns])
+    monkeypatch.setattr(player, "waited_for_cpu_ns", lambda: next(waits))
+    monkeypatch.setattr(player, "time", SimpleNamespace(perf_counter_ns=lambda: next(clock)))
+    record = player._on_a_free_cpu(_Timed(), 2)
+    assert record.wall_ns == wall_ns
+    assert sum(record.latencies_ns) <= wall_ns
+    assert record.samples == 8
+    assert player._on_a_free_cpu(_Timed(), 5) is None

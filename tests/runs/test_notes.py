@@ -14,6 +14,7 @@ from pytest_loaderperf import ReferenceLoader, measure
 from pytest_loaderperf.errors import ClaimError, LoaderError
 from pytest_loaderperf.measurement.record import EpochRecord
 from pytest_loaderperf.runs import notes
+from pytest_loaderperf.runs import run as run_module
 from pytest_loaderperf.runs.notes import epoch_story, notes_of
 
 X = torch.zeros(4, 8)
@@ -277,3 +278,13 @@ def test_threads_that_are_kept_are_not_said_to_start_anew(kind, named, monkeypat
         assert run.epoch.value > 0
         notes_of(run)
         assert asked == [named]
+
+
+@pytest.mark.parametrize("workers, rounds", [(0, 5), (1, 2)])
+def test_the_copy_limit_waits_for_workers_to_rest_in_few_rounds(monkeypatch, workers, rounds):
+    monkeypatch.setattr(run_module, "_FIRST_SECONDS", 600.0)
+    monkeypatch.setattr(run_module, "_FIRST_SHARE", 600.0)
+    dataset = TensorDataset(torch.zeros(4000, 4))
+    with measure(lambda: DataLoader(dataset, batch_size=4, num_workers=workers), budget=1) as run:
+        looks = [[key.side for key in seen.records] for seen in run.rounds.done]
+    assert [len(sides) for sides in looks] == [2] * rounds + [1] * (5 - rounds)

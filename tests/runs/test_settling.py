@@ -229,6 +229,21 @@ def test_evident_work_is_confirmed_by_work_alone_at_once(settle):
     assert rounds.kinds(rounds.done[-3:]) == {Work()}
 
 
+def test_work_that_takes_far_longer_is_confirmed_in_the_same_processes(settle):
+    rounds = Rounds(ANYHOW, work=[(0.5,)])
+    settled, _ = settle(rounds)
+    assert (settled.ruling.outcome, settled.ruling.by) == (Outcome.FAIL, "work")
+    assert rounds.built == 0
+
+
+def test_sums_that_may_contradict_the_work_come_before_it(settle):
+    rounds = Rounds(ANYHOW, work=[SLOWER], trials_s=0.1)
+    settle(rounds)
+    kinds = [next(iter(seen.records)).kind for seen in rounds.done]
+    assert kinds[:5] == [Steady()] * 5
+    assert kinds[5] == Work()
+
+
 def test_work_that_was_slower_in_one_process_alone_settles_nothing(settle):
     settled, said = settle(Rounds(ANYHOW, work=[SLOWER, FASTER]))
     assert settled.ruling.outcome is Outcome.INCONCLUSIVE
