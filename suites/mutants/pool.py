@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -64,9 +65,7 @@ class Child:
         self.close()
         if late.is_set():
             return Outcome(HANG, "", f"longer than {LIMIT_S:g} s")
-        if process.returncode < 0:
-            return Outcome(CRASH, "", signal.Signals(-process.returncode).name)
-        return Outcome(FOREIGN, "", f"status {process.returncode}: an error in what asks, or a library that exits")
+        return _ended(process.returncode)
 
     def close(self) -> None:
         """End the process. The next question starts another."""
@@ -83,6 +82,13 @@ class Child:
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+
+
+def _ended(status: int) -> Outcome:
+    """The outcome of a mutant whose reader ended with ``status``."""
+    if status < 0:
+        return Outcome(CRASH, "", signal.Signals(-status).name)
+    return Outcome(FOREIGN, "", f"status {status}: an error in what asks, or a library that exits")
 
 
 def outcomes(
@@ -110,12 +116,22 @@ def outcomes(
 
 
 def main() -> None:
-    """The child: writes to standard output the result of each mutant that standard input names."""
+    """The child: writes to standard output the result of each mutant that standard input names.
+
+    It forks a process that reads them, and another one when that crashes: an interpreter takes seconds to start.
+    """
     name, sound, scratch, seed = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_NBYTES, MEMORY_NBYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the output of libraries is not an answer
+    with suppress(ImportError):
+        importlib.import_module(name)  # once, and not again after each crash
+    while pid := os.fork():
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status == 0:
+            os._exit(0)
+        print(json.dumps(_ended(status)), file=answers, flush=True)
     reader = Reader(name, Path(sound), Path(scratch), int(seed))
     verbs = {READ: reader.outcome, CHECK: reader.checked}
     for line in sys.stdin:
