@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.huge_pages import use_huge_pages
 from tests.quick_sessions import CHILDREN_TOO, TORCH_WAITS_S, Source
 
 pytest_plugins = ["pytester"]
@@ -36,6 +37,7 @@ def pytest_collection():
         gc.enable()
         gc.collect()
         gc.freeze()
+        use_huge_pages()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,6 @@ from pytest_loaderperf.remote.replay import ReplayError, player_of, replayed_by
 from pytest_loaderperf.runs.notes import notes_of
 
 SIDES = ["loader", "against"]
-LARGE = torch.zeros(40, 1 << 20)
 
 
 class Rows(Dataset):
