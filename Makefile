@@ -32,9 +32,9 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 pytest: $(STAMP)
 	$(PYTEST) -m "not long and not slow"
 
-# Whole runs, of seconds each, whose parts make test tests as well: before a push, and in CI.
+# Whole runs, of seconds each, whose parts make test tests as well, and what torch's DataLoader does: before a push, and in CI.
 slow: $(STAMP)
-	$(PYTEST) -m "slow and not long" $$(grep -rl --include="*.py" "mark\.slow" tests)
+	$(PYTEST) -m "slow and not long" $$(grep -rl --include="test_*.py" "mark\.slow" tests) tests/loader/drop_in
 
 # Minutes: tests with a cluster of Ray, training jobs, hosts of their own, before a release and where these parts change.
 long: $(STAMP)
