@@ -34,7 +34,7 @@ pytest: $(STAMP)
 
 # Whole runs, of seconds each, whose parts make test tests as well, and what torch's DataLoader does: before a push, and in CI.
 slow: $(STAMP)
-	$(PYTEST) -m "slow and not long" $$(grep -rl --include="test_*.py" "mark\.slow" tests) tests/loader/drop_in
+	$(PYTEST) -m "slow and not long" $$(grep -rlE --include="test_*.py" "mark\.slow|first_quickly" tests) tests/loader/drop_in
 
 # Minutes: tests with a cluster of Ray, training jobs, hosts of their own, before a release and where these parts change.
 long: $(STAMP)
