@@ -9,7 +9,7 @@ BUDGET ?= 10
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: perf ranks test lint pytest long quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors objects screenshots page-library clean
+.PHONY: perf ranks test lint pytest slow long quick docs asv asv-history asv-site cuda ci-dry-run calibrate peers tracks mutants faults detectors objects screenshots page-library clean
 
 perf: $(STAMP)
 	$(BIN)/python -m pytest --loaderperf --loaderperf-budget=$(BUDGET) --loaderperf-json=.loaderperf/result.json \
@@ -28,8 +28,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long"
+	$(PYTEST) -m "not long and not slow"
+
+# Whole runs, of seconds each, whose parts make test tests as well, and what torch's DataLoader does: before a push, and in CI.
+slow: $(STAMP)
+	$(PYTEST) -m "slow and not long" $$(grep -rlE --include="test_*.py" "mark\.slow|first_quickly" tests) tests/loader/drop_in
 
 # Minutes: tests with a cluster of Ray, training jobs, hosts of their own, before a release and where these parts change.
 long: $(STAMP)

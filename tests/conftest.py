@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
+from tests.huge_pages import use_huge_pages
 from tests.quick_sessions import CHILDREN_TOO, TORCH_WAITS_S, Source
 
 pytest_plugins = ["pytester"]
@@ -36,6 +38,7 @@ def pytest_collection():
         gc.enable()
         gc.collect()
         gc.freeze()
+        use_huge_pages()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,16 +55,37 @@ def kept():
 
 @pytest.fixture(scope="module")
 def few_lines(request):
-    """The doctor rewrites this module, and what is no test: not all 50,000 lines that are imported."""
-    from pytest_loaderperf.diagnosis.passes import rewriting
+    """The doctor rewrites this module, and what is no test: not all 50,000 lines that are imported.
+
+    It finds this module's functions without walking through all objects of all modules, which its child would copy."""
+    from pytest_loaderperf.diagnosis.passes import observe, rewriting
 
     is_users, own, tests = rewriting.is_users, str(request.path), str(Path(__file__).parent)
 
     def is_of_this_test(file):
         return is_users(file) and (file == own or not file.startswith(tests))
 
+    gc.unfreeze()
+    functions = [one for one in gc.get_objects() if type(one) is FunctionType and one.__code__.co_filename == own]
+    gc.freeze()
+
+    class Young:
+        """The garbage collector of the child, in which what is frozen stays so."""
+
+        freeze, collect = gc.freeze, gc.collect
+
+        @staticmethod
+        def unfreeze():
+            pass
+
+        @staticmethod
+        def get_objects():
+            return [*functions, *gc.get_objects()]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewriting, "is_users", is_of_this_test)
+        patch.setattr(rewriting, "gc", Young)
+        patch.setattr(observe, "gc", Young)
         yield
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
+from tests.huge_pages import use_huge_pages
+
 _ROOT = Path(__file__).parents[1]
 _MOST_BYTES = 1 << 20  # of a request: its environment
 _MOST_FILES = 16
@@ -102,6 +104,7 @@ class Source:
 
 def serve(channel: int) -> None:
     """Fork a child for each request and tell its process id; returns in the child, once it has run, and at the end."""
+    import numpy.random  # noqa: F401 each worker of a DataLoader would
     import pytest
     import scipy.special  # noqa: F401
     import torch.utils.data
@@ -113,6 +116,7 @@ def serve(channel: int) -> None:
         # In a test, so that pytest has rewritten the package's assertions as in any session.
         assert pytest.main([str(file), "-pno:terminal", "-pno:cacheprovider", f"--rootdir={folder}"]) == 0
     gc.freeze()
+    use_huge_pages()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the tests, and the sub-session that runs
     ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [folder for folder in sys.path[1:] if folder not in ours]

@@ -52,6 +52,7 @@ def scripts_of(page):
     return [code for code in examples(page) if "def test_" not in code]
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", tmp_path / "trees"]
     built = subprocess.run(

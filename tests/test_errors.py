@@ -36,7 +36,13 @@ def test_a_message_about_data_is_one_line():
     assert str(DataError(f"{HOSTILE} is empty")) == f"{SHOWN} is empty"
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0"}, marks=pytest.mark.slow),
+    ],
+)
 def test_every_name_can_be_printed_in_every_encoding(tmp_path, environment):
     folder = os.fsencode(tmp_path) + "/caf\u00e9 \x1b[2K\n\udcff".encode("utf-8", "surrogateescape")
     os.mkdir(folder)  # noqa: PTH102 a name of bytes

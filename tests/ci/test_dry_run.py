@@ -10,6 +10,8 @@ from suites.actions.api import GitHub, served
 from suites.actions.repository import EQUAL, FORK, SLOW, make_user_repository
 from suites.actions.run import Place
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

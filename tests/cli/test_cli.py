@@ -170,6 +170,7 @@ def test_a_result_that_cannot_be_written_ends_with_1(folder, capsys):
     assert "loaderperf: cannot write file/r.json: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_installed_command_works_in_any_folder(tmp_path):
     (tmp_path / "my_loaders.py").write_text(MODULE)
     command = [Path(sys.executable).parent / "loaderperf", "bench", "my_loaders:make_loader", "--budget", "0.3"]

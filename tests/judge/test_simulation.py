@@ -26,6 +26,7 @@ from tests.judge.noise import (
     one_sided_stretches,
     periodic,
 )
+from tests.judge.quickly import first_quickly
 from tests.judge.simulation import (
     ALPHAS,
     CLAIMS,
@@ -48,7 +49,7 @@ from tests.judge.simulation import (
 )
 
 
-@pytest.mark.parametrize("scenario", FAIR, **NAMED)
+@pytest.mark.parametrize("scenario", first_quickly(FAIR), **NAMED)
 def test_false_alarms_at_the_threshold_are_fewer_than_alpha_on_either_side(scenario):
     seen = evidence(scenario(np.random.default_rng(SEED), CLAIMS // 2, PAIRS), 1.0)
     for alpha in ALPHAS:
@@ -69,6 +70,7 @@ def test_the_same_loader_twice_fails_a_claim_with_room_less_often_than_alpha(sce
         assert (passes < failed).mean() > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ONE_SIDED, **NAMED)
 def test_what_strikes_one_side_alone_breaks_the_promise_at_the_threshold(scenario):
     """The limit that docs/simulation.md tells of; and the simulation would see a test that cries wolf."""
@@ -88,6 +90,7 @@ def test_a_confirmed_fail_is_rarer_than_alpha_where_one_side_suffers_and_there_i
     assert confirmed_rates(scenario, THRESHOLD, [0.01], CLAIMS // 4)[0.01][1] <= 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", [drifting, periodic], **NAMED)
 def test_without_a_random_order_the_machine_would_look_like_the_loader(scenario):
     """What the coin within each pair is for."""
@@ -132,6 +135,7 @@ def test_the_noise_for_which_there_is_a_promise_is_seldom_wrong_by_a_factor_of_t
     assert (np.abs(series) > math.log(5)).mean() < 0.005 / 2
 
 
+@pytest.mark.slow
 def test_noise_that_is_often_wrong_by_a_factor_of_two_breaks_the_promise_of_what_is_obvious():
     series = slower(0, spread=1.0, claims=CLAIMS // 2)
     rates = [alarms(evidence(series, 1.0, obvious=obvious), 0.05).mean() for obvious in (True, False)]

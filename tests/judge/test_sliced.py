@@ -8,6 +8,7 @@ from scipy import stats
 
 from pytest_loaderperf.judge import Outcome, RatioTest
 from tests.judge.noise import SEED, AlwaysFirst, drifting
+from tests.judge.quickly import first_quickly
 from tests.judge.simulation import ALPHAS, EFFECTS, FIRST_SHARE, NAMED, THRESHOLD, UNLIKELY, first_looks, outcome_at
 from tests.judge.sliced import (
     CLAIMS,
@@ -34,7 +35,7 @@ def looks_once(rounds, needed, alpha, **side):
     return ratio_looks(rounds, needed, [alpha], **side)[alpha]
 
 
-@pytest.mark.parametrize("scenario", FAIR, **NAMED)
+@pytest.mark.parametrize("scenario", first_quickly(FAIR), **NAMED)
 def test_the_same_loader_twice_fails_no_more_often_than_alpha(scenario):
     rounds = fair_rounds(scenario)
     for alpha, (above, below) in ratio_looks(rounds, 1.0, ALPHAS).items():
@@ -52,6 +53,7 @@ def test_stalls_of_one_side_break_the_promise_of_neither_sums_nor_slices_where_t
         assert shares(looks)[1] <= alpha
 
 
+@pytest.mark.slow
 def test_without_a_coin_each_round_the_machine_would_look_like_the_loader():
     claims = CLAIMS // 2
     series = [fair_rounds(drifting, claims=claims), drifting(AlwaysFirst(), claims, ROUNDS * SLICES, in_slices)]
@@ -85,6 +87,7 @@ def test_layout_drawn_anew_every_round_is_noise_like_any_other():
             assert confirmed <= once <= alpha
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", REBUILT_EVERY[1:])
 def test_layout_that_outlasts_a_round_breaks_the_promise_at_the_threshold(every):
     """The limit that docs/simulation.md tells of."""
@@ -120,6 +123,7 @@ def test_a_rhythm_of_several_rounds_escapes_a_claim_on_the_median_round():
     assert failed < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needed, most_once, most_confirmed", [(1.0, 0.25, 0.06), (THRESHOLD, 0.02, 0.002)])
 def test_a_loader_whose_typical_slices_are_slower_seldom_fails_though_its_sums_are_even(
     needed, most_once, most_confirmed

@@ -10,6 +10,7 @@ from scipy import special
 
 from pytest_loaderperf.judge import Outcome, Ruling, SignTest, Verdict, beyond, claim_alpha, seconds_to_settle
 from pytest_loaderperf.judge.power import LONGEST_SECONDS
+from tests.judge.quickly import first_quickly
 
 FIRST_SHARE = claim_alpha(0.001, 0)
 FEWEST_PAIRS = 14  # that settle the first claim of a run
@@ -82,7 +83,7 @@ def settled(distance, spread, n):
     return done / 200
 
 
-@pytest.mark.parametrize("distance, spread, n", [(-0.02, 0.05, 30), (0.03, 0.1, 30), (-0.01, 0.05, 100)])
+@pytest.mark.parametrize("distance, spread, n", first_quickly([(-0.02, 0.05, 30), (0.03, 0.1, 30), (-0.01, 0.05, 100)]))
 def test_a_claim_settles_in_about_as_many_pairs_as_it_said(distance, spread, n):
     pairs = round(seconds_to_settle(seen(distance, spread, n), FIRST_SHARE, 1.0))
     assert settled(distance, spread, pairs) >= 0.8

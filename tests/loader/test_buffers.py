@@ -54,10 +54,10 @@ def test_buffers_stay_within_the_prefetch_depth_and_two_batches(plan):
 
 @pytest.mark.parametrize("plan", [{"num_workers": 0}, {"num_workers": 2}], indirect=True, ids=str)
 @pytest.mark.parametrize(
-    "rows", [np.repeat(ROWS, 2, axis=1)[:, ::2], ROWS.astype(">f4")], ids=["strided", "big-endian"]
+    "made", [lambda: np.repeat(ROWS, 2, axis=1)[:, ::2], lambda: ROWS.astype(">f4")], ids=["strided", "big-endian"]
 )
-def test_rows_that_must_be_converted_need_no_second_set_of_buffers(plan, rows):
-    with ReferenceLoader(rows, BATCH_SIZE, shuffle=True, seed=0, **plan) as loader:
+def test_rows_that_must_be_converted_need_no_second_set_of_buffers(plan, made):
+    with ReferenceLoader(made(), BATCH_SIZE, shuffle=True, seed=0, **plan) as loader:
         bound = (loader.prefetch_depth + 2) * BATCH_NBYTES + ORDER_NBYTES + SLACK_NBYTES
         assert peak_nbytes(loader) <= bound
 

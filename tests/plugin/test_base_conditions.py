@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.plugin.test_base import FAST, LOADER, SLOW, TEST, files, git, nothing_is_left, project
 
 __all__ = ["project"]  # a fixture of those tests
@@ -71,6 +73,7 @@ def run(pytester, *arguments):
     return pytester.runpytest_subprocess(*OPTIONS, *arguments)
 
 
+@pytest.mark.slow
 def test_options_of_the_command_line_reach_the_child_and_what_is_the_parents_does_not(project, tmp_path, monkeypatch):
     base = {
         **files(FAST, MARKED),
@@ -258,6 +261,7 @@ INTERRUPTS = {
 }
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_mid_claim_leaves_the_next_test_sound(project):
     fixture = """
 import pytest

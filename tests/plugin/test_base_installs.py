@@ -104,6 +104,7 @@ def install_editable(package: Path, packages: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_base_of_an_installed_package_is_the_worktrees(checkout, environment):
     packages, measure = environment
     plain, editable = checkout(plain="src", editable="lib")
@@ -112,6 +113,7 @@ def test_the_base_of_an_installed_package_is_the_worktrees(checkout, environment
     measure().assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_the_base_of_an_installed_package_that_cannot_be_the_worktrees_is_an_error(checkout, environment):
     packages, measure = environment
     install_plainly(*checkout(mypkg="lib"), packages)
@@ -119,6 +121,7 @@ def test_the_base_of_an_installed_package_that_cannot_be_the_worktrees_is_an_err
     measure().stdout.fnmatch_lines([words])
 
 
+@pytest.mark.slow
 def test_the_child_of_a_killed_run_ends_and_removes_its_worktree(checkout, pytester):
     (package,) = checkout(mypkg="src")
     (package / "data.py").write_text("import time\ntime.sleep(600)\n")

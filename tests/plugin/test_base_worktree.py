@@ -120,6 +120,7 @@ def test_nothing_is_removed_through_a_link_that_took_the_folders_place(checkout,
     assert (tmp_path / "outside" / made.path.name / "mydata.py").exists()
 
 
+@pytest.mark.slow
 def test_the_base_of_a_run_that_is_killed_removes_its_worktree_by_itself(project):
     test = """
 import os, signal

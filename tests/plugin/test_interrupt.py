@@ -44,7 +44,7 @@ MEASURING = """
 """
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
+@pytest.mark.parametrize("whole_group", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["process", "group"])
 def test_ctrl_c_keeps_the_results_so_far_and_leaves_no_process(pytester, quick_start, whole_group):
     pytester.makepyfile(test_it=MEASURING)
     command = [

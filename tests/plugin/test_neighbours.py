@@ -175,6 +175,7 @@ BESIDE_ALL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.own_interpreter  # whose path has the plugins
 @pytest.mark.skipif(not NEIGHBOURS.is_dir(), reason="make installs requirements/neighbours.txt there")
 def test_all_neighbours_in_one_run(pytester, monkeypatch):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+SLOW = pytest.mark.slow
 THREE = """
     import os
     import signal
@@ -68,13 +69,21 @@ def test_a_run_that_is_cut_short_is_partial(pytester, second, names):
     assert (document["partial"], measured(document)) == (True, names)
 
 
-@pytest.mark.parametrize("arguments", [["-x"], ["--maxfail=1"]])
+@pytest.mark.parametrize("arguments", [["-x"], pytest.param(["--maxfail=1"], marks=SLOW)])
 def test_a_run_that_stops_at_a_failure_is_partial(pytester, arguments):
     _, document = run(pytester, "assert False", *arguments)
     assert (document["partial"], measured(document)) == (True, ["test_first"])
 
 
-@pytest.mark.parametrize("hook", ["logreport(report)", "makereport(item)", "teardown(item)", "logfinish(nodeid)"])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "logreport(report)",
+        pytest.param("makereport(item)", marks=SLOW),
+        "teardown(item)",
+        pytest.param("logfinish(nodeid)", marks=SLOW),
+    ],
+)
 def test_a_crash_in_a_hook_of_another_plugin_is_partial(pytester, hook):
     name = {"report": "report.nodeid", "item": "item.nodeid", "nodeid": "nodeid"}[hook.partition("(")[2][:-1]]
     crashes = f"import pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_{hook}:\n"
@@ -111,7 +120,7 @@ def test_an_earlier_result_is_not_taken_for_that_of_an_interrupted_run(pytester)
     "second, arguments, count",
     [
         (MEASURED, [], 3),
-        (MEASURED, ["-n", "1"], 3),
+        pytest.param(MEASURED, ["-n", "1"], 3, marks=SLOW),
         (MEASURED, ["-k", "first or third"], 2),
         ("assert False", [], 2),
         ("pytest.skip('not today')", ["-x"], 2),
@@ -126,7 +135,7 @@ def test_a_run_that_gets_to_its_end_is_whole(pytester, second, arguments, count)
 
 
 @pytest.mark.usefixtures("quick_children")
-@pytest.mark.parametrize("arguments", [[], ["--max-worker-restart=0"]])
+@pytest.mark.parametrize("arguments", [[], pytest.param(["--max-worker-restart=0"], marks=SLOW)])
 def test_what_a_lost_xdist_worker_measured_stays(pytester, arguments):
     _, document = run(pytester, "os._exit(3)", "-n", "1", *arguments)
     assert document["partial"] is True

@@ -170,6 +170,7 @@ def test_another_interpreter(loaderperf):
 """
 
 
+@pytest.mark.slow
 def test_a_failed_claim_on_another_loader_says_what_that_does_not_do(pytester, quick_children):
     (pytester.path / "mydata.py").write_text(LOADER)
     pytester.makepyfile(AGAINST)

@@ -272,6 +272,7 @@ def test_a_cache_that_persistent_workers_lost_does_not_pass():
     assert outcome(lost, kept, 0.5, released=False) != "PASS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persists", [False, True])
 def test_the_same_cache_on_both_sides_does_not_fail(persists):
     def make():
@@ -301,6 +302,7 @@ def serve(end):
             end.sendall(asked)
 
 
+@pytest.mark.slow
 def test_a_connection_that_workers_share_is_theirs_alone():
     ends = [socket.socketpair() for _ in SIDES]
     servers = [threading.Thread(target=serve, args=[end], daemon=True) for _, end in ends]
@@ -366,6 +368,7 @@ class Fed(IterableDataset):
             yield torch.full((8,), float(number))
 
 
+@pytest.mark.slow
 def test_messages_to_workers_reach_them_all():
     fed, read = Fed(4000), []
     feeder = threading.Thread(target=fed.feed, daemon=True)
@@ -383,6 +386,7 @@ def test_messages_to_workers_reach_them_all():
     feeder.join(60)
 
 
+@pytest.mark.slow
 def test_workers_that_burn_are_told_apart_from_slower_ones():
     assert outcome(lambda: of(Busy(wait=burn)), lambda: of(Busy(wait=burn)), 0.8) != "FAIL"
     assert outcome(lambda: of(Busy(SLOW, burn)), lambda: of(Busy(wait=burn)), 0.5) == "FAIL"
@@ -396,6 +400,7 @@ class Wrapper:
         return iter(self.loader)
 
 
+@pytest.mark.slow
 def test_wrappers_of_wrappers_are_measured_as_they_are():
     assert outcome(lambda: Wrapper(Wrapper(Wrapper(of(Busy(SLOW))))), lambda: of(Busy()), 0.5, replayed=False) == "FAIL"
 
@@ -436,6 +441,7 @@ def of_tensors(method):
     )
 
 
+@pytest.mark.slow
 def test_start_methods_of_the_users_own_are_measured():
     resource_tracker.ensure_running()  # it and the server stay for whoever comes next
     forkserver.ensure_running()
@@ -454,6 +460,7 @@ class Meddles(Busy):
         return super().__getitem__(index)
 
 
+@pytest.mark.slow
 def test_workers_that_pin_themselves_and_seed_globally_change_nothing_here():
     torch.manual_seed(1)
     cpus, threads = psutil.Process().cpu_affinity(), torch.get_num_threads()
@@ -495,6 +502,7 @@ class Lines(IterableDataset):
             yield torch.tensor([int(line)])
 
 
+@pytest.mark.slow
 def test_a_file_that_one_worker_shares_with_us_is_not_read_by_another(tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("".join(f"{number:07}\n" for number in range(4000)))

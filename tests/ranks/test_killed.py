@@ -8,6 +8,7 @@ import pytest
 
 from tests.ranks.launched import Launched
 
+pytestmark = pytest.mark.slow
 LOADERS = """
 import os, signal
 from torch.utils.data import DataLoader

@@ -11,6 +11,7 @@ import pytest
 
 from tests.ranks.launched import Launched
 
+pytestmark = pytest.mark.slow
 RANK = """
 import os, signal, sys, time
 from pathlib import Path

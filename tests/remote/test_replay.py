@@ -30,7 +30,6 @@ from pytest_loaderperf.remote.replay import ReplayError, player_of, replayed_by
 from pytest_loaderperf.runs.notes import notes_of
 
 SIDES = ["loader", "against"]
-LARGE = torch.zeros(40, 1 << 20)
 
 
 class Rows(Dataset):
@@ -408,7 +407,7 @@ class Caches(Rows):
         return self.kept[index]
 
 
-@pytest.mark.parametrize("persists", [False, True])
+@pytest.mark.parametrize("persists", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_cache_speeds_up_the_work_where_workers_live_to_use_it(persists):
     def make(*, keeps):
         return DataLoader(Caches(keeps=keeps), 4, num_workers=2, persistent_workers=persists)

@@ -101,6 +101,7 @@ def test_an_interface_that_an_earlier_commit_does_not_have_is_skipped(monkeypatc
     assert re.match(r"this commit has another interface: .* unexpected keyword argument 'against'", figures["skipped"])
 
 
+@pytest.mark.slow
 def test_a_case_has_a_figure_for_every_benchmark(monkeypatch):
     cases = importlib.import_module("suites.dashboard.cases")
     monkeypatch.setattr(cases, "SECONDS", 0.05)

@@ -19,7 +19,7 @@ COUNT = 10
 pytestmark = pytest.mark.usefixtures("quick_start")
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "npy")) for name in MAKERS])
 def test_damaged_files_give_the_right_rows_or_an_error_of_ours(name, tmp_path):
     make(name, tmp_path / "sound")
     indices = range(COUNT)

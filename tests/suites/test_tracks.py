@@ -103,6 +103,7 @@ def test_memory_is_measured_in_processes_of_their_own(tmp_path, monkeypatch):
     assert len(taken.epoch_s) == len(taken.shuffled_s) == len(taken.read_s) == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_an_error():
     with pytest.raises(EOFError), memory._process(_die) as pipe:
         pipe.recv()
@@ -202,6 +203,7 @@ def test_one_step_trains_on_images_of_sixteen_bits():
     assert any(not torch.equal(old, new) for old, new in zip(before, training.model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_command_makes_measures_writes_and_draws(tmp_path, monkeypatch, capsys):
     for name, value in {"ACCESSES": 3, "TRIAL_NS": 1, "STEPS": 2, "REAL_CACHES": ("whole",)}.items():
         monkeypatch.setattr(command, name, value)

@@ -63,6 +63,7 @@ def test_a_table_without_columns_is_not_written_where_it_could_not_be_read(name,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_writer_that_lives_is_left_alone(writer, tmp_path):
     write(tmp_path)
     assert (tmp_path / "rows[1].npy").read_text() == "mine"

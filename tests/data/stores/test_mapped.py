@@ -235,6 +235,7 @@ def build(path, folder, start, done):
     done.put((total, made.path.name, facts.rss, facts.shared_clean + facts.private_clean, facts.private_dirty))
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_it_at_once_and_share_it(folder, on_disk):
     source = on_disk(uniform(5000)[0], group=500)
     own = multiprocessing.get_context("spawn")

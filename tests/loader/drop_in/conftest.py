@@ -1,4 +1,5 @@
-"""Each test here runs on torch's DataLoader, which proves it right, and on ReferenceLoader, which must do the same.
+"""Each test here runs on torch's DataLoader (`make slow`), which proves it right, and on ReferenceLoader, which must do
+the same.
 
 What ReferenceLoader decides by itself when it is left open (num_workers) is given where it matters.
 """
@@ -23,7 +24,9 @@ PATIENCE_S = 60  # far beyond what a busy machine needs; only a failure waits so
 ROOT = Path(pytest_loaderperf.__file__).parents[1]
 
 
-@pytest.fixture(params=[DataLoader, ReferenceLoader], ids=lambda loader: loader.__name__)
+@pytest.fixture(
+    params=[pytest.param(DataLoader, marks=pytest.mark.slow), ReferenceLoader], ids=lambda loader: loader.__name__
+)
 def loader_class(request):
     return request.param
 
