@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from pytest_loaderperf.data.arrays.order import EpochSampler, as_list, epoch_order
+from pytest_loaderperf.data.arrays.order import EpochSampler, as_list, chunks, epoch_order
 
 SIZES = st.integers(0, 200)
 SEEDS = st.integers(0, 2**32)
@@ -46,6 +46,19 @@ def test_the_order_leaves_torchs_default_generator_alone():
 @pytest.mark.parametrize("epoch", [0, 5])
 def test_without_shuffle_every_epoch_is_in_sequence(epoch):
     assert epoch_order(7, shuffle=False, seed=3, epoch=epoch) == range(7)
+
+
+@pytest.mark.parametrize("order", [range(3), np.arange(3)])
+def test_a_list_of_an_order_has_pythons_own_integers(order):
+    listed = as_list(order)
+    assert (listed, {type(index) for index in listed}) == ([0, 1, 2], {int})
+
+
+def test_an_order_is_cut_for_one_batch_then_for_four_times_as_many_each_time_up_to_the_most():
+    order = range(1000)
+    cut = list(chunks(order, 10, lambda: 20))
+    assert [len(rows) for rows in cut] == [10, 40, 160, 200, 200, 200, 190]
+    assert [index for rows in cut for index in rows] == list(order)
 
 
 @given(
