@@ -13,8 +13,8 @@ from itertools import repeat
 import pytest
 import torch
 
-from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement import Key, Rounds, Side, Steady, Watchdog, rounds
+from pytest_loaderperf.errors import LoaderError, MeasureError
+from pytest_loaderperf.measurement import Key, Refilled, Rounds, Side, Steady, Watchdog, rounds
 from pytest_loaderperf.measurement.conditions import Conditions
 from pytest_loaderperf.measurement.record import StartRecord
 
@@ -225,6 +225,20 @@ def test_a_side_with_helpers_is_measured_in_one_piece(make_rounds, monkeypatch, 
     measured.observe([Key("a", Steady()), Key("b", Steady())])
     names = [name for name, _ in taken_in]
     assert names in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+
+
+def test_sides_that_run_ahead_take_turns_of_refills_until_one_never_rests(make_rounds, monkeypatch):
+    def never_rests(*_):
+        raise MeasureError("a never rests")
+
+    monkeypatch.setattr(Side, "inline", False)
+    monkeypatch.setattr(rounds, "in_refills", never_rests)
+    measured = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X))
+    pace_of(measured, 0.004)
+    assert measured.refillable(["a", "b"])
+    assert not measured.refillable(["a"])
+    assert measured.observe([Key("a", Refilled()), Key("b", Refilled())]).records == {}
+    assert not measured.refillable(["a", "b"])
 
 
 def test_an_epoch_that_turns_out_shorter_is_measured_in_shorter_slices(make_rounds):
