@@ -245,6 +245,15 @@ def test_a_loader_that_waits_for_its_batches_is_inline_unless_it_runs_ahead(side
     assert measured.inline is not runs
 
 
+def test_whether_a_side_runs_ahead_is_found_out_once(side, monkeypatch):
+    asked = []
+    monkeypatch.setattr(side_module, "runs_ahead", lambda measured, batch_seconds: asked.append(batch_seconds))
+    measured = side(lambda: [X] * 3)
+    for batch_s in (1.0, 2.0):
+        measured.look_ahead(batch_s)
+    assert asked == [1.0]
+
+
 @pytest.mark.parametrize("quick_from_s, ahead_of_it", [(0.0005, False), (0.01, True)])
 def test_a_loader_that_is_quick_after_any_pause_only_has_a_core_at_once(monkeypatch, quick_from_s, ahead_of_it):
     """On a busy machine; one that works ahead is quick only after a pause in which it can have made something."""

@@ -1,0 +1,40 @@
+"""What a loader's arguments make of it: who makes batches, and of what."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data.datapipes.iter import IterableWrapper
+
+from pytest_loaderperf.loader import ReferenceLoader
+from pytest_loaderperf.loader.arguments import route
+from pytest_loaderperf.loader.processes import Gathered, Noted
+
+X = np.arange(4000.0).reshape(1000, 4)
+
+
+@pytest.mark.parametrize("kind", ["auto", "threads", "processes"])
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_torchs_own_loader_drives_every_datapipe(kind, workers):
+    assert route(IterableWrapper([1, 2]), kind, workers, gathers=False, apart=False) == "processes"
+
+
+@pytest.mark.parametrize("order, threads", [({"batch_size": 10}, 2), ({"batch_sampler": [[0, 1], [2, 3, 4]]}, 0)])
+def test_a_budget_leaves_arrays_their_threads_where_the_size_of_batches_is_known(order, threads):
+    with ReferenceLoader(X, **order, num_workers=2, memory_budget=1 << 20) as loader:
+        assert loader.threads == threads
+
+
+@pytest.mark.parametrize("collate_fn, made_of", [(None, Gathered), (torch.utils.data.default_collate, Noted)])
+def test_processes_gather_from_arrays_unless_the_caller_collates(collate_fn, made_of):
+    loader = ReferenceLoader(X, 4, num_workers=1, worker_kind="processes", collate_fn=collate_fn)
+    assert type(loader.loader.dataset) is made_of
+
+
+def test_a_loader_says_what_it_is_in_the_log_of_the_package(caplog):
+    with caplog.at_level(logging.INFO, logger="pytest_loaderperf"):
+        loader = ReferenceLoader(X, 4)
+    assert [(record.name, record.message) for record in caplog.records] == [("pytest_loaderperf", repr(loader))]
