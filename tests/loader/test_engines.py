@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data.datapipes.iter import IterableWrapper
 
+from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.arguments import route
 from pytest_loaderperf.loader.processes import Gathered, Noted
@@ -26,6 +27,12 @@ def test_torchs_own_loader_drives_every_datapipe(kind, workers):
 def test_a_budget_leaves_arrays_their_threads_where_the_size_of_batches_is_known(order, threads):
     with ReferenceLoader(X, **order, num_workers=2, memory_budget=1 << 20) as loader:
         assert loader.threads == threads
+
+
+@pytest.mark.parametrize("given, threads", [({}, 3), ({"num_workers": 2}, 2)])
+def test_a_given_executor_means_threads_as_many_as_it_has(given, threads):
+    with PersistentExecutor(3) as executor, ReferenceLoader([0, 1, 2], executor=executor, **given) as loader:
+        assert (loader.worker_kind, loader.threads, loader.executor) == ("threads", threads, executor)
 
 
 @pytest.mark.parametrize("collate_fn, made_of", [(None, Gathered), (torch.utils.data.default_collate, Noted)])

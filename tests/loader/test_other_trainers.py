@@ -27,6 +27,7 @@ def asked_by_accelerate(loader: object) -> bool:
     with pytest.warns(UserWarning, match="^Accelerate leaves") as warned:
         prepared = getattr(loader, "_is_accelerate_prepared", False)  # how Accelerate asks
     (warning,) = warned
+    assert warning.filename == __file__
     assert str(warning.message) == (
         "Accelerate leaves a ReferenceLoader as it is: its batches come to device='cpu', and accumulate() and "
         "gather_for_metrics() do not see the end of its epochs. For those, give Accelerate a DataLoader of torch."

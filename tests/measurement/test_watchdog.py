@@ -99,6 +99,7 @@ def test_who_does_not_heed_the_interrupt_is_abandoned_with_the_report_and_ended(
 
     monkeypatch.setattr(module, "_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(module.os, "_exit", statuses.append)
+
     def work():
         deadline_s = time.monotonic() + 60
         while not statuses and time.monotonic() < deadline_s:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DistributedSampler
+from torch.utils.data import BatchSampler, DistributedSampler, SequentialSampler
 
-from pytest_loaderperf.data.arrays.order import EpochSampler, as_list, chunks, epoch_order
+from pytest_loaderperf.data.arrays.order import EpochSampler, as_list, chunks, epoch_order, with_epochs
 
 SIZES = st.integers(0, 200)
 SEEDS = st.integers(0, 2**32)
@@ -63,6 +63,13 @@ def test_a_sampler_gives_the_indices_of_the_epoch_that_was_chosen():
         sampler.set_epoch(epoch)
         orders.append(list(sampler))
     assert orders == [as_list(epoch_order(50, shuffle=True, seed=7, epoch=epoch)) for epoch in (0, 3)]
+
+
+def test_a_sampler_with_epochs_of_its_own_is_found_inside_a_batch_sampler():
+    own = DistributedSampler(range(9), num_replicas=1, rank=0)
+    assert with_epochs(own) is with_epochs(BatchSampler(own, 2, drop_last=False)) is own
+    assert with_epochs(SequentialSampler(range(9))) is None
+    assert with_epochs(EpochSampler(range(9), shuffle=True, seed=0)) is None  # its loader sets it
 
 
 def test_an_order_is_cut_for_one_batch_then_for_four_times_as_many_each_time_up_to_the_most():
