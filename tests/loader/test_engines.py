@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data.datapipes.iter import IterableWrapper
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
 from pytest_loaderperf.loader.arguments import route
 from pytest_loaderperf.loader.processes import Gathered, Noted
@@ -39,6 +41,14 @@ def test_a_given_executor_means_threads_as_many_as_it_has(given, threads):
 def test_processes_gather_from_arrays_unless_the_caller_collates(collate_fn, made_of):
     loader = ReferenceLoader(X, 4, num_workers=1, worker_kind="processes", collate_fn=collate_fn)
     assert type(loader.loader.dataset) is made_of
+
+
+def test_the_largest_seed_is_taken_and_a_larger_one_refused():
+    largest = 2**63 - 1
+    assert ReferenceLoader(X, seed=largest).seed == largest
+    words = f"seed must be at most {largest}, what torch's generator takes, got {largest + 1}."
+    with pytest.raises(DataError, match=f"^{re.escape(words)}$"):
+        ReferenceLoader(X, seed=largest + 1)
 
 
 def test_a_loader_says_what_it_is_in_the_log_of_the_package(caplog):
