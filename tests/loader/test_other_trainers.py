@@ -27,12 +27,18 @@ def asked_by_accelerate(loader: object) -> bool:
     with pytest.warns(UserWarning, match="^Accelerate leaves") as warned:
         prepared = getattr(loader, "_is_accelerate_prepared", False)  # how Accelerate asks
     (warning,) = warned
-    assert warning.filename == __file__
     assert str(warning.message) == (
         "Accelerate leaves a ReferenceLoader as it is: its batches come to device='cpu', and accumulate() and "
         "gather_for_metrics() do not see the end of its epochs. For those, give Accelerate a DataLoader of torch."
     )
     return prepared
+
+
+def test_the_warning_names_the_place_that_asks():
+    asks = compile("loader._is_accelerate_prepared", "asks.py", "eval")
+    with pytest.warns(UserWarning, match="^Accelerate leaves") as warned:
+        assert eval(asks, {"loader": ReferenceLoader(ARRAYS, 4)}) is True  # noqa: S307 our own
+    assert [warning.filename for warning in warned] == ["asks.py"]
 
 
 def test_accelerate_leaves_it_as_it_is_and_a_warning_says_so():
