@@ -139,10 +139,12 @@ def test_persistent_workers_asked_for_serve_one_iterator_and_an_older_one_says_s
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_stream_taken_by_its_length_has_the_same_workers(num_workers):
     loader = ReferenceLoader(Stream(32 * num_workers, 32), 8, num_workers=num_workers, persistent_workers=True)
-    pids = []
+    pids, older = [], iter(())
     for _ in range(4):
         iterator = iter(loader)
+        assert next(older, None) is None  # it is over, though nobody has asked it for more
         pids.append(taken(iterator, len(loader))[1])
+        older = iterator
     assert [len(one) for one in pids] == [num_workers] * 4
     assert pids == [pids[0]] * 4
 
