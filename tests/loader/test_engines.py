@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 from torch.utils.data.datapipes.iter import IterableWrapper
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
@@ -41,6 +42,16 @@ def test_a_given_executor_means_threads_as_many_as_it_has(given, threads):
 def test_processes_gather_from_arrays_unless_the_caller_collates(collate_fn, made_of):
     loader = ReferenceLoader(X, 4, num_workers=1, worker_kind="processes", collate_fn=collate_fn)
     assert type(loader.loader.dataset) is made_of
+
+
+def dataset_in_worker(samples):
+    return type(get_worker_info().dataset).__name__
+
+
+@pytest.mark.parametrize("dataset, kind", [({"x": X}, "dict"), ((X,), "tuple"), ([0, 1, 2], "list")])
+def test_a_worker_is_shown_the_callers_own_dataset(dataset, kind):
+    loader = ReferenceLoader(dataset, 500, num_workers=1, worker_kind="processes", collate_fn=dataset_in_worker)
+    assert set(loader) == {kind}
 
 
 def test_the_largest_seed_is_taken_and_a_larger_one_refused():

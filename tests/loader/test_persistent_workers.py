@@ -157,6 +157,15 @@ def test_a_stream_beyond_its_length_goes_on_though_another_epoch_began():
     assert samples + taken(older, 9)[0] == list(range(40))
 
 
+def test_only_the_first_epoch_of_workers_that_persist_draws_their_seed():
+    loader = ReferenceLoader(Numbers(), 8, num_workers=1, persistent_workers=True)
+    draws = [loader.state_dict()["draws_seed"]]
+    for _ in range(2):
+        taken(iter(loader), 9)
+        draws.append(loader.state_dict()["draws_seed"])
+    assert draws == [True, False, False]
+
+
 def test_who_shuts_down_torchs_iterator_ends_the_workers():
     loader = ReferenceLoader(Numbers(), 8, num_workers=2, persistent_workers=True)
     held = iter(loader)
