@@ -16,6 +16,7 @@ import torch
 from pytest_loaderperf.errors import LoaderError, MeasureError
 from pytest_loaderperf.measurement import Key, Refilled, Rounds, Side, Steady, Watchdog, rounds
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.observations import Work
 from pytest_loaderperf.measurement.record import StartRecord
 
 X = torch.zeros(4, 8)
@@ -261,6 +262,20 @@ def test_sides_wait_for_their_workers_if_each_does_in_its_trials_so_far(make_rou
     assert measured.waits_for_work(["a"])
     assert not measured.waits_for_work(["a", "b"])
     assert asked[1:] == [("a", trials["a"]), ("b", trials["b"])]
+
+
+def test_work_is_what_the_replays_of_the_sides_do(make_rounds, monkeypatch):
+    measured, replayed = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X)), []
+
+    def attempt(sides, observe):
+        replayed.extend(sides)
+        return observe(dict(sides))
+
+    monkeypatch.setattr(measured.replays, "attempt", attempt)
+    monkeypatch.setattr(measured.replays, "standings", measured._standings)
+    keys = [Key("a", Work()), Key("b", Work())]
+    assert set(measured.observe(keys).records) == set(keys)
+    assert replayed == ["a", "b"]
 
 
 def test_an_epoch_that_turns_out_shorter_is_measured_in_shorter_slices(make_rounds):
