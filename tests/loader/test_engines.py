@@ -14,7 +14,7 @@ from torch.utils.data.datapipes.iter import IterableWrapper
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
-from pytest_loaderperf.loader.arguments import route
+from pytest_loaderperf.loader.arguments import check_share, route
 from pytest_loaderperf.loader.processes import Gathered, Noted
 
 X = np.arange(4000.0).reshape(1000, 4)
@@ -60,6 +60,12 @@ def test_the_largest_seed_is_taken_and_a_larger_one_refused():
     words = f"seed must be at most {largest}, what torch's generator takes, got {largest + 1}."
     with pytest.raises(DataError, match=f"^{re.escape(words)}$"):
         ReferenceLoader(X, seed=largest + 1)
+
+
+def test_a_stream_is_not_cut_for_ranks():
+    words = "rank and world_size cannot cut an IterableDataset: let its __iter__ give each rank its share."
+    with pytest.raises(DataError, match=f"^{re.escape(words)}$"):
+        check_share(0, 2, orders=False, streams=True)
 
 
 def test_a_loader_says_what_it_is_in_the_log_of_the_package(caplog):
