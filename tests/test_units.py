@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pytest_loaderperf
@@ -40,6 +40,7 @@ def test_a_time_cannot_be_changed():
 
 
 @given(st.floats(1e-9, 1e9))
+@settings(deadline=None)
 def test_a_positive_time_is_taken_as_it_is(seconds):
     assert as_seconds(seconds * s, "budget", "10 * s") == seconds
     assert as_seconds(seconds, "budget", "10 * s", bare=True) == seconds

@@ -211,9 +211,9 @@ class Resources:
             if record is None:
                 began_ns, samples = built_ns, side.epochs[-1].samples
                 break
+            samples += record.samples
             if now_s > deadline_s:
                 break
-            samples += record.samples
             if now_s - sampled_s > _SAMPLE_EVERY_SECONDS:
                 peak.sample()
                 sampled_s = time.monotonic()

@@ -60,7 +60,7 @@ class Side:
         self.own_count = count
         self._deliver, self._declared = deliver, declared
         self._iterator: Iterator[Any] | None = None
-        self.taken, self._ready = 0, Ready()
+        self._ready = Ready()
         self._epochs: deque[int] = deque(maxlen=_REMEMBERED_EPOCHS)
         self.children: list[int] = []
         self.starts: list[StartRecord] = []

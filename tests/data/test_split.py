@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.data import split
@@ -38,6 +38,7 @@ def within_one(counts, total, ratios):
 
 
 @given(st.integers(0, 300), RATIOS, SEEDS)
+@settings(deadline=None)
 def test_every_sample_lies_in_one_part_and_sizes_are_within_one_of_the_ratios(samples, ratios, seed):
     parts = split(samples, ratios, seed=seed)
     assert_partition(parts, samples)
@@ -45,6 +46,7 @@ def test_every_sample_lies_in_one_part_and_sizes_are_within_one_of_the_ratios(sa
 
 
 @given(st.lists(st.integers(0, 4), max_size=120), RATIOS, SEEDS)
+@settings(deadline=None)
 def test_every_class_keeps_its_share_within_one_where_all_have_enough_samples(labels, ratios, seed):
     counts = np.bincount(labels) if labels else np.array([], int)
     assume(all(count >= len(ratios) for count in counts[counts > 0]))
@@ -56,6 +58,7 @@ def test_every_class_keeps_its_share_within_one_where_all_have_enough_samples(la
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), max_size=60), RATIOS, SEEDS, st.booleans())
+@settings(deadline=None)
 def test_a_group_is_never_torn_apart(pairs, ratios, seed, with_labels):
     groups, labels = [group for group, _ in pairs], [label for _, label in pairs]
     parts = split(len(pairs), ratios, seed=seed, groups=groups, labels=labels if with_labels else None)

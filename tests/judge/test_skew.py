@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pytest_loaderperf.errors import MeasureError
-from pytest_loaderperf.judge import Outcome, SkewTest, beside_others, claim_alpha
+from pytest_loaderperf.judge import Outcome, SignTest, SkewTest, beside_others, claim_alpha
 
 ALPHA = claim_alpha(0.001, 0)
 CLAIMS, TRIALS, RANKS = 200, 100, 4
@@ -82,6 +82,25 @@ def test_a_claim_that_some_rank_is_slow_is_the_opposite(times, outcome):
     for _ in range(40):
         test.add_times(times)
     assert test.outcome(ALPHA) is outcome
+
+
+@pytest.mark.parametrize("at_least", [True, False])
+def test_the_mde_is_that_of_the_slowest_rank_alone_at_its_share_of_alpha(at_least):
+    test, alone = SkewTest(1.1, at_least=at_least), SignTest(1.1, at_least=at_least)
+    for time in np.exp(np.random.default_rng(3).exponential(0.3, 200)):  # a longer tail toward slow
+        test.add_times([1.0, float(time), 1.0])
+        alone.add(float(time))
+    assert test.ruling(ALPHA, 0).mde == pytest.approx(alone.ruling(ALPHA / 3, 0).mde)
+
+
+@pytest.mark.parametrize("at_least", [True, False])
+def test_a_rank_at_the_limit_is_evidence_for_neither(at_least):
+    test = SkewTest(1.0, at_least=at_least)
+    for _ in range(40):
+        test.add_times([2.0, 2.0, 2.0])
+    course = test.course(ALPHA)
+    assert test.outcome(ALPHA) is Outcome.INCONCLUSIVE
+    assert max(*course.for_claim, *course.against_claim) < 0
 
 
 def test_without_trials_nothing_is_known():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
@@ -154,6 +154,7 @@ def containers(parts):
     )
 
 
+@settings(deadline=None)
 @given(make=st.recursive(LEAVES, containers, max_leaves=8), count=st.integers(1, 4), seed=st.integers(0, 99))
 def test_batches_are_those_of_torch(make, count, seed):
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.errors import DataError
@@ -222,6 +222,7 @@ ASKED = {
 }
 
 
+@settings(deadline=None)
 @given(asked=st.fixed_dictionaries(ASKED), fits=st.integers(2, 200))
 def test_no_plan_exceeds_its_budget_or_prefetches_more_than_was_asked(asked, fits):
     batch_nbytes, factor = asked["batch_nbytes"], asked["prefetch_factor"]

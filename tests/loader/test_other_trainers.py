@@ -34,6 +34,13 @@ def asked_by_accelerate(loader: object) -> bool:
     return prepared
 
 
+def test_the_warning_names_the_place_that_asks():
+    asks = compile("loader._is_accelerate_prepared", "asks.py", "eval")
+    with pytest.warns(UserWarning, match="^Accelerate leaves") as warned:
+        assert eval(asks, {"loader": ReferenceLoader(ARRAYS, 4)}) is True  # noqa: S307 our own
+    assert [warning.filename for warning in warned] == ["asks.py"]
+
+
 def test_accelerate_leaves_it_as_it_is_and_a_warning_says_so():
     loader = ReferenceLoader(ARRAYS, 4)
     assert asked_by_accelerate(loader) is True

@@ -139,10 +139,12 @@ def test_persistent_workers_asked_for_serve_one_iterator_and_an_older_one_says_s
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_stream_taken_by_its_length_has_the_same_workers(num_workers):
     loader = ReferenceLoader(Stream(32 * num_workers, 32), 8, num_workers=num_workers, persistent_workers=True)
-    pids = []
+    pids, older = [], iter(())
     for _ in range(4):
         iterator = iter(loader)
+        assert next(older, None) is None  # it is over, though nobody has asked it for more
         pids.append(taken(iterator, len(loader))[1])
+        older = iterator
     assert [len(one) for one in pids] == [num_workers] * 4
     assert pids == [pids[0]] * 4
 
@@ -153,6 +155,15 @@ def test_a_stream_beyond_its_length_goes_on_though_another_epoch_began():
     samples = taken(older, 2)[0]
     assert taken(iter(loader), 9)[0] == list(range(40))
     assert samples + taken(older, 9)[0] == list(range(40))
+
+
+def test_only_the_first_epoch_of_workers_that_persist_draws_their_seed():
+    loader = ReferenceLoader(Numbers(), 8, num_workers=1, persistent_workers=True)
+    draws = [loader.state_dict()["draws_seed"]]
+    for _ in range(2):
+        taken(iter(loader), 9)
+        draws.append(loader.state_dict()["draws_seed"])
+    assert draws == [True, False, False]
 
 
 def test_who_shuts_down_torchs_iterator_ends_the_workers():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.data import IterableDataset
 
 from pytest_loaderperf.loader import ReferenceLoader
 
@@ -27,6 +28,11 @@ class NumbersAtOnce(Numbers):
         return torch.stack([self[i] for i in indices])
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(10))
+
+
 def as_list(batch: torch.Tensor) -> list[int]:
     return batch.tolist()
 
@@ -46,6 +52,7 @@ def num_workers(request):
         (Numbers(bad=True), None, KeyError, "raised in stage fetch, for sample 5"),
         (NumbersAtOnce(bad=True), as_list, KeyError, "raised in stage fetch, for samples 4, 5, 6, 7"),
         (Numbers(), broken, ValueError, "raised in stage collate, for samples 0, 1, 2, 3"),
+        (Stream(), broken, ValueError, "raised in stage collate, for samples of the iterable dataset"),
     ],
 )
 def test_a_failure_comes_with_a_note_that_names_stage_and_sample(dataset, collate_fn, error, note, num_workers):

@@ -133,3 +133,20 @@ def test_a_trial_is_delayed_by_the_thread_that_works_not_by_those_that_nobody_wa
     assert (
         Usage({0: 9}, {0: {1: 205}}, {1: 9}).since(before, 100).delayed == 200 / 209
     )  # some of it was before the trial
+
+
+def test_a_process_whose_threads_could_not_be_read_has_done_nothing():
+    after = Usage({7: 30}, {7: {7: 0}})
+    assert after.since(Usage({0: 5, 7: 10}, {0: {}, 7: {7: 0}}), 100) == Effort(0, 20, busiest=0.2, delayed=0.0)
+
+
+def test_the_children_of_this_process_are_listed_where_the_system_has_no_such_list(monkeypatch):
+    def no_such_file(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(activity, "_read", no_such_file)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process.pid in activity.child_pids()
+        assert process.pid in activity.child_pids(os.getpid())
+        process.communicate(b"\n")
+    assert activity.child_pids(process.pid) == []

@@ -245,6 +245,15 @@ def test_a_loader_that_waits_for_its_batches_is_inline_unless_it_runs_ahead(side
     assert measured.inline is not runs
 
 
+def test_whether_a_side_runs_ahead_is_found_out_once(side, monkeypatch):
+    asked = []
+    monkeypatch.setattr(side_module, "runs_ahead", lambda measured, batch_seconds: asked.append(batch_seconds))
+    measured = side(lambda: [X] * 3)
+    for batch_s in (1.0, 2.0):
+        measured.look_ahead(batch_s)
+    assert asked == [1.0]
+
+
 @pytest.mark.parametrize("quick_from_s, ahead_of_it", [(0.0005, False), (0.01, True)])
 def test_a_loader_that_is_quick_after_any_pause_only_has_a_core_at_once(monkeypatch, quick_from_s, ahead_of_it):
     """On a busy machine; one that works ahead is quick only after a pause in which it can have made something."""
@@ -266,6 +275,27 @@ def test_a_loader_that_is_quick_after_any_pause_only_has_a_core_at_once(monkeypa
     assert runs_ahead(side, 0.02) is ahead_of_it
 
 
+@pytest.mark.parametrize("batch_s, in_epoch, taken", [(0.02, 99, 8), (0.0011, 99, 10), (0.02, 5, 5)])
+def test_eight_batches_and_ten_milliseconds_come_without_a_pause_or_what_is_left(monkeypatch, batch_s, in_epoch, taken):
+    now_s, takes, before_pauses = [0.0], [], []
+
+    def pause(seconds):
+        now_s[0] += seconds
+        before_pauses.append(len(takes))
+
+    def take(batches):
+        now_s[0] += batch_s
+        takes.append(batches)
+        return SimpleNamespace(wall_ns=int(batch_s * 1e9))
+
+    monkeypatch.setattr(ahead, "time", SimpleNamespace(sleep=pause, perf_counter=lambda: now_s[0]))
+    monkeypatch.setattr(ahead, "thread_cpu_ns", dict)
+    monkeypatch.setattr(ahead, "torch_threads", frozenset)
+    side = SimpleNamespace(take=take, more_in_epoch=lambda batches: len(takes) + batches <= in_epoch)
+    assert not runs_ahead(side, batch_s)
+    assert before_pauses[:2] == [0, taken]
+
+
 def test_an_epoch_that_ends_meanwhile_tells_nothing(side):
     measured = side(lambda: [X] * 3)
     assert not runs_ahead(measured, 1e-5)
@@ -281,3 +311,11 @@ def test_who_runs_is_told_from_who_waits(work, own):
     work(0.05)
     assert (clocks.shares()[0] > 0.05) is own
     assert clocks.suspicious or own
+
+
+@pytest.mark.parametrize(
+    "own, others, suspicious", [(0.9, 0.05, False), (0.6, 0.05, False), (0.9, 0.2, True), (0.4, 0.05, True)]
+)
+def test_who_works_little_itself_or_beside_others_may_be_given_batches(monkeypatch, own, others, suspicious):
+    monkeypatch.setattr(Clocks, "shares", lambda clocks: (own, others))
+    assert Clocks().suspicious is suspicious

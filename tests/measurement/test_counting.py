@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from pytest_loaderperf import Collate, ReferenceLoader
 from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement.counting import Declared, count_samples, counter
+from pytest_loaderperf.measurement.counting import Declared, checked_samples, count_samples, counter
 
 IMAGE = torch.zeros(3, 32, 32)
 Pair = namedtuple("Pair", "x y")  # noqa: PYI024 as users write it
@@ -221,3 +221,14 @@ def test_a_size_that_is_no_size_is_not_believed():
 
     assert Declared.by(Odd()) == Declared()
     assert Declared.by([X]) == Declared()
+
+
+@pytest.mark.parametrize("samples", [0, -1, True, 2.0, None, "2"])
+def test_a_number_of_samples_that_cannot_be_is_refused(samples):
+    whole = (
+        f"base: expected an integer of at least 1 as the number of samples of a batch, got {samples!r}. "
+        "Fix count=, or keep empty batches out of the loader."
+    )
+    with pytest.raises(LoaderError, match=f"^{re.escape(whole)}$"):
+        checked_samples("base", samples)
+    assert checked_samples("base", 1) == 1

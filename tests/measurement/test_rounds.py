@@ -13,9 +13,10 @@ from itertools import repeat
 import pytest
 import torch
 
-from pytest_loaderperf.errors import LoaderError
-from pytest_loaderperf.measurement import Key, Rounds, Side, Steady, Watchdog, rounds, standing
+from pytest_loaderperf.errors import LoaderError, MeasureError
+from pytest_loaderperf.measurement import Key, Refilled, Rounds, Side, Steady, Watchdog, rounds, standing
 from pytest_loaderperf.measurement.conditions import Conditions
+from pytest_loaderperf.measurement.observations import Work
 from pytest_loaderperf.measurement.record import StartRecord
 
 X = torch.zeros(4, 8)
@@ -155,6 +156,13 @@ def test_an_epoch_shorter_than_a_trial_is_refused(make_rounds, batches):
         make_rounds(a=[X] * batches).observe([Key("a", Steady())])
 
 
+def test_the_overhead_of_a_trial_in_one_piece_is_what_its_batches_do_not_take(make_rounds):
+    measured = make_rounds(a=lambda: (time.sleep(0.001) or X for _ in range(500)))
+    seen = measured.observe([Key("a", Steady())])
+    batches_s = seen.records[Key("a", Steady())].wall_ns * 1e-9
+    assert 0 < measured._standings["a"]._overheads[-1] < seen.seconds - batches_s
+
+
 def test_the_shortest_epoch_that_holds_a_trial_is_measured(make_rounds):
     record = make_rounds(a=[X] * 5).observe([Key("a", Steady())]).records[Key("a", Steady())]
     assert len(record.latencies_ns) == 4
@@ -225,6 +233,49 @@ def test_a_side_with_helpers_is_measured_in_one_piece(make_rounds, monkeypatch, 
     measured.observe([Key("a", Steady()), Key("b", Steady())])
     names = [name for name, _ in taken_in]
     assert names in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+
+
+def test_sides_that_run_ahead_take_turns_of_refills_until_one_never_rests(make_rounds, monkeypatch):
+    def never_rests(*_):
+        raise MeasureError("a never rests")
+
+    monkeypatch.setattr(Side, "inline", False)
+    monkeypatch.setattr(rounds, "in_refills", never_rests)
+    measured = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X))
+    pace_of(measured, 0.004)
+    assert measured.refillable(["a", "b"])
+    assert not measured.refillable(["a"])
+    assert measured.observe([Key("a", Refilled()), Key("b", Refilled())]).records == {}
+    assert not measured.refillable(["a", "b"])
+
+
+def test_sides_wait_for_their_workers_if_each_does_in_its_trials_so_far(make_rounds, monkeypatch):
+    measured, asked = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X)), []
+    trials = {name: [measured.observe([Key(name, Steady())]).records[Key(name, Steady())]] for name in "ab"}
+    measured.observe([Key("a", Noting())])  # is no trial
+
+    def waited_for(name, records):
+        asked.append((name, records))
+        return name == "a"
+
+    monkeypatch.setattr(measured.replays, "waited_for", waited_for)
+    assert measured.waits_for_work(["a"])
+    assert not measured.waits_for_work(["a", "b"])
+    assert asked[1:] == [("a", trials["a"]), ("b", trials["b"])]
+
+
+def test_work_is_what_the_replays_of_the_sides_do(make_rounds, monkeypatch):
+    measured, replayed = make_rounds(a=lambda: repeat(X), b=lambda: repeat(X)), []
+
+    def attempt(sides, observe):
+        replayed.extend(sides)
+        return observe(dict(sides))
+
+    monkeypatch.setattr(measured.replays, "attempt", attempt)
+    monkeypatch.setattr(measured.replays, "standings", measured._standings)
+    keys = [Key("a", Work()), Key("b", Work())]
+    assert set(measured.observe(keys).records) == set(keys)
+    assert replayed == ["a", "b"]
 
 
 def test_an_epoch_that_turns_out_shorter_is_measured_in_shorter_slices(make_rounds):

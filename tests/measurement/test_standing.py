@@ -53,3 +53,12 @@ def test_a_pace_guessed_from_the_first_batch_gives_way_to_the_first_trial(inline
     assert not side.slow
     standing.note(record(3), side)  # from then on it is followed
     assert standing.batch_seconds == pytest.approx(0.002)
+
+
+def test_building_costs_its_time_the_first_batch_and_leaving_the_epoch_as_presumed_until_it_is_known():
+    standing, side = Standing(0.001, presumed_release_seconds=0.5), OneSide(2_000)
+    side.start()
+    side.build_seconds, side.release_seconds = 1.0, 0.0
+    assert standing.build_cost(side) == pytest.approx(1.0 + 2.0 + 0.5)
+    side.release_seconds = 4.0
+    assert standing.build_cost(side) == pytest.approx(1.0 + 2.0 + 4.0)

@@ -7,7 +7,7 @@ import random
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.measurement.trials import (
@@ -69,6 +69,7 @@ def test_in_slices_each_side_gives_as_many_batches_unless_it_is_far_slower():
     assert sliced_batches({"a": Pace(0.1 * MS), "b": Pace(0.1 * MS)}, longer=8) == {"a": 160, "b": 160}
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

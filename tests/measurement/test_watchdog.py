@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from pytest_loaderperf.errors import LoaderHangError
+from pytest_loaderperf.measurement import watchdog as module
 from pytest_loaderperf.measurement.watchdog import Watchdog
 
 
@@ -64,6 +65,8 @@ def test_time_between_stages_does_not_count(watchdog):
     began_s = time.monotonic()
     time.sleep(0.6)
     assert time.monotonic() - began_s >= 0.6  # slept to the end: no interrupt came
+    with pytest.raises(LoaderHangError, match="after it"), watchdog.stage("after it"):
+        time.sleep(3)
 
 
 def test_it_works_again_after_a_hang(watchdog):
@@ -75,6 +78,50 @@ def test_it_works_again_after_a_hang(watchdog):
 def test_the_users_own_interrupt_passes(watchdog):
     with pytest.raises(KeyboardInterrupt), watchdog.stage("epoch"):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_the_users_interrupt_that_a_finaliser_swallows_is_raised_at_the_end_of_the_stage(watchdog):
+    class Deaf:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    deaf = [Deaf()]
+    with pytest.raises(KeyboardInterrupt), watchdog.stage("release"):
+        deaf.clear()
+
+
+def test_who_does_not_heed_the_interrupt_is_abandoned_with_the_report_and_ended(monkeypatch):
+    reports, statuses = [], []
+
+    def abandon(report):
+        reports.append(report)
+        made.close()
+
+    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(module.os, "_exit", statuses.append)
+
+    def work():
+        deadline_s = time.monotonic() + 60
+        while not statuses and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+
+    made, heeds = Watchdog(0.1, abandon), signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with pytest.raises(LoaderHangError) as error, made.stage("native code"):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, heeds)
+        made.close()
+    assert reports == [str(error.value)]
+    assert statuses == [70]
+
+
+def test_where_the_connection_to_a_worker_broke_its_death_is_awaited(watchdog, monkeypatch):
+    monkeypatch.setattr(module, "_DEATH_SECONDS", 0.05)
+    began_s = time.monotonic()
+    with pytest.raises(ConnectionResetError), watchdog.stage("epoch"):
+        raise ConnectionResetError
+    assert time.monotonic() - began_s >= 0.05
 
 
 def test_an_error_of_the_loader_passes(watchdog):

@@ -6,7 +6,7 @@ import doctest
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.errors import LoaderPerfError
@@ -91,6 +91,7 @@ def test_short_count(value, text):
 
 
 @given(st.floats(0.1, 99e11))
+@settings(deadline=None)
 def test_a_short_count_has_at_most_six_characters(value):
     assert len(short_count(value)) <= 6
 

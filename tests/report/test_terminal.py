@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.report import (
@@ -356,6 +356,7 @@ def test_a_summary_of_nothing_divides_by_nothing():
 
 
 @given(st.floats(0, 1e12), st.floats(1e-9, 1e4), st.integers(80, 200))
+@settings(deadline=None)
 def test_figures_of_any_size_fit_a_terminal_of_80_columns(rate, seconds, width):
     sides = [side("loader", "DataLoader", throughput=rate, batch_latency_p50=seconds, batch_latency_p99=seconds)]
     assert max(len(line.text) for line in table_lines([run("t", sides)], width)) <= width

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_loaderperf.diagnosis import Diagnosis, Ledger
@@ -127,6 +127,7 @@ def inside(one, two):
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=12))
+@settings(deadline=None)
 def test_stages_that_begin_at_one_time_are_nested_by_their_length(parts):
     """Of calls within each other, the enclosing one comes first, whatever was kept first."""
     spans = sorted((began, began + length) for began, length in parts)

@@ -225,7 +225,7 @@ def shuffled_samples(sampler: Any) -> int | None:
     return len(sampler)
 
 
-def known_order(sampler: object, epoch: int, draw: Draw, dealt: int = 0) -> Order | None:
+def known_order(sampler: object, epoch: int, draw: Draw, dealt: int) -> Order | None:
     """All indices of ``epoch`` of ``sampler``, as iterating it would give them; None for other samplers.
 
     Repeats ``draw``; an empty one is filled in. The generators advance as by iterating the sampler. Without the first

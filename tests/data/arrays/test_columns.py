@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from itertools import product
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
+from pytest_loaderperf.data.arrays.columns import RowDataset, is_named
 from pytest_loaderperf.loader import ReferenceLoader
 
 N = 40
@@ -75,6 +77,12 @@ class TestStructure:
     def test_rows_without_elements_keep_their_shape(self, arguments, shuffle):
         shapes = [tuple(batch.shape) for batch in ReferenceLoader(np.empty((10, 0, 3)), shuffle=shuffle, **arguments)]
         assert shapes == [(7, 0, 3), (3, 0, 3)]
+
+    @pytest.mark.parametrize("protocol", ["__array__", "__dlpack__"])
+    def test_a_tuple_of_what_shows_an_array_is_columns(self, protocol):
+        shows = type("Shows", (), {protocol: lambda self, *arguments, **named: X})
+        assert is_named((shows(),))
+        assert not is_named((object(),))
 
     def test_a_subclass_of_tensor_dataset_keeps_its_own_getitem(self):
         class Negated(TensorDataset):
@@ -189,3 +197,10 @@ class TestLayouts:
             batch["x"].zero_()
         assert total == X.sum()
         assert path.read_bytes() == X.tobytes()
+
+
+def test_rows_are_sent_to_another_process_with_their_source_alone():
+    sent = pickle.dumps(RowDataset({"x": X, "y": Y}))
+    assert len(sent) < 1.5 * (X.nbytes + Y.nbytes)
+    row = pickle.loads(sent)[3]  # noqa: S301 our own
+    assert (row["x"].tolist(), row["y"].tolist()) == (X[3].tolist(), 3)
