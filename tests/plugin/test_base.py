@@ -413,7 +413,13 @@ BROKEN = {  # the loader and the test at the commit (None: whole ones), and what
 DEADLY = ["dies_while_it_is_imported", "has_modules_of_the_checkout"]  # for others that the same child has collected
 
 
-@pytest.mark.parametrize("broken", [DEADLY, [name for name in BROKEN if name not in DEADLY]], ids=["dies", "others"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(DEADLY, id="dies", marks=pytest.mark.slow),
+        pytest.param([name for name in BROKEN if name not in DEADLY], id="others"),
+    ],
+)
 def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(
     project, pytester, broken
 ):

@@ -129,6 +129,7 @@ def test_options_of_the_command_line_reach_the_child_and_what_is_the_parents_doe
     assert 'failures="1"' in (pytester.path / "report.xml").read_text()
 
 
+@pytest.mark.slow
 def test_an_ini_file_of_the_command_line_holds_for_the_child(project):
     base = {"sized.py": SIZED.format(size=1), "test_sized.py": SIZES.replace("test_sizes", "perf_sizes")}
     pytester = project(
@@ -138,6 +139,7 @@ def test_an_ini_file_of_the_command_line_holds_for_the_child(project):
     run(pytester, "-c", "bench/bench.ini", "--rootdir=.", "test_sized.py").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_configuration_that_is_new_does_not_hold_for_the_commit(project):
     base = {"lib/sized.py": SIZED.format(size=1), "tests/test_sized.py": SIZES, "pyproject.toml": "[project]\n"}
     head = {
@@ -173,6 +175,7 @@ SETS_ENVIRONMENT = SIZES.replace(
 ).replace("== [2, 1]", "== sizes")
 
 
+@pytest.mark.slow
 def test_what_the_checkout_does_to_the_environment_does_not_reach_the_commit(project):
     base = {"sized.py": CHANGES_ENVIRONMENT.format(size=0), "test_sized.py": SETS_ENVIRONMENT}
     run(project(base, {"sized.py": CHANGES_ENVIRONMENT.format(size=2)})).assert_outcomes(passed=2)

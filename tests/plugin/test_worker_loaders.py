@@ -93,6 +93,7 @@ def names(process, path):
     return any(str(path) in argument for argument in process.info["cmdline"] or ())
 
 
+@pytest.mark.slow
 def test_workers_that_die_stop_or_refuse_fail_their_test_alone(pytester, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytester.makeini("[pytest]\nloaderperf_budget = 2\nloaderperf_max_budget = 2")
@@ -194,10 +195,12 @@ class IgnoresItsDataset(DataLoader):
         return iter([torch.zeros(4, 8)] * 1000)
 
 
+@pytest.mark.slow
 def test_a_loader_that_gives_each_batch_ten_times_is_as_quick_as_it_is():
     assert outcome(lambda: Repeats(Busy(), 4, num_workers=2), lambda: of(Busy()), 2, replayed=False) == "PASS"
 
 
+@pytest.mark.slow
 def test_a_loader_that_drops_nine_batches_of_ten_is_as_slow_as_it_is():
     assert outcome(lambda: Drops(Busy(), 4, num_workers=2), lambda: of(Busy()), 0.5, replayed=False) == "FAIL"
 
@@ -240,10 +243,12 @@ def test_workers_that_are_unequal_on_both_sides_alike_do_not_fail():
     assert outcome(lambda: of(Unequal(1, 10)), lambda: of(Unequal(1, 10)), 0.9) != "FAIL"
 
 
+@pytest.mark.slow
 def test_a_loader_one_worker_of_which_became_slow_fails_by_the_clock_or_that_workers_work():
     assert outcome(lambda: of(Unequal(10, 1)), lambda: of(Unequal(1, 1)), 0.5) == "FAIL"
 
 
+@pytest.mark.slow
 def test_one_slow_worker_is_as_good_as_another():
     assert outcome(lambda: of(Unequal(10, 1)), lambda: of(Unequal(1, 10)), 0.97, seconds=3) != "FAIL"
 
@@ -318,6 +323,7 @@ def test_a_connection_that_workers_share_is_theirs_alone():
             end.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persists", [False, True])
 def test_the_stages_of_a_loader_whose_workers_share_a_channel_are_not_replayed_here(persists):
     shared = Busy()
@@ -420,6 +426,7 @@ class Nested(Busy):
         return self.pool.submit(super().__getitem__, index).result()
 
 
+@pytest.mark.slow
 def test_workers_with_threads_of_their_own_are_measured_by_the_clock():
     assert outcome(lambda: of(Nested(SLOW)), lambda: of(Nested()), 0.5, replayed=False) == "FAIL"
 
@@ -526,11 +533,13 @@ class Huge(Dataset):
         return torch.empty(1 << 18)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
 def test_huge_batches_are_handed_over_as_the_user_asks():
     assert outcome(lambda: of(Huge(), timeout=30), lambda: of(Huge(), pin_memory=True), 0.1) != "FAIL"
 
 
+@pytest.mark.slow
 def test_threads_are_gone_afterwards():
     threads, deadline_s = set(threading.enumerate()), time.monotonic() + 60
     assert outcome(lambda: of(Sharded()), lambda: of(Sharded()), 0.1) == "PASS"
@@ -572,6 +581,7 @@ def raised_by_a_worker():
     return living(workers)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncollected")
 def test_the_workers_of_a_loader_that_raised_end_before_another_is_measured():
     workers, seen = raised_by_a_worker(), []

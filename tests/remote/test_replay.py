@@ -273,6 +273,7 @@ def test_replays_are_made_anew_with_their_sides_and_end_with_the_run():
     assert {child.pid for child in psutil.Process().children()} <= before
 
 
+@pytest.mark.slow
 def test_a_replay_that_fails_in_the_middle_of_a_claim_leaves_it_to_the_loaders():
     broken = multiprocessing.Value("b", 0)
 
@@ -422,6 +423,7 @@ def test_a_cache_speeds_up_the_work_where_workers_live_to_use_it(persists):
     assert statistics.median(ratios[-20:]) > 5 if persists else statistics.median(ratios) < 2
 
 
+@pytest.mark.slow
 def test_a_new_replay_does_another_workers_work(tmp_path):
     path = tmp_path / "workers.txt"
 

@@ -252,6 +252,7 @@ def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch, tmp_path):
         draw_operating_curve([("inline", ROWS)], tmp_path / "c.png", WITHIN_S)
 
 
+@pytest.mark.slow
 def test_a_claim_is_measured_and_judged_in_earnest(quick_start):
     quick, slow = Work(50_000), Work(100_000)
     slower, quicker = (slow, quick, "FAIL"), (quick, slow, "PASS")

@@ -25,6 +25,7 @@ from pytest_loaderperf.diagnosis.passes.rewriting import users_frame
 from pytest_loaderperf.diagnosis.passes.settings import applies, arguments
 from pytest_loaderperf.diagnosis.passes.spans import Spans
 from pytest_loaderperf.diagnosis.passes.values import digest
+from pytest_loaderperf.measurement.activity import waited_for_cpu_ns
 from pytest_loaderperf.measurement.structure import batch_leaves, batch_nbytes
 
 _MOST_BATCHES = 255  # of a process, whose times are kept
@@ -111,7 +112,7 @@ class TorchParts:
             start(self, dataset, auto, collated, drop_last)
 
         def fetched(self: Any, index: Any) -> Any:
-            stage, before, waited = parts._on_stage("fetch"), parts.ns.get("collate", 0), _waited_ns()
+            stage, before, waited = parts._on_stage("fetch"), parts.ns.get("collate", 0), waited_for_cpu_ns()
             began = parts._now_ns()
             try:
                 batch = fetch(self, index)
@@ -127,7 +128,7 @@ class TorchParts:
                     parts.samples += len(index) if isinstance(index, (list, tuple)) else 1
                 parts._add("fetch", ns - (parts.ns.get("collate", 0) - before))
                 parts.batches += 1
-                parts.durations_ns = [*parts.durations_ns[-_MOST_BATCHES:], ns - _waited_ns() + waited]
+                parts.durations_ns = [*parts.durations_ns[-_MOST_BATCHES:], ns - waited_for_cpu_ns() + waited]
                 if get_worker_info() is not None:
                     parts._on_batch()
                     parts._hand_over.waits()
@@ -185,15 +186,6 @@ class TorchParts:
     def _forked(self) -> None:
         self.forget()
         self._on_fork()
-
-
-def _waited_ns() -> int:
-    """Nanoseconds that this thread has waited for a CPU because of other programs; 0 if the system does not say."""
-    try:
-        with open("/proc/thread-self/schedstat", "rb") as file:  # noqa: PTH123 read for every batch
-            return int(file.read().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 def pickled_nbytes(dataset: object) -> int:
