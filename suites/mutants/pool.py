@@ -127,12 +127,12 @@ def main() -> None:
     os.dup2(2, 1)  # the output of libraries is not an answer
     with suppress(ImportError):
         importlib.import_module(name)  # once, and not again after each crash
+    reader = Reader(name, Path(sound), Path(scratch), int(seed))
     while pid := os.fork():
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status == 0:
             os._exit(0)
         print(json.dumps(_ended(status)), file=answers, flush=True)
-    reader = Reader(name, Path(sound), Path(scratch), int(seed))
     verbs = {READ: reader.outcome, CHECK: reader.checked}
     for line in sys.stdin:
         verb, index = line.split()

@@ -68,6 +68,13 @@ def test_a_crash_a_hang_and_an_error_are_told_apart_and_the_next_has_a_new_child
     child.close()
 
 
+def test_a_reader_that_cannot_be_made_ends_its_process_and_is_not_forked_again_and_again(tmp_path):
+    child = Child("npy", tmp_path / "none", tmp_path, 0)
+    for _ in range(2):
+        assert child.ask(READ, 0) == Outcome(FOREIGN, "", "status 1: an error in what asks, or a library that exits")
+    child.close()
+
+
 @pytest.mark.long
 def test_the_command_prints_a_table_and_says_by_its_status_whether_all_is_well():
     command = [sys.executable, "-m", "suites.mutants", "--format", "npy", "--count", "4", "--workers", "1"]
