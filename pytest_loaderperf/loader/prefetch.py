@@ -64,9 +64,12 @@ class _Job(Generic[T]):
         self._done.release()
 
     def result(self) -> T:
+        """To be asked for once: a thread that has run the job, and lets go of it late, does not keep its value."""
         if self._error is not None:
             raise self._error
-        return self._value
+        value = self._value
+        del self._value
+        return value
 
 
 class _Pumps(Generic[T]):
