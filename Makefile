@@ -21,7 +21,9 @@ ranks: $(STAMP)
 	$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node=$(RANKS) -m pytest --loaderperf \
 		--loaderperf-budget=2 --loaderperf-json=.loaderperf/ranks.json suites/perf
 
-test: lint pytest
+# Both at once: checking the types takes one core for half a minute.
+test: $(STAMP)
+	$(MAKE) --no-print-directory -j2 lint pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

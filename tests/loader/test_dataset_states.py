@@ -167,7 +167,7 @@ def uninterrupted(kept: dict[Any, Any], kind: str, dataset: Any) -> list[Any]:
     return kept[kind, dataset]
 
 
-@pytest.mark.parametrize("dataset", [Stream, Even, Own, OfPlaces, Counting])
+@pytest.mark.parametrize("dataset", [Stream, pytest.param(Even, marks=pytest.mark.slow), Own, OfPlaces, Counting])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_rest_and_the_next_epoch_are_those_of_an_uninterrupted_run(
     kind: str, dataset: Any, uninterrupted: list[Any]
@@ -192,7 +192,7 @@ def test_the_rest_and_the_next_epoch_are_those_of_an_uninterrupted_run(
     ("kind", "batches"),
     [(kind, batches) for kind in KINDS for batches in ((1,) if kind == "one worker" else (None, 0, 1))],
 )
-@pytest.mark.parametrize("dataset", [Stream, Even, Own, Counting])
+@pytest.mark.parametrize("dataset", [Stream, pytest.param(Even, marks=pytest.mark.slow), Own, Counting])
 def test_a_later_epoch_goes_on_as_an_uninterrupted_run(
     kind: str, dataset: Any, batches: int | None, uninterrupted: list[Any]
 ) -> None:

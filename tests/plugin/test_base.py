@@ -416,8 +416,9 @@ DEADLY = ["dies_while_it_is_imported", "has_modules_of_the_checkout"]  # for oth
 @pytest.mark.parametrize(
     "broken",
     [
+        pytest.param(["does_not_import", "gives_one_batch"], id="some"),
         pytest.param(DEADLY, id="dies", marks=pytest.mark.slow),
-        pytest.param([name for name in BROKEN if name not in DEADLY], id="others"),
+        pytest.param([name for name in BROKEN if name not in DEADLY], id="others", marks=pytest.mark.slow),
     ],
 )
 def test_each_test_that_is_broken_at_the_commit_is_an_error_that_names_it_and_the_others_go_on(

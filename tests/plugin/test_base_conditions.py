@@ -150,6 +150,7 @@ def test_configuration_that_is_new_does_not_hold_for_the_commit(project):
     run(project(base, head)).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_pytest_may_be_called_from_outside_of_the_checkout(project, monkeypatch):
     base = {"sized.py": SIZED.format(size=1), "test_sized.py": SIZES, "pytest.ini": "[pytest]\n"}
     pytester = project(base, {"sized.py": SIZED.format(size=2)})

@@ -55,13 +55,15 @@ def measured(document):
     "second, names",
     [
         ("os.kill(os.getpid(), signal.SIGINT)", ["test_first"]),
-        ("pytest.exit('enough', returncode=0)", ["test_first"]),
-        ("os._exit(3)", ["test_first"]),
+        pytest.param("pytest.exit('enough', returncode=0)", ["test_first"], marks=SLOW),
+        pytest.param("os._exit(3)", ["test_first"], marks=SLOW),
         ("os.kill(os.getpid(), signal.SIGTERM)", ["test_first"]),
         ("os.kill(os.getpid(), signal.SIGKILL)", ["test_first"]),
         ("run = loaderperf(Loader); run.throughput; raise KeyboardInterrupt", ["test_first", "test_second"]),
         (REPR.format(raises=RAISES.format("KeyboardInterrupt")), ["test_first", "test_second"]),
-        (REPR.format(raises=RAISES.format("BaseException")), ["test_first", "test_second", "test_third"]),
+        pytest.param(
+            REPR.format(raises=RAISES.format("BaseException")), ["test_first", "test_second", "test_third"], marks=SLOW
+        ),
     ],
 )
 def test_a_run_that_is_cut_short_is_partial(pytester, second, names):
@@ -123,8 +125,8 @@ def test_an_earlier_result_is_not_taken_for_that_of_an_interrupted_run(pytester)
         pytest.param(MEASURED, ["-n", "1"], 3, marks=SLOW),
         (MEASURED, ["-k", "first or third"], 2),
         ("assert False", [], 2),
-        ("pytest.skip('not today')", ["-x"], 2),
-        (REPR.format(raises=RAISES.format("ValueError")), [], 3),
+        pytest.param("pytest.skip('not today')", ["-x"], 2, marks=SLOW),
+        pytest.param(REPR.format(raises=RAISES.format("ValueError")), [], 3, marks=SLOW),
         ("raise SystemExit", [], 2),
     ],
 )

@@ -103,6 +103,7 @@ def test_it(loaderperf):
 """
 
 
+@pytest.mark.slow
 def test_a_failure_that_a_test_expects_is_not_shown_with_the_next_one(pytester):
     pytester.makepyfile(
         """

@@ -607,6 +607,7 @@ class InACycle:
         return iterator
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncollected")
 def test_workers_that_a_cycle_holds_end_with_the_run():
     before = set(psutil.Process().children())
