@@ -178,7 +178,7 @@ def test_a_process_that_was_there_before_is_noticed_by_what_is_ready_after_a_pau
     measured = side(fed)
     assert measured.inline
     measured.take(10)  # what was ready
-    assert runs_ahead(measured, 0.02)
+    assert any(runs_ahead(measured, 0.02) for _ in range(20))  # beside busy processes it may wait for a core
 
 
 ME, TORCHS, HELPER = 1, 2, 3
