@@ -102,6 +102,11 @@ def gain_of(share: float) -> Gain:
     return Gain(value, low, high)
 
 
+def at_most(gain: Gain | None, limit: float) -> Gain | None:
+    """A predicted gain that cannot be larger: by as many threads as there are cores, for example."""
+    return gain and Gain(min(limit, gain.value), min(limit, gain.low), min(limit, gain.high))
+
+
 def near_gain(value: float, low: float, high: float) -> Gain:
     """A gain that was measured of a change that is near to the fix."""
     return Gain(value, low * (1 - _SPREAD), high * (1 + _SPREAD))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
+from pytest_loaderperf.diagnosis.passes import changes, fixes
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed, ratios
 from pytest_loaderperf.diagnosis.passes.naming import callee_name
 
@@ -76,12 +78,46 @@ def test_a_setting_is_an_argument_of_the_loader():
         ("repeated-work", "dict.__getitem__", "item"),
         ("list-to-array", "torch.tensor", "line"),
         ("repeated-work", "comprehension", "line"),
+        ("float64-round-trip", "Sub", "operator"),
+        ("float64-round-trip", "numpy.asarray", "call"),
     ],
 )
 def test_only_what_the_rule_named_is_rewritten(rule, callee, kind):
     change = Change(rule, "data.py", 7, callee)
-    places = [(line, one) for line in (7, 8) for one in ("call", "item", "line", "loop")]
+    places = [(line, one) for line in (7, 8) for one in ("call", "item", "line", "loop", "operator")]
     assert [place for place in places if change.register("data.py", place[1], place[0], "f")] == [(7, kind)]
+
+
+def test_only_the_operator_that_was_named_is_computed_in_float32():
+    probe = Changed(Change("float64-round-trip", "data.py", 7, "Sub"))
+    rows = np.arange(3, dtype=np.int16)
+    assert probe.operate(1, "Div", rows, 2.0).dtype == np.float64
+    assert not probe.used
+    made = probe.operate(1, "Sub", rows, np.float64(0.5))
+    assert made.dtype == np.float32
+    assert np.array_equal(made, rows - 0.5)
+    assert probe.used
+
+
+@pytest.mark.parametrize(
+    ("rule", "function", "least_ns"), [("repeated-work", str, 1_000), ("list-to-array", None, 1_000)]
+)
+def test_what_the_doctors_own_code_takes_is_not_the_loaders(monkeypatch, rule, function, least_ns):
+    clock = itertools.count(0, 1_000)
+    for module in (changes, fixes):
+        monkeypatch.setattr(module, "perf_counter_ns", lambda: next(clock))
+
+    def works():
+        for _ in range(1_000):
+            next(clock)
+        return "made"
+
+    probe = Changed(Change(rule, "data.py", 7, "str" if function else ""))
+    if function:
+        probe.call(1, function, 7)
+    else:
+        probe.replay("", works)
+    assert least_ns <= probe.paused_ns() < 10_000  # of a million and more
 
 
 def timed(*epochs_ms):

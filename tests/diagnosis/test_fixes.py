@@ -8,6 +8,7 @@ import pickle
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +16,18 @@ import torch
 
 from pytest_loaderperf.diagnosis.passes import fixes
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
-from pytest_loaderperf.diagnosis.passes.fixes import Growing, Once, Replay, Slept, kept, rewound
+from pytest_loaderperf.diagnosis.passes.fixes import (
+    Growing,
+    Once,
+    Own,
+    Replay,
+    Slept,
+    kept,
+    narrow,
+    narrowly,
+    rewound,
+    unwidened,
+)
 from pytest_loaderperf.diagnosis.passes.naming import callee_name
 
 
@@ -83,7 +95,7 @@ def test_what_cannot_be_closed_is_kept_as_it_is():
     ],
 )
 def test_pieces_are_joined_as_the_function_joins_them(name, function, first, piece):
-    grow, batch, expected = Growing(), first, first
+    grow, batch, expected = Growing(Own()), first, first
     for n in range(6):
         one = (piece + n,)
         args = (batch, *one) if name == "append" else ([batch, *one],)
@@ -96,7 +108,7 @@ def test_pieces_are_joined_as_the_function_joins_them(name, function, first, pie
 
 
 def test_pieces_are_copied_into_one_buffer():
-    grow = Growing()
+    grow = Growing(Own())
     batch = torch.zeros(1, 3)
     for _ in range(64):
         batch = grow("cat", torch.cat, ([batch, torch.ones(1, 3)],), {})
@@ -114,14 +126,17 @@ def test_pieces_are_copied_into_one_buffer():
     ],
 )
 def test_other_joins_are_left_to_the_function(args):
-    assert torch.equal(Growing()("cat", torch.cat, args, {}), torch.cat(*args))
+    assert torch.equal(Growing(Own())("cat", torch.cat, args, {}), torch.cat(*args))
 
 
 def test_a_wait_looks_again_soon(monkeypatch):
     slept = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(sys, "addaudithook", lambda _hook: None)
-    sleep = Slept()
+    sleep = Slept(Own())
+    sleep(5)
+    assert slept == []  # nothing here could end the wait
+    monkeypatch.setattr(fixes, "active_count", lambda: 2)
     sleep(5)
     sleep._heard("socket.connect", (None, "/run/socket"))
     sleep(5)
@@ -130,15 +145,34 @@ def test_a_wait_looks_again_soon(monkeypatch):
     assert slept == [fixes._SLEEP_SECONDS, fixes._SLEEP_SECONDS, 5]
 
 
+@pytest.mark.parametrize(
+    ("result", "ns", "made"),
+    [
+        (1, 1_000, 512),
+        (1, 10_000_000, 38),  # in 0.3 s after the eighth
+        ((np.zeros(1 << 18), {"y": torch.zeros(1 << 18)}), 1_000, 22),  # of 3 MiB each
+        (np.zeros(9 << 20), 400_000_000, 8),
+    ],
+)
+def test_as_many_results_come_again_in_turns_as_there_is_time_and_memory_for(monkeypatch, result, ns, made):
+    clock, calls = iter(range(0, 1 << 60, ns)), []
+    monkeypatch.setattr(fixes, "perf_counter_ns", lambda: next(clock) // 3)
+    replay = Replay(Own(), copies=False)
+    for _ in range(2000):
+        replay(lambda: calls.append(1) or result)
+    assert len(calls) == pytest.approx(made, abs=2)
+
+
 def test_results_come_again_in_turns():
-    replay, made = Replay(copies=False), iter(range(100))
-    assert sorted({replay(lambda: next(made)) for _ in range(30)}) == list(range(8))
+    replay, made = Replay(Own(), copies=False), iter(range(9999))
+    first = [replay(lambda: next(made)) for _ in range(512)]
+    assert sorted(replay(lambda: next(made)) for _ in range(512)) == first
 
 
 def test_arrays_that_come_again_are_new_ones():
     rows = np.zeros(3)
-    replay = Replay(copies=True)
-    for _ in range(8):
+    replay = Replay(Own(), copies=True)
+    for _ in range(512):
         replay(lambda: (rows, {"x": torch.zeros(2)}, "name"))
     again = replay(lambda: None)
     assert again[0] is not rows
@@ -149,3 +183,75 @@ def test_a_snapshot_is_left_out():
     state = {"rows": [1, 2]}
     assert changed("snapshot-per-batch", copy.deepcopy).call(1, copy.deepcopy, state) is state
     assert changed("snapshot-per-batch", pickle.dumps).call(1, pickle.dumps, state) == b""
+
+
+def test_what_the_fixed_line_would_do_as_well_is_not_the_doctors(monkeypatch):
+    clock = iter([100, 107, 120, 130, 131, 150])
+    monkeypatch.setattr(fixes, "perf_counter_ns", lambda: next(clock))
+    own = Own()
+    entered_ns = fixes.perf_counter_ns()
+    assert own.work(lambda: "made") == "made"  # from 107 to 120
+    own.add_since(entered_ns)  # at 130
+    assert own.ns == 17
+    own.add_since(fixes.perf_counter_ns())
+    assert own.ns == 17 + 19
+
+
+def test_another_thread_takes_nothing_of_the_consumers():
+    own = Own()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(own.work, lambda: 3).result() == 3
+        pool.submit(own.add_since, 0).result()
+    assert own.ns == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (np.arange(3), "float32"),
+        (np.ones(3, bool), "float32"),
+        (np.zeros(3), "float64"),
+        (np.zeros(3, "f2"), "float16"),
+    ],
+)
+def test_integers_are_narrow_operands(value, dtype):
+    assert narrow(value).dtype == dtype
+
+
+def test_numbers_are_python_floats_and_others_are_left():
+    assert type(narrow(np.float64(2))) is float
+    assert [narrow(2), narrow("name"), narrow(None)] == [2, "name", None]
+
+
+@pytest.mark.parametrize("wide", [float, np.float64, "float64", "f8", np.dtype("f8")])
+def test_conversions_are_to_float32(wide):
+    rows = np.zeros(3, np.float32)
+    assert narrowly(np.asarray, None, (rows,), {"dtype": wide}) is rows
+    assert narrowly(np.arange(3).astype, rows, (wide,), {}).dtype == np.float32
+
+
+def test_tensors_are_converted_to_float32():
+    rows = torch.zeros(3)
+    assert narrowly(rows.double, rows, (), {}) is rows
+    assert narrowly(rows.to, rows, (torch.float64,), {}) is rows
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [(np.arange(3, dtype="i2").astype, [float]), (np.asarray, [np.arange(3, dtype="i2"), float])],
+)
+def test_what_was_to_be_made_wider_is_copied(function, args):
+    owner = getattr(function, "__self__", None)
+    rows = owner if isinstance(owner, np.ndarray) else args[0]
+    probe = changed("large-hand-over", function)
+    made = probe.call(1, function, *args)
+    assert probe.used
+    assert made.dtype == rows.dtype
+    assert made is not rows
+    assert np.array_equal(made, rows)
+
+
+def test_a_tensor_that_was_to_be_made_wider_is_copied():
+    rows = torch.zeros(3, dtype=torch.uint8)
+    assert unwidened(rows, (torch.float64,)).dtype == torch.uint8
+    assert unwidened(rows, ()).data_ptr() != rows.data_ptr()

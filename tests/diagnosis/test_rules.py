@@ -722,3 +722,24 @@ def test_the_fix_of_what_has_several_results_or_keys_says_so():
     assert "once, in" in found("repeated-work", ledger(replace(several, distinct=1)))[0].fix
     assert "keys that come again" in found("memory-kept", SPEAKS["memory-kept: store"])[0].fix
     assert "clear the list" in found("memory-kept", SPEAKS["memory-kept"])[0].fix
+
+
+def test_threads_that_wait_for_a_lock_win_no_more_than_cores_can_give():
+    (only,) = found("lock-contention", replace(SPEAKS["lock-contention"], cores=1))
+    assert only.gain == Gain(1, 1, 1)
+
+
+@pytest.mark.parametrize(("items", "stays"), [(1, False), (100, True)])
+def test_what_takes_single_elements_out_goes_away_with_them(items, stays):
+    tensor = Value("Tensor", "float32", items=100)
+    loop = site("torch.Tensor.item", 100, argument=Value("Tensor", "float32", items=1), total_ns=10 * MS)
+    taken = site("torch.Tensor.__getitem__", 100, line=11, argument=tensor, result=replace(tensor, items=items))
+    taken = replace(taken, kind="call", own_ns=100 * MS)
+    (only,) = found("element-by-element", ledger(loop, taken))
+    assert only.gain.value == pytest.approx(predicted(ledger(), (100 if stays else 200) * MS, loop).value)
+
+
+def test_the_end_of_the_first_epoch_is_not_that_of_the_others():
+    epochs = tuple(replace(EPOCH, waits_ns=190 * MS, exit_ns=ms * MS) for ms in (5000, 200, 400, 800))
+    (only,) = found("slow-exit", replace(SPEAKS["slow-exit"], timed=epochs))
+    assert (only.gain.low, only.gain.value, only.gain.high) == pytest.approx((2 * 0.9, 3, 5 * 1.1))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from statistics import median
+from time import perf_counter_ns
 from typing import Any, Self
 
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger
 from pytest_loaderperf.diagnosis.passes.fixes import (
     Growing,
     Once,
+    Own,
     Replay,
     Slept,
     kept,
+    narrow,
+    narrowly,
     rewound,
     shared,
+    unwidened,
 )
-from pytest_loaderperf.diagnosis.passes.naming import Subscript, callee_name, name_key
+from pytest_loaderperf.diagnosis.passes.naming import OPERATORS, Subscript, callee_name, name_key
 from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
 from pytest_loaderperf.diagnosis.passes.rewriting import ExpressionRewriter, Rewriter
 
@@ -40,6 +46,8 @@ _CALLS = frozenset(
         "growing-concatenation",
         "sleeping",
         "snapshot-per-batch",
+        "float64-round-trip",
+        "large-hand-over",
     ]
 )
 _REPLAYS = frozenset(["arrow-to-python", "element-by-element", "list-to-array", "scan-per-item"])
@@ -79,7 +87,7 @@ class Change:
     @property
     def exact(self) -> bool:
         """Whether the changed line does what the fixed one does, not only what is near to it."""
-        return self.rule not in _REPLAYS
+        return self.rule not in (*_REPLAYS, "float64-round-trip", "large-hand-over")
 
     @property
     def _is_made_again(self) -> bool:
@@ -93,7 +101,7 @@ class Change:
 
     def register(self, file: str, kind: str, line: int, _function: str) -> int:
         """1 for expressions of its line, which are rewritten; 0 for all others."""
-        called = "item" if self.callee.endswith("__getitem__") else "call"
+        called = "operator" if self.callee in OPERATORS else "item" if self.callee.endswith("__getitem__") else "call"
         wanted = "line" if self.replays else called if self.rule in _CALLS else ""
         return int((file, line, kind) == (self.file, self.line, wanted))
 
@@ -112,7 +120,8 @@ class Changed:
 
     def __init__(self, change: Change) -> None:
         self._callee, self._name = change.callee, change.callee.rpartition(".")[2]
-        self._once, self._replay = Once(), Replay(copies=change.rule in _REPLAYS)
+        self._own = Own()
+        self._once, self._replay = Once(), Replay(self._own, copies=change.rule in _REPLAYS)
         self._ours: dict[object, bool] = {}
         self._seen: object = None
         self._fix = self._fix_of(change.rule)
@@ -121,13 +130,19 @@ class Changed:
     def _fix_of(self, rule: str) -> _Fix:
         """What the fixed line of a rule gives for a function, the object that it belongs to, and its arguments."""
         if rule == "sleeping":
-            sleep = Slept()
+            sleep = Slept(self._own)
             return lambda _function, _owner, args, _named: sleep(*args)
-        grow = Growing()
+        grow = Growing(self._own)
         fixes: dict[str, _Fix] = {
             **dict.fromkeys(_LEFT_OUT, lambda _function, _owner, _args, _named: None),
             **dict.fromkeys(_KEPT_OPEN, self._kept),
-            "needless-copy": lambda _function, owner, args, named: shared(self._name, owner, args, named),
+            "needless-copy": lambda _function, owner, args, named: self._own.work(
+                lambda: shared(self._name, owner, args, named)
+            ),
+            "float64-round-trip": lambda function, owner, args, named: self._own.work(
+                lambda: narrowly(function, owner, args, named)
+            ),
+            "large-hand-over": lambda _function, owner, args, _named: self._own.work(lambda: unwidened(owner, args)),
             "snapshot-per-batch": lambda _function, _owner, args, _named: args[0] if "copy" in self._name else b"",
             "growing-concatenation": lambda function, _owner, args, named: grow(self._name, function, args, named),
         }
@@ -135,27 +150,49 @@ class Changed:
 
     def _kept(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         of = owner if isinstance(owner, PurePath) else self._callee
-        return rewound(self._once((of, *args, *named.values()), lambda: kept(function(*args, **named))))
+        make = partial(self._own.work, lambda: kept(function(*args, **named)))
+        return rewound(self._once((of, *args, *named.values()), make))
 
     def _known(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        return self._once((owner, *args, *named.values()), lambda: function(*args, **named))
+        make = partial(self._own.work, lambda: function(*args, **named))
+        return self._once((owner, *args, *named.values()), make)
+
+    def paused_ns(self) -> int:
+        """What this object itself took of the consumer's thread so far: the fixed line would not."""
+        return self._own.ns
 
     def call(self, _site: int, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """What the fixed line would give for ``function(*args, **kwargs)``."""
+        entered_ns = perf_counter_ns()
         owner = getattr(function, "__self__", None)
         if function is not self._seen:  # a method is a new object in each call
             if not self._is_ours(function, owner):
                 return function(*args, **kwargs)
             self._seen = function
             self.used = True
-        return self._fix(function, owner, args, kwargs)
+        try:
+            return self._fix(function, owner, args, kwargs)
+        finally:
+            self._own.add_since(entered_ns)
+
+    def operate(self, _site: int, name: str, left: Any, right: Any, /) -> Any:
+        """What the fixed line would give for ``left`` and ``right`` with the operator of that name between them."""
+        function = OPERATORS[name]
+        if name != self._callee:
+            return function(left, right)
+        self.used = True
+        return function(narrow(left), narrow(right))
 
     def item(self, _site: int, holder: Any, wanted: Any, /) -> Any:
         """What the fixed line would give for ``holder[wanted]``."""
+        entered_ns = perf_counter_ns()
         if not self._is_ours(Subscript(type(holder)), None):
             return holder[wanted]
         self.used = True
-        return self._once((holder, wanted), lambda: holder[wanted])
+        try:
+            return self._once((holder, wanted), partial(self._own.work, lambda: holder[wanted]))
+        finally:
+            self._own.add_since(entered_ns)
 
     def settled(self, name: str, make: Callable[[], Any], /) -> Any:
         """A call with its arguments, which are evaluated only until it is known that the result is always the same."""
@@ -163,8 +200,12 @@ class Changed:
 
     def replay(self, _name: str, make: Callable[[], Any], /) -> Any:
         """What the line's expression gave before."""
+        entered_ns = perf_counter_ns()
         self.used = True
-        return self._replay(make)
+        try:
+            return self._replay(make)
+        finally:
+            self._own.add_since(entered_ns)
 
     def _is_ours(self, function: Any, owner: object) -> bool:
         """Whether it is the call that the rule named: the line may have others."""

@@ -7,6 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from multiprocessing import active_children
+from threading import active_count, get_ident
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -16,13 +19,40 @@ from pytest_loaderperf.diagnosis.passes.values import key
 
 _LARGE = 256  # characters or bytes
 _FEWEST_CALLS = 8  # that all have the same arguments, or all different ones: then there is one result for all
-_REPLAYED = 8  # results that are given in turns
+_FEWEST_REPLAYED, _MOST_REPLAYED = 8, 512  # results that are given in turns
+_REPLAYED_NS, _REPLAYED_NBYTES = 300_000_000, 64 << 20  # for more than the fewest of them
+_WIDE = ("float64", "f8", "d", "double")
+_SMALL_NBYTES = 4096  # of a piece
 _SLEEP_SECONDS = 0.00005  # of a wait that looks again and again
 _MOST_DEPTH = 4  # of a result, whose arrays are copied
 
 
 def nothing(*_args: object, **_kwargs: object) -> None:
     """In place of a call that is left out."""
+
+
+class Own:
+    """What the doctor's own code takes in the place of the user's, in the thread that consumes batches: ``ns``."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+        self._work_ns = 0
+        self._thread = get_ident()
+
+    def work(self, run: Callable[[], Any]) -> Any:
+        """What ``run`` gives, which a fixed line would do as well."""
+        began_ns = perf_counter_ns()
+        try:
+            return run()
+        finally:
+            if get_ident() == self._thread:
+                self._work_ns += perf_counter_ns() - began_ns
+
+    def add_since(self, entered_ns: int) -> None:
+        """Add the time since ``entered_ns``, without the work in it."""
+        if get_ident() == self._thread:
+            self.ns += perf_counter_ns() - entered_ns - self._work_ns
+            self._work_ns = 0
 
 
 class Once:
@@ -123,10 +153,37 @@ def shared(name: str, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     return owner if isinstance(owner, (torch.Tensor, np.ndarray)) else args[0]
 
 
+def narrow(value: Any) -> Any:
+    """An operand that gives float32 with another one: integers as float32, and the type float64 as float32."""
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float32) if value.dtype.kind in "iub" else value
+    if isinstance(value, np.float64):
+        return float(value)
+    if value is torch.float64:
+        return torch.float32
+    wide = isinstance(value, (type, str, np.dtype)) and value in (float, np.float64, np.dtype("f8"), *_WIDE)
+    return np.float32 if wide else value
+
+
+def narrowly(function: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``function(*args)`` in float32, where it was to make float64."""
+    if isinstance(owner, torch.Tensor) and function.__name__ == "double":
+        return owner.float()
+    types = {name: narrow(value) for name, value in kwargs.items()}
+    return function(*(value if isinstance(value, np.ndarray) else narrow(value) for value in args), **types)
+
+
+def unwidened(owner: Any, args: tuple[Any, ...]) -> Any:
+    """A copy of what was to be made wider: of the array that a method belongs to, or of the first argument."""
+    array = owner if isinstance(owner, (torch.Tensor, np.ndarray)) else args[0]
+    return array.clone() if isinstance(array, torch.Tensor) else np.array(array)
+
+
 class Growing:
     """Joins pieces in a buffer that has room for more, as one join of all of them would copy each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Own) -> None:
+        self._own = own
         self._buffer: Any = None
         self._last: Any = None
         self._most = 0
@@ -135,11 +192,11 @@ class Growing:
         """``function(*args)`` for ``cat``, ``concatenate`` and ``append`` along the first dimension, if it is two."""
         parts = args if name == "append" else args[0] if len(args) == 1 else ()
         if kwargs or len(parts) != 2 or not all(isinstance(part, (torch.Tensor, np.ndarray)) for part in parts):  # noqa: PLR2004 said beside it
-            return function(*args, **kwargs)
+            return self._own.work(lambda: function(*args, **kwargs))
         before, piece = parts
         same = type(before) is type(piece) and before.dtype == piece.dtype and before.shape[1:] == piece.shape[1:]
         if not same or not before.ndim or (name == "append" and before.ndim > 1):
-            return function(*args, **kwargs)
+            return self._own.work(lambda: function(*args, **kwargs))
         length, wanted = len(before), len(before) + len(piece)
         if before is not self._last or wanted > len(self._buffer):
             self._most = max(self._most, 2 * wanted if before is self._last else wanted)
@@ -148,17 +205,23 @@ class Growing:
                 before.new_empty(shape) if isinstance(before, torch.Tensor) else np.empty(shape, before.dtype)
             )
             self._buffer[:length] = before
-        self._buffer[length:wanted] = piece
+        if piece.nbytes < _SMALL_NBYTES:  # what one join of all takes for it is less than a clock
+            self._write(length, wanted, piece)
+        else:
+            self._own.work(lambda: self._write(length, wanted, piece))
         self._most = max(self._most, wanted)
         self._last = self._buffer[:wanted]
         return self._last
+
+    def _write(self, start: int, end: int, piece: Any) -> None:
+        self._buffer[start:end] = piece
 
 
 class Slept:
     """``time.sleep`` that looks again soon; as it is, once this process talks to another machine."""
 
-    def __init__(self) -> None:
-        self._sleep, self._remote = time.sleep, False
+    def __init__(self, own: Own) -> None:
+        self._own, self._sleep, self._remote = own, time.sleep, False
         sys.addaudithook(self._heard)
 
     def _heard(self, event: str, args: tuple[Any, ...]) -> None:
@@ -166,29 +229,48 @@ class Slept:
             self._remote = True
 
     def __call__(self, seconds: float) -> None:
-        """Sleep for less."""
-        self._sleep(seconds if self._remote else min(seconds, _SLEEP_SECONDS))
+        """Sleep for less, or not at all where nothing in this process could end the wait."""
+        if self._remote or active_count() > 1 or active_children():
+            self._own.work(lambda: self._sleep(seconds if self._remote else min(seconds, _SLEEP_SECONDS)))
 
 
 class Replay:
-    """The first results of an expression, given again in turns.
+    """The first results of an expression, some hundreds if there is time for them, given again in turns.
 
     ``copies``: arrays among them are copied, because the fixed expression would make new ones.
     """
 
-    def __init__(self, *, copies: bool) -> None:
-        self._copies = copies
+    def __init__(self, own: Own, *, copies: bool) -> None:
+        self._own, self._copies = own, copies
         self._results: list[Any] = []
+        self._left = _REPLAYED_NBYTES
+        self._deadline_ns = 0
         self._turn = 0
 
     def __call__(self, make: Callable[[], Any]) -> Any:
         """The result of ``make``, or an earlier one."""
-        if len(self._results) < _REPLAYED:
-            self._results.append(make())
-            return self._results[-1]
-        self._turn = (self._turn + 1) % _REPLAYED
+        if self._more():
+            result = self._own.work(make)
+            self._results.append(result)
+            self._left -= _nbytes(result)
+            return result
+        self._turn = (self._turn + 1) % len(self._results)
         result = self._results[self._turn]
-        return copied(result) if self._copies else result
+        return self._own.work(lambda: copied(result)) if self._copies else result
+
+    def _more(self) -> bool:
+        """Whether further results are wanted: few would be in the core's cache, as other rows would not."""
+        if len(self._results) < _FEWEST_REPLAYED:
+            self._deadline_ns = perf_counter_ns() + _REPLAYED_NS
+            return True
+        return len(self._results) < _MOST_REPLAYED and self._left > 0 and perf_counter_ns() < self._deadline_ns
+
+
+def _nbytes(value: Any) -> int:
+    """Of an array, or those in a sample."""
+    if isinstance(value, (tuple, list, dict)):
+        return sum(map(_nbytes, value.values() if isinstance(value, dict) else value))
+    return int(getattr(value, "nbytes", 0))
 
 
 def copied(value: Any, depth: int = 0) -> Any:

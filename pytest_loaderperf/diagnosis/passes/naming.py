@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
@@ -16,6 +18,25 @@ from pytest_loaderperf.diagnosis.passes.rewriting import is_users
 
 BUILTIN = (BuiltinFunctionType, BuiltinMethodType)
 _MOST_WRAPPERS = 8  # around one another
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mult": operator.mul,
+    "Div": operator.truediv,
+    "FloorDiv": operator.floordiv,
+    "Mod": operator.mod,
+    "Pow": operator.pow,
+    "BitAnd": operator.and_,
+    "BitOr": operator.or_,
+    "Eq": operator.eq,
+    "NotEq": operator.ne,
+    "Lt": operator.lt,
+    "LtE": operator.le,
+    "Gt": operator.gt,
+    "GtE": operator.ge,
+    "In": lambda item, holder: item in holder,
+    "NotIn": lambda item, holder: item not in holder,
+}
 
 
 class Subscript:

@@ -78,6 +78,7 @@ class Pass:
         self._source, self._folder, self._counts, self._count, self._threads = source, folder, counts, count, threads
         self._change, self._compared, self._step_seconds = change, compared, step_seconds
         self._keeps, self._moves = keeps, moves
+        self._changed: Changed | None = None
         self._weighs = not (counts or compared)  # to ask for a process's memory takes milliseconds
         self._recorder, self._events = Recorder(), Events()
         self._spans = Spans(None if traced else () if counts or compared else OF_QUEUE)
@@ -102,10 +103,9 @@ class Pass:
             self._instrument()
             gc.freeze()  # what was there before is not the loader's
             self._events.install()
-        changed: Changed | None = None
         if self._change is not None:
-            changed = Changed(self._change)
-            Instrument(self._change.register, changed, self._change.rewriter, only=self._change.file)()
+            self._changed = Changed(self._change)
+            Instrument(self._change.register, self._changed, self._change.rewriter, only=self._change.file)()
             self._parts.settings = self._change.settings
             torch.set_num_threads(self._change.settings.get("threads", torch.get_num_threads()))
         loader = call_factory(self._source, "loader") if is_factory(self._source) else self._source
@@ -119,11 +119,8 @@ class Pass:
                 "expected at least one batch to observe, got an empty epoch. Give a dataset with samples."
             )
         ledger = self._ledger(loader, seen, batch)
-        if (
-            changed is not None
-            and self._change
-            and not (self._change.settings or changed.used or ledger.stages.by_worker)
-        ):
+        changed = self._changed
+        if changed and self._change and not (self._change.settings or changed.used or ledger.stages.by_worker):
             raise LoaderError(f"expected line {self._change.line} to be reached, got no call of it to change.")
         if not self._counts and not self._compared and not self._keeps:
             ledger = replace(ledger, copy_ns=copy_ns(batch))
@@ -156,7 +153,7 @@ class Pass:
         return seen, first
 
     def _epoch(self, loader: Any, deadline: float, *, keeps: bool) -> tuple[EpochSeen, Any]:
-        paused_ns = self._recorder.paused_ns
+        paused_ns = self._recorder.paused_ns if self._changed is None else self._changed.paused_ns
 
         def clock() -> int:
             return time.perf_counter_ns() - paused_ns()

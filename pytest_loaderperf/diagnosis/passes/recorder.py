@@ -13,31 +13,12 @@ from functools import partial
 from typing import Any
 
 from pytest_loaderperf.diagnosis.ledger import Site
-from pytest_loaderperf.diagnosis.passes.naming import BUILTIN, Subscript, callee_name, name_key, user_code
+from pytest_loaderperf.diagnosis.passes.naming import BUILTIN, OPERATORS, Subscript, callee_name, name_key, user_code
 from pytest_loaderperf.diagnosis.passes.records import GENERATORS, Record
 
 LOOKED_AT = 64  # calls of a line whose arguments and results are read; all are counted
 _APPENDING = frozenset(["list.append", "list.extend", "collections.deque.append", "set.add"])
 _STORES = "__setitem__"
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": operator.add,
-    "Sub": operator.sub,
-    "Mult": operator.mul,
-    "Div": operator.truediv,
-    "FloorDiv": operator.floordiv,
-    "Mod": operator.mod,
-    "Pow": operator.pow,
-    "BitAnd": operator.and_,
-    "BitOr": operator.or_,
-    "Eq": operator.eq,
-    "NotEq": operator.ne,
-    "Lt": operator.lt,
-    "LtE": operator.le,
-    "Gt": operator.gt,
-    "GtE": operator.ge,
-    "In": lambda item, holder: item in holder,
-    "NotIn": lambda item, holder: item not in holder,
-}
 _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Semaphore)
 
 
@@ -106,7 +87,7 @@ class Recorder:
 
     def operate(self, site: int, name: str, left: Any, right: Any, /) -> Any:
         """``left`` and ``right`` with the operator of that name between them."""
-        function = _OPERATORS[name]
+        function = OPERATORS[name]
         if isinstance(left, _PLAIN) and isinstance(right, _PLAIN):
             return function(left, right)
         return self._run(site, name, partial(function, left, right), (left, right))

@@ -38,6 +38,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 f"arrays a {unit}",
                 RULE.fix,
                 predicted(ledger, site.total_ns / 2 + sum(other.total_ns for other in back)),
+                callee=site.callee,
             )
 
 

@@ -42,6 +42,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 "bytes a batch",
                 RULE.fix,
                 predicted(ledger, sent * (1 - before / after) + site.total_ns),
+                callee=site.callee,
             )
 
 

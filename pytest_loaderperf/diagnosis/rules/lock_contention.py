@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
+from pytest_loaderperf.diagnosis.findings import Finding, Rule, at_most, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger
 
 _SHARE = 0.25  # of a sample's time, spent by threads that wait
@@ -24,7 +24,7 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
                 site.total_ns / counted_ns,
                 "seconds a second",
                 RULE.fix,
-                predicted(ledger, site.total_ns / 2),
+                at_most(predicted(ledger, site.total_ns / 2), ledger.cores),
             )
 
 

@@ -82,8 +82,13 @@ def function_ns(ledger: Ledger, site: Site) -> float:
 
 def rewritten_ns(ledger: Ledger, site: Site) -> float:
     """Time that an array operation in place of ``site`` and what it feeds would save: most of its function's."""
-    stays = [one for one in callers(ledger, site) if (one.result.dtype and not one.argument.numbers) or _reads(one)]
+    stays = [one for one in callers(ledger, site) if _is_of_arrays(one) or _reads(one)]
     return max(float(site.total_ns), function_ns(ledger, site) - sum(one.own_ns for one in stays))
+
+
+def _is_of_arrays(site: Site) -> bool:
+    """Whether a call is an array operation already: not one that makes an array of single numbers, or takes one out."""
+    return bool(site.result.dtype) and not site.argument.numbers and (site.result.items > 1 or site.argument.items <= 1)
 
 
 def _reads(site: Site) -> bool:
