@@ -163,6 +163,16 @@ def test_as_many_results_come_again_in_turns_as_there_is_time_and_memory_for(mon
     assert len(calls) == pytest.approx(made, abs=2)
 
 
+@pytest.mark.parametrize("how", ["a later epoch", "a worker"])
+def test_a_later_epoch_and_a_worker_replay_a_few(monkeypatch, how):
+    replay, made = Replay(Own(), copies=False), iter(range(9999))
+    if how == "a worker":
+        monkeypatch.setattr(fixes, "get_worker_info", lambda: 1)
+    else:
+        replay.wants_more = False
+    assert sorted({replay(lambda: next(made)) for _ in range(600)}) == list(range(8))
+
+
 def test_results_come_again_in_turns():
     replay, made = Replay(Own(), copies=False), iter(range(9999))
     first = [replay(lambda: next(made)) for _ in range(512)]

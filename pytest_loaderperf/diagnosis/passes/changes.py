@@ -36,6 +36,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 _LEFT_OUT = ("gc-pauses", "too-many-threads")
 _KEPT_OPEN = ("executor-per-item", "file-reopened")
+_NEAR = ("float64-round-trip", "large-hand-over")
 _CALLS = frozenset(
     [
         *_LEFT_OUT,
@@ -46,8 +47,7 @@ _CALLS = frozenset(
         "growing-concatenation",
         "sleeping",
         "snapshot-per-batch",
-        "float64-round-trip",
-        "large-hand-over",
+        *_NEAR,
     ]
 )
 _REPLAYS = frozenset(["arrow-to-python", "element-by-element", "list-to-array", "scan-per-item"])
@@ -87,7 +87,7 @@ class Change:
     @property
     def exact(self) -> bool:
         """Whether the changed line does what the fixed one does, not only what is near to it."""
-        return self.rule not in (*_REPLAYS, "float64-round-trip", "large-hand-over")
+        return self.rule not in _NEAR and self.rule not in _REPLAYS
 
     @property
     def _is_made_again(self) -> bool:
@@ -156,6 +156,10 @@ class Changed:
     def _known(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         make = partial(self._own.work, lambda: function(*args, **named))
         return self._once((owner, *args, *named.values()), make)
+
+    def epoch_ended(self) -> None:
+        """Later epochs are measured: they read nothing more to replay."""
+        self._replay.wants_more = False
 
     def paused_ns(self) -> int:
         """What this object itself took of the consumer's thread so far: the fixed line would not."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from pytest_loaderperf.diagnosis.passes.values import key
 
@@ -243,6 +244,7 @@ class Replay:
     def __init__(self, own: Own, *, copies: bool) -> None:
         self._own, self._copies = own, copies
         self._results: list[Any] = []
+        self.wants_more = True
         self._left = _REPLAYED_NBYTES
         self._deadline_ns = 0
         self._turn = 0
@@ -259,11 +261,16 @@ class Replay:
         return self._own.work(lambda: copied(result)) if self._copies else result
 
     def _more(self) -> bool:
-        """Whether further results are wanted: few would be in the core's cache, as other rows would not."""
+        """Whether further results are wanted: a few would stay in the core's cache, as rows of their own would not.
+
+        A worker does not know when an epoch ends, and has a few.
+        """
         if len(self._results) < _FEWEST_REPLAYED:
             self._deadline_ns = perf_counter_ns() + _REPLAYED_NS
             return True
-        return len(self._results) < _MOST_REPLAYED and self._left > 0 and perf_counter_ns() < self._deadline_ns
+        if not self.wants_more or len(self._results) == _MOST_REPLAYED or get_worker_info() is not None:
+            return False
+        return self._left > 0 and perf_counter_ns() < self._deadline_ns
 
 
 def _nbytes(value: Any) -> int:

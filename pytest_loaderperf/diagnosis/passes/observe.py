@@ -198,6 +198,8 @@ class Pass:
         self._settle()
         self._events.epoch_ended()
         self._recorder.epoch_ended()
+        if self._changed is not None:
+            self._changed.epoch_ended()
         left = descriptors(), steps, shared_areas()
         return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, *left), kept
 
