@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -311,6 +312,28 @@ def test_settings_are_tried_and_a_gain_is_measured():
     assert any(f"ReferenceLoader(dataset, batch_size={BATCH}, ...)" in text for text in said)
     assert all(one.gain.low <= one.gain.value <= one.gain.high for one in diagnosis.advice)
     assert "pin_memory: no CUDA device here" in diagnosis.untried or torch.cuda.is_available()
+
+
+class Counted(Rows):
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def count(self, row):
+        self.calls.value += 1
+        return row
+
+    def __getitem__(self, index):
+        row = self.count(self.rows[index])  # counted
+        return torch.from_numpy(row.copy())
+
+
+def test_lines_are_replayed_in_all_epochs_but_the_first():
+    calls = multiprocessing.Value("i", 0, lock=False)
+    change = Change("scan-per-item", __file__, line_of("counted"), "")
+    gain_in_pairs(lambda: DataLoader(Counted(calls), batch_size=BATCH), change, 30.0, threads=1)
+    epochs = calls.value // SAMPLES  # a few samples are read to see what they are
+    assert epochs == 3 * (4 + 1)
 
 
 def test_a_line_that_is_not_reached_measures_nothing():

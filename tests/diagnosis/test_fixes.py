@@ -157,24 +157,25 @@ def test_a_wait_looks_again_soon(monkeypatch):
 def test_as_many_results_come_again_in_turns_as_there_is_time_and_memory_for(monkeypatch, result, ns, made):
     clock, calls = iter(range(0, 1 << 60, ns)), []
     monkeypatch.setattr(fixes, "perf_counter_ns", lambda: next(clock) // 3)
-    replay = Replay(Own(), copies=False)
+    monkeypatch.setattr(fixes, "copied", lambda result: result)
+    replay = Replay(Own(), copies=True)
     for _ in range(2000):
         replay(lambda: calls.append(1) or result)
     assert len(calls) == pytest.approx(made, abs=2)
 
 
-@pytest.mark.parametrize("how", ["a later epoch", "a worker"])
-def test_a_later_epoch_and_a_worker_replay_a_few(monkeypatch, how):
-    replay, made = Replay(Own(), copies=False), iter(range(9999))
+@pytest.mark.parametrize("how", ["a later epoch", "a worker", "all are the same"])
+def test_a_later_epoch_a_worker_and_one_result_need_a_few(monkeypatch, how):
+    replay, made = Replay(Own(), copies=how != "all are the same"), iter(range(9999))
     if how == "a worker":
         monkeypatch.setattr(fixes, "get_worker_info", lambda: 1)
-    else:
+    elif how == "a later epoch":
         replay.wants_more = False
     assert sorted({replay(lambda: next(made)) for _ in range(600)}) == list(range(8))
 
 
 def test_results_come_again_in_turns():
-    replay, made = Replay(Own(), copies=False), iter(range(9999))
+    replay, made = Replay(Own(), copies=True), iter(range(9999))
     first = [replay(lambda: next(made)) for _ in range(512)]
     assert sorted(replay(lambda: next(made)) for _ in range(512)) == first
 

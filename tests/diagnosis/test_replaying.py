@@ -36,6 +36,7 @@ def replayed(code, line, rule="list-to-array"):
 )
 def test_an_expression_is_evaluated_a_few_times(code, line):
     function, probe = replayed(code, line)
+    probe.epoch_ended()
     calls = list(range(20))
     found = {function(calls) for _ in range(20)}
     assert (len(found), len(calls)) == (8, 12)

@@ -238,13 +238,14 @@ class Slept:
 class Replay:
     """The first results of an expression, some hundreds if there is time for them, given again in turns.
 
-    ``copies``: arrays among them are copied, because the fixed expression would make new ones.
+    ``copies``: arrays among them are copied, because the fixed expression would make new ones. Without, they are all
+    the same, and a few are enough.
     """
 
     def __init__(self, own: Own, *, copies: bool) -> None:
         self._own, self._copies = own, copies
         self._results: list[Any] = []
-        self.wants_more = True
+        self.wants_more = copies
         self._left = _REPLAYED_NBYTES
         self._deadline_ns = 0
         self._turn = 0
