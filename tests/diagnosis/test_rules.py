@@ -743,3 +743,12 @@ def test_the_end_of_the_first_epoch_is_not_that_of_the_others():
     epochs = tuple(replace(EPOCH, waits_ns=190 * MS, exit_ns=ms * MS) for ms in (5000, 200, 400, 800))
     (only,) = found("slow-exit", replace(SPEAKS["slow-exit"], timed=epochs))
     assert (only.gain.low, only.gain.value, only.gain.high) == pytest.approx((2 * 0.9, 3, 5 * 1.1))
+
+
+@pytest.mark.parametrize(("batch_size", "part", "saved"), [(32, 1, 1.0), (None, 4, 0.75), (None, 1, 0.0)])
+def test_rows_of_whole_batches_are_gathered_without_a_copy_of_the_dataset_too(batch_size, part, saved):
+    spoken = SPEAKS["dataset-copied-per-epoch"]
+    copy = replace(spoken.sites[0], count=3, total_ns=100 * MS)
+    loader = replace(spoken.loader, batch_size=batch_size, batch_nbytes=copy.result.nbytes / part / 3)  # 3 batches
+    (only,) = found("dataset-copied-per-epoch", replace(spoken, loader=loader, sites=(copy,)))
+    assert only.gain == predicted(spoken, saved * 100 * MS)
