@@ -23,6 +23,7 @@ from suites.mutants.sound import CHECKED, PICTURES
 
 RIGHT, ERROR, OTHER_ROWS, FOREIGN, WRONG = "right", "error", "other rows", "foreign error", "wrong rows"
 NUMBERS = ("image", "x", "flag", "label", "tokens", "i", "y")  # columns that `optimize` loads
+_DUCKDB_HEADER, _DUCKDB_HEADERS, _DUCKDB_BLOCK = 1 << 12, 3 << 12, 1 << 18  # bytes
 BUDGET = 64 << 20  # bytes: for each of the small tables
 
 
@@ -69,6 +70,8 @@ class Reader:
             return Outcome(FOREIGN, what, f"{type(error).__module__}.{type(error).__name__}: {error}")
         if found == self._wanted[path]:
             return Outcome(RIGHT, what)
+        if self.name == "duckdb" and have_equal_checksums(path, target):
+            return Outcome(OTHER_ROWS, what)
         return Outcome(WRONG if self.name in CHECKED else OTHER_ROWS, what)
 
     def checked(self, index: int) -> Outcome:
@@ -82,6 +85,19 @@ class Reader:
             return Outcome(FOREIGN, what, f"{type(error).__module__}.{type(error).__name__}: {error}")
         problems = "; ".join(problem.what for problem in result.problems)
         return Outcome(ERROR if problems else RIGHT, what, problems)
+
+
+def have_equal_checksums(sound: Path, damaged: Path) -> bool:
+    """Whether two DuckDB files differ only in the order of a block's 8-byte words.
+
+    DuckDB's checksum of a block is the XOR of a hash of each word, whatever their order (its src/common/checksum.cpp).
+    """
+    files = [np.frombuffer(path.read_bytes(), np.uint8) for path in (sound, damaged)]
+    if len({len(file) for file in files}) > 1:
+        return False
+    starts = [*range(0, _DUCKDB_HEADERS, _DUCKDB_HEADER), *range(_DUCKDB_HEADERS, len(files[0]), _DUCKDB_BLOCK)]
+    blocks = zip(*(np.split(file, starts[1:]) for file in files), strict=True)
+    return all(np.array_equal(*(np.sort(block.view("<u8")) for block in pair)) for pair in blocks)
 
 
 def _table(path: Path, name: str) -> list[Any]:

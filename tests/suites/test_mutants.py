@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
+from suites.mutants import reading
 from suites.mutants.__main__ import is_bad
 from suites.mutants.mutation import BYTES
 from suites.mutants.pool import CHECK, CRASH, HANG, READ, Child, outcomes
-from suites.mutants.reading import ERROR, FOREIGN, OTHER_ROWS, RIGHT, WRONG, Outcome
+from suites.mutants.reading import ERROR, FOREIGN, OTHER_ROWS, RIGHT, WRONG, Outcome, Reader
 from suites.mutants.sound import MAKERS, make
 
 COUNT = 10
@@ -37,6 +38,23 @@ def test_a_seed_repeats_the_damage(kind):
         BYTES[kind](rng, content)
         results.append(bytes(content))
     assert results[0] == results[1] != bytes(range(250))
+
+
+@pytest.mark.parametrize("damage, kind", [("swap", OTHER_ROWS), ("flip", WRONG), ("cut", WRONG)])
+def test_words_of_a_duckdb_block_in_another_order_are_seen_by_no_checksum(monkeypatch, tmp_path, damage, kind):
+    def damaged(path, _rng):
+        content = path.read_bytes()
+        words = [content[start : start + 8] for start in range(20_480, 20_640, 8)]
+        swapped = content[:20_480] + b"".join(reversed(words)) + content[20_640:]
+        flipped = bytes([content[0] ^ 1]) + content[1:]
+        path.write_bytes({"swap": swapped, "flip": flipped, "cut": content[:-8]}[damage])
+        return damage
+
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "sound" / "a.duckdb").write_bytes(random.Random(3).randbytes(12_288 + (1 << 18)))  # noqa: S311 a seed
+    monkeypatch.setattr(reading, "mutate", damaged)
+    monkeypatch.setattr(reading, "_table", lambda path, _name: path.read_bytes())
+    assert Reader("duckdb", tmp_path / "sound", tmp_path / "scratch", 0).outcome(0).kind == kind
 
 
 def test_which_outcomes_are_bad():
