@@ -147,8 +147,8 @@ class Stages:
 class EpochSeen:
     """One epoch of a pass: ``first_ns`` from ``iter()`` to the first batch, ``exit_ns`` after the last.
 
-    ``waits_ns``: in ``next()`` for the batches after the first. ``steps_ns``: in the consumer between these.
-    ``shared``: areas of shared memory that exist after it, of all programs.
+    ``waits_ns``: in ``next()`` for the batches after the first, ``last_ns`` for the last of them. ``steps_ns``: in the
+    consumer between these. ``shared``: areas of shared memory that exist after it, of all programs.
     """
 
     batches: int
@@ -160,6 +160,7 @@ class EpochSeen:
     descriptors: int = 0
     steps_ns: int = 0
     shared: int = 0
+    last_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,11 @@ def test_only_the_operator_that_was_named_is_computed_in_float32():
     assert probe.used
 
 
+def test_what_is_handed_over_narrow_makes_other_batches():
+    rules = ["large-hand-over", "float64-round-trip", "repeated-work"]
+    assert [Change(rule, "data.py", 7, "numpy.ndarray.astype").keeps_kind for rule in rules] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("rule", "function", "least_ns"), [("repeated-work", str, 1_000), ("list-to-array", None, 1_000)]
 )

@@ -16,19 +16,9 @@ import torch
 
 from pytest_loaderperf.diagnosis.passes import fixes
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
-from pytest_loaderperf.diagnosis.passes.fixes import (
-    Growing,
-    Once,
-    Own,
-    Replay,
-    Slept,
-    kept,
-    narrow,
-    narrowly,
-    rewound,
-    unwidened,
-)
+from pytest_loaderperf.diagnosis.passes.fixes import Growing, Once, Own, Replay, Slept, kept, rewound
 from pytest_loaderperf.diagnosis.passes.naming import callee_name
+from pytest_loaderperf.diagnosis.passes.narrowing import narrow, narrowly, unwidened
 
 
 def changed(rule, function):
@@ -107,6 +97,30 @@ def test_pieces_are_joined_as_the_function_joins_them(name, function, first, pie
     assert np.array_equal(batch, expected)  # a new start has a buffer of its own
 
 
+@pytest.mark.parametrize(
+    ("name", "function", "args", "named"),
+    [
+        ("cat", torch.cat, ([torch.zeros(1, 3), torch.ones(2, 3)],), {"dim": 0}),
+        ("cat", torch.cat, ([torch.zeros(1, 3), torch.ones(2, 3)], 0), {}),
+        ("concatenate", np.concatenate, ([np.zeros((1, 3)), np.ones((2, 3))],), {"axis": 0}),
+        ("append", np.append, (np.zeros((1, 3)), np.ones((2, 3))), {"axis": 0}),
+        ("append", np.append, (np.zeros((1, 3)), np.ones((2, 3)), 0), {}),
+    ],
+)
+def test_the_first_dimension_may_be_named(name, function, args, named):
+    grow = Growing(Own())
+    assert np.array_equal(grow(name, function, args, named), function(*args, **named))
+    assert grow.used
+
+
+def test_a_join_that_was_left_to_the_function_was_not_changed():
+    probe = changed("growing-concatenation", torch.cat)
+    probe.call(1, torch.cat, [torch.zeros(2, 1), torch.zeros(2, 2)], dim=1)
+    assert not probe.used
+    probe.call(1, torch.cat, [torch.zeros(2, 1), torch.zeros(2, 1)], dim=0)
+    assert probe.used
+
+
 def test_pieces_are_copied_into_one_buffer():
     grow = Growing(Own())
     batch = torch.zeros(1, 3)
@@ -123,6 +137,7 @@ def test_pieces_are_copied_into_one_buffer():
         ([torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 3)],),
         ([torch.zeros(1), torch.zeros(1, dtype=torch.int64)],),
         ([torch.zeros(2, 1), torch.zeros(2, 2)], 1),
+        ([torch.zeros(2, 1), torch.zeros(2, 2)], -1),
     ],
 )
 def test_other_joins_are_left_to_the_function(args):
@@ -234,7 +249,7 @@ def test_numbers_are_python_floats_and_others_are_left():
     assert [narrow(2), narrow("name"), narrow(None)] == [2, "name", None]
 
 
-@pytest.mark.parametrize("wide", [float, np.float64, "float64", "f8", np.dtype("f8")])
+@pytest.mark.parametrize("wide", [float, np.float64, "float64", "f8", ">f8", "d", np.dtype("f8")])
 def test_conversions_are_to_float32(wide):
     rows = np.zeros(3, np.float32)
     assert narrowly(np.asarray, None, (rows,), {"dtype": wide}) is rows
@@ -245,6 +260,15 @@ def test_tensors_are_converted_to_float32():
     rows = torch.zeros(3)
     assert narrowly(rows.double, rows, (), {}) is rows
     assert narrowly(rows.to, rows, (torch.float64,), {}) is rows
+    assert narrowly(rows.type, rows, (torch.DoubleTensor,), {}).dtype == torch.float32
+    assert narrowly(rows.type, rows, ("torch.DoubleTensor",), {}).dtype == torch.float32
+
+
+def test_functions_of_arrays_get_narrow_ones():
+    image, mean = np.zeros((3, 8), np.uint8), np.zeros((3, 1))
+    assert narrowly(np.divide, None, (image, 255.0), {}).dtype == np.float32
+    assert narrowly(np.subtract, None, (image.astype("f4"), mean), {}).dtype == np.float32
+    assert narrowly(np.subtract, None, (mean, mean), {}).dtype == np.float64
 
 
 @pytest.mark.parametrize(

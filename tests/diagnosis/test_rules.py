@@ -752,3 +752,56 @@ def test_rows_of_whole_batches_are_gathered_without_a_copy_of_the_dataset_too(ba
     loader = replace(spoken.loader, batch_size=batch_size, batch_nbytes=copy.result.nbytes / part / 3)  # 3 batches
     (only,) = found("dataset-copied-per-epoch", replace(spoken, loader=loader, sites=(copy,)))
     assert only.gain == predicted(spoken, saved * 100 * MS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, True),
+        ({"largest": replace(IMAGE, dtype="float64")}, False),
+        ({"result": replace(FLOATS, items=9999)}, False),
+    ],
+)
+def test_float64_constants_that_are_smaller_than_the_image_make_it_wide(changes, named):
+    scaled = replace(DIVIDED, dtypes=("float32", "float64"), largest=replace(IMAGE, dtype="float32"))
+    image = replace(scaled.largest, items=FLOATS.items)
+    made = found("float64-round-trip", ledger(replace(scaled, **{"largest": image} | changes), NARROWED))
+    assert [one.fix[:43] for one in made] == ["keep the constants in float32 as well: self"] * named
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"kind": "call", "callee": "torch.Tensor.double"}, "leave .double() out"),
+        ({"kind": "call", "callee": "numpy.asarray"}, "convert to float32 at once"),
+        ({"kind": "call", "callee": "numpy.divide"}, "compute in float32 from the start"),
+        ({}, "compute in float32 from the start"),
+    ],
+)
+def test_the_fix_of_a_way_through_float64_is_that_of_its_call(changes, fix):
+    (only,) = found("float64-round-trip", ledger(replace(DIVIDED, **changes), NARROWED))
+    assert only.fix.startswith(fix)
+
+
+def test_a_sample_that_is_computed_is_no_row_that_is_taken():
+    computed = site("list.index", own_ns=101 * MS, fetch_ns=101 * MS)
+    spoken = SPEAKS["sample-by-sample"]
+    assert not found("sample-by-sample", replace(spoken, sites=(*spoken.sites, computed)))
+    assert found("sample-by-sample", replace(spoken, sites=(*spoken.sites, replace(computed, own_ns=99 * MS))))
+
+
+def test_a_row_is_named_where_it_is_fetched_and_a_collate_of_the_users_own_is_not_its_gain():
+    spoken = SPEAKS["sample-by-sample"]
+    fetched = replace(ROWS, line=40, fetch_ns=MS)
+    loader = replace(spoken.loader, collate_file="data.py")
+    one = replace(spoken, sites=(replace(ROWS, own_ns=5 * MS), fetched), loader=loader)
+    (only,) = found("sample-by-sample", one)
+    assert only.line == 40
+    assert only.gain == predicted(one, 0.9 * COUNTED["fetch"])
+
+
+@pytest.mark.parametrize(("last_ms", "wait_ms", "gain"), [(610, 500, 6.51), (108, 99, None), (610, 100, None)])
+def test_a_stream_that_ends_while_it_makes_its_last_batch_ends_late(last_ms, wait_ms, gain):
+    late = replace(EPOCH, batches=12, first_ns=10 * MS, waits_ns=(90 + last_ms) * MS, last_ns=last_ms * MS, exit_ns=0)
+    made = found("slow-exit", ledger(replace(GET, longest_ns=wait_ms * MS), timed=(late,) * 3))
+    assert [one.gain.value for one in made] == pytest.approx([gain] if gain else [], rel=0.02)

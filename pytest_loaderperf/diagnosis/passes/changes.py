@@ -18,13 +18,11 @@ from pytest_loaderperf.diagnosis.passes.fixes import (
     Replay,
     Slept,
     kept,
-    narrow,
-    narrowly,
     rewound,
     shared,
-    unwidened,
 )
 from pytest_loaderperf.diagnosis.passes.naming import OPERATORS, Subscript, callee_name, name_key
+from pytest_loaderperf.diagnosis.passes.narrowing import narrow_operands, narrowly, unwidened
 from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
 from pytest_loaderperf.diagnosis.passes.rewriting import ExpressionRewriter, Rewriter
 
@@ -90,6 +88,11 @@ class Change:
         return self.rule not in _NEAR and self.rule not in _REPLAYS
 
     @property
+    def keeps_kind(self) -> bool:
+        """Whether batches are of the same kind: not where they are handed over narrow, to be made wider later."""
+        return self.rule != "large-hand-over"
+
+    @property
     def _is_made_again(self) -> bool:
         """Whether it is a comprehension that always gives the same."""
         return (self.rule, self.callee) == ("repeated-work", "comprehension")
@@ -121,6 +124,7 @@ class Changed:
     def __init__(self, change: Change) -> None:
         self._callee, self._name = change.callee, change.callee.rpartition(".")[2]
         self._own = Own()
+        self._growing = Growing(self._own)
         self._once, self._replay = Once(), Replay(self._own, copies=change.rule in _REPLAYS)
         self._ours: dict[object, bool] = {}
         self._seen: object = None
@@ -132,7 +136,6 @@ class Changed:
         if rule == "sleeping":
             sleep = Slept(self._own)
             return lambda _function, _owner, args, _named: sleep(*args)
-        grow = Growing(self._own)
         fixes: dict[str, _Fix] = {
             **dict.fromkeys(_LEFT_OUT, lambda _function, _owner, _args, _named: None),
             **dict.fromkeys(_KEPT_OPEN, self._kept),
@@ -144,9 +147,14 @@ class Changed:
             ),
             "large-hand-over": lambda _function, owner, args, _named: self._own.work(lambda: unwidened(owner, args)),
             "snapshot-per-batch": lambda _function, _owner, args, _named: args[0] if "copy" in self._name else b"",
-            "growing-concatenation": lambda function, _owner, args, named: grow(self._name, function, args, named),
+            "growing-concatenation": self._grown,
         }
         return fixes.get(rule, self._known)
+
+    def _grown(self, function: Any, _owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        joined = self._growing(self._name, function, args, named)
+        self.used = self._growing.used
+        return joined
 
     def _kept(self, function: Any, owner: object, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         of = owner if isinstance(owner, PurePath) else self._callee
@@ -185,7 +193,7 @@ class Changed:
         if name != self._callee:
             return function(left, right)
         self.used = True
-        return function(narrow(left), narrow(right))
+        return function(*narrow_operands((left, right)))
 
     def item(self, _site: int, holder: Any, wanted: Any, /) -> Any:
         """What the fixed line would give for ``holder[wanted]``."""

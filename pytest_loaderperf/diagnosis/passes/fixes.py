@@ -22,7 +22,6 @@ _LARGE = 256  # characters or bytes
 _FEWEST_CALLS = 8  # that all have the same arguments, or all different ones: then there is one result for all
 _FEWEST_REPLAYED, _MOST_REPLAYED = 8, 512  # results that are given in turns
 _REPLAYED_NS, _REPLAYED_NBYTES = 300_000_000, 64 << 20  # for more than the fewest of them
-_WIDE = ("float64", "f8", "d", "double")
 _SMALL_NBYTES = 4096  # of a piece
 _SLEEP_SECONDS = 0.00005  # of a wait that looks again and again
 _MOST_DEPTH = 4  # of a result, whose arrays are copied
@@ -154,50 +153,31 @@ def shared(name: str, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     return owner if isinstance(owner, (torch.Tensor, np.ndarray)) else args[0]
 
 
-def narrow(value: Any) -> Any:
-    """An operand that gives float32 with another one: integers as float32, and the type float64 as float32."""
-    if isinstance(value, np.ndarray):
-        return value.astype(np.float32) if value.dtype.kind in "iub" else value
-    if isinstance(value, np.float64):
-        return float(value)
-    if value is torch.float64:
-        return torch.float32
-    wide = isinstance(value, (type, str, np.dtype)) and value in (float, np.float64, np.dtype("f8"), *_WIDE)
-    return np.float32 if wide else value
-
-
-def narrowly(function: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """``function(*args)`` in float32, where it was to make float64."""
-    if isinstance(owner, torch.Tensor) and function.__name__ == "double":
-        return owner.float()
-    types = {name: narrow(value) for name, value in kwargs.items()}
-    return function(*(value if isinstance(value, np.ndarray) else narrow(value) for value in args), **types)
-
-
-def unwidened(owner: Any, args: tuple[Any, ...]) -> Any:
-    """A copy of what was to be made wider: of the array that a method belongs to, or of the first argument."""
-    array = owner if isinstance(owner, (torch.Tensor, np.ndarray)) else args[0]
-    return array.clone() if isinstance(array, torch.Tensor) else np.array(array)
-
-
 class Growing:
     """Joins pieces in a buffer that has room for more, as one join of all of them would copy each once."""
 
     def __init__(self, own: Own) -> None:
         self._own = own
+        self.used = False
         self._buffer: Any = None
         self._last: Any = None
         self._most = 0
 
     def __call__(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``function(*args)`` for ``cat``, ``concatenate`` and ``append`` along the first dimension, if it is two."""
-        parts = args if name == "append" else args[0] if len(args) == 1 else ()
-        if kwargs or len(parts) != 2 or not all(isinstance(part, (torch.Tensor, np.ndarray)) for part in parts):  # noqa: PLR2004 said beside it
+        """``function(*args)`` for ``cat``, ``concatenate`` and ``append`` along the first dimension, if it is two.
+
+        ``used``: some were.
+        """
+        parts, axes = (args[:2], args[2:]) if name == "append" else (args[0] if args else (), args[1:])
+        axes += tuple(kwargs[axis] for axis in ("dim", "axis") if axis in kwargs)
+        first = axes in ((), (0,)) and kwargs.keys() <= {"dim", "axis"}
+        if not first or len(parts) != 2 or not all(isinstance(part, (torch.Tensor, np.ndarray)) for part in parts):  # noqa: PLR2004 said beside it
             return self._own.work(lambda: function(*args, **kwargs))
         before, piece = parts
         same = type(before) is type(piece) and before.dtype == piece.dtype and before.shape[1:] == piece.shape[1:]
-        if not same or not before.ndim or (name == "append" and before.ndim > 1):
+        if not same or not before.ndim or (name == "append" and not axes and before.ndim > 1):
             return self._own.work(lambda: function(*args, **kwargs))
+        self.used = True
         length, wanted = len(before), len(before) + len(piece)
         if before is not self._last or wanted > len(self._buffer):
             self._most = max(self._most, 2 * wanted if before is self._last else wanted)

@@ -158,7 +158,7 @@ class Pass:
         def clock() -> int:
             return time.perf_counter_ns() - paused_ns()
 
-        samples = batches = waits = first_ns = steps = step = 0
+        samples = batches = waits = first_ns = last_ns = steps = step = 0
         spans, kept = self._spans, None
         began = clock()
         iterator: Iterator[Any] = iter(loader)
@@ -178,7 +178,8 @@ class Pass:
             if batches == 0:
                 first_ns, kept = came - began, batch if keeps else None
             else:
-                waits += came - asked
+                last_ns = came - asked
+                waits += last_ns
             samples += self._samples(loader, batch)
             if self._counts and len(self._digests) < _COMPARED:
                 self._digests.append(digest(batch))
@@ -200,7 +201,7 @@ class Pass:
         self._recorder.epoch_ended()
         if self._changed is not None:
             self._changed.epoch_ended()
-        left = descriptors(), steps, shared_areas()
+        left = descriptors(), steps, shared_areas(), last_ns
         return EpochSeen(batches, samples, first_ns, waits, exit_ns, whole, *left), kept
 
     def _consume(self) -> int:

@@ -129,7 +129,7 @@ def gain_in_pairs(
         if not ledgers[False][0].timed[0].whole:
             break  # so slow that other pairs would take long and say the same
     kinds = [ledgers[changed][0].loader.batch_kind for changed in (False, True)]
-    if kinds[0] != kinds[1]:
+    if kinds[0] != kinds[1] and change.keeps_kind:
         raise LoaderError(f"it gives other batches: expected {kinds[0]}, got {kinds[1]}.")
     return ratios(ledgers[False], ledgers[True])
 

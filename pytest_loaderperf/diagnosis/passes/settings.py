@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.diagnosis.passes.passing import PassedOn, hidden_getitems
@@ -42,6 +42,8 @@ def remade(loader: Any, settings: Mapping[str, Any]) -> Any:
     if settings.get("passed_on") and (inner := hidden_getitems(loader.dataset)) is not None:
         return _with_dataset(loader, PassedOn(loader.dataset, inner), loader.collate_fn)
     if settings.get("batched"):
+        if loader.collate_fn is not default_collate:
+            raise LoaderError("expected torch's own collate, which a batch at once makes needless, got the user's.")
         return _with_dataset(loader, _Batched(loader.dataset), _as_it_is)
     if not settings.get("ReferenceLoader"):
         return loader

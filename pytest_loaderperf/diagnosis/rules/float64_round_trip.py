@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted
 from pytest_loaderperf.diagnosis.ledger import Ledger, Site
-from pytest_loaderperf.diagnosis.rules.reading import often_text, plain, regular
+from pytest_loaderperf.diagnosis.rules.reading import last_name, often_text, plain, regular
 
 _WIDE = "float64"
 _NARROW = ("float32", "float16", "bfloat16", "uint8", "int32", "int16")
@@ -18,6 +18,23 @@ def _dtype(site: Site) -> str:
     return site.largest.dtype or site.argument.dtype
 
 
+def _is_of_narrow(site: Site) -> bool:
+    """Whether no argument is float64, or only one that is smaller than what is computed: a mean of each channel."""
+    wide = {_WIDE, "int64"} & set(site.dtypes)
+    larger = site.largest.dtype in _NARROW and site.largest.items == site.result.items
+    return bool(site.dtypes) and (not wide or (wide == {_WIDE} and larger))
+
+
+def _fix(site: Site) -> str:
+    if _WIDE in site.dtypes:
+        return "keep the constants in float32 as well: self.mean = np.asarray(mean, dtype=np.float32), once"
+    if last_name(site.callee) == "double":
+        return "leave .double() out, or write .float()"
+    if site.kind == "operator" or last_name(site.callee) in ("divide", "true_divide", "subtract", "multiply", "add"):
+        return RULE.fix
+    return "convert to float32 at once: np.asarray(x, dtype=np.float32), x.astype(np.float32)"
+
+
 def _find(ledger: Ledger) -> Iterator[Finding]:
     sites = [entry for entry in regular(ledger) if entry[0].result.items >= _ITEMS and entry[0].kind != "loop"]
     narrows = [site for site, _, _ in sites if _dtype(site) == _WIDE and site.result.dtype in _NARROW]
@@ -25,18 +42,17 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         back = [other for other in narrows if (other.in_workers > 0) == (site.in_workers > 0)]
         if not back:
             continue  # or the array crosses processes in between: large-hand-over
-        narrow = bool(site.dtypes) and not {_WIDE, "int64"} & set(site.dtypes)
-        if site.result.dtype == _WIDE and narrow and not site.user:
+        if site.result.dtype == _WIDE and _is_of_narrow(site) and not site.user:
             yield Finding(
                 RULE.id,
-                f"{plain(site.callee)} makes float64 of {' and '.join(site.dtypes)}, and line {back[0].line} makes "
-                f"{back[0].result.dtype} of it: {often_text(times)} a {unit}",
+                f"{plain(site.callee)} makes float64 of {' and '.join(site.dtypes)}, and line "
+                f"{back[0].line} makes {back[0].result.dtype} of it: {often_text(times)} a {unit}",
                 site.file,
                 site.line,
                 site.function,
                 times,
                 f"arrays a {unit}",
-                RULE.fix,
+                _fix(site),
                 predicted(ledger, site.total_ns / 2 + sum(other.total_ns for other in back)),
                 callee=site.callee,
             )

@@ -20,6 +20,12 @@ def _asks_itself(ledger: Ledger) -> bool:
     return max(single, default=0) >= HALF * ledger.samples
 
 
+def _computes(ledger: Ledger) -> bool:
+    """Whether the time of a fetch is that of calls, and not of rows that are taken."""
+    calls = (site.own_ns for site in ledger.sites if site.fetch_ns and not site.aliases and not site.user)
+    return sum(calls) > HALF * ledger.counted_ns.get("fetch", 0)
+
+
 def _find(ledger: Ledger) -> Iterator[Finding]:
     loader, stages = ledger.loader, ledger.stages
     batched = loader.torch_like and not loader.iterable and (loader.batch_size or 0) >= _BATCH
@@ -31,9 +37,13 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
     fetch_ns = stages.ns.get("fetch", 0) / samples
     if fetch_ns > _MOST_NS or loader.sample_nbytes > _MOST_NBYTES:
         return
+    if _computes(ledger):
+        return
     rows = [site for site in ledger.sites if site.aliases and site.count >= HALF * ledger.samples and not site.user]
+    rows = [site for site in rows if site.fetch_ns] or rows
     at: Site | None = max(rows, key=lambda site: site.own_ns, default=None)
-    saved = (ledger.counted_ns.get("fetch", 0) + ledger.counted_ns.get("collate", 0)) * _CALLS
+    stages_saved = ["fetch"] if loader.collate_file else ["fetch", "collate"]  # a collate of the user's own may do more
+    saved = sum(ledger.counted_ns.get(stage, 0) for stage in stages_saved) * _CALLS
     yield Finding(
         RULE.id,
         f"{loader.dataset} gives rows of one array one at a time: {loader.batch_size} fetches a batch, and a "

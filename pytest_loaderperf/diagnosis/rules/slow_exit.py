@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from statistics import median
 
 from pytest_loaderperf.diagnosis.findings import Finding, Gain, Rule
-from pytest_loaderperf.diagnosis.ledger import Ledger, Site
+from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger, Site
 from pytest_loaderperf.diagnosis.rules.reading import last_name, plain
 
 _NS = 100_000_000
+_FEWEST_OTHERS = 2  # batches: the first and the last
 _SHARE = 0.1  # of an epoch
 _LONG = 0.4  # of the exit: a wait that explains it
 _SPREAD = 0.1  # of an epoch's time
@@ -23,17 +24,30 @@ def _waits(ledger: Ledger, exit_ns: float) -> list[Site]:
     return sorted(long, key=lambda site: (site.in_helper_thread > 0, -site.longest_ns))
 
 
+def _late_ns(epoch: EpochSeen) -> float:
+    """What the last batch took longer than others: a stream may end while it makes that one."""
+    others = epoch.batches - _FEWEST_OTHERS
+    usual_ns = (epoch.waits_ns - epoch.last_ns) / others if others > 0 else epoch.last_ns
+    late_ns = epoch.last_ns - usual_ns
+    return late_ns if late_ns >= _NS else 0
+
+
 def _find(ledger: Ledger) -> Iterator[Finding]:
     epochs = [epoch for epoch in ledger.timed if epoch.whole]
     if not epochs:
         return
     epochs = epochs[1:] or epochs  # the first one loads things
-    exit_ns = median(epoch.exit_ns for epoch in epochs)
-    gains = sorted(1 + epoch.exit_ns / max(1, epoch.first_ns + epoch.waits_ns) for epoch in epochs)
+    exits = [epoch.exit_ns + _late_ns(epoch) for epoch in epochs]
+    waits = _waits(ledger, median(exits))
+    if not waits:
+        exits = [epoch.exit_ns for epoch in epochs]
+    exit_ns = median(exits)
+    all_ns = [epoch.first_ns + epoch.waits_ns + epoch.exit_ns for epoch in epochs]
+    gains = sorted(all_ / max(1, all_ - late) for late, all_ in zip(exits, all_ns, strict=True))
     share = 1 - 1 / median(gains)
     if exit_ns < _NS or share < _SHARE:
         return
-    waits = _waits(ledger, exit_ns)
+    waits = waits or _waits(ledger, exit_ns)
     at, others = (waits[0], waits[1:]) if waits else (None, [])
     helper = next((site for site in others if site.in_helper_thread), None)
     why = f"; its thread waits at line {helper.line}, {plain(helper.callee)}" if helper else ""
