@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 import torch
@@ -10,24 +11,33 @@ import torch
 from pytest_loaderperf.measurement.roofline import Roofline
 from suites.peers.variant import Setting, Variant
 
+_BUFFERS = 4  # batches in turns: one in the consumer's hands, one that it is about to drop, one for each of two threads
 
-def _bare(setting: Setting) -> Variant:
-    """The samples of every batch made in chunks, on as many threads as there are cores."""
+
+def _bare(setting: Setting, *, keeps: bool = False) -> Variant:
+    """The samples of every batch made in chunks, on as many threads as there are cores; ``keeps``: in a batch."""
     regime, rng = setting.regime, np.random.default_rng(0)
-    raw, make = regime.raw, regime.make
-    threads = ThreadPoolExecutor(setting.cores)
+    raw, make, make_into = regime.raw, regime.make, regime.make_into
+    threads, turn = ThreadPoolExecutor(setting.cores), count()
+    buffers = np.zeros((_BUFFERS, regime.batch_size, *regime.shape), np.uint8) if keeps else np.zeros(0)
 
     def chunk(indices: list[int]) -> None:
         for index in indices:
             make(raw[index])  # discarded immediately: keeping a batch of them would need new memory each time
 
+    def chunk_into(indices: list[int]) -> None:
+        batch = buffers[next(turn) % _BUFFERS]
+        for row, index in enumerate(indices):
+            make_into(raw[index], batch[row])
+
     def run(batches: int) -> None:
         size = regime.batch_size
         epochs = -(-batches // regime.epoch_batches)
         order = np.concatenate([rng.permutation(len(regime)) for _ in range(epochs)]).tolist()
-        list(threads.map(chunk, [order[i * size : (i + 1) * size] for i in range(batches)]))
+        list(threads.map(chunk_into if keeps else chunk, [order[i * size : (i + 1) * size] for i in range(batches)]))
 
-    return Variant(f"decoded on {setting.cores} threads, no loader", list, run=run)
+    into = " into batches" if keeps else ""
+    return Variant(f"decoded{into} on {setting.cores} threads, no loader", list, run=run)
 
 
 def _plain_loop(setting: Setting) -> Variant:
@@ -48,4 +58,6 @@ def peer(setting: Setting) -> list[Variant]:
     if regime.in_arrays:
         batch = (torch.zeros(regime.batch_size, *regime.shape), torch.zeros(regime.batch_size, dtype=torch.int64))
         return [Variant("sequential copy of the bytes", lambda: Roofline(batch, regime.epoch_batches))]
-    return [_bare(setting) if regime.releases_gil else _plain_loop(setting)]
+    if not regime.releases_gil:
+        return [_plain_loop(setting)]
+    return [_bare(setting), _bare(setting, keeps=True)]
