@@ -82,7 +82,6 @@ class _Pumps(Generic[T]):
         self._executor, self._workers, self._helps = executor, workers, helps
         self._jobs: deque[_Job[T]] = deque()
         self._running: list[Future[None]] = []
-        self._threads: set[int] = set()
         self._active = 0
         self._placement = Placement()
         # Re-entrant: garbage collection may close another iteration, or this one, in the middle of anything.
@@ -105,13 +104,11 @@ class _Pumps(Generic[T]):
         future.add_done_callback(self._ended)
 
     def _pump(self) -> None:
-        self._threads.add(threading.get_ident())
         avoided = -1
         while True:
             with self._lock:
                 if not self._jobs:
                     self._active -= 1
-                    self._threads.discard(threading.get_ident())
                     break
                 job = self._jobs.popleft()
             if self._helps:  # only a consumer that works, too, needs a core of its own
@@ -142,11 +139,11 @@ class _Pumps(Generic[T]):
     def close(self, timeout_s: float) -> bool:
         """Drop what waits, wait for what runs, and say whether nothing runs any more. ``timeout_s``: 0 waits for ever.
 
-        A pump's own thread, in which garbage collection may end up here, cannot wait for itself.
+        A thread of the executor, in which garbage collection may end up here, cannot wait for itself.
         """
         with self._lock:
             self._jobs.clear()
-        if threading.get_ident() in self._threads:
+        if self._executor.runs_here:
             return False
         running = [future for future in self._running if not future.cancel()]
         self._running = []  # they refer to this object, and so keep the executor's threads alive
@@ -188,7 +185,7 @@ class Prefetcher(Generic[T]):
             raise LoaderPerfError("this iteration began in the parent process, whose threads are not here. Begin anew.")
         if not (self._pending or self._hands_over()):
             return self._run_next()
-        self.begin()
+        self._begin()
         if not self._pending:
             raise StopIteration
         if self._worth is not None:
@@ -196,9 +193,8 @@ class Prefetcher(Generic[T]):
         self._pending[0].wait(self._timeout_s)  # whoever is interrupted, or asks again after a timeout, gets this one
         return self._pending.popleft().result()
 
-    def begin(self, spared: int = 0) -> None:
-        """Hand over as many tasks as may be begun early, but for ``spared`` of them."""
-        while self._hands_over() and len(self._pending) <= self._ahead() - spared:
+    def _begin(self) -> None:
+        while self._hands_over() and len(self._pending) <= self._ahead():
             task = next(self._tasks, None)
             if task is None:
                 break

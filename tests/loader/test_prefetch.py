@@ -355,3 +355,24 @@ def test_an_interrupt_in_a_task_that_the_consumer_runs_alone_leaves_it_to_be_run
     with pytest.raises(ValueError, match="once"):
         next(results)
     assert list(results) == [0]
+
+
+def test_a_thread_that_collects_an_iteration_when_its_tasks_are_done_does_not_wait_for_itself():
+    """Garbage collection may run as the thread sets a future's result, when no task runs but the future does."""
+    closed = []
+    taken, ended = threading.Event(), threading.Event()
+    with PersistentExecutor(1) as executor:
+        results = Prefetcher(iter([lambda: 1]), executor, workers=1, ahead=lambda: 1)
+        pump = results._pumps._pump
+
+        def pump_and_collect():
+            pump()
+            taken.wait(timeout=30)
+            closed.append(results.close())
+            ended.set()
+
+        results._pumps._pump = pump_and_collect
+        assert next(results) == 1
+        taken.set()
+        assert ended.wait(timeout=30)
+    assert closed == [False]

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 from weakref import WeakSet
@@ -38,6 +39,7 @@ class PersistentExecutor:
     def _start_empty(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._inside = threading.local()
         self._closed = False
         _all.add(self)
 
@@ -50,12 +52,18 @@ class PersistentExecutor:
         """Run ``function`` on a thread of the pool; its exception re-raises in ``Future.result``."""
         return self.pool.submit(function, *args, **kwargs)
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this thread is one of its own: it must not wait for what runs on it."""
+        return getattr(self._inside, "runs", False)
+
     def _make_pool(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._closed:
                 raise LoaderPerfError("this executor is closed. Make a new PersistentExecutor, or close it later.")
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.max_workers, thread_name_prefix="loaderperf")
+                enter = partial(setattr, self._inside, "runs", True)
+                self._pool = ThreadPoolExecutor(self.max_workers, thread_name_prefix="loaderperf", initializer=enter)
                 _log.info("executor: %d threads, made on first use, kept until close()", self.max_workers)
             return self._pool
 
