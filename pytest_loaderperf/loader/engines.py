@@ -79,15 +79,8 @@ class Engines:
     def fetch(self, workers: int) -> Fetch:
         """Fetches samples on ``workers`` threads (0: in the consumer's)."""
         plan = plan_samples(workers, self.prefetch_factor)
-        return Fetch(
-            self.dataset,
-            self._collate(Collate()),
-            plan,
-            self._executor(plan),
-            batched=self.batched,
-            budget=self.budget,
-            timeout=self.torchs["timeout"],
-        )
+        collate, executor, timeout = self._collate(Collate()), self._executor(plan), self.torchs["timeout"]
+        return Fetch(self.dataset, collate, plan, executor, batched=self.batched, budget=self.budget, timeout=timeout)
 
     def _collate(self, default: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if self.collate is not None or not self.batched:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from operator import call
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from pytest_loaderperf.data.arrays.fields import Field, nbytes, tensor_over
-from pytest_loaderperf.data.arrays.structure import RowViews, SampleMismatchError, kind_of, rebuilder, write
+from pytest_loaderperf.data.arrays.fields import Field, nbytes
+from pytest_loaderperf.data.arrays.rows import Rows
+from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
@@ -47,17 +47,17 @@ class Fetch:
         timeout: float = 0,
     ) -> None:
         self.buffers = Buffers(plan, budget)
-        self._samples, self._collate, self.executor = MapSamples(dataset), collate, executor
+        self.samples, self._collate, self.executor = MapSamples(dataset), collate, executor
         self.batched, self._budgeted, self._timeout = batched, budget is not None, timeout
-        self._by_row: tuple[tuple[Field, ...], RowViews] | None = None  # of samples that are copied one by one
+        self.rows: Rows | None = None  # of samples that are copied one by one
 
     def epoch(self, make_feed: Callable[[], Feed], progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of a map-style dataset."""
-        dataset = self._samples.dataset
+        dataset = self.samples.dataset
         if (state := progress.states.get(0)) is not None:
             load(dataset, state.dataset)
         take = partial(taken, dataset) if self.keeps_states and is_stateful(dataset) else None
-        return Delivery(self, lambda: self._begin(iter(make_feed())), progress, take)
+        return Delivery(self.buffers, lambda: self.made(self._tasks(make_feed(), progress)), progress, take)
 
     def stream(self, samples: StreamSamples, batch_size: int | None, progress: Progress) -> Iterator[Any]:
         """The batches of one epoch of an iterable-style dataset, which only one thread at a time may advance."""
@@ -65,35 +65,27 @@ class Fetch:
         take = samples.state if self.keeps_states and samples.is_stateful else None
         if not progress.states and (take is not None or is_stateful(samples.dataset)):
             progress.note(samples.state())
-        return Delivery(self, lambda: (iter(()), self.made(tasks)), progress, take)
+        return Delivery(self.buffers, lambda: self.made(tasks), progress, take)
 
     @property
     def keeps_states(self) -> bool:
         """Whether the dataset's state after a batch is known: not where threads have gone on from there."""
         return not self.buffers.plan.workers
 
-    def _begin(self, feed: Iterator[Any]) -> tuple[Iterator[Made], Iterator[Made]]:
-        # All threads fetch the first batch together, the consumer in the place of one: it waits for that batch alone.
-        together = self.buffers.plan.workers > 1 and self.batched and not self._samples.at_once and not self._timeout
-        head = list(islice(feed, together))
-        return map(self._make_together, head), self.made(partial(self.make, indices) for indices in feed)
-
-    def _make_together(self, indices: Any) -> Made:
-        indices = list(indices)
-        step = -(-len(indices) // self.buffers.plan.workers) or 1
-        parts = [indices[start : start + step] for start in range(0, len(indices), step)]
-        futures = [self.executor.submit(self._samples.fetch, part) for part in parts[1:]]
-        try:
-            fetched = self._samples.fetch(parts[0])
-        finally:
-            wait(futures)
-        return self.collate(fetched + [sample for future in futures for sample in future.result()], indices)
+    def _tasks(self, feed: Feed, progress: Progress) -> Iterator[Task[Made | Joint]]:
+        """One for each batch; of an epoch's first and, where it is known, its last one a part for each thread."""
+        together = self.buffers.plan.workers > 1 and self.batched and not self.samples.at_once
+        first = progress.batches + 1
+        for number, indices in enumerate(feed, first):
+            if together and number in (first, progress.trail.total):
+                yield from Joint(self, indices).tasks()
+            else:
+                yield partial(self.make, indices)
 
     def pairs(self, make_feed: Callable[[], Feed]) -> Iterator[list[tuple[Any, Any]]]:
         """Pairs of index and sample, those of a batch at a time, with a Failure for each sample that raised."""
-        feed = make_feed()
-        good = self._samples.fetch_good
-        tasks = (partial(good, indices if self.batched else [indices]) for indices in feed)
+        good = self.samples.fetch_good
+        tasks = (partial(good, indices if self.batched else [indices]) for indices in make_feed())
         fetched = self.made(tasks)
         try:
             yield from fetched
@@ -103,38 +95,20 @@ class Fetch:
 
     def make(self, indices: Any) -> Made:
         """The batch of the samples at ``indices``, and the slab that it lies in, if any."""
-        by_row = self._by_row
-        if by_row is not None and not self._samples.at_once and type(indices) is list:
+        rows = self.rows
+        if rows is not None and type(indices) is list and indices:
+            slab = self.buffers.take(rows.fields, len(indices))
+            arrays = slab.batch(0, len(indices))
             try:
-                return self._make_row_by_row(indices, *by_row)
+                return rows.batch([rows.fill(arrays, indices, self.samples.fetch_one)], arrays), slab
             except SampleMismatchError:  # of the batches before: now of its own
-                self._by_row = None
-        fetched = self._samples.fetch(indices) if self.batched else self._samples.fetch_one(indices)
+                self.rows = None
+        fetched = self.samples.fetch(indices) if self.batched else self.samples.fetch_one(indices)
         return self.collate(fetched, indices)
-
-    def _make_row_by_row(self, indices: list[Any], fields: tuple[Field, ...], row_views: RowViews) -> Made:
-        """Have the dataset write each sample to its row, or copy it there while it is in the core's cache."""
-        slab = self.buffers.take(fields, len(indices))
-        arrays = slab.batch(0, len(indices))
-        first: Any = None
-        for row, index in enumerate(indices):
-            own: Sequence[Any] = ()
-            if self._samples.write is None:
-                sample = self._samples.fetch_one(index)
-            else:
-                out, own = row_views(arrays, row)
-                sample = self._samples.fetch_into(index, out)
-            if not row:
-                first, kind = sample, kind_of(sample)
-                is_nested = isinstance(kind, tuple) and any(kind[1:])
-            elif type(sample) is not type(first) or (is_nested and kind_of(sample) != kind):
-                raise SampleMismatchError("the containers are of several types", row)
-            write(sample, fields, arrays, row, own)
-        return rebuilder(first)([tensor_over(a, f.torch_dtype) for f, a in zip(fields, arrays, strict=True)]), slab
 
     def collate(self, fetched: Any, indices: Any) -> Made:
         """The batch of the samples ``fetched`` from ``indices``, and the slab that it lies in, if any."""
-        writes = self._samples.write is not None
+        writes = self.samples.write is not None
         least_nbytes = 0 if writes or self.buffers.empty is not np.empty else BUFFERED_NBYTES
         small = (self.buffers.batch_nbytes or BUFFERED_NBYTES) < least_nbytes
         if small or not isinstance(self._collate, Collate):
@@ -149,9 +123,9 @@ class Fetch:
         batch = collated(self._collate, fetched, indices, allocate)
         if self.batched and indices is not None and slab is not None:
             fields = self._collate.fields(fetched[0])
-            self._by_row = None
-            if fields and (writes or nbytes(fields) >= LARGE_NBYTES):
-                self._by_row = fields, RowViews(fetched[0], fields)
+            self.rows = None
+            if fields and not self.samples.at_once and (writes or nbytes(fields) >= LARGE_NBYTES):
+                self.rows = Rows(fetched[0], fields, into=writes)
         return batch, slab
 
     def _make_next(self, samples: StreamSamples, batch_size: int | None) -> Made | None:
@@ -178,11 +152,57 @@ class Fetch:
         self.buffers.close()
 
 
-class Buffered(Protocol):
-    """What makes batches in slabs of its ``buffers``."""
+class Joint:
+    """A batch of the samples at ``indices``, of which each thread makes a part, so that none is idle."""
 
-    @property
-    def buffers(self) -> Buffers: ...
+    def __init__(self, fetch: Fetch, indices: Any) -> None:
+        self._fetch, self._indices = fetch, list(indices)
+        self._rows = fetch.rows if self._indices else None
+        count = len(self._indices)
+        step = -(-count // fetch.buffers.plan.workers) or 1
+        self._parts = [slice(start, start + step) for start in range(0, count or 1, step)]
+        self._missing = len(self._parts)
+        self._made: list[Any] = [None] * self._missing  # samples, the first of those written to rows, or an error
+        self._slab = fetch.buffers.take(self._rows.fields, count) if self._rows else None
+
+    def tasks(self) -> Iterator[Task[Joint]]:
+        """One for each part."""
+        return map(partial, [self._make] * self._missing, range(self._missing))
+
+    def _make(self, number: int) -> Self:
+        part, samples = self._parts[number], self._fetch.samples
+        indices = self._indices[part]
+        try:
+            if self._rows is None or self._slab is None:
+                self._made[number] = samples.fetch(indices)
+            else:
+                arrays = [array[part] for array in self._slab.batch(0, len(self._indices))]
+                self._made[number] = self._rows.fill(arrays, indices, samples.fetch_one)
+        except BaseException as error:  # noqa: BLE001 re-raised in the consumer
+            self._made[number] = error
+        return self
+
+    def whole(self) -> Made | None:
+        """The batch, and the slab that it lies in, if any; None while a part is missing. To be asked after each part.
+
+        Raises what the first part that failed raised.
+        """
+        self._missing -= 1
+        if self._missing:
+            return None
+        made, self._made = self._made, []
+        try:
+            for part in made:
+                if isinstance(part, BaseException):
+                    raise part
+            if self._rows is None or self._slab is None:
+                return self._fetch.collate([*chain.from_iterable(made)], self._indices)
+            return self._rows.batch(made, self._slab.batch(0, len(self._indices))), self._slab
+        except SampleMismatchError:
+            if self._rows is None:
+                raise
+            self._fetch.rows = None  # of the batches before: now of its own
+            return self._fetch.make(self._indices)
 
 
 class Begun(chain[Any]):
@@ -213,34 +233,31 @@ class Begun(chain[Any]):
 
 
 class Delivery(Counted):
-    """Hands out the batches that ``begin`` starts to make: those of a head, then the others, each with its slab.
+    """Hands out the batches that ``begin`` starts to make, each with its slab.
 
     ``take_state``: of the dataset after each batch.
     """
 
     def __init__(
         self,
-        fetch: Buffered,
+        buffers: Buffers,
         begin: Callable[[], Any],
         progress: Progress,
         take_state: Callable[[], State | None] | None = None,
     ) -> None:
         super().__init__(None, progress)
-        self._fetch, self._begin, self._take_state = fetch, begin, take_state
-        self._head: Iterator[Made] = iter(())
+        self._buffers, self._begin, self._take_state = buffers, begin, take_state
         self._slab: Slab | None = None
 
     def _next(self) -> Any:
         if self._made is None:
-            self._head, self._made = self._begin()
+            self._made = self._begin()
         if self._slab is not None:
-            self._fetch.buffers.put(self._slab)
+            self._buffers.put(self._slab)
             self._slab = None
-        made = next(self._head, None)
-        if made is None:
-            made = next(self._made, None)
-        elif isinstance(self._made, Prefetcher):
-            self._made.begin(spared=1)  # for the batch that was made here
+        made = next(self._made, None)
+        while isinstance(made, Joint):
+            made = made.whole() or next(self._made, None)
         if made is None:
             raise StopIteration
         batch, self._slab = made

@@ -56,7 +56,7 @@ class Gather:
         if order is not None and size is not None and highest(order) < len(self._columns):
             return self._in_chunks(order, size, progress)
         tasks = (partial(self._make, indices) for indices in feed)
-        return Delivery(self, lambda: (iter(()), self._made(tasks)), progress)
+        return Delivery(self.buffers, lambda: self._made(tasks), progress)
 
     def _made(self, tasks: Iterator[Task[T]]) -> Any:
         """What ``tasks`` give, run ahead where the plan has threads."""

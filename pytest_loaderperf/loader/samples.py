@@ -40,15 +40,10 @@ class MapSamples:
             _note(error, brief(indices))
             raise
 
-    def fetch_one(self, index: Any) -> Any:
-        """The sample at ``index``, or whatever the dataset gives for it."""
-        return self._one_by_one((index,))[0]
-
-    def fetch_into(self, index: Any, out: Any) -> Any:
-        """The sample at ``index``, the arrays of which the dataset may have written to those of ``out``."""
-        assert self.write is not None
+    def fetch_one(self, index: Any, *out: Any) -> Any:
+        """The sample at ``index``, or whatever the dataset gives for it, which it may have written to ``out``."""
         try:
-            return self.write(index, out)
+            return self.write(index, *out) if out and self.write else self._source[index]
         except Exception as error:
             _note(error, f"sample {index!r}")
             raise

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_loaderperf.data.arrays.fields import Field, array_over, buffer_dtypes, field_of, is_plain, tensor_over
+from pytest_loaderperf.data.arrays.fields import Field, array_over, buffer_dtypes, field_of, is_plain
 from pytest_loaderperf.errors import DataError
 
 
@@ -186,43 +186,16 @@ def rebuilt(container: Any, values: list[Any], *, tuples: bool = False) -> Any:
 def rebuilder(sample: Any) -> Callable[[Iterable[Any]], Any]:
     """A function that puts a tensor in place of each leaf of ``sample``."""
     is_flat = type(sample) in (tuple, list) and not any(map(is_container, sample))
-    return list if is_flat else partial(_filled, sample)
+    return list if is_flat else partial(filled, sample)
 
 
-def _filled(sample: Any, tensors: Iterable[Any], *, tuples: bool = False) -> Any:
+def filled(sample: Any, tensors: Iterable[Any], *, tuples: bool = False) -> Any:
+    """Such a sample with ``tensors`` for its leaves. Plain tuples become lists, unless they stay ``tuples``."""
     tensors = iter(tensors)
     if is_container(sample):
-        values = [_filled(part, tensors, tuples=tuples) for part in parts(sample).values()]
+        values = [filled(part, tensors, tuples=tuples) for part in parts(sample).values()]
         return rebuilt(sample, values, tuples=tuples)
     return next(tensors)
-
-
-class RowViews:
-    """Makes, from one row of a batch's arrays, what samples like ``sample``, with ``fields``, can be written to.
-
-    It has the structure of the sample: a tensor over the row for a tensor, an array over it for an array, None for a
-    number. All of it shares memory with the batch.
-    """
-
-    def __init__(self, sample: Any, fields: Sequence[Field]) -> None:
-        self._sample, self._flat = sample, type(sample) is tuple and not any(map(is_container, sample))
-        self._makers = [
-            partial(tensor_over, torch_dtype=field.torch_dtype)
-            if isinstance(leaf, torch.Tensor)
-            else _itself
-            if isinstance(leaf, np.ndarray)
-            else None
-            for (_, leaf), field in zip(sample_leaves(sample), fields, strict=True)
-        ]
-
-    def __call__(self, arrays: Sequence[np.ndarray], row: int) -> tuple[Any, list[Any]]:
-        """What to write row ``row`` to, and its leaves."""
-        own = [make and make(array[row, ...]) for make, array in zip(self._makers, arrays, strict=True)]
-        return tuple(own) if self._flat else _filled(self._sample, own, tuples=True), own
-
-
-def _itself(array: np.ndarray) -> np.ndarray:
-    return array
 
 
 def described(sample: Any, *, ragged: bool = False) -> str:
