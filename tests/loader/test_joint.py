@@ -13,7 +13,7 @@ from pytest_loaderperf.loader import ReferenceLoader
 
 BATCH_SIZE = 8
 SAMPLES = 4 * BATCH_SIZE
-LARGE = 40_000  # bytes of a sample: such are written row by row once their fields are known
+LARGE = 5_000  # int64 of a sample: such are written row by row once their fields are known
 
 
 class Noting:

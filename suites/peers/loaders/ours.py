@@ -28,7 +28,8 @@ def peer(setting: Setting) -> list[Variant]:
         ]
         if (opened := regime.opened_dataset) is not None:
             own = partial(ReferenceLoader, opened, size, **more)
-            variants.insert(0, Variant(f"open_pictures, num_workers={setting.cores}, threads", own, close=_close))
+            # Not the first: for quality it decodes to twice the size before it resizes, as no peer's decoder does.
+            variants.append(Variant(f"open_pictures, num_workers={setting.cores}, threads", own, close=_close))
         return variants
     ahead = partial(make, num_workers=setting.cores)
     return [

@@ -31,11 +31,11 @@ def _by_own_decoder(setting: Setting) -> Callable[[list[int]], Any] | None:
     # converted to one array
     from spdl import io
 
+    raw, (height, width, _) = setting.regime.raw, setting.regime.shape
     try:
-        io.demux_image  # noqa: B018 which loads FFmpeg's libraries
+        io.demux_image(raw[0])  # which loads FFmpeg's libraries
     except RuntimeError:
         return None  # that are not installed
-    raw, (height, width, _) = setting.regime.raw, setting.regime.shape
     grown = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=bilinear"
     filters = f"{grown},crop={width}:{height},format=pix_fmts=rgb24"
 
