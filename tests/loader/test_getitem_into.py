@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ class Picture:
 STRUCTURES = {
     "tuple": lambda pixels, at: (pixels, at),
     "dict": lambda pixels, at: {"pixels": pixels, "where": {"at": at}},
+    "flat dict": lambda pixels, at: {"pixels": pixels, "at": at},
     "dataclass": Picture,
     "alone": lambda pixels, _at: pixels,
     "list": lambda pixels, at: [pixels, at],
@@ -201,3 +203,64 @@ def test_samples_that_raise_are_skipped_as_ever():
 
     loader = ReferenceLoader(Broken(), BATCH_SIZE, num_workers=0, on_error="skip")
     assert sum(len(numbers) for _, numbers in loader) == SAMPLES - 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda sample: {"at": sample["at"], "pixels": sample["pixels"]},
+        lambda sample: {**sample, "more": 1},
+        lambda sample: {"pixels": sample["pixels"]},
+        OrderedDict,
+        lambda sample: {**sample, "at": float(sample["at"])},
+        lambda sample: {**sample, "at": True},
+        lambda sample: {**sample, "at": 1 << 64},
+    ],
+    ids=["another order", "a key more", "a key less", "another dict", "a float", "a bool", "no int64"],
+)
+@pytest.mark.parametrize("at", [16, 20])
+def test_a_dict_unlike_those_before_is_what_it_is_without(at, odd):
+    class Odd(Pictures):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return odd(sample) if index == at else sample
+
+        def __getitem_into__(self, index, out):
+            sample = super().__getitem_into__(index, out)
+            return odd(sample) if index == at else sample
+
+    class OddPlain(Odd):
+        __getitem_into__ = None
+
+    def outcome(dataset):
+        try:
+            return [
+                (list(batch), batch["at"].tolist()) for batch in ReferenceLoader(dataset, BATCH_SIZE, num_workers=0)
+            ]
+        except Exception as error:  # noqa: BLE001 whatever it is, it is the same
+            return type(error), str(error)
+
+    assert outcome(Odd("flat dict")) == outcome(OddPlain("flat dict"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", [Pictures, Plain])
+def test_a_first_sample_with_its_keys_in_another_order_has_its_own_content(kind, workers):
+    class Turned(kind):
+        def __getitem__(self, index):
+            return self.turned(super().__getitem__(index), index)
+
+        def turned(self, sample, index):
+            return dict(reversed(sample.items())) if index >= 2 * BATCH_SIZE else sample
+
+    if kind is Pictures:
+        Turned.__getitem_into__ = lambda self, index, out: self.turned(
+            Pictures.__getitem_into__(self, index, out), index
+        )
+    with ReferenceLoader(
+        Turned("flat dict", side=200), BATCH_SIZE, num_workers=workers, worker_kind="threads"
+    ) as loader:
+        for _epoch in range(2):
+            batches = list(loader)
+            assert [at for batch in batches for at in batch["at"].tolist()] == [*range(SAMPLES)]
+            assert [at for batch in batches for at in batch["pixels"][:, 0, 0, 0].tolist()] == [*range(SAMPLES)]

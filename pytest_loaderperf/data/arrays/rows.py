@@ -16,6 +16,7 @@ from pytest_loaderperf.data.arrays.structure import (
     filled,
     is_container,
     kind_of,
+    parts,
     rebuilder,
     sample_leaves,
     write,
@@ -31,12 +32,13 @@ class Rows:
 
     def __init__(self, sample: Any, fields: Sequence[Field], *, into: bool) -> None:
         self._sample, self.fields, self._into = sample, fields, into
-        leaves = [leaf for _, leaf in sample_leaves(sample)]
+        self._names, leaves = map(list, zip(*sample_leaves(sample), strict=True))
         self._views = [_views_of(leaf, field) for leaf, field in zip(leaves, fields, strict=True)]
         self._numbers = [
             type(leaf) if view is _no_views else None for leaf, view in zip(leaves, self._views, strict=True)
         ]
-        self._is_flat = type(sample) is tuple and not any(map(is_container, sample))
+        self._keys = list(sample) if type(sample) is dict else None
+        self._is_flat = type(sample) in (dict, tuple) and not any(map(is_container, parts(sample).values()))
 
     def fill(self, arrays: Sequence[np.ndarray], indices: Sequence[Any], make: Callable[..., Any]) -> Any:
         """Write what ``make`` gives for each of ``indices`` to a row of ``arrays``, and give the first sample.
@@ -47,11 +49,12 @@ class Rows:
         is_nested = False
         given: Iterable[Sequence[Any]] = self._given(arrays) if self._into else repeat(())
         for row, (index, own) in enumerate(zip(indices, given, strict=False)):
-            if not self._into:
-                sample = make(index)
-            else:
-                sample = make(index, own if self._is_flat else filled(self._sample, own, tuples=True))
+            sample = make(index, self._out(own)) if self._into else make(index)
             if not row:
+                if [
+                    name for name, _ in sample_leaves(sample)
+                ] != self._names:  # a dict in another order would be mixed up
+                    raise SampleMismatchError("the parts come in another order", row)
                 first, kind = sample, kind_of(sample)
                 is_nested = isinstance(kind, tuple) and any(kind[1:])
             elif type(sample) is not type(first) or (is_nested and kind_of(sample) != kind):
@@ -74,12 +77,21 @@ class Rows:
         """For each row what its leaves can be written to."""
         return zip(*(views(array) for views, array in zip(self._views, arrays, strict=True)), strict=False)
 
+    def _out(self, own: Sequence[Any]) -> Any:
+        if not self._is_flat:
+            return filled(self._sample, own, tuples=True)
+        return own if self._keys is None else dict(zip(self._keys, own, strict=True))
+
     def _is_written(self, sample: Any, own: Sequence[Any], arrays: Sequence[np.ndarray], row: int) -> bool:
         """Whether the flat ``sample`` came back in what was given, as nearly all do; its numbers are written then.
 
         It costs a sixth of `write`, which decides where this does not.
         """
-        if type(sample) is not tuple or len(sample) != len(own):
+        if self._keys is not None:
+            if type(sample) is not dict or list(sample) != self._keys:
+                return False
+            sample = sample.values()
+        elif type(sample) is not tuple or len(sample) != len(own):
             return False
         for leaf, there, number, array in zip(sample, own, self._numbers, arrays, strict=True):
             if number is None:
