@@ -805,3 +805,18 @@ def test_a_stream_that_ends_while_it_makes_its_last_batch_ends_late(last_ms, wai
     late = replace(EPOCH, batches=12, first_ns=10 * MS, waits_ns=(90 + last_ms) * MS, last_ns=last_ms * MS, exit_ns=0)
     made = found("slow-exit", ledger(replace(GET, longest_ns=wait_ms * MS), timed=(late,) * 3))
     assert [one.gain.value for one in made] == pytest.approx([gain] if gain else [], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("callee", "total_ms", "named"),
+    [("queue.Queue.get", 900, ["slow-exit"]), ("time.sleep", 900, ["sleeping"]), ("time.sleep", 1, ["slow-exit"])],
+)
+def test_a_late_exit_is_that_of_the_sleep_which_explains_it(callee, total_ms, named):
+    wait = site(callee, 9, line=20, longest_ns=90 * MS, total_ns=total_ms * MS)
+    assert [one.rule for one in findings_of(ledger(wait, timed=LATE))] == named
+
+
+def test_a_late_exit_is_named_beside_a_sleep_in_its_function_that_does_not_explain_it():
+    sleep = site("time.sleep", 99, line=20, longest_ns=2 * MS, total_ns=90 * MS)
+    made = findings_of(ledger(replace(GET, longest_ns=90 * MS), sleep, timed=LATE))
+    assert sorted((one.rule, one.line) for one in made) == [("sleeping", 20), ("slow-exit", GET.line)]

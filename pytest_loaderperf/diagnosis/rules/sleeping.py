@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pytest_loaderperf.diagnosis.findings import Finding, Rule, predicted, share_of_time
 from pytest_loaderperf.diagnosis.ledger import Ledger
 
-_SHARE = 0.05  # of the time
+SHARE = 0.05  # of the time
 
 
 def _find(ledger: Ledger) -> Iterator[Finding]:
     for site in ledger.sites:
         share = share_of_time(ledger, site)
-        if site.callee == "time.sleep" and share >= _SHARE:
+        if site.callee == "time.sleep" and share >= SHARE:
             yield Finding(
                 RULE.id,
                 f"time.sleep() waits for {share:.0%} of the time: {site.count} sleeps of "

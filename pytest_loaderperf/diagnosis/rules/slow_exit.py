@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median
 
-from pytest_loaderperf.diagnosis.findings import Finding, Gain, Rule
+from pytest_loaderperf.diagnosis.findings import Finding, Gain, Rule, share_of_time
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Ledger, Site
 from pytest_loaderperf.diagnosis.rules.reading import last_name, plain
+from pytest_loaderperf.diagnosis.rules.sleeping import SHARE
 
 _NS = 100_000_000
 _FEWEST_OTHERS = 2  # batches: the first and the last
@@ -49,6 +50,8 @@ def _find(ledger: Ledger) -> Iterator[Finding]:
         return
     waits = waits or _waits(ledger, exit_ns)
     at, others = (waits[0], waits[1:]) if waits else (None, [])
+    if at and at.callee == "time.sleep" and share_of_time(ledger, at) >= SHARE:
+        return  # the rule of sleeps names it
     helper = next((site for site in others if site.in_helper_thread), None)
     why = f"; its thread waits at line {helper.line}, {plain(helper.callee)}" if helper else ""
     yield Finding(
@@ -71,5 +74,5 @@ RULE = Rule(
     fix="wake the thread: put a sentinel into its queue, or set the Event that it waits for",
     limits="Exits below 0.1 s or a tenth of an epoch are not reported.",
     find=_find,
-    yields_to=("sleeping", "workers-restarted"),
+    yields_to=("workers-restarted",),
 )
