@@ -51,9 +51,8 @@ class Rows:
         for row, (index, own) in enumerate(zip(indices, given, strict=False)):
             sample = make(index, self._out(own)) if self._into else make(index)
             if not row:
-                if [
-                    name for name, _ in sample_leaves(sample)
-                ] != self._names:  # a dict in another order would be mixed up
+                names = [name for name, _ in sample_leaves(sample)]
+                if names != self._names:  # the tensors of a dict in another order would be mixed up
                     raise SampleMismatchError("the parts come in another order", row)
                 first, kind = sample, kind_of(sample)
                 is_nested = isinstance(kind, tuple) and any(kind[1:])
