@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, repeat
 from operator import call
+from threading import Lock, Semaphore
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -14,10 +15,11 @@ from pytest_loaderperf.data.arrays.fields import Field, nbytes
 from pytest_loaderperf.data.arrays.rows import Rows
 from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.job import Task
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan
-from pytest_loaderperf.loader.prefetch import Prefetcher, Task
+from pytest_loaderperf.loader.prefetch import Prefetcher
 from pytest_loaderperf.loader.progress import Counted, Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples, StreamSamples, collated
 from pytest_loaderperf.loader.states import State, is_stateful, load, taken
@@ -26,6 +28,8 @@ T = TypeVar("T")
 BUFFERED_NBYTES = 1 << 20  # a smaller batch has memory from the allocator's free list sooner than a buffer of ours
 LARGE_NBYTES = 32 << 10  # of a sample: what checking it by itself costs is little beside copying it
 Made = tuple[Any, Slab | None]
+TakeState = Callable[[], State | None]
+PART = object()  # in place of a batch: a part of one
 
 
 class Fetch:
@@ -72,12 +76,15 @@ class Fetch:
         """Whether the dataset's state after a batch is known: not where threads have gone on from there."""
         return not self.buffers.plan.workers
 
-    def _tasks(self, feed: Feed, progress: Progress) -> Iterator[Task[Made | Joint]]:
-        """One for each batch; of an epoch's first and, where it is known, its last one a part for each thread."""
-        together = self.buffers.plan.workers > 1 and self.batched and not self.samples.at_once
+    def _tasks(self, feed: Feed, progress: Progress) -> Iterator[Task[Any]]:
+        """One for each batch; of an epoch's first and, where it is known, its last one a part for each thread.
+
+        Not with a timeout, which is that of a whole batch.
+        """
+        together = self.buffers.plan.workers > 1 and self.batched and not self.samples.at_once and not self._timeout
         first = progress.batches + 1
         for number, indices in enumerate(feed, first):
-            if together and number in (first, progress.trail.total):
+            if together and number in (first, progress.trail.total) and type(indices) is list and indices:
                 yield from Joint(self, indices).tasks()
             else:
                 yield partial(self.make, indices)
@@ -137,11 +144,10 @@ class Fetch:
 
     def made(self, tasks: Iterator[Task[T]]) -> Iterator[T]:
         """What ``tasks`` give, run ahead where the plan has threads."""
-        if not self.buffers.plan.workers:
+        if not (workers := self.buffers.plan.workers):
             return map(call, tasks)
         # A dataset need not bear more threads than its caller asked for: the consumer does not help.
-        workers, timeout_s = self.buffers.plan.workers, self._timeout
-        return Prefetcher(tasks, self.executor, workers=workers, ahead=self._ahead, timeout_s=timeout_s)
+        return Prefetcher(tasks, self.executor, workers=workers, ahead=self._ahead, timeout_s=self._timeout)
 
     def _ahead(self) -> int:
         # Under a budget nothing is begun early before a first batch has told its size.
@@ -155,42 +161,40 @@ class Fetch:
 class Joint:
     """A batch of the samples at ``indices``, of which each thread makes a part, so that none is idle."""
 
-    def __init__(self, fetch: Fetch, indices: Any) -> None:
-        self._fetch, self._indices = fetch, list(indices)
-        self._rows = fetch.rows if self._indices else None
-        count = len(self._indices)
-        step = -(-count // fetch.buffers.plan.workers) or 1
-        self._parts = [slice(start, start + step) for start in range(0, count or 1, step)]
-        self._missing = len(self._parts)
-        self._made: list[Any] = [None] * self._missing  # samples, the first of those written to rows, or an error
-        self._slab = fetch.buffers.take(self._rows.fields, count) if self._rows else None
+    def __init__(self, fetch: Fetch, indices: list[Any]) -> None:
+        self._fetch, self._indices, self._rows = fetch, indices, fetch.rows
+        step = -(-len(indices) // fetch.buffers.plan.workers)
+        self._parts = [slice(start, start + step) for start in range(0, len(indices), step)]
+        self._made: list[Any] = [None] * len(self._parts)  # samples, the first of those written to rows, or an error
+        self._ended, self._lock = Semaphore(0), Lock()
+        self._slab: Slab | None = None
 
-    def tasks(self) -> Iterator[Task[Joint]]:
-        """One for each part."""
-        return map(partial, [self._make] * self._missing, range(self._missing))
+    def tasks(self) -> Iterator[Task[Any]]:
+        """One for each part, to be begun in this order: the last one gives the batch, the others PART."""
+        return map(partial, [self._make] * len(self._parts), range(len(self._parts)))
 
-    def _make(self, number: int) -> Self:
-        part, samples = self._parts[number], self._fetch.samples
-        indices = self._indices[part]
+    def _make(self, number: int) -> Any:
         try:
-            if self._rows is None or self._slab is None:
-                self._made[number] = samples.fetch(indices)
-            else:
-                arrays = [array[part] for array in self._slab.batch(0, len(self._indices))]
-                self._made[number] = self._rows.fill(arrays, indices, samples.fetch_one)
-        except BaseException as error:  # noqa: BLE001 re-raised in the consumer
+            self._made[number] = self._part(self._parts[number])
+        except BaseException as error:  # noqa: BLE001 raised by the last part
             self._made[number] = error
-        return self
+        if number < len(self._parts) - 1:
+            self._ended.release()
+            return PART
+        for _ in range(number):
+            self._ended.acquire()
+        return self._whole()
 
-    def whole(self) -> Made | None:
-        """The batch, and the slab that it lies in, if any; None while a part is missing. To be asked after each part.
+    def _part(self, part: slice) -> Any:
+        if self._rows is None:
+            return self._fetch.samples.fetch(self._indices[part])
+        with self._lock:
+            self._slab = self._slab or self._fetch.buffers.take(self._rows.fields, len(self._indices))
+        arrays = [array[part] for array in self._slab.batch(0, len(self._indices))]
+        return self._rows.fill(arrays, self._indices[part], self._fetch.samples.fetch_one)
 
-        Raises what the first part that failed raised.
-        """
-        self._missing -= 1
-        if self._missing:
-            return None
-        made, self._made = self._made, []
+    def _whole(self) -> Made:
+        made, self._made = self._made, []  # a thread that lets go of this late keeps nothing of it
         try:
             for part in made:
                 if isinstance(part, BaseException):
@@ -239,11 +243,7 @@ class Delivery(Counted):
     """
 
     def __init__(
-        self,
-        buffers: Buffers,
-        begin: Callable[[], Any],
-        progress: Progress,
-        take_state: Callable[[], State | None] | None = None,
+        self, buffers: Buffers, begin: Callable[[], Any], progress: Progress, take_state: TakeState | None = None
     ) -> None:
         super().__init__(None, progress)
         self._buffers, self._begin, self._take_state = buffers, begin, take_state
@@ -256,8 +256,8 @@ class Delivery(Counted):
             self._buffers.put(self._slab)
             self._slab = None
         made = next(self._made, None)
-        while isinstance(made, Joint):
-            made = made.whole() or next(self._made, None)
+        while made is PART:
+            made = next(self._made, None)
         if made is None:
             raise StopIteration
         batch, self._slab = made

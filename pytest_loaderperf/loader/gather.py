@@ -13,12 +13,13 @@ from pytest_loaderperf.data.arrays.columns import Columns, Order
 from pytest_loaderperf.data.arrays.indices import positions_of
 from pytest_loaderperf.data.arrays.order import chunks, highest
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.job import Task
 from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import vectorized_collate
 from pytest_loaderperf.loader.fetch import Begun, Delivery
 from pytest_loaderperf.loader.plan import INLINE_NBYTES, Plan
-from pytest_loaderperf.loader.prefetch import Prefetcher, Task
+from pytest_loaderperf.loader.prefetch import Prefetcher
 from pytest_loaderperf.loader.progress import Feed, Progress
 from pytest_loaderperf.loader.samples import MapSamples, collated
 

@@ -11,65 +11,12 @@ from itertools import chain, islice
 from typing import Generic, Self, TypeVar
 
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
+from pytest_loaderperf.data.execution.job import Job, Task
 from pytest_loaderperf.data.execution.placement import Placement
 from pytest_loaderperf.data.execution.worth import Worth
 from pytest_loaderperf.errors import LoaderPerfError
 
 T = TypeVar("T")
-Task = Callable[[], T]
-
-
-class _Job(Generic[T]):
-    """A task that exactly one thread runs: whichever claims it first."""
-
-    __slots__ = ("_claim", "_done", "_error", "_task", "_value")
-    _value: T
-
-    def __init__(self, task: Task[T]) -> None:
-        self._task = task
-        self._error: BaseException | None = None
-        self._claim = threading.Lock()
-        self._done = threading.Lock()
-        self._done.acquire()
-
-    def run(self, *, here: bool = False) -> bool:
-        """Run the task in this thread unless it is claimed; say whether it was run.
-
-        ``here``: in the consumer's thread, where an interrupt comes out at once, and the task is still to be run.
-        """
-        if not self._claim.acquire(blocking=False):
-            return False
-        try:
-            self._value = self._task()
-        except BaseException as error:
-            if here and not isinstance(error, Exception):
-                self._claim.release()
-                raise
-            self._error = error  # re-raised in the consumer
-        self._done.release()
-        return True
-
-    def fail(self, error: BaseException) -> None:
-        """End the job without running it, unless it is claimed."""
-        if self._claim.acquire(blocking=False):
-            self._error = error
-            self._done.release()
-
-    def done(self) -> bool:
-        return not self._done.locked()
-
-    def wait(self, timeout_s: float) -> None:
-        if not self._done.acquire(timeout=timeout_s or -1):
-            raise RuntimeError(f"DataLoader timed out after {timeout_s} seconds")  # torch's words
-        self._done.release()
-
-    def result(self) -> T:
-        """To be asked for once: a thread that has run the job, and lets go of it late, does not keep its value."""
-        if self._error is not None:
-            raise self._error
-        value = self._value
-        del self._value
-        return value
 
 
 class _Pumps(Generic[T]):
@@ -80,18 +27,19 @@ class _Pumps(Generic[T]):
 
     def __init__(self, executor: PersistentExecutor, workers: int, *, helps: bool) -> None:
         self._executor, self._workers, self._helps = executor, workers, helps
-        self._jobs: deque[_Job[T]] = deque()
+        self._jobs: deque[Job[T]] = deque()
         self._running: list[Future[None]] = []
         self._active = 0
         self._placement = Placement()
         # Re-entrant: garbage collection may close another iteration, or this one, in the middle of anything.
         self._lock = threading.RLock()
 
-    def submit(self, job: _Job[T]) -> None:
+    def submit(self, job: Job[T]) -> None:
         if self._helps:
             self._placement.note_consumer()
         with self._lock:
             self._jobs.append(job)
+            job.queued = True
             if self._active == self._workers:
                 return
             self._active += 1
@@ -100,6 +48,10 @@ class _Pumps(Generic[T]):
         except (LoaderPerfError, RuntimeError) as error:  # it is closed
             self._left(error)
             return
+        except BaseException:  # an interrupt: the next call starts a thread again
+            job.queued = False
+            self._left(None)
+            raise
         self._running = [*(old for old in self._running if not old.done()), future]
         future.add_done_callback(self._ended)
 
@@ -122,15 +74,15 @@ class _Pumps(Generic[T]):
         if future.cancelled():
             self._left(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
 
-    def _left(self, error: Exception) -> None:
-        """One thread less: without the last one, what waits ends by ``error``."""
+    def _left(self, error: Exception | None) -> None:
+        """One thread less: without the last one, what waits ends by ``error``, if there is one."""
         with self._lock:
             self._active -= 1
-            orphans = list(self._jobs) if self._active == 0 else []
+            orphans = list(self._jobs) if self._active == 0 and error is not None else []
         for job in orphans:
-            job.fail(error)
+            job.fail(error)  # type: ignore[arg-type]  # it is one
 
-    def forget(self, job: _Job[T]) -> None:
+    def forget(self, job: Job[T]) -> None:
         """Let go of a job that the consumer ran itself, though no thread may come for a long time."""
         with self._lock:
             if job in self._jobs:
@@ -173,7 +125,7 @@ class Prefetcher(Generic[T]):
         timeout_s: float = 0,
     ) -> None:
         self._tasks, self._ahead, self._worth, self._timeout_s = tasks, ahead, worth, timeout_s
-        self._pending: deque[_Job[T]] = deque()
+        self._pending: deque[Job[T]] = deque()
         self._pumps: _Pumps[T] = _Pumps(executor, workers, helps=worth is not None)
         self._pid = os.getpid()
 
@@ -194,11 +146,14 @@ class Prefetcher(Generic[T]):
         return self._pending.popleft().result()
 
     def _begin(self) -> None:
+        for job in self._pending:
+            if not job.queued and self._hands_over():  # the consumer was interrupted
+                self._pumps.submit(job)
         while self._hands_over() and len(self._pending) <= self._ahead():
             task = next(self._tasks, None)
             if task is None:
                 break
-            self._pending.append(_Job(task))
+            self._pending.append(Job(task))
             self._pumps.submit(self._pending[-1])
 
     def _hands_over(self) -> bool:
@@ -216,11 +171,11 @@ class Prefetcher(Generic[T]):
 
     def _help(self) -> None:
         first = self._pending[0]
-        while not first.done() and any(map(self._run_here, islice(self._pending, 1, None))):
+        while not first.done and any(map(self._run_here, islice(self._pending, 1, None))):
             pass
         self._run_here(first)
 
-    def _run_here(self, job: _Job[T]) -> bool:
+    def _run_here(self, job: Job[T]) -> bool:
         ran = job.run(here=True)
         if ran:
             self._pumps.forget(job)

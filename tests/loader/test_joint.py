@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
+from pytest_loaderperf.data.execution.job import Job
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
 
@@ -161,3 +164,69 @@ def loader_of_batches(batches, size):
 def test_a_batch_smaller_than_the_threads_is_made_whole():
     with ReferenceLoader(Noting(), 2, num_workers=5, worker_kind="threads") as loader:
         assert [numbers.tolist() for _, numbers in loader] == np.arange(SAMPLES).reshape(-1, 2).tolist()
+
+
+class SlowCollate:
+    """Waits in the first batch; notes the threads that collate."""
+
+    def __init__(self, wait_s):
+        self.wait_s, self.threads = wait_s, []
+
+    def __call__(self, samples):
+        self.threads.append(threading.get_ident())
+        time.sleep(self.wait_s if len(self.threads) == 1 else 0)
+        return [number for _, number in samples]
+
+
+def test_a_timeout_is_that_of_the_first_batch_as_well():
+    with loader_of(Noting(), collate_fn=SlowCollate(0.5), timeout=0.1) as loader:
+        iterator = iter(loader)
+        with pytest.raises(RuntimeError, match=r"timed out after 0\.1 seconds"):
+            next(iterator)
+
+
+def test_the_consumer_neither_fetches_nor_collates():
+    dataset, collate = Noting(LARGE), SlowCollate(0)
+    with loader_of(dataset, collate_fn=collate) as loader:
+        assert len(list(loader)) == len(collate.threads) == 4
+    with loader_of(dataset) as loader:
+        for size in (LARGE, LARGE + 1):  # the second epoch begins with another shape than its rows have
+            dataset.size = size
+            assert [pixels.shape[1] for pixels, _ in loader] == [size] * 4
+    assert threading.get_ident() not in {*dataset.threads.values(), *collate.threads}
+
+
+def test_an_interrupt_of_the_consumer_loses_neither_the_first_nor_the_last_batch(monkeypatch):
+    wait, interrupts = Job.wait, []
+
+    def interrupted(job, timeout_s):
+        wait(job, timeout_s)
+        interrupts.append(job)
+        if interrupts.count(job) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Job, "wait", interrupted)
+    with loader_of(Noting(LARGE)) as loader:
+        for _epoch in range(2):
+            came, iterator = [], iter(loader)
+            while len(came) < 4:
+                with suppress(KeyboardInterrupt):
+                    came.append(next(iterator)[1].tolist())
+                assert loader.state_dict()["batches"] == len(came) % 4
+            assert came == np.arange(SAMPLES).reshape(4, -1).tolist()
+            with pytest.raises(StopIteration):
+                next(iterator)
+
+
+@pytest.mark.parametrize("ends", [[5, [0, 1], [2, 3]], [[0, 1], 5, [2, 3]]])
+def test_batches_after_one_that_is_no_list_still_come(ends):
+    with ReferenceLoader(Noting(), batch_sampler=ends, num_workers=2, worker_kind="threads") as loader:
+        came, iterator = [], iter(loader)
+        for _batch in ends:
+            try:
+                came.append(next(iterator)[1].tolist())
+            except TypeError:
+                came.append(5)
+        assert came == ends
+        with pytest.raises(StopIteration):
+            next(iterator)

@@ -133,7 +133,7 @@ def test_a_budget_bounds_deep_prefetching_too(traced, dataset):
 
 
 def test_threads_that_let_go_of_a_batch_late_keep_none_of_its_memory(make_loader, traced, monkeypatch):
-    run, ends = prefetch._Job.run, itertools.count()
+    run, ends = prefetch.Job.run, itertools.count()
 
     def run_and_stay(job, *, here=False):
         ran = run(job, here=here)
@@ -141,7 +141,7 @@ def test_threads_that_let_go_of_a_batch_late_keep_none_of_its_memory(make_loader
             time.sleep(0.05)
         return ran
 
-    monkeypatch.setattr(prefetch._Job, "run", run_and_stay)
+    monkeypatch.setattr(prefetch.Job, "run", run_and_stay)
     loader = make_loader()
     _, peak_nbytes = traced(loader)
     assert peak_nbytes <= loader.memory.buffers + SLACK_NBYTES

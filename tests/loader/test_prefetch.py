@@ -275,20 +275,52 @@ def test_an_interrupt_while_the_consumer_helps_comes_out_at_once_and_nothing_is_
         assert list(results) == list(range(6))
 
 
-def test_an_interrupt_while_the_consumer_waits_loses_nothing(executor, monkeypatch):
-    results = prefetched((partial(int, i) for i in range(4)), executor, workers=1, ahead=1, helps=False)
+@pytest.mark.parametrize("acquired", [False, True], ids=["before the end", "at the end"])
+def test_an_interrupt_while_the_consumer_waits_loses_nothing(executor, acquired):
+    may_end = threading.Event()
+    tasks = (partial(lambda i: (not i or may_end.wait(TIMEOUT_S)) and i, i) for i in range(4))
+    results = prefetched(tasks, executor, workers=1, ahead=1, helps=False)
     assert next(results) == 0
-    waiting = results._pending[0] if results._pending else None
+    ended = results._pending[0]._ended
 
     class Interrupted:
         def acquire(self, timeout):
+            if acquired:
+                may_end.set()
+                ended.acquire()
             raise KeyboardInterrupt
 
-    done, waiting._done = waiting._done, Interrupted()
+        def release(self):
+            ended.release()
+
+    results._pending[0]._ended = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         next(results)
-    waiting._done = done
+    results._pending[0]._ended = ended
+    may_end.set()
     assert list(results) == [1, 2, 3]
+
+
+def test_an_interrupt_when_the_consumer_has_just_claimed_a_task_leaves_it_to_be_run(executor):
+    claimed = []
+
+    class Interrupted(list):
+        def append(self, who):
+            super().append(who)
+            if threading.current_thread() is threading.main_thread() and not claimed:
+                claimed.append(who)
+                raise KeyboardInterrupt
+
+    began = threading.Event()
+    tasks = [began.wait, partial(int, 1), partial(int, 2)]
+    results = prefetched(iter(tasks), executor, workers=1, ahead=2, helps=True)
+    results._begin()
+    results._pending[1]._claims = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    began.set()
+    assert list(results) == [True, 1, 2]
+    assert claimed
 
 
 def test_after_a_timeout_the_same_result_can_be_asked_for_again(executor):
@@ -376,3 +408,21 @@ def test_a_thread_that_collects_an_iteration_when_its_tasks_are_done_does_not_wa
         taken.set()
         assert ended.wait(timeout=30)
     assert closed == [False]
+
+
+@pytest.mark.parametrize("begun", [0, 1, 2])
+def test_an_interrupt_while_a_task_is_handed_to_a_thread_leaves_it_to_be_run(executor, monkeypatch, begun):
+    submit, calls = executor.submit, []
+
+    def interrupted(function):
+        calls.append(function)
+        if len(calls) == begun + 1:
+            raise KeyboardInterrupt
+        return submit(function)
+
+    monkeypatch.setattr(executor, "submit", interrupted)
+    results = prefetched((partial(time.sleep, 0.01) for _ in range(8)), executor, workers=3, ahead=4, helps=False)
+    came = []
+    with pytest.raises(KeyboardInterrupt):
+        came.extend(results)
+    assert len(came) + len(list(results)) == 8
