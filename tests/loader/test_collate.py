@@ -18,6 +18,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from pytest_loaderperf.data.arrays.fields import Field
 from pytest_loaderperf.loader.collate import Collate
+from tests.torch_versions import newer_torch
 
 
 class Point(NamedTuple):
@@ -154,6 +155,7 @@ def containers(parts):
     )
 
 
+@newer_torch
 @settings(deadline=None)
 @given(make=st.recursive(LEAVES, containers, max_leaves=8), count=st.integers(1, 4), seed=st.integers(0, 99))
 def test_batches_are_those_of_torch(make, count, seed):

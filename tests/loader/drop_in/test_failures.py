@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from pytest_loaderperf import ReferenceLoader
+from tests.torch_versions import newer_torch
 
 PATIENCE_S = 60  # far beyond what a busy machine needs; only a failure waits so long
 FORK = multiprocessing.get_context("fork")  # shares what blocks a worker or counts in it
@@ -125,6 +126,7 @@ def test_a_workers_key_error_is_shown_with_its_line_breaks(loader_class, raised)
     assert "\n" in str(error)
 
 
+@newer_torch
 @pytest.mark.parametrize("error", ERRORS[5:], ids=lambda error: type(error).__name__)
 def test_an_error_that_cannot_be_made_from_a_text_comes_as_a_runtime_error(loader_class, raised, error):
     came = raised(lambda: list(loader_class(Doing(raising(error)), num_workers=2, persistent_workers=False)))

@@ -7,6 +7,8 @@ from collections import namedtuple
 import pytest
 import torch
 
+from tests.torch_versions import newer_torch
+
 Pair = namedtuple("Pair", ["batch", "text"])  # noqa: PYI024 the kind that has no types
 WITHOUT_ACCELERATOR = (
     "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be used."
@@ -43,6 +45,7 @@ def an_accelerator(monkeypatch):
 with_and_without_workers = pytest.mark.parametrize("num_workers", [0, 1])
 
 
+@newer_torch
 @pytest.mark.usefixtures("no_accelerator")
 @with_and_without_workers
 def test_without_an_accelerator_a_warning_comes_and_the_batches_do_too(loader_class, num_workers):
@@ -81,6 +84,7 @@ def test_a_pinning_device_alone_changes_nothing(loader_class):
     assert [batch.tolist() for batch in loader] == [[1]]
 
 
+@newer_torch
 @pytest.mark.usefixtures("an_accelerator")
 @with_and_without_workers
 def test_with_an_accelerator_a_batch_of_the_users_kind_pins_itself(loader_class, num_workers):
@@ -97,6 +101,7 @@ def test_without_pin_memory_nothing_is_pinned(loader_class):
     assert batch.pinned is False
 
 
+@newer_torch
 @pytest.mark.usefixtures("an_accelerator")
 def test_what_lies_in_dicts_and_sequences_is_pinned_too(loader_class):
     def collate(samples):

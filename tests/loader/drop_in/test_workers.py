@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
 
+from tests.torch_versions import newer_torch
+
 PATIENCE_S = 60  # far beyond what a busy machine needs; only a failure waits so long
 # What blocks a worker or counts in it is shared with it by fork.
 FORK = multiprocessing.get_context("fork")
@@ -100,6 +102,7 @@ def test_worker_info_says_which_worker_this_is(loader_class):
     assert seen_by(loader_class, look) == [(0, 2, True, "Probe"), (1, 2, True, "Probe")] * 2
 
 
+@newer_torch
 def test_worker_info_cannot_be_assigned_to_and_its_dataset_is_a_copy(loader_class):
     def look(index):
         info = get_worker_info()
@@ -273,6 +276,7 @@ def test_batches_come_in_order_though_a_later_one_is_ready(loader_class):
     assert [batch.item() for batch in loader] == list(range(6))
 
 
+@newer_torch
 def test_without_order_a_batch_that_is_ready_overtakes_one_that_is_not(loader_class):
     others_came = FORK.Event()
     dataset = Probe(lambda index: blocking(index, others_came, FORK.Event()), 6)
@@ -316,6 +320,7 @@ def test_each_start_method_gives_the_same_batches(loader_class, context, method)
     assert [batch.tolist() for (batch,) in loader] == [[0, 1], [2, 3], [4]]
 
 
+@newer_torch
 def test_what_spawn_cannot_pickle_is_warned_of(loader_class, raised):
     loader = loader_class([1, 2], num_workers=1, multiprocessing_context="spawn", worker_init_fn=lambda _: None)
     with pytest.warns(UserWarning, match="^Got pickle error when attempting to start a worker Process"):
