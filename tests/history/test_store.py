@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_look_up_takes_as_long_however_much_is_kept(tmp_path):
     """Each step of SQLite's machine calls a function of Python, which ``growth`` counts."""
 
     def look_up(count):
-        store = Store(tmp_path / f"{count}.sqlite3", writes=True)
+        store = opened.enter_context(Store(tmp_path / f"{count}.sqlite3", writes=True))
         store.append(document("abc", {"throughput": 1.0}), AT, 1.0, 10)
         database = store._database
         with store._whole():
@@ -73,7 +74,8 @@ def test_a_look_up_takes_as_long_however_much_is_kept(tmp_path):
         assert store.newest(f"commit {middle // 10}", f"test_{middle % 10}").metrics
         return lambda: store.newest(f"commit {middle // 10}", f"test_{middle % 10}")
 
-    assert growth(look_up, sizes=[100, 1_000, 10_000, 100_000]).exponent < 0.1
+    with ExitStack() as opened:
+        assert growth(look_up, sizes=[100, 1_000, 10_000, 100_000]).exponent < 0.1
 
 
 def test_the_oldest_results_are_removed_with_their_values(file):

@@ -52,8 +52,8 @@ def test_without_an_accelerator_a_warning_comes_and_the_batches_do_too(loader_cl
     loader = loader_class([1, 2], num_workers=num_workers, pin_memory=True)
     with pytest.warns(UserWarning, match="no accelerator is found") as caught:
         batches = list(loader)
-    # Where another test has imported Lance, it warns of every fork from then on.
-    assert [str(w.message) for w in caught if "lance" not in str(w.message)] == [WITHOUT_ACCELERATOR]
+    # Lance, once another test has imported it, warns of every fork, and Python from 3.12 on of one beside threads.
+    assert [str(w.message) for w in caught if "fork" not in str(w.message)] == [WITHOUT_ACCELERATOR]
     assert [batch.tolist() for batch in batches] == [[1], [2]]
     assert not any(batch.is_pinned() for batch in batches)
     assert loader.pin_memory is True
