@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, repeat
 from operator import call
-from threading import Lock, Semaphore
+from threading import Lock
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from pytest_loaderperf.data.arrays.fields import Field, nbytes
 from pytest_loaderperf.data.arrays.rows import Rows
 from pytest_loaderperf.data.arrays.structure import SampleMismatchError
 from pytest_loaderperf.data.execution.executor import PersistentExecutor
-from pytest_loaderperf.data.execution.job import Task
+from pytest_loaderperf.data.execution.job import Job, Task
 from pytest_loaderperf.loader.buffers import Buffers, Slab
 from pytest_loaderperf.loader.collate import Collate
 from pytest_loaderperf.loader.plan import Plan
@@ -164,26 +164,20 @@ class Joint:
     def __init__(self, fetch: Fetch, indices: list[Any]) -> None:
         self._fetch, self._indices, self._rows = fetch, indices, fetch.rows
         step = -(-len(indices) // fetch.buffers.plan.workers)
-        self._parts = [slice(start, start + step) for start in range(0, len(indices), step)]
-        self._made: list[Any] = [None] * len(self._parts)  # samples, the first of those written to rows, or an error
-        self._ended, self._lock = Semaphore(0), Lock()
+        parts = [slice(start, start + step) for start in range(0, len(indices), step)]
+        self._jobs = [
+            Job(partial(self._part, part)) for part in parts
+        ]  # samples, or the first of those written to rows
+        self._lock = Lock()
         self._slab: Slab | None = None
 
     def tasks(self) -> Iterator[Task[Any]]:
-        """One for each part, to be begun in this order: the last one gives the batch, the others PART."""
-        return map(partial, [self._make] * len(self._parts), range(len(self._parts)))
+        """One for each part: the last one gives the batch, the others PART."""
+        return map(partial, [self._make] * len(self._jobs), self._jobs)
 
-    def _make(self, number: int) -> Any:
-        try:
-            self._made[number] = self._part(self._parts[number])
-        except BaseException as error:  # noqa: BLE001 raised by the last part
-            self._made[number] = error
-        if number < len(self._parts) - 1:
-            self._ended.release()
-            return PART
-        for _ in range(number):
-            self._ended.acquire()
-        return self._whole()
+    def _make(self, job: Job[Any]) -> Any:
+        job.run()
+        return self._whole() if job is self._jobs[-1] else PART
 
     def _part(self, part: slice) -> Any:
         if self._rows is None:
@@ -194,11 +188,11 @@ class Joint:
         return self._rows.fill(arrays, self._indices[part], self._fetch.samples.fetch_one)
 
     def _whole(self) -> Made:
-        made, self._made = self._made, []  # a thread that lets go of this late keeps nothing of it
+        for job in self._jobs:
+            job.run()  # where an interrupt has kept it from its thread
+            job.wait(0)
         try:
-            for part in made:
-                if isinstance(part, BaseException):
-                    raise part
+            made = [job.result() for job in self._jobs]
             if self._rows is None or self._slab is None:
                 return self._fetch.collate([*chain.from_iterable(made)], self._indices)
             return self._rows.batch(made, self._slab.batch(0, len(self._indices))), self._slab

@@ -50,7 +50,8 @@ class _Pumps(Generic[T]):
             return
         except BaseException:  # an interrupt: the next call starts a thread again
             job.queued = False
-            self._left(None)
+            with self._lock:
+                self._active -= 1
             raise
         self._running = [*(old for old in self._running if not old.done()), future]
         future.add_done_callback(self._ended)
@@ -74,13 +75,13 @@ class _Pumps(Generic[T]):
         if future.cancelled():
             self._left(LoaderPerfError("the executor was closed during an iteration. Close it after the last batch."))
 
-    def _left(self, error: Exception | None) -> None:
-        """One thread less: without the last one, what waits ends by ``error``, if there is one."""
+    def _left(self, error: Exception) -> None:
+        """One thread less: without the last one, what waits ends by ``error``."""
         with self._lock:
             self._active -= 1
-            orphans = list(self._jobs) if self._active == 0 and error is not None else []
+            orphans = list(self._jobs) if self._active == 0 else []
         for job in orphans:
-            job.fail(error)  # type: ignore[arg-type]  # it is one
+            job.fail(error)
 
     def forget(self, job: Job[T]) -> None:
         """Let go of a job that the consumer ran itself, though no thread may come for a long time."""

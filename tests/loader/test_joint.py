@@ -13,6 +13,7 @@ import torch
 from pytest_loaderperf.data.execution.job import Job
 from pytest_loaderperf.errors import DataError
 from pytest_loaderperf.loader import ReferenceLoader
+from pytest_loaderperf.loader.fetch import Joint
 
 BATCH_SIZE = 8
 SAMPLES = 4 * BATCH_SIZE
@@ -230,3 +231,11 @@ def test_batches_after_one_that_is_no_list_still_come(ends):
         assert came == ends
         with pytest.raises(StopIteration):
             next(iterator)
+
+
+def test_a_part_that_an_interrupt_has_kept_from_its_thread_is_made_with_the_last_one():
+    with loader_of(Noting()) as loader:
+        fetch = loader._engine
+        *_lost, last = Joint(fetch, list(range(BATCH_SIZE))).tasks()
+        (_, numbers), _slab = last()
+        assert numbers.tolist() == list(range(BATCH_SIZE))

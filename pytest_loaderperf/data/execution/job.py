@@ -60,7 +60,7 @@ class Job(Generic[T]):
         self._ended.release()
 
     def wait(self, timeout_s: float) -> None:
-        """For its end; only the consumer waits."""
+        """For its end; one thread alone waits."""
         if not self.done and not self._ended.acquire(timeout=timeout_s or -1):
             raise RuntimeError(f"DataLoader timed out after {timeout_s} seconds")  # torch's words
 
