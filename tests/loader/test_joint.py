@@ -180,10 +180,17 @@ class SlowCollate:
 
 
 def test_a_timeout_is_that_of_the_first_batch_as_well():
-    with loader_of(Noting(), collate_fn=SlowCollate(0.5), timeout=0.1) as loader:
+    finish = threading.Event()
+
+    def collate(samples):
+        assert finish.wait(60)
+        return samples
+
+    with loader_of(Noting(), collate_fn=collate, timeout=0.1) as loader:
         iterator = iter(loader)
         with pytest.raises(RuntimeError, match=r"timed out after 0\.1 seconds"):
             next(iterator)
+        finish.set()
 
 
 def test_the_consumer_neither_fetches_nor_collates():

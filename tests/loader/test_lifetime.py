@@ -291,7 +291,7 @@ def test_a_sample_that_hangs_is_not_waited_for_beyond_the_timeout():
         def __getitem__(self, index):
             return hangs.wait(60) if index == 1 else index
 
-    loader = ReferenceLoader(Hanging(), num_workers=1, worker_kind="threads", timeout=0.2)
+    loader = ReferenceLoader(Hanging(), num_workers=1, worker_kind="threads", timeout=1)
     iterator = iter(loader)
     assert next(iterator).tolist() == [0]
     began_s = time.monotonic()
