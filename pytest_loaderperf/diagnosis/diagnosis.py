@@ -22,6 +22,7 @@ _LEAST_SHARE = 0.01  # of a batch's time: less is not worth a line
 _COPIES = frozenset(
     "clone copy deepcopy contiguous tensor array ascontiguousarray astype cat stack concatenate".split()
 )
+_OF_SAMPLES = {"__getitem__", "__getitems__"}  # functions that give more than what a loop in them computes
 _SYNCS = frozenset("item cpu tolist numpy synchronize nonzero".split())
 
 
@@ -252,7 +253,11 @@ def _measure_fixes(
     """Replace predicted gains of the first findings by measured ones, where the change can be made."""
     loader = ledger.loader
     stays = loader.persistent_workers or not loader.num_workers  # a new worker would have nothing to give again
-    changes = [Change(one.rule, one.file, one.line, one.callee) for one in findings[:_MOST_TRIED]]
+    called = {last_name(site.callee) for site in ledger.sites if site.user}
+    changes = [
+        Change(one.rule, one.file, one.line, one.callee, calls=last_name(one.function) in called - _OF_SAMPLES)
+        for one in findings[:_MOST_TRIED]
+    ]
     possible = [change.possible and (stays or not change.replays) for change in changes]
     for number, change in enumerate(changes):
         if possible[number]:

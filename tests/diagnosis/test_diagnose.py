@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 from pytest_loaderperf import ReferenceLoader
 from pytest_loaderperf.diagnosis import Diagnosis, Ledger, diagnose
 from pytest_loaderperf.diagnosis.ledger import EpochSeen, Stages
+from pytest_loaderperf.diagnosis.passes import running
 from pytest_loaderperf.diagnosis.passes.changes import Change
 from pytest_loaderperf.diagnosis.passes.facts import loader_facts
 from pytest_loaderperf.diagnosis.passes.objects import objects_held
@@ -328,12 +329,29 @@ class Counted(Rows):
         return torch.from_numpy(row.copy())
 
 
-def test_lines_are_replayed_in_all_epochs_but_the_first():
+@pytest.mark.parametrize(("enough_seconds", "epochs"), [(0.0, 4), (60.0, 64)], ids=["long epochs", "short epochs"])
+def test_lines_are_replayed_in_all_epochs_but_the_first(monkeypatch, enough_seconds, epochs):
+    monkeypatch.setattr("pytest_loaderperf.diagnosis.passes.observe._ENOUGH_SECONDS", enough_seconds)
     calls = multiprocessing.Value("i", 0, lock=False)
     change = Change("scan-per-item", __file__, line_of("counted"), "")
-    gain_in_pairs(lambda: DataLoader(Counted(calls), batch_size=BATCH), change, 30.0, threads=1)
-    epochs = calls.value // SAMPLES  # a few samples are read to see what they are
-    assert epochs == 3 * (4 + 1)
+    gain_in_pairs(lambda: DataLoader(Counted(calls), batch_size=BATCH), change, 60.0, threads=1)
+    read = calls.value // SAMPLES  # a few samples are read to see what they are
+    assert read == 9 * (epochs + 1)
+
+
+@pytest.mark.parametrize(("seconds", "whole", "passes"), [(60.0, True, 18), (0.0, True, 6), (60.0, False, 2)])
+def test_as_many_pairs_as_there_is_time_for(monkeypatch, seconds, whole, passes):
+    made = []
+
+    def observed(*_args, **how):
+        made.append(how["change"])
+        epoch = EpochSeen(8, 32, 10, 70, 0, whole)
+        return Ledger(timed=(epoch, epoch))
+
+    monkeypatch.setattr(running, "_forked", observed)
+    assert gain_in_pairs(None, Change("repeated-work", "data.py", 7, "json.loads"), seconds)[1] == 1
+    assert len(made) == passes
+    assert made.count(None) == passes // 2
 
 
 def test_a_line_that_is_not_reached_measures_nothing():

@@ -292,3 +292,32 @@ def test_a_tensor_that_was_to_be_made_wider_is_copied():
     rows = torch.zeros(3, dtype=torch.uint8)
     assert unwidened(rows, (torch.float64,)).dtype == torch.uint8
     assert unwidened(rows, ()).data_ptr() != rows.data_ptr()
+
+
+def test_what_a_call_takes_beyond_what_it_adds_up_is_known():
+    own = Own()
+
+    def call():
+        entered_ns = time.perf_counter_ns()
+        time.sleep(0.00005)
+        own.add_since(entered_ns)
+        time.sleep(0.00005)
+
+    assert own.calibrate(call) >= 50_000
+    assert own.ns >= 50_000
+
+
+def test_what_is_around_each_call_is_added():
+    own = Own()
+    own.around_ns = 10**9
+    own.add_since(time.perf_counter_ns())
+    assert own.ns > 10**9
+
+
+def test_what_a_settled_call_takes_is_not_the_loaders():
+    probe = changed("repeated-work", len)
+    for _ in range(20):
+        assert probe.settled("len", lambda: probe.call(1, len, "text")) == 4
+    before_ns = probe.paused_ns()
+    probe.settled("len", None)
+    assert probe.paused_ns() > before_ns

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 
+import numpy as np
 import pytest
+import torch
 
+from pytest_loaderperf.diagnosis.passes import changes
 from pytest_loaderperf.diagnosis.passes.changes import Change, Changed
+from pytest_loaderperf.diagnosis.passes.fixes import passed_over
 from pytest_loaderperf.diagnosis.passes.replaying import CallRewriter, LineRewriter
 from pytest_loaderperf.diagnosis.passes.rewriting import PROBE
 
@@ -41,6 +45,48 @@ def test_an_expression_is_evaluated_a_few_times(code, line):
     found = {function(calls) for _ in range(20)}
     assert (len(found), len(calls)) == (8, 12)
     assert probe.used
+
+
+LOOP = "    total = 0\n    for _ in range(1):\n        total += calls.pop()\n    n = total\n    return n * k"
+
+
+@pytest.mark.parametrize(("line", "made"), [(3, 8), (4, 8), (2, 40)], ids=["the loop", "inside", "beside"])
+def test_calls_of_a_function_with_a_loop_are_left_out(line, made):
+    change = Change("element-by-element", FILE, line, "", calls=True)
+    function, probe = compiled(f"def f(calls, n=3, *, k=2):\n{LOOP}", change, LineRewriter)
+    probe.epoch_ended()
+    calls = list(range(40))
+    found = [function(calls, k=3) for _ in range(40)]
+    assert found[:8] == [3 * (39 - number) for number in range(8)]
+    assert len(calls) == 40 - made
+
+
+@pytest.mark.parametrize(
+    "head", ["def f(*every, k=2):\n    calls = every[0]", "def f(calls, k=2):\n    locals()"], ids=["*", "locals"]
+)
+def test_calls_of_a_function_that_means_something_else_inside_another_are_made(head):
+    function, _ = compiled(f"{head}\n{LOOP}", Change("element-by-element", FILE, 5, "", calls=True), LineRewriter)
+    calls = [1] * 40
+    assert {function(calls) for _ in range(40)} == {2}
+    assert calls == []
+
+
+def test_one_operation_stands_for_the_calls_that_are_left_out(monkeypatch):
+    given = []
+    monkeypatch.setattr(changes, "passed_over", given.append)
+    code = "def f(row, n):\n    total = n\n    for x in row:\n        total += x\n    return total"
+    function, _ = compiled(code, Change("element-by-element", FILE, 3, "", calls=True), LineRewriter)
+    row = np.ones(4)
+    assert [function(row, 0) for _ in range(20)] == [4] * 20
+    assert len(given) == 20
+    assert given[-1][0] is row
+
+
+@pytest.mark.parametrize(
+    "array", [torch.ones(3), np.ones((3, 2)), np.zeros(2, "i4,f8"), np.array(["a", "b"]), np.ones(0), 3, None]
+)
+def test_arrays_of_any_type_are_passed_over(array):
+    passed_over((1, array))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from pytest_loaderperf.diagnosis.passes.fixes import (
     Replay,
     Slept,
     kept,
+    nothing,
+    passed_over,
     rewound,
     shared,
 )
@@ -59,13 +61,17 @@ _Fix = Callable[[Any, object, tuple[Any, ...], dict[str, Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to change: the line and callee that a rule named, or settings of the DataLoader."""
+    """What to change: the line and callee that a rule named, or settings of the DataLoader.
+
+    ``calls``: where the line is in a loop, the calls of the function around it may be left out as a whole.
+    """
 
     rule: str
     file: str
     line: int
     callee: str
     chosen: tuple[tuple[str, Any], ...] = ()
+    calls: bool = False
 
     @classmethod
     def of_settings(cls, settings: dict[str, Any]) -> Self:
@@ -105,8 +111,8 @@ class Change:
     def register(self, file: str, kind: str, line: int, _function: str) -> int:
         """1 for expressions of its line, which are rewritten; 0 for all others."""
         called = "operator" if self.callee in OPERATORS else "item" if self.callee.endswith("__getitem__") else "call"
-        wanted = "line" if self.replays else called if self.rule in _CALLS else ""
-        return int((file, line, kind) == (self.file, self.line, wanted))
+        wanted = ["line", "function" * self.calls] if self.replays else [called] if self.rule in _CALLS else []
+        return int((file, line) == (self.file, self.line) and kind in wanted)
 
     @property
     def rewriter(self) -> Rewriter:
@@ -127,8 +133,13 @@ class Changed:
         self._growing = Growing(self._own)
         self._once, self._replay = Once(), Replay(self._own, copies=change.rule in _REPLAYS)
         self._ours: dict[object, bool] = {}
-        self._seen: object = None
-        self._fix = self._fix_of(change.rule)
+        self._seen: object = nothing
+        self._fix: _Fix = nothing
+        self._own.around_ns = self._own.calibrate(lambda: self.call(1, nothing))
+        self._own.ns = 0
+        self._seen, self._fix = None, self._fix_of(change.rule)
+        self._settled: list[Any] = []  # the one result for all calls, if there is one
+        self._settled_ns = 0
         self.used = False
 
     def _fix_of(self, rule: str) -> _Fix:
@@ -208,13 +219,32 @@ class Changed:
 
     def settled(self, name: str, make: Callable[[], Any], /) -> Any:
         """A call with its arguments, which are evaluated only until it is known that the result is always the same."""
-        return self._once.only if self._once.settled and name == self._name else make()
+        if name != self._name:
+            return make()
+        if not self._settled:
+            result = make()
+            if self._once.settled:
+                self._settled.append(self._once.only)
+                self._settled_ns = self._own.calibrate(lambda: self.settled(name, nothing))
+            return result
+        self._own.add(self._settled_ns)
+        return self._settled[0]
 
     def replay(self, _name: str, make: Callable[[], Any], /) -> Any:
         """What the line's expression gave before."""
         entered_ns = perf_counter_ns()
         self.used = True
         try:
+            return self._replay(make)
+        finally:
+            self._own.add_since(entered_ns)
+
+    def replay_call(self, make: Callable[[], Any], /, *args: Any) -> Any:
+        """What the user's function gave before; one operation on the array that it was given stands for the fix."""
+        entered_ns = perf_counter_ns()
+        self.used = True
+        try:
+            self._own.work(lambda: passed_over(args))
             return self._replay(make)
         finally:
             self._own.add_since(entered_ns)

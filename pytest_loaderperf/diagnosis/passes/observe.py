@@ -48,7 +48,8 @@ from pytest_loaderperf.measurement.factory import call_factory, is_factory
 _WRITES_EVERY_NS = 200_000_000  # at most; a worker that is killed loses what it saw since
 EPOCHS = 3  # growth from one epoch to the next shows in three
 _COMPARED = 4  # batches
-_FEWEST_EPOCHS = 2  # of a pass that is compared with another one
+_FEWEST_EPOCHS, _MOST_EPOCHS = 2, 64  # of a pass that is compared with another one
+_ENOUGH_SECONDS = 0.3  # of such a pass: short epochs are repeated for so long, because one tells little
 _LONGER = 3  # times its seconds, that such a pass may take beyond them for its epochs
 _MARGIN = 1.3  # times the longest epoch so far: what the next one may take
 _SETTLES_SECONDS = 1.0  # for threads that end shortly after an epoch
@@ -136,9 +137,10 @@ class Pass:
         self._recorder.starting = self._events.starting = False
         first: Any = None
         longest = 0.0
-        while len(seen) < epochs and time.perf_counter() + _MARGIN * longest < (
-            deadline if len(seen) >= least else latest
-        ):
+        enough = time.perf_counter() + (_ENOUGH_SECONDS if self._compared else 0.0)
+        while (
+            len(seen) < epochs or (len(seen) < _MOST_EPOCHS and time.perf_counter() < enough)
+        ) and time.perf_counter() + _MARGIN * longest < (deadline if len(seen) >= least else latest):
             began = time.perf_counter()
             epoch, batch = self._epoch(loader, math.inf if seen else latest, keeps=first is None)
             self._spans.add(EPOCH, round(began * 1e9), time.perf_counter_ns(), -1, what=f"epoch {len(seen) + 1}")

@@ -32,7 +32,7 @@ from pytest_loaderperf.errors import LoaderError, printable
 
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 20.0  # beyond its own limit: a factory or a batch may be slow
-PAIRS = 3  # of passes, with and without a change
+PAIRS, _MOST_PAIRS = 3, 9  # of passes, with and without a change; more if the loader is quick
 EPOCHS_TIMED = 4
 _ONE_BATCH_SECONDS = 0.05
 _STACKS_SECONDS = 1.0  # before a pass is ended, its threads tell where they stand
@@ -116,18 +116,19 @@ def gain_in_pairs(
 
     Raises LoaderError if the loader fails with the change, or gives batches of another kind.
     """
-    each = seconds / PAIRS
+    each, until = seconds / PAIRS, time.monotonic() + seconds
     ledgers: dict[bool, list[Ledger]] = {False: [], True: []}
     moves = "pin_memory" in change.settings  # it pays only on the way to the GPU
-    for pair in range(PAIRS):
+    for pair in range(_MOST_PAIRS):
         for changed in (False, True) if pair % 2 else (True, False):
             how: dict[str, Any] = {"change": change if changed else None, "compared": True, "moves": moves}
             done = _forked(
                 source, each, EPOCHS_TIMED, each + _GRACE_SECONDS, counts=False, count=count, threads=threads, **how
             )
             ledgers[changed].append(done)
-        if not ledgers[False][0].timed[0].whole:
-            break  # so slow that other pairs would take long and say the same
+        slow = not ledgers[False][0].timed[0].whole  # so slow that other pairs would take long and say the same
+        if slow or (pair + 1 >= PAIRS and time.monotonic() > until):
+            break
     kinds = [ledgers[changed][0].loader.batch_kind for changed in (False, True)]
     if kinds[0] != kinds[1] and change.keeps_kind:
         raise LoaderError(f"it gives other batches: expected {kinds[0]}, got {kinds[1]}.")

@@ -1,4 +1,4 @@
-"""The column is put together once, and rows are views of it."""
+"""The column is put together once."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,14 @@ class TableDataset:
     """A map-style view of a table, one log-scaled spectrum per row."""
 
     def __init__(self, table):
-        self.spectra = table["spectrum"].combine_chunks().values.to_numpy().reshape(-1, WIDTH)
+        self.column = table["spectrum"].combine_chunks()
 
     def __len__(self):
-        return len(self.spectra)
+        return len(self.column)
 
     def __getitem__(self, i):
-        return torch.from_numpy(np.log1p(self.spectra[i]))
+        row = self.column.values.to_numpy()[i * WIDTH : (i + 1) * WIDTH]
+        return torch.from_numpy(np.log1p(row))
 
 
 def make_loader():
