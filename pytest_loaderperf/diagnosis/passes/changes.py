@@ -111,7 +111,8 @@ class Change:
     def register(self, file: str, kind: str, line: int, _function: str) -> int:
         """1 for expressions of its line, which are rewritten; 0 for all others."""
         called = "operator" if self.callee in OPERATORS else "item" if self.callee.endswith("__getitem__") else "call"
-        wanted = ["line", "function" * self.calls] if self.replays else [called] if self.rule in _CALLS else []
+        replayed = ["line", "function"] if self.calls else ["line"]
+        wanted = replayed if self.replays else [called] if self.rule in _CALLS else []
         return int((file, line) == (self.file, self.line) and kind in wanted)
 
     @property
@@ -240,11 +241,15 @@ class Changed:
             self._own.add_since(entered_ns)
 
     def replay_call(self, make: Callable[[], Any], /, *args: Any) -> Any:
-        """What the user's function gave before; one operation on the array that it was given stands for the fix."""
+        """What the user's function gave before; one operation on the array that it was given stands for the fix.
+
+        A function that is given none may make more than what its loop computes, and is called.
+        """
         entered_ns = perf_counter_ns()
-        self.used = True
         try:
-            self._own.work(lambda: passed_over(args))
+            if not self._own.work(lambda: passed_over(args)):
+                return self._own.work(make)
+            self.used = True
             return self._replay(make)
         finally:
             self._own.add_since(entered_ns)

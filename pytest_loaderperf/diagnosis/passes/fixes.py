@@ -275,12 +275,16 @@ class Replay:
         return self._left > 0 and perf_counter_ns() < self._deadline_ns
 
 
-def passed_over(args: Sequence[Any]) -> None:
-    """Do to the first array of ``args`` what an array operation would in place of a loop: one comparison, one sum."""
+def passed_over(args: Sequence[Any]) -> bool:
+    """Do to the first array of ``args`` what an array operation would in place of a loop: one comparison, one sum.
+
+    Whether there is an array.
+    """
     array = next((one for one in args if isinstance(one, (torch.Tensor, np.ndarray)) and one.ndim), None)
     with suppress(TypeError, RuntimeError, IndexError):  # of a type that has no sum, or empty
         if array is not None:
             (array != array[0]).sum()
+    return array is not None
 
 
 def _nbytes(value: Any) -> int:

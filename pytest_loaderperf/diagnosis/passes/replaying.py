@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from pytest_loaderperf.diagnosis.passes.rewriting import PROBE, ExpressionRewriter, Register
@@ -81,13 +82,14 @@ def _call_later(node: ast.FunctionDef) -> ast.FunctionDef:
     if taken.vararg is not None or taken.kwarg is not None:
         return node
     bare = _arguments(taken.posonlyargs, taken.args, taken.kwonlyargs)
-    inner = ast.FunctionDef(_INNER, bare, node.body, [], None)
+    inner: Any = copy(node)  # Python 3.12 has further fields
+    inner.name, inner.args, inner.decorator_list, inner.returns, inner.type_params = _INNER, bare, [], None, []
     given: list[ast.expr] = [ast.Name(one.arg, ast.Load()) for one in (*taken.posonlyargs, *taken.args)]
     named = [ast.keyword(one.arg, ast.Name(one.arg, ast.Load())) for one in taken.kwonlyargs]
     call = ast.Lambda(_arguments(), ast.Call(ast.Name(_INNER, ast.Load()), given, named))
     probe = ast.Attribute(ast.Name(PROBE, ast.Load()), "replay_call", ast.Load())
     replayed = ast.Return(ast.Call(probe, [call, *given], []))
-    node.body = [ast.copy_location(inner, node), ast.copy_location(replayed, node)]
+    node.body = [inner, ast.copy_location(replayed, node)]
     return node
 
 
