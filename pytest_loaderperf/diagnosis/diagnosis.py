@@ -22,6 +22,7 @@ _LEAST_SHARE = 0.01  # of a batch's time: less is not worth a line
 _COPIES = frozenset(
     "clone copy deepcopy contiguous tensor array ascontiguousarray astype cat stack concatenate".split()
 )
+_GIVE_VIEWS = ("arrow-to-python", "list-to-array")  # rules, where it is done once, in advance
 _OF_SAMPLES = {"__getitem__", "__getitems__"}  # functions that give more than what a loop in them computes
 _SYNCS = frozenset("item cpu tolist numpy synchronize nonzero".split())
 
@@ -255,7 +256,11 @@ def _measure_fixes(
     stays = loader.persistent_workers or not loader.num_workers  # a new worker would have nothing to give again
     called = {last_name(site.callee) for site in ledger.sites if site.user}
     changes = [
-        Change(one.rule, one.file, one.line, one.callee, calls=last_name(one.function) in called - _OF_SAMPLES)
+        Change(
+            *(one.rule, one.file, one.line, one.callee),
+            calls=last_name(one.function) in called - _OF_SAMPLES,
+            views=one.rule in _GIVE_VIEWS and one.unit.endswith("sample"),
+        )
         for one in findings[:_MOST_TRIED]
     ]
     possible = [change.possible and (stays or not change.replays) for change in changes]

@@ -175,7 +175,7 @@ def test_as_many_results_come_again_in_turns_as_there_is_time_and_memory_for(mon
     clock, calls = iter(range(0, 1 << 60, ns)), []
     monkeypatch.setattr(fixes, "perf_counter_ns", lambda: next(clock) // 3)
     monkeypatch.setattr(fixes, "copied", lambda result: result)
-    replay = Replay(Own(), copies=True)
+    replay = Replay(Own(), many=True, copies=True)
     for _ in range(2000):
         replay(lambda: calls.append(1) or result)
     assert len(calls) == pytest.approx(made, abs=2)
@@ -183,7 +183,7 @@ def test_as_many_results_come_again_in_turns_as_there_is_time_and_memory_for(mon
 
 @pytest.mark.parametrize("how", ["a later epoch", "a worker", "all are the same"])
 def test_a_later_epoch_a_worker_and_one_result_need_a_few(monkeypatch, how):
-    replay, made = Replay(Own(), copies=how != "all are the same"), iter(range(9999))
+    replay, made = Replay(Own(), many=how != "all are the same", copies=False), iter(range(9999))
     if how == "a worker":
         monkeypatch.setattr(fixes, "get_worker_info", lambda: 1)
     elif how == "a later epoch":
@@ -192,19 +192,28 @@ def test_a_later_epoch_a_worker_and_one_result_need_a_few(monkeypatch, how):
 
 
 def test_results_come_again_in_turns():
-    replay, made = Replay(Own(), copies=True), iter(range(9999))
+    replay, made = Replay(Own(), many=True, copies=True), iter(range(9999))
     first = [replay(lambda: next(made)) for _ in range(512)]
     assert sorted(replay(lambda: next(made)) for _ in range(512)) == first
 
 
 def test_arrays_that_come_again_are_new_ones():
     rows = np.zeros(3)
-    replay = Replay(Own(), copies=True)
+    replay = Replay(Own(), many=True, copies=True)
     for _ in range(512):
         replay(lambda: (rows, {"x": torch.zeros(2)}, "name"))
     again = replay(lambda: None)
     assert again[0] is not rows
     assert [len(again[0]), len(again[1]["x"]), again[2]] == [3, 2, "name"]
+
+
+@pytest.mark.parametrize("rule", ["list-to-array", "arrow-to-python"])
+def test_what_is_a_view_when_it_is_fixed_is_not_copied(rule):
+    rows = np.zeros(3)
+    for views in (True, False):
+        probe = Changed(Change(rule, "data.py", 7, "", views=views))
+        again = [probe.replay("", lambda: rows) for _ in range(520)]
+        assert (again[-1] is rows) is views
 
 
 def test_a_snapshot_is_left_out():

@@ -63,7 +63,8 @@ _Fix = Callable[[Any, object, tuple[Any, ...], dict[str, Any]], Any]
 class Change:
     """What to change: the line and callee that a rule named, or settings of the DataLoader.
 
-    ``calls``: where the line is in a loop, the calls of the function around it may be left out as a whole.
+    ``calls``: where the line is in a loop, the calls of the function around it may be left out as a whole. ``views``:
+    the fixed line would give a view of an array that is kept, which takes no copy.
     """
 
     rule: str
@@ -72,6 +73,7 @@ class Change:
     callee: str
     chosen: tuple[tuple[str, Any], ...] = ()
     calls: bool = False
+    views: bool = False
 
     @classmethod
     def of_settings(cls, settings: dict[str, Any]) -> Self:
@@ -132,7 +134,8 @@ class Changed:
         self._callee, self._name = change.callee, change.callee.rpartition(".")[2]
         self._own = Own()
         self._growing = Growing(self._own)
-        self._once, self._replay = Once(), Replay(self._own, copies=change.rule in _REPLAYS)
+        many = change.rule in _REPLAYS
+        self._once, self._replay = Once(), Replay(self._own, many=many, copies=many and not change.views)
         self._ours: dict[object, bool] = {}
         self._seen: object = nothing
         self._fix: _Fix = nothing

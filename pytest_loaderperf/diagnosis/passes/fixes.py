@@ -237,16 +237,16 @@ class Slept:
 
 
 class Replay:
-    """The first results of an expression, some hundreds if there is time for them, given again in turns.
+    """The first results of an expression, given again in turns.
 
-    ``copies``: arrays among them are copied, because the fixed expression would make new ones. Without, they are all
-    the same, and a few are enough.
+    ``many``: some hundreds, if there is time for them; else they are all the same, and a few are enough. ``copies``:
+    arrays among them are copied, because the fixed expression would make new ones.
     """
 
-    def __init__(self, own: Own, *, copies: bool) -> None:
+    def __init__(self, own: Own, *, many: bool, copies: bool) -> None:
         self._own, self._copies = own, copies
         self._results: list[Any] = []
-        self.wants_more = copies
+        self.wants_more = many
         self._left = _REPLAYED_NBYTES
         self._deadline_ns = 0
         self._turn = 0
