@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 import sys
 import time
@@ -330,3 +331,9 @@ def test_what_a_settled_call_takes_is_not_the_loaders():
     before_ns = probe.paused_ns()
     probe.settled("len", None)
     assert probe.paused_ns() > before_ns
+
+
+def test_other_programs_do_not_make_a_call_cost_less(monkeypatch):
+    now = itertools.accumulate([0, 400_000, 100, 900_000_000] + [0, 500_000, 100, 200_000] * 4)
+    monkeypatch.setattr(fixes, "perf_counter_ns", lambda: next(now))
+    assert Own().calibrate(fixes.nothing) == (400_000 - 200_000) // 200

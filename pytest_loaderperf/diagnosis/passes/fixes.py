@@ -44,16 +44,17 @@ class Own:
 
     def calibrate(self, call: Callable[[], object]) -> int:
         """What ``call`` takes beyond what it adds up itself: to be called, and to read the clock. In ns."""
-        found = []
+        spent_ns, bare_ns = [], []
         for _ in range(_CALIBRATIONS):
             before_ns, began_ns = self.ns, perf_counter_ns()
             for _ in range(_CALLS):
                 call()
-            spent_ns, middle_ns = perf_counter_ns() - began_ns - (self.ns - before_ns), perf_counter_ns()
+            spent_ns.append(perf_counter_ns() - began_ns - (self.ns - before_ns))
+            began_ns = perf_counter_ns()
             for _ in range(_CALLS):
                 nothing()
-            found.append((spent_ns - (perf_counter_ns() - middle_ns)) // _CALLS)
-        return max(0, min(found))
+            bare_ns.append(perf_counter_ns() - began_ns)
+        return max(0, min(spent_ns) - min(bare_ns)) // _CALLS  # the least of each: other programs only add
 
     def work(self, run: Callable[[], Any]) -> Any:
         """What ``run`` gives, which a fixed line would do as well."""
