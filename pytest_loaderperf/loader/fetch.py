@@ -165,9 +165,8 @@ class Joint:
         self._fetch, self._indices, self._rows = fetch, indices, fetch.rows
         step = -(-len(indices) // fetch.buffers.plan.workers)
         parts = [slice(start, start + step) for start in range(0, len(indices), step)]
-        self._jobs = [
-            Job(partial(self._part, part)) for part in parts
-        ]  # samples, or the first of those written to rows
+        # Of samples, or of the first of those written to rows.
+        self._jobs = [Job(partial(self._part, part)) for part in parts]
         self._lock = Lock()
         self._slab: Slab | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 
 import numpy as np
@@ -167,18 +166,6 @@ def test_a_batch_smaller_than_the_threads_is_made_whole():
         assert [numbers.tolist() for _, numbers in loader] == np.arange(SAMPLES).reshape(-1, 2).tolist()
 
 
-class SlowCollate:
-    """Waits in the first batch; notes the threads that collate."""
-
-    def __init__(self, wait_s):
-        self.wait_s, self.threads = wait_s, []
-
-    def __call__(self, samples):
-        self.threads.append(threading.get_ident())
-        time.sleep(self.wait_s if len(self.threads) == 1 else 0)
-        return [number for _, number in samples]
-
-
 def test_a_timeout_is_that_of_the_first_batch_as_well():
     finish = threading.Event()
 
@@ -194,14 +181,19 @@ def test_a_timeout_is_that_of_the_first_batch_as_well():
 
 
 def test_the_consumer_neither_fetches_nor_collates():
-    dataset, collate = Noting(LARGE), SlowCollate(0)
+    dataset, collated_by = Noting(LARGE), []
+
+    def collate(samples):
+        collated_by.append(threading.get_ident())
+        return samples
+
     with loader_of(dataset, collate_fn=collate) as loader:
-        assert len(list(loader)) == len(collate.threads) == 4
+        assert len(list(loader)) == len(collated_by) == 4
     with loader_of(dataset) as loader:
         for size in (LARGE, LARGE + 1):  # the second epoch begins with another shape than its rows have
             dataset.size = size
             assert [pixels.shape[1] for pixels, _ in loader] == [size] * 4
-    assert threading.get_ident() not in {*dataset.threads.values(), *collate.threads}
+    assert threading.get_ident() not in {*dataset.threads.values(), *collated_by}
 
 
 def test_an_interrupt_of_the_consumer_loses_neither_the_first_nor_the_last_batch(monkeypatch):
